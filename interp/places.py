@@ -1,0 +1,90 @@
+"""Where things are kept, and how a file appears whole or not at all.
+
+`cache()` holds what can be made again (converted models, activations, full indexes); `data()`
+what cannot (labels, saved searches). Both move under `INTERP_HOME` when it is set.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from interp.types import InterpError
+
+
+def cache() -> Path:
+    """The folder for what can be rebuilt."""
+    home = os.environ.get("INTERP_HOME")
+    return Path(home) / "cache" if home else platformdirs.user_cache_path("interp")
+
+
+def data() -> Path:
+    """The folder for what people wrote and nobody can rebuild."""
+    home = os.environ.get("INTERP_HOME")
+    return Path(home) / "data" if home else platformdirs.user_data_path("interp")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` only when the block ends without an error.
+
+    Raises InterpError, with nothing left behind, when the disk is full or not writable.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        if partial.exists():
+            partial.unlink()
+
+
+def disk_error(path: Path, error: OSError) -> InterpError:
+    """The sentence for a disk that will not take or give a file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InterpError(
+            f"the disk is full while writing {path}: {free_bytes(path) / 2**20:.0f} MiB are free. "
+            "Free some room, or set INTERP_HOME to a folder on a larger disk, and run the same "
+            "command again: it goes on where it stopped."
+        )
+    return InterpError(f"cannot use {path}: {error.strerror or error}.")
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free on the disk that holds `path` or its nearest existing parent."""
+    for place in (path, *path.parents):
+        if place.exists():
+            return shutil.disk_usage(place).free
+    return shutil.disk_usage("/").free
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; an InterpError that names the file when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InterpError(f"there is no file {path}.") from None
+    except OSError as error:
+        raise disk_error(path, error) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InterpError(f"{path} is not readable as JSON: {error}.") from None
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

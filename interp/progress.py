@@ -1,0 +1,54 @@
+"""Progress for people: a Rich bar on a terminal, a line every half minute in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_EVERY_SECONDS = 30.0
+
+
+def say(message: str) -> None:
+    """One line on standard error, so that standard output stays data."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+@contextmanager
+def bar(title: str, total: int, unit: str = "tokens") -> Iterator[Callable[..., None]]:
+    """A function to call with the number of units just done (and `note=` for a word beside it)."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}% {task.fields[rate]} {task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(title, total=total, rate="", note="")
+            began, done = time.perf_counter(), 0
+
+            def advance(units: int, note: str = "") -> None:
+                nonlocal done
+                done += units
+                rate = f"{done / max(time.perf_counter() - began, 1e-9):,.0f} {unit}/s"
+                progress.update(task, completed=done, rate=rate, note=note)
+
+            yield advance
+    else:
+        began = last = time.perf_counter()
+        count = 0
+
+        def log(units: int, note: str = "") -> None:
+            nonlocal last, count
+            count += units
+            now = time.perf_counter()
+            if now - last >= LOG_EVERY_SECONDS or count >= total > count - units:
+                last = now
+                rate = count / max(now - began, 1e-9)
+                left = (total - count) / max(rate, 1e-9) / 60
+                say(f"{title}: {count:,} of {total:,} {unit}, {rate:,.0f}/s, {left:.1f} min left {note}")
+
+        yield log
