@@ -6,6 +6,7 @@ The class knows nothing of any library of models: it holds a module, a tokenizer
 to the submodule whose output that hook point is. `bridge.py` fills the table from TransformerLens.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -315,14 +316,19 @@ class Model:
         which is positive and common to all tokens: it orders tokens, and is left out.
         """
         head = self.module.get_output_embeddings() if hasattr(self.module, "get_output_embeddings") else None
-        weight = next((p for n, p in (head.named_parameters() if head is not None else ()) if n.endswith("weight")), None)
+        named = head.named_parameters() if head is not None else ()
+        weight = next((p for n, p in named if n.endswith("weight")), None)
         if weight is None:
             raise InterpError(f"{self.name} has no unembedding, so logit effects cannot be had.")
-        gain = next(
-            (p for n, p in self.module.named_parameters() if n.split("_orig")[0].endswith(("norm.weight", "ln_f.weight"))
-             and ".layers." not in n and ".h." not in n and p.shape == weight.shape[1:]),
-            torch.ones(weight.shape[1]),
+        # The one norm outside the layers; the bridge puts `_original_component` into the name.
+        norms = (
+            p
+            for n, p in self.module.named_parameters()
+            if re.search(r"(^|\.)(norm|ln_f|final_layer_norm|final_layernorm)\.(_original_component\.)?weight$", n)
+            and not re.search(r"\.\d+\.", n)
+            and p.shape == weight.shape[1:]
         )
+        gain = next(norms, torch.ones(weight.shape[1]))
         return weight.detach().float(), gain.detach().float()
 
 

@@ -1,0 +1,70 @@
+"""card.json: where an SAE comes from, how it was made, and what was measured, so that a claim can be traced."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interp import places
+from interp.types import InterpError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Everything but the weights."""
+
+    name: str
+    model: str
+    """What `open_model` takes."""
+    model_sha256: str
+    hook_name: str
+    dtype: str
+    """Of the model when its activations were harvested."""
+    attention: str
+    architecture: str
+    """As trained; the folder's cfg.json says as saved."""
+    norm_cutoff: float
+    """Positions with a larger norm are sinks: not trained on, left alone by every edit."""
+    separator: int
+    context: int
+    """Positions in a block of training text."""
+    sae_sha256: str = ""
+    corpus: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        places.write_json(folder / "card.json", asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> "Card":
+        """The folder's card; InterpError when it is missing, broken, or of a later format."""
+        raw = places.read_json(folder / "card.json")
+        if not isinstance(raw, dict) or raw.get("format", 0) > FORMAT:
+            raise InterpError(f"{folder}/card.json is of a later format than this version reads; update interp.")
+        known = Card.__dataclass_fields__
+        missing = [k for k, f in known.items() if k not in raw and k in _REQUIRED]
+        if missing:
+            raise InterpError(f"{folder}/card.json has no {', '.join(missing)}; it was not written whole.")
+        return Card(**{key: value for key, value in raw.items() if key in known})
+
+
+_REQUIRED = ("name", "model", "model_sha256", "hook_name", "dtype", "attention", "architecture", "norm_cutoff", "separator", "context")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    import importlib.metadata
+    import platform
+
+    found = {"python": platform.python_version()}
+    for name in ("interp", "torch", "transformers", "transformer-lens", "sae-lens", "tokenizers"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
