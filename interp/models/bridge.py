@@ -34,7 +34,7 @@ class _NativeAttention(nn.Module):
         return bridged.hook_out(out)
 
 
-def bridge_model(hf_model: Any, tokenizer: Any, *, name: str, separator: int, attention: str) -> Model:
+def bridge_model(hf_model: Any, tokenizer: Any, *, name: str, source: str, separator: int, attention: str) -> Model:
     """A Model over a Hugging Face model that TransformerBridge knows."""
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -69,6 +69,7 @@ def bridge_model(hf_model: Any, tokenizer: Any, *, name: str, separator: int, at
     fast()
     return Model(
         name=name,
+        source=source,
         module=module,
         tokenizer=tokenizer,
         hook_points=dict(bridge.hook_dict),

@@ -29,8 +29,8 @@ class Site:
     """False at padding."""
     position_BT: Int[Tensor, "B T"]
     """Position of each token in its own prompt, counted from 0 without padding."""
-    prompt_tokens: int
-    """Positions from this one on were generated."""
+    generated: bool = False
+    """Whether these tokens were generated, and not part of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Model:
     """A language model and its hook points; made by `open_model`."""
 
     name: str
+    source: str
+    """What `open_model` takes to open it again."""
     module: nn.Module
     tokenizer: Any
     hook_points: dict[str, nn.Module]
@@ -208,9 +210,7 @@ class Model:
             raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
         return Run(activations=seen, logits=out.logits if out is not None else None)
 
-    def _site(
-        self, tokens_BT: Tensor, real_BT: Tensor | None, prompt_tokens: int | None = None
-    ) -> tuple[Site, dict[str, Tensor]]:
+    def _site(self, tokens_BT: Tensor, real_BT: Tensor | None) -> tuple[Site, dict[str, Tensor]]:
         if tokens_BT.shape[1] > self.n_ctx:
             raise InterpError(
                 f"{tokens_BT.shape[1]:,} tokens are more than the {self.n_ctx:,} that {self.name} reads; shorten the text."
@@ -223,7 +223,7 @@ class Model:
             real_BT = real_BT.to(tokens_BT.device)
             position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
             extra = {"attention_mask": real_BT.long(), "position_ids": position_BT}
-        return Site(tokens_BT, real_BT, position_BT, prompt_tokens or tokens_BT.shape[1]), extra
+        return Site(tokens_BT, real_BT, position_BT), extra
 
     @contextmanager
     def _hooked(
@@ -283,7 +283,7 @@ class Model:
             tokens_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt), device=device)
             real_BT[row, longest - len(prompt) :] = True
         draws = [torch.Generator().manual_seed(seed * 1_000_003 + row) for row in range(len(prompts))]
-        site, extra = self._site(tokens_BT, real_BT, longest)
+        site, extra = self._site(tokens_BT, real_BT)
         where = [site]
         answers: list[list[int]] = [[] for _ in prompts]
         open_rows = set(range(len(prompts)))
@@ -303,7 +303,7 @@ class Model:
                 step_tokens = torch.tensor(chosen, device=device)[:, None]
                 real_BT = torch.cat([real_BT, torch.ones_like(step_tokens, dtype=torch.bool)], 1)
                 position_B1 = where[0].position_BT[:, -1:] + 1
-                where[0] = Site(step_tokens, real_BT[:, -1:], position_B1, site.prompt_tokens)
+                where[0] = Site(step_tokens, real_BT[:, -1:], position_B1, generated=True)
                 extra = {"attention_mask": real_BT.long(), "position_ids": position_B1}
         return answers
 

@@ -46,7 +46,10 @@ def open_model(name: str, *, dtype: str | torch.dtype | None = None, device: str
         raise InterpError(f"cannot open {name!r} as a language model: {first}") from error
     separator = SEPARATOR if short == "smollm2" else _separator(tokenizer)
     label = "smollm2-135m-instruct" if short == "smollm2" else Path(name).name if local else name
-    return bridge_model(hf_model.to(target).eval(), tokenizer, name=label, separator=separator, attention=attention)
+    source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
+    return bridge_model(
+        hf_model.to(target).eval(), tokenizer, name=label, source=source, separator=separator, attention=attention
+    )
 
 
 def _locate(name: str) -> tuple[str, bool]:

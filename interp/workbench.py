@@ -1,0 +1,308 @@
+"""The workbench: one open SAE with its model, its index and its labels.
+
+    wb = Workbench.open("saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216")
+    for hit in wb.search("token:/Paris|London/"):
+        print(hit.feature, hit.label, hit.score)
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp import places
+from interp.checkpoint import Card, load
+from interp.checkpoint.card import versions
+from interp.index import Example, FeatureIndex
+from interp.labels import Label, LabelBook
+from interp.models import Model, open_model
+from interp.render import Html, table_html, title_html, tokens_html, visible
+from interp.sae import SAE
+from interp.search import Hits, Sources, search
+from interp.search.run import describe
+from interp.steering import FeatureEdit, SteerRun, generate, model_edit
+from interp.types import FeatureRef, InterpError, check_feature
+
+EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePage:
+    """All that the index and the labels know of one feature."""
+
+    feature: int
+    label: Label | None
+    description: str
+    """Automatic and untested."""
+    density: float
+    """Share of the index's counted positions."""
+    fires: int
+    mean: float
+    max: float
+    quantiles: list[float]
+    """Of the activations above 0: 10, 25, 50, 75, 90 and 99 %."""
+    histogram: list[int]
+    """Counts in 50 equal bins from 0 to `max`."""
+    token_entropy: float
+    """Entropy in nats of the tokens it fires on."""
+    documents: int
+    top_tokens: list[tuple[str, int]]
+    promoted: list[tuple[str, float]]
+    suppressed: list[tuple[str, float]]
+    nearest: list[tuple[int, float]]
+    """(feature, decoder cosine)."""
+    examples: list[Example]
+
+    def _repr_html_(self) -> str:
+        name = self.label.text if self.label else f"{self.description} (automatic, untested)"
+        facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {self.documents:,} documents"
+        logits = table_html(
+            ["promotes", "", "suppresses", ""],
+            [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(self.promoted, self.suppressed, strict=True)],
+        )
+        rows = [(e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]]
+        return title_html(f"feature {self.feature}: {name}") + title_html(facts) + table_html(["max", "text", "document"], rows) + logits
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Feature by token activations of a text."""
+
+    tokens: list[str]
+    counted: list[bool]
+    """False at sinks (the first position, separators, massive norms), where nothing is encoded."""
+    rows: np.ndarray
+    """Token of each entry."""
+    features: np.ndarray
+    values: np.ndarray
+
+    def largest(self, d_sae: int) -> np.ndarray:
+        """Each feature's largest activation on the text."""
+        out = np.zeros(d_sae, dtype=np.float64)
+        np.maximum.at(out, self.features, self.values)
+        return out
+
+    def top(self, token: int, count: int = 5) -> list[tuple[int, float]]:
+        """The strongest features at a token."""
+        at = self.rows == token
+        order = np.argsort(-self.values[at], kind="stable")[:count]
+        return [(int(f), float(v)) for f, v in zip(self.features[at][order], self.values[at][order], strict=True)]
+
+    def strongest(self, count: int = 30) -> list[int]:
+        """The features with the largest activation anywhere in the text."""
+        if not len(self.features):
+            return []
+        peak = self.largest(int(self.features.max()) + 1)
+        order = np.argsort(-peak, kind="stable")[:count]
+        return [int(f) for f in order if peak[f] > 0]
+
+    def matrix(self, features: Sequence[int]) -> np.ndarray:
+        """Activations of shape (features, tokens)."""
+        place = {int(f): i for i, f in enumerate(features)}
+        out = np.zeros((len(features), len(self.tokens)))
+        for row, feature, value in zip(self.rows, self.features, self.values, strict=True):
+            if int(feature) in place:
+                out[place[int(feature)], row] = value
+        return out
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row an active entry: token number, token, feature, value."""
+        tokens = [self.tokens[row] for row in self.rows]
+        return pd.DataFrame({"position": self.rows, "token": tokens, "feature": self.features, "value": self.values})
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for feature in self.strongest(20):
+            values = self.matrix([feature])[0]
+            rows.append((feature, float(values.max()), Html(tokens_html(self.tokens, list(values), float(values.max())))))
+        return table_html(["feature", "max", "text"], rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """One SAE and everything that can be asked of it; opened by `Workbench.open`."""
+
+    sae: SAE
+    card: Card
+    folder: Path
+    labels: LabelBook
+    device: str = "auto"
+
+    @staticmethod
+    def open(path: str | Path = EMBEDDED, *, device: str = "auto", labels: str | None = None) -> "Workbench":
+        """The checkpoint in a folder, with its labels (a SQLAlchemy URL moves them elsewhere).
+
+        The model and the index are opened when they are first needed. Raises InterpError when the folder is
+        no checkpoint with a card.
+        """
+        folder = resolve(path)
+        if folder.is_dir() and not (folder / "card.json").exists():
+            raise InterpError(f"{folder} has no card.json, so its model and hook point are unknown; open it with interp.load instead.")
+        sae = load(folder)
+        card = Card.read(folder)
+        book = LabelBook(card.sae_sha256, sae.d_sae, url=labels, shipped=folder / "labels.jsonl")
+        return Workbench(sae, card, folder, book, device)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model the SAE was made for; InterpError when another one answers to its name."""
+        model = open_model(self.card.model, device=self.device)
+        if model.fingerprint() != self.card.model_sha256:
+            raise InterpError(
+                f"{self.card.name} was made for {self.card.model} with weights {self.card.model_sha256[:12]}…, and the "
+                f"{self.card.model} found here has {model.fingerprint()[:12]}…; open the model it was trained on."
+            )
+        return model
+
+    @property
+    def full_index_folder(self) -> Path:
+        return places.cache() / "indexes" / self.card.sae_sha256
+
+    @cached_property
+    def index(self) -> FeatureIndex:
+        """The full index where one was built, else the one that came with the checkpoint."""
+        full = self.full_index_folder
+        index = FeatureIndex.open(full if (full / "index.json").exists() else self.folder / "index")
+        if index.meta["sae_sha256"] != self.card.sae_sha256:
+            raise InterpError(f"the index in {index.folder} was made for other weights; `interp index {self.folder}` builds it anew.")
+        return index
+
+    def search(self, query: str = "", *, limit: int = 20) -> Hits:
+        """Features that meet the query (keys: `interp.search.KEYS`), best first."""
+        sources = Sources(self.index, self.labels, fires=lambda text: self.spectrum(text).largest(self.sae.d_sae))
+        return search(query, sources, limit=limit)
+
+    def feature(self, feature: int) -> FeaturePage:
+        """The feature's page; InterpError when there is no such feature."""
+        index = self.index
+        row = index.row(feature)
+
+        def pairs(column: str) -> list[tuple[str, float]]:
+            return list(zip(index.text(row[column]), map(float, row[f"{column}_logits"]), strict=True))
+
+        return FeaturePage(
+            feature=int(feature),
+            label=self.labels.get(int(feature)),
+            description=describe(index, int(feature)),
+            density=float(row["density"]),
+            fires=int(row["fires"]),
+            mean=float(row["mean"]),
+            max=float(row["max"]),
+            quantiles=[float(q) for q in row["quantiles"]],
+            histogram=[int(n) for n in row["histogram"]],
+            token_entropy=float(row["token_entropy"]),
+            documents=int(row["documents"]),
+            top_tokens=list(zip(index.text(row["top_tokens"]), map(int, row["top_token_counts"]), strict=True)),
+            promoted=pairs("promoted"),
+            suppressed=pairs("suppressed"),
+            nearest=[(int(f), float(c)) for f, c in zip(row["nearest"], row["nearest_cosine"], strict=True)],
+            examples=index.examples(int(feature)),
+        )
+
+    def name(self, feature: int) -> str:
+        """The feature's label, or its automatic description."""
+        label = self.labels.get(feature)
+        return label.text if label else describe(self.index, feature)
+
+    @torch.inference_mode()
+    def spectrum(self, text: str, *, include_masked: bool = False) -> Spectrum:
+        """Which features fire on each token of a text. Sinks are left out unless `include_masked`."""
+        ids = self.model.prompt(text)
+        hook = self.card.hook_name
+        x_TD = self.model.run(torch.tensor([ids]), [hook]).activations[hook][0].float().cpu()
+        tokens = torch.tensor(ids)
+        counted = (tokens != self.card.separator) & (x_TD.norm(dim=1) <= self.card.norm_cutoff)
+        counted[0] = False
+        kept = torch.ones_like(counted) if include_masked else counted
+        where = kept.nonzero().squeeze(1)
+        active = self.sae.active(x_TD[where])
+        return Spectrum(
+            tokens=[self._token(token) for token in ids],
+            counted=counted.tolist(),
+            rows=where[active.rows].numpy(),
+            features=active.features.numpy(),
+            values=active.values.numpy(),
+        )
+
+    def _token(self, token: int) -> str:
+        return self._vocabulary[token]
+
+    @cached_property
+    def _vocabulary(self) -> list[str]:
+        from interp.models.vocabulary import vocabulary
+
+        return vocabulary(self.model.tokenizer)
+
+    def steer(
+        self,
+        prompt: str,
+        edits: Sequence[FeatureEdit],
+        *,
+        max_new_tokens: int = 40,
+        seed: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        chat: bool = False,
+    ) -> SteerRun:
+        """What the model says after the prompt, with and without the edits. `chat` uses the model's template."""
+        self.check_edits(edits)
+        hooked = [model_edit(e, self.sae, norm_cutoff=self.card.norm_cutoff, separator=self.card.separator) for e in edits]
+        model = self.model
+        ids = model.chat([{"role": "user", "content": prompt}]) if chat else model.prompt(prompt)
+        settings: dict[str, Any] = {"seed": seed, "temperature": temperature, "top_p": top_p}
+        baseline, steered = generate(model, ids, hooked, max_new_tokens=max_new_tokens, **settings)
+        return SteerRun(
+            prompt=prompt,
+            edits=[{"kind": type(edit).__name__, **asdict(edit)} for edit in edits],
+            baseline=model.decode(baseline),
+            steered=model.decode(steered),
+            prompt_tokens=ids,
+            baseline_tokens=baseline,
+            steered_tokens=steered,
+            model=model.name,
+            model_sha256=self.card.model_sha256,
+            dtype=model.dtype_name,
+            attention=model.attention,
+            sae=self.card.name,
+            sae_sha256=self.card.sae_sha256,
+            versions=versions(),
+            **settings,
+        )
+
+    def check_edits(self, edits: Sequence[FeatureEdit]) -> None:
+        """Raises InterpError, before any model is opened, when an edit cannot be made."""
+        for edit in edits:
+            if isinstance(edit.feature, FeatureRef) and edit.feature.sae != self.card.name:
+                raise InterpError(f"feature {edit.feature} belongs to another SAE than {self.card.name}.")
+            model_edit(edit, self.sae, norm_cutoff=self.card.norm_cutoff, separator=self.card.separator)
+            number = edit.feature.feature if isinstance(edit.feature, FeatureRef) else edit.feature
+            check_feature(number, self.sae.d_sae, self.card.name)
+
+    def _repr_html_(self) -> str:
+        metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}
+        rows = [("model", self.card.model), ("hook", self.card.hook_name), ("features", self.sae.d_sae), *metrics.items()]
+        return title_html(self.card.name) + table_html(["", ""], rows)
+
+
+def resolve(path: str | Path) -> Path:
+    """The checkpoint's folder: as given, or below the project's or the working folder's `saes/`."""
+    given = Path(path).expanduser()
+    root = Path(__file__).parent.parent
+    for candidate in (given, Path("saes") / given, root / given, root / "saes" / given):
+        if (candidate / "cfg.json").exists():
+            return candidate
+    if given.is_dir():
+        raise InterpError(f"{given} is not a checkpoint: it has no cfg.json.")
+    known = sorted(str(cfg.parent) for cfg in Path("saes").glob("**/cfg.json"))
+    exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
+    raise InterpError(f"there is no SAE at {given}.{exists}")
+
+
+def with_metrics(card: Card, metrics: dict[str, Any]) -> Card:
+    """The card with measurements added."""
+    return replace(card, metrics=card.metrics | metrics)
