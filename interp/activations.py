@@ -57,6 +57,7 @@ def harvest(
     recipe = {
         "format": FORMAT,
         "model": model.name,
+        "source": model.source,
         "model_sha256": model.fingerprint(),
         "dtype": model.dtype_name,
         "attention": model.attention,

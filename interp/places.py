@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,12 @@ def data() -> Path:
     """The folder for what people wrote and nobody can rebuild."""
     home = os.environ.get("INTERP_HOME")
     return Path(home) / "data" if home else platformdirs.user_data_path("interp")
+
+
+def shipped(name: str) -> Path:
+    """A file of the project itself: beside the package in a clone, under the prefix's share/ when installed."""
+    here = Path(__file__).parent.parent / name
+    return here if here.exists() else Path(sys.prefix) / "share" / "interp" / name
 
 
 @contextmanager

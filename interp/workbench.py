@@ -5,8 +5,9 @@
         print(hit.feature, hit.label, hit.score)
 """
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ import pandas as pd
 import torch
 
 from interp import places
+from interp.activations import harvest
 from interp.checkpoint import Card, load
 from interp.checkpoint.card import versions
-from interp.index import Example, FeatureIndex
+from interp.corpus import Corpus, open_corpus, tokenize
+from interp.evals import Report, evaluate
+from interp.index import Example, FeatureIndex, build_index
+from interp.index.build import IndexConfig
 from interp.labels import Label, LabelBook
 from interp.models import Model, open_model
 from interp.render import Html, table_html, title_html, tokens_html, visible
@@ -26,7 +31,7 @@ from interp.sae import SAE
 from interp.search import Hits, Sources, search
 from interp.search.run import describe
 from interp.steering import FeatureEdit, SteerRun, generate, model_edit
-from interp.types import FeatureRef, InterpError, check_feature
+from interp.types import FeatureRef, InterpError, check_feature, unknown
 
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
@@ -274,6 +279,31 @@ class Workbench:
             **settings,
         )
 
+    def build_index(self, corpus: str | Corpus, tokens: int, *, keep: str = "all", beside: bool = False) -> Path:
+        """Index the SAE over `tokens` positions of a corpus; the folder comes back.
+
+        The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
+        it into the checkpoint's folder, to be shared. A killed build goes on when called again.
+        """
+        if keep not in ("all", "examples"):
+            raise unknown("way to keep activations", keep, ["all", "examples"])
+        text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+        into = self.folder / "index" if beside else self.full_index_folder
+        acts = into / ".activations"
+        store = harvest(self.model, text, [self.card.hook_name], tokens, acts)
+        config = IndexConfig(keep="all" if keep == "all" else "examples")
+        norm, sha = self.card.norm_cutoff, self.card.sae_sha256
+        build_index(self.sae, store, self.model, into, config, norm_cutoff=norm, sae_sha256=sha)
+        shutil.rmtree(acts)
+        self.__dict__.pop("index", None)
+        return into
+
+    def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:
+        """Fidelity on the corpus's held-out split (documents that no training here reads)."""
+        text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+        blocks = tokenize(text, self.model, tokens, split="heldout")
+        return evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
+
     def check_edits(self, edits: Sequence[FeatureEdit]) -> None:
         """Raises InterpError, before any model is opened, when an edit cannot be made."""
         for edit in edits:
@@ -292,8 +322,7 @@ class Workbench:
 def resolve(path: str | Path) -> Path:
     """The checkpoint's folder: as given, or below the project's or the working folder's `saes/`."""
     given = Path(path).expanduser()
-    root = Path(__file__).parent.parent
-    for candidate in (given, Path("saes") / given, root / given, root / "saes" / given):
+    for candidate in (given, Path("saes") / given, places.shipped(str(given))):
         if (candidate / "cfg.json").exists():
             return candidate
     if given.is_dir():
@@ -302,7 +331,3 @@ def resolve(path: str | Path) -> Path:
     exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
     raise InterpError(f"there is no SAE at {given}.{exists}")
 
-
-def with_metrics(card: Card, metrics: dict[str, Any]) -> Card:
-    """The card with measurements added."""
-    return replace(card, metrics=card.metrics | metrics)

@@ -1,43 +1,97 @@
 """The embedded SAE: BatchTopK, 9,216 features, k 32, on the residual stream after block 15 of SmolLM2-135M-Instruct.
 
     python recipes/smollm2_layer15.py            # everything, about an hour and a half on two cores
-    python recipes/smollm2_layer15.py harvest    # or one stage: harvest, train, index, evaluate
+    python recipes/smollm2_layer15.py train      # or one stage: harvest, train, evaluate, index
 
-Each stage goes on where it stopped. Text: packaged corpora only (see `mixture`), of which the index keeps
-the Wikipedia leads and the CPython source, whose licences allow passing them on.
+Each stage goes on where it stopped. Text: packaged corpora only. The index keeps Wikipedia leads and CPython source,
+whose licences allow passing them on. The Python whose standard library is read is this one; the card names it.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from interp import places
-from interp.activations import harvest
+from interp.activations import ActivationStore, harvest
+from interp.checkpoint import Card, load
 from interp.corpus import Corpus, mix, open_corpus
+from interp.evals import evaluate
+from interp.index import build_index
+from interp.index.build import IndexConfig
 from interp.models import open_model
+from interp.progress import say
+from interp.recipe import train_checkpoint
 
 HOOK = "blocks.15.hook_resid_post"
 TRAIN_TOKENS = 8_000_000
 HELDOUT_TOKENS = 300_000
+INDEX_TOKENS = 1_100_000
+EPOCHS = 4.0
 WORK = places.cache() / "recipes" / "smollm2_layer15"
 INTO = Path(__file__).parent.parent / "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
+LICENCES = {
+    "weights": "Apache-2.0 (this SAE; the model it reads, SmolLM2-135M-Instruct, is Apache-2.0 too)",
+    "index text": "leads of English, French and Spanish Wikipedia articles, CC BY-SA 4.0, their titles in "
+    "index/documents.parquet; CPython's standard library, PSF-2.0",
+}
 
 
-def mixture() -> Corpus:
+def training_text() -> Corpus:
     """Wikipedia in three languages, mixed prose, code. Shares are of characters."""
     shares = {"wiki-en": 0.14, "wiki-fr": 0.10, "wiki-es": 0.08, "python": 0.22}
     parts = [(open_corpus(name), share) for name, share in shares.items()]
     return mix([*parts, (open_corpus("sae-probes").filter(min_chars=400), 0.46)])
 
 
+def index_text() -> Corpus:
+    """Only text that may be passed on."""
+    shares = {"wiki-en": 0.38, "wiki-fr": 0.12, "wiki-es": 0.10, "python": 0.40}
+    return mix([(open_corpus(name), share) for name, share in shares.items()])
+
+
 def stage_harvest() -> None:
     model = open_model("smollm2")
-    harvest(model, mixture(), [HOOK], HELDOUT_TOKENS, WORK / "heldout", split="heldout")
-    harvest(model, mixture(), [HOOK], TRAIN_TOKENS, WORK / "train", split="train")
+    harvest(model, training_text(), [HOOK], HELDOUT_TOKENS, WORK / "heldout", split="heldout")
+    harvest(model, training_text(), [HOOK], TRAIN_TOKENS, WORK / "train", split="train")
+    harvest(model, index_text(), [HOOK], INDEX_TOKENS, WORK / "index")
 
 
-STAGES = {"harvest": stage_harvest}
+def stage_train() -> None:
+    train_checkpoint(
+        ActivationStore.open(WORK / "train"),
+        HOOK,
+        INTO,
+        "batchtopk",
+        d_sae=9216,
+        k=32,
+        epochs=EPOCHS,
+        held_out=ActivationStore.open(WORK / "heldout"),
+        name="smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216",
+        licences=LICENCES,
+        script="recipes/smollm2_layer15.py",
+    )
+
+
+def stage_evaluate() -> None:
+    """Held-out text only: documents that no training row came from."""
+    card, sae = Card.read(INTO), load(INTO)
+    heldout = ActivationStore.open(WORK / "heldout")
+    report = evaluate(open_model("smollm2"), sae, heldout.blocks, norm_cutoff=card.norm_cutoff)
+    say(str(report))
+    text = {"text": heldout.recipe["corpus"], "tokens_sha256": heldout.recipe["tokens_sha256"]}
+    replace(card, metrics={"held_out": report.to_dict() | text}).write(INTO)
+
+
+def stage_index() -> None:
+    card, sae = Card.read(INTO), load(INTO)
+    store = ActivationStore.open(WORK / "index")
+    options = {"norm_cutoff": card.norm_cutoff, "sae_sha256": card.sae_sha256}
+    build_index(sae, store, open_model("smollm2"), INTO / "index", IndexConfig(keep="examples"), **options)
+
+
+STAGES = {"harvest": stage_harvest, "train": stage_train, "evaluate": stage_evaluate, "index": stage_index}
 
 if __name__ == "__main__":
     torch.set_num_threads(2)

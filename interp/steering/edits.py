@@ -75,8 +75,7 @@ def model_edit(edit: FeatureEdit, sae: SAE, *, norm_cutoff: float, separator: in
     def apply(x_BTD: Float[Tensor, "B T D"], site: Site) -> Float[Tensor, "B T D"]:
         keep_BT = editable(x_BTD, site, norm_cutoff, separator)
         if edit.where != "all":
-            is_prompt = _in_prompt(site)
-            keep_BT = keep_BT & (is_prompt if edit.where == "prompt" else ~is_prompt)
+            keep_BT = keep_BT & (site.generated == (edit.where == "generated"))
         move_BT = change(edit, x_BTD.float(), sae, feature) * keep_BT
         moved = x_BTD.float() + move_BT[..., None] * sae.W_dec[feature]
         # Where nothing moves the tensor keeps its very bits.
@@ -100,7 +99,3 @@ def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, sepa
     real = site.real_BT & (site.position_BT > 0) & (site.tokens_BT != separator)
     return real & (x_BTD.float().norm(dim=-1) <= norm_cutoff)
 
-
-def _in_prompt(site: Site) -> Bool[Tensor, "B T"]:
-    """True where the prompt passes: it goes through in one piece, generated tokens after it one at a time."""
-    return torch.full_like(site.real_BT, not site.generated)

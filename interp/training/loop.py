@@ -61,6 +61,10 @@ class TrainConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; it is a share of the run, 0 to 1.")
 
+    def peak(self, d_sae: int) -> float:
+        """The peak learning rate for this width."""
+        return self.lr if self.lr is not None else 8e-4 / (d_sae / 9216) ** 0.5
+
 
 @dataclass(frozen=True)
 class Step:
@@ -134,7 +138,7 @@ def steps(
     total = config.tokens or _rows(batches)
     if total is None:
         raise InterpError("TrainConfig(tokens=…) is needed: these batches do not say how many rows they hold.")
-    lr = config.lr or 8e-4 / (architecture.d_sae / 9216) ** 0.5
+    lr = config.peak(architecture.d_sae)
     recipe = {"architecture": type(architecture).__name__, **asdict(architecture), **asdict(config), "total": total}
     folder = Path(into) if into else None
     if folder is not None and restart:

