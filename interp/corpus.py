@@ -247,7 +247,9 @@ def _read_txt(path: Path) -> Iterator[Document]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InterpError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first.") from None
+        raise InterpError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first."
+        ) from None
     if text.strip():
         yield Document(text=text, source=path.name, title=path.name)
 
@@ -260,7 +262,9 @@ def _read_jsonl(path: Path) -> Iterator[Document]:
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError as error:
-                raise InterpError(f"{path}, line {number}: not JSON ({error.msg}); each line must be one object.") from None
+                raise InterpError(
+                    f"{path}, line {number}: not JSON ({error.msg}); each line must be one object."
+                ) from None
             row = {"text": entry} if isinstance(entry, str) else entry
             yield from _row(row, path, number)
 
@@ -280,9 +284,13 @@ def _read_parquet(path: Path) -> Iterator[Document]:
 def _row(row: Any, path: Path, number: int) -> Iterator[Document]:
     if not isinstance(row, dict):
         raise InterpError(f"{path}, row {number}: expected an object with a field `text`, found {type(row).__name__}.")
-    field_name = "text" if isinstance(row.get("text"), str) else next((k for k, v in row.items() if isinstance(v, str)), None)
+    field_name = (
+        "text" if isinstance(row.get("text"), str) else next((k for k, v in row.items() if isinstance(v, str)), None)
+    )
     if field_name is None:
-        raise InterpError(f"{path}, row {number}: no field holds text; its fields are {', '.join(map(str, row)) or 'none'}.")
+        raise InterpError(
+            f"{path}, row {number}: no field holds text; its fields are {', '.join(map(str, row)) or 'none'}."
+        )
     if row[field_name].strip():
         title = str(row.get("title") or f"{path.name}:{number}")
         yield Document(text=row[field_name], source=path.name, title=title, topic=str(row.get("topic") or ""))

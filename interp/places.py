@@ -48,6 +48,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        partial.chmod(0o644)  # safetensors writes for the owner only
         os.replace(partial, path)
     except OSError as error:
         raise disk_error(path, error) from error

@@ -1,5 +1,6 @@
 """From harvested activations to a checkpoint with its card, in one call."""
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def train_checkpoint(
         licences=licences or {"text": made["corpus"]["licence"]},
     )
     save(sae, folder, card)
-    for left in ((folder / ".run") / "state.safetensors", (folder / ".run") / "state.json"):
-        left.unlink(missing_ok=True)
+    (folder / ".run" / "log.jsonl").replace(folder / "training_log.jsonl")
+    shutil.rmtree(folder / ".run")
     return sae
 
 

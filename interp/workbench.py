@@ -1,8 +1,8 @@
 """The workbench: one open SAE with its model, its index and its labels.
 
-    wb = Workbench.open("saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216")
-    for hit in wb.search("token:/Paris|London/"):
-        print(hit.feature, hit.label, hit.score)
+wb = Workbench.open("saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216")
+for hit in wb.search("token:/Paris|London/"):
+    print(hit.feature, hit.label, hit.score)
 """
 
 import shutil
@@ -70,8 +70,15 @@ class FeaturePage:
             ["promotes", "", "suppresses", ""],
             [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(self.promoted, self.suppressed, strict=True)],
         )
-        rows = [(e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]]
-        return title_html(f"feature {self.feature}: {name}") + title_html(facts) + table_html(["max", "text", "document"], rows) + logits
+        rows = [
+            (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]
+        ]
+        return (
+            title_html(f"feature {self.feature}: {name}")
+            + title_html(facts)
+            + table_html(["max", "text", "document"], rows)
+            + logits
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +131,9 @@ class Spectrum:
         rows = []
         for feature in self.strongest(20):
             values = self.matrix([feature])[0]
-            rows.append((feature, float(values.max()), Html(tokens_html(self.tokens, list(values), float(values.max())))))
+            rows.append(
+                (feature, float(values.max()), Html(tokens_html(self.tokens, list(values), float(values.max()))))
+            )
         return table_html(["feature", "max", "text"], rows)
 
 
@@ -147,7 +156,9 @@ class Workbench:
         """
         folder = resolve(path)
         if folder.is_dir() and not (folder / "card.json").exists():
-            raise InterpError(f"{folder} has no card.json, so its model and hook point are unknown; open it with interp.load instead.")
+            raise InterpError(
+                f"{folder} has no card.json, so its model and hook point are unknown; open it with interp.load instead."
+            )
         sae = load(folder)
         card = Card.read(folder)
         book = LabelBook(card.sae_sha256, sae.d_sae, url=labels, shipped=folder / "labels.jsonl")
@@ -174,7 +185,9 @@ class Workbench:
         full = self.full_index_folder
         index = FeatureIndex.open(full if (full / "index.json").exists() else self.folder / "index")
         if index.meta["sae_sha256"] != self.card.sae_sha256:
-            raise InterpError(f"the index in {index.folder} was made for other weights; `interp index {self.folder}` builds it anew.")
+            raise InterpError(
+                f"the index in {index.folder} was made for other weights; `interp index {self.folder}` builds it anew."
+            )
         return index
 
     def search(self, query: str = "", *, limit: int = 20) -> Hits:
@@ -256,7 +269,9 @@ class Workbench:
     ) -> SteerRun:
         """What the model says after the prompt, with and without the edits. `chat` uses the model's template."""
         self.check_edits(edits)
-        hooked = [model_edit(e, self.sae, norm_cutoff=self.card.norm_cutoff, separator=self.card.separator) for e in edits]
+        hooked = [
+            model_edit(e, self.sae, norm_cutoff=self.card.norm_cutoff, separator=self.card.separator) for e in edits
+        ]
         model = self.model
         ids = model.chat([{"role": "user", "content": prompt}]) if chat else model.prompt(prompt)
         settings: dict[str, Any] = {"seed": seed, "temperature": temperature, "top_p": top_p}
@@ -315,7 +330,12 @@ class Workbench:
 
     def _repr_html_(self) -> str:
         metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}
-        rows = [("model", self.card.model), ("hook", self.card.hook_name), ("features", self.sae.d_sae), *metrics.items()]
+        rows = [
+            ("model", self.card.model),
+            ("hook", self.card.hook_name),
+            ("features", self.sae.d_sae),
+            *metrics.items(),
+        ]
         return title_html(self.card.name) + table_html(["", ""], rows)
 
 
@@ -330,4 +350,3 @@ def resolve(path: str | Path) -> Path:
     known = sorted(str(cfg.parent) for cfg in Path("saes").glob("**/cfg.json"))
     exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
     raise InterpError(f"there is no SAE at {given}.{exists}")
-

@@ -53,7 +53,18 @@ class Card:
         return Card(**{key: value for key, value in raw.items() if key in known})
 
 
-_REQUIRED = ("name", "model", "model_sha256", "hook_name", "dtype", "attention", "architecture", "norm_cutoff", "separator", "context")
+_REQUIRED = (
+    "name",
+    "model",
+    "model_sha256",
+    "hook_name",
+    "dtype",
+    "attention",
+    "architecture",
+    "norm_cutoff",
+    "separator",
+    "context",
+)
 
 
 def versions() -> dict[str, str]:

@@ -28,7 +28,9 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
     halves = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in tensors.items()}
     for name, half in halves.items():
         if not bool(half.isfinite().all()):
-            raise InterpError(f"{name} has values that float16 cannot hold, so nothing was saved; train on scaled activations.")
+            raise InterpError(
+                f"{name} has values that float16 cannot hold, so nothing was saved; train on scaled activations."
+            )
     with places.whole_file(into / WEIGHTS) as partial:
         try:
             save_file(halves, partial)
@@ -96,8 +98,13 @@ def load(folder: str | Path, device: str = "cpu") -> SAE:
     missing = [name for name in wanted if name not in tensors]
     if missing:
         raise InterpError(f"{path / WEIGHTS} has no tensor {', '.join(missing)}; it is not whole.")
-    if tuple(tensors["W_enc"].shape) != (cfg["d_in"], cfg["d_sae"]) or tensors["W_dec"].shape != tensors["W_enc"].T.shape:
-        raise InterpError(f"{path}: cfg.json says {cfg['d_in']} x {cfg['d_sae']}, the weights are {tuple(tensors['W_enc'].shape)}.")
+    if (
+        tuple(tensors["W_enc"].shape) != (cfg["d_in"], cfg["d_sae"])
+        or tensors["W_dec"].shape != tensors["W_enc"].T.shape
+    ):
+        raise InterpError(
+            f"{path}: cfg.json says {cfg['d_in']} x {cfg['d_sae']}, the weights are {tuple(tensors['W_enc'].shape)}."
+        )
     meta = cfg.get("metadata") or {}
     name = card.name if card else path.name
     hook = card.hook_name if card else str(meta.get("hook_name") or "")
@@ -109,4 +116,6 @@ def verify_files(folder: str | Path) -> None:
     path = Path(folder)
     card = Card.read(path)
     if card.sae_sha256 and places.sha256_file(path / WEIGHTS) != card.sae_sha256:
-        raise InterpError(f"{path / WEIGHTS} is not the file that card.json names (SHA-256 differs): it was changed or cut short.")
+        raise InterpError(
+            f"{path / WEIGHTS} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
+        )

@@ -57,9 +57,7 @@ class Report:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float, batch_blocks: int = 8
-) -> Report:
+def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float, batch_blocks: int = 8) -> Report:
     """The report of `sae` over the blocks; runs the model five times over them.
 
     Raises InterpError when no position counts.
@@ -86,7 +84,10 @@ def evaluate(
             "ce_zero": torch.zeros_like,
             "ce_mean": lambda x: mean_D.expand_as(x),
         }
-        losses = {name: _losses(model, hook, parts, blocks.separator, norm_cutoff, f, step) for name, f in replacements.items()}
+        losses = {
+            name: _losses(model, hook, parts, blocks.separator, norm_cutoff, f, step)
+            for name, f in replacements.items()
+        }
     mean = {name: float(sum_N.sum() / count_N.sum()) for name, (sum_N, count_N) in losses.items()}
     centre = mean_D.double()
     errors = np.array([error for error, *_ in per_block])

@@ -117,7 +117,9 @@ def _encode(sae: SAE, store: ActivationStore, hook: str, keep_N: Tensor, work: P
         for number, (first, x_ND) in enumerate(store.in_order(hook)):
             part = work / f"part-{number:05d}.parquet"
             if x_ND.shape[1] != sae.d_in:
-                raise InterpError(f"{hook} has width {x_ND.shape[1]} and the SAE reads {sae.d_in}: it was made for another model.")
+                raise InterpError(
+                    f"{hook} has width {x_ND.shape[1]} and the SAE reads {sae.d_in}: it was made for another model."
+                )
             if not part.exists():
                 kept = keep_N[first : first + len(x_ND)].nonzero().squeeze(1)
                 pieces = []
@@ -133,7 +135,11 @@ def _write_part(pieces: list[tuple[Tensor, Tensor, Tensor]], part: Path) -> None
         pieces = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0))]
     features, positions, values = (torch.cat([piece[i] for piece in pieces]).numpy() for i in range(3))
     table = pa.table(
-        {"feature": features.astype(np.uint32), "position": positions.astype(np.uint32), "value": values.astype(np.float32)}
+        {
+            "feature": features.astype(np.uint32),
+            "position": positions.astype(np.uint32),
+            "value": values.astype(np.float32),
+        }
     )
     with places.whole_file(part) as partial:
         pq.write_table(table, partial, compression="none", use_dictionary=False)
@@ -151,6 +157,14 @@ def _views(db: duckdb.DuckDBPyConnection, folder: Path, work: Path) -> None:
     db.execute(f"CREATE OR REPLACE VIEW tok AS SELECT * FROM read_parquet('{folder}/tokens.parquet')")
 
 
+def _columns(db: duckdb.DuckDBPyConnection, query: str) -> dict[str, np.ndarray]:
+    return dict(db.execute(query).fetchnumpy() or {})
+
+
+def _table(db: duckdb.DuckDBPyConnection, query: str) -> Any:
+    return db.execute(query).to_arrow_table()
+
+
 def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[str, Any]:
     """A column a statistic, a row a feature, features that never fire included."""
     db.execute(
@@ -161,12 +175,13 @@ def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[st
         FROM act GROUP BY feature
         """
     )
-    bins = db.execute(
+    bins = _columns(
+        db,
         f"""
         SELECT feature, least(floor({BINS} * value / max), {BINS - 1})::INT AS bin, count(*) AS n
         FROM act JOIN stat USING (feature) GROUP BY ALL
-        """
-    ).fetchnumpy()
+        """,
+    )
     histogram = np.zeros((d_sae, BINS), dtype=np.uint32)
     histogram[bins["feature"], bins["bin"]] = bins["n"]
     db.execute(
@@ -176,20 +191,26 @@ def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[st
         FROM act JOIN tok USING (position) GROUP BY ALL
         """
     )
-    tokens = db.execute(
+    tokens = _table(
+        db,
         f"""
         SELECT feature, list(token ORDER BY total DESC, token) AS tokens, list(n ORDER BY total DESC, token) AS counts
         FROM (SELECT *, row_number() OVER (PARTITION BY feature ORDER BY total DESC, token) AS rank FROM pair)
         WHERE rank <= {TOP_TOKENS} GROUP BY feature
-        """
-    ).to_arrow_table()
-    entropy = db.execute(
-        "SELECT feature, -sum((n / fires) * ln(n / fires)) AS entropy FROM pair JOIN stat USING (feature) GROUP BY feature"
-    ).fetchnumpy()
-    documents = db.execute(
-        "SELECT feature, count(DISTINCT document) AS n FROM act JOIN tok USING (position) GROUP BY feature"
-    ).fetchnumpy()
-    stat = db.execute("SELECT * FROM stat").to_arrow_table()
+        """,
+    )
+    entropy = _columns(
+        db,
+        "SELECT feature, -sum((n / fires) * ln(n / fires)) AS entropy FROM pair JOIN stat USING (feature) GROUP BY feature",
+    )
+    documents = _columns(
+        db,
+        "SELECT feature, count(DISTINCT document) AS n FROM act JOIN tok USING (position) GROUP BY feature",
+    )
+    stat = _table(
+        db,
+        "SELECT * FROM stat",
+    )
     rows = stat["feature"].to_numpy()
 
     def spread(at: Any, values: Any, dtype: Any) -> np.ndarray:
@@ -212,8 +233,12 @@ def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[st
         "max": spread(rows, stat["max"].to_numpy(), np.float32),
         "quantiles": pa.array(lists(rows, stat["quantiles"].to_pylist()), pa.list_(pa.float32())),
         "histogram": pa.array(list(histogram), pa.list_(pa.uint32())),
-        "top_tokens": pa.array(lists(tokens["feature"].to_numpy(), tokens["tokens"].to_pylist()), pa.list_(pa.uint32())),
-        "top_token_counts": pa.array(lists(tokens["feature"].to_numpy(), tokens["counts"].to_pylist()), pa.list_(pa.uint32())),
+        "top_tokens": pa.array(
+            lists(tokens["feature"].to_numpy(), tokens["tokens"].to_pylist()), pa.list_(pa.uint32())
+        ),
+        "top_token_counts": pa.array(
+            lists(tokens["feature"].to_numpy(), tokens["counts"].to_pylist()), pa.list_(pa.uint32())
+        ),
         "token_entropy": spread(entropy["feature"], entropy["entropy"], np.float32),
         "documents": spread(documents["feature"], documents["n"], np.uint32),
     }
@@ -248,7 +273,10 @@ def _examples(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
         SELECT feature, band::UTINYINT, place::UTINYINT, position, value FROM drawn WHERE place <= {PER_BAND}
         """
     )
-    table = db.execute("SELECT * FROM example ORDER BY feature, band, rank").to_arrow_table()
+    table = _table(
+        db,
+        "SELECT * FROM example ORDER BY feature, band, rank",
+    )
     with places.whole_file(folder / "examples.parquet") as partial:
         write_parquet(_halves(table), partial)
 
@@ -273,11 +301,15 @@ def _activations(db: duckdb.DuckDBPyConnection, folder: Path, keep: str) -> None
     orders = {"activations": "feature, position"} | ({"positions": "position, feature"} if keep == "all" else {})
     (folder / "positions.parquet").unlink(missing_ok=True)
     for name, order in orders.items():
-        stream = db.execute(f"SELECT feature, position, value FROM {source} ORDER BY {order}").to_arrow_reader(1 << 20)
+        query = f"SELECT feature, position, value FROM {source} ORDER BY {order}"
+        stream: Any = db.execute(query).to_arrow_reader(1 << 20)
         with places.whole_file(folder / f"{name}.parquet") as partial:
             schema = pa.schema({"feature": pa.uint32(), "position": pa.uint32(), "value": pa.float16()})
             # Sorted integers: their differences are small, which a dictionary would hide.
-            encoding: dict[str, Any] = {"use_dictionary": ["feature"], "column_encoding": {"position": "DELTA_BINARY_PACKED"}}
+            encoding: dict[str, Any] = {
+                "use_dictionary": ["feature"],
+                "column_encoding": {"position": "DELTA_BINARY_PACKED"},
+            }
             with pq.ParquetWriter(partial, schema, compression="zstd", compression_level=3, **encoding) as writer:
                 for batch in stream:
                     writer.write_table(_halves(pa.Table.from_batches([batch])).cast(schema), row_group_size=131_072)
@@ -321,4 +353,7 @@ def _neighbours(sae: SAE) -> dict[str, Any]:
         top = cosine.topk(count, dim=1)
         ids += list(top.indices.numpy().astype(np.uint32))
         cosines += list(top.values.numpy().astype(np.float16))
-    return {"nearest": pa.array(ids, pa.list_(pa.uint32())), "nearest_cosine": pa.array(cosines, pa.list_(pa.float16()))}
+    return {
+        "nearest": pa.array(ids, pa.list_(pa.uint32())),
+        "nearest_cosine": pa.array(cosines, pa.list_(pa.float16())),
+    }

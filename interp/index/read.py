@@ -15,7 +15,15 @@ from interp import places
 from interp.index.build import FORMAT, WINDOW
 from interp.types import InterpError, check_feature
 
-NEEDED = ("index.json", "features.parquet", "examples.parquet", "activations.parquet", "tokens.parquet", "documents.parquet", "vocabulary.parquet")
+NEEDED = (
+    "index.json",
+    "features.parquet",
+    "examples.parquet",
+    "activations.parquet",
+    "tokens.parquet",
+    "documents.parquet",
+    "vocabulary.parquet",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,9 @@ class FeatureIndex:
             raise InterpError(f"there is no index in {path} ({missing[0]} is missing); `interp index SAE` builds one.")
         meta = places.read_json(path / "index.json")
         if meta.get("format") != FORMAT:
-            raise InterpError(f"the index in {path} has format {meta.get('format')}, this version reads {FORMAT}; build it again.")
+            raise InterpError(
+                f"the index in {path} has format {meta.get('format')}, this version reads {FORMAT}; build it again."
+            )
         return FeatureIndex(path, meta)
 
     @property

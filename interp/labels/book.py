@@ -79,7 +79,9 @@ class LabelBook:
 
     def history(self, feature: int) -> list[Label]:
         """All versions, oldest first, the shipped one included."""
-        query = _labels.select().where(_labels.c.sae == self.sae, _labels.c.feature == int(feature)).order_by(_labels.c.id)
+        query = (
+            _labels.select().where(_labels.c.sae == self.sae, _labels.c.feature == int(feature)).order_by(_labels.c.id)
+        )
         with self.engine.connect() as db:
             own = [_label(row) for row in db.execute(query)]
         return ([self._shipped[feature]] if feature in self._shipped else []) + own
@@ -100,12 +102,16 @@ class LabelBook:
         """Write the current labels as JSON lines; how many there were comes back."""
         labels = self.all().values()
         with places.whole_file(Path(path)) as partial:
-            partial.write_text("".join(json.dumps(asdict(label), ensure_ascii=False) + "\n" for label in labels), encoding="utf-8")
+            partial.write_text(
+                "".join(json.dumps(asdict(label), ensure_ascii=False) + "\n" for label in labels), encoding="utf-8"
+            )
         return len(labels)
 
 
 def _label(row: sa.Row) -> Label:
-    return Label(feature=row.feature, text=row.text, author=row.author, note=row.note, status=row.status, created=row.created)
+    return Label(
+        feature=row.feature, text=row.text, author=row.author, note=row.note, status=row.status, created=row.created
+    )
 
 
 def read_jsonl(path: Path) -> list[Label]:

@@ -15,7 +15,16 @@ from torch import nn
 from interp.models.model import Model
 
 _OUTSIDE_ATTENTION = (".attn.hook_in", ".attn.hook_out", ".attn.hook_hidden_states")
-_PROJECTIONS = (".attn.q.", ".attn.k.", ".attn.v.", ".attn.o.", ".attn.hook_q", ".attn.hook_k", ".attn.hook_v", ".attn.hook_z")
+_PROJECTIONS = (
+    ".attn.q.",
+    ".attn.k.",
+    ".attn.v.",
+    ".attn.o.",
+    ".attn.hook_q",
+    ".attn.hook_k",
+    ".attn.hook_v",
+    ".attn.hook_z",
+)
 
 
 class _NativeAttention(nn.Module):
@@ -92,7 +101,7 @@ def _swaps(bridge: Any, module: nn.Module) -> list[tuple[nn.Module, str, nn.Modu
     """
     from transformer_lens.model_bridge.generalized_components import PositionEmbeddingsAttentionBridge
 
-    found = []
+    found: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
     for parent in module.modules():
         for slot, child in parent.named_children():
             if type(child) is PositionEmbeddingsAttentionBridge and slot == "self_attn":

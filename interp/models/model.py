@@ -8,7 +8,7 @@ to the submodule whose output that hook point is. `bridge.py` fills the table fr
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,9 +68,7 @@ class Model:
     n_ctx: int
     attention: str
     """The attention implementation, `sdpa` or `eager`; recorded, for results differ in the last bits."""
-    attention_for: Callable[[Sequence[str]], AbstractContextManager[None]] = field(
-        default=lambda hooks: nullcontext()
-    )
+    attention_for: Callable[[Sequence[str]], AbstractContextManager[None]] = field(default=lambda hooks: nullcontext())
     """Chooses, for the hook points of one run, an implementation in which they fire."""
     _fingerprint: str | None = None
     _names: list[str] | None = None
@@ -117,9 +115,7 @@ class Model:
         """Token ids of a conversation in the model's own template, with nothing put in front."""
         if not getattr(self.tokenizer, "chat_template", None):
             raise InterpError(f"{self.name} has no chat template; pass raw text instead.")
-        ids = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
         return [int(token) for token in ids]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -200,11 +196,8 @@ class Model:
 
         readers = {name: keep(name) for name in dict.fromkeys(hooks)}
         out = None
-        with torch.inference_mode(), self._hooked(readers, edits, [site]):
-            try:
-                out = self.module(tokens_BT, use_cache=False, **extra)
-            except _Stop:
-                pass
+        with torch.inference_mode(), self._hooked(readers, edits, [site]), suppress(_Stop):
+            out = self.module(tokens_BT, use_cache=False, **extra)
         if len(seen) < len(wanted):
             missing = sorted(wanted - set(seen))
             raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
@@ -315,7 +308,8 @@ class Model:
         A direction d in the residual stream moves the logits by about W_U (gain · d) over the norm's scale,
         which is positive and common to all tokens: it orders tokens, and is left out.
         """
-        head = self.module.get_output_embeddings() if hasattr(self.module, "get_output_embeddings") else None
+        find: Any = getattr(self.module, "get_output_embeddings", lambda: None)
+        head = find()
         named = head.named_parameters() if head is not None else ()
         weight = next((p for n, p in named if n.endswith("weight")), None)
         if weight is None:
@@ -332,9 +326,7 @@ class Model:
         return weight.detach().float(), gain.detach().float()
 
 
-def _choose(
-    logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]
-) -> list[int]:
+def _choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
     """One token a row: the likeliest, or a draw from the smallest set with probability `top_p`."""
     if temperature <= 0:
         return [int(token) for token in logits_BV.argmax(-1)]

@@ -18,7 +18,9 @@ MODELS = {
 ALIASES = {"smollm2-135m-instruct": "smollm2"}
 
 
-def open_model(name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", attention: str = "sdpa") -> Model:
+def open_model(
+    name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", attention: str = "sdpa"
+) -> Model:
     """The model of that name, ready to run on `device` in `dtype`.
 
     `name` is an embedded model's (see `MODELS`), a local folder in Hugging Face form, or `org/name` on the hub
@@ -63,9 +65,7 @@ def _locate(name: str) -> tuple[str, bool]:
         return str(folder), True
     if name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return name, False
-    raise unknown(
-        "model", name, MODELS, try_="A local folder or a hub name such as org/name also works."
-    )
+    raise unknown("model", name, MODELS, try_="A local folder or a hub name such as org/name also works.")
 
 
 def _separator(tokenizer: Any) -> int:

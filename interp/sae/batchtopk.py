@@ -27,9 +27,7 @@ class BatchTopK:
     def __post_init__(self) -> None:
         check_sizes(self.d_in, self.d_sae, self.k)
 
-    def select(
-        self, pre_BF: Float[Tensor, "B F"], b_enc_F: Float[Tensor, " F"], hint: Tensor
-    ) -> tuple[Active, Tensor]:
+    def select(self, pre_BF: Float[Tensor, "B F"], b_enc_F: Float[Tensor, " F"], hint: Tensor) -> tuple[Active, Tensor]:
         """The active entries, and the smallest of them as the next batch's hint.
 
         The hint only saves work: candidates above 0.8 of the last threshold are nearly always enough; when they
@@ -64,7 +62,7 @@ def threshold_for(pre_BF_parts: list[Tensor], k: float) -> float:
     rows = sum(len(part) for part in pre_BF_parts)
     tops = [part.reshape(-1).topk(min(part.numel(), int(4 * k * len(part)) + 1)).values for part in pre_BF_parts]
     pool = torch.cat(tops)
-    count = min(int(round(k * rows)), len(pool) - 1)
+    count = min(round(k * rows), len(pool) - 1)
     pool = pool.topk(count + 1).values
     # Between the last value that passes and the first that does not: strictly above must hold for k·B of them.
     return max(float(pool[-1]), 0.0)

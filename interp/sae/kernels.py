@@ -132,7 +132,12 @@ def sum_by_feature(
 ) -> Float[Tensor, "F D"]:
     """For each feature, the sum over its entries of weight times y[row]: the gradient of `decode` in W."""
     return F.embedding_bag(
-        entries.rows, y_BD, entries.offsets, mode="sum", per_sample_weights=weights_N[entries.order], include_last_offset=True
+        entries.rows,
+        y_BD,
+        entries.offsets,
+        mode="sum",
+        per_sample_weights=weights_N[entries.order],
+        include_last_offset=True,
     )
 
 

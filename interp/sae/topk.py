@@ -25,9 +25,7 @@ class TopK:
     def __post_init__(self) -> None:
         check_sizes(self.d_in, self.d_sae, self.k)
 
-    def select(
-        self, pre_BF: Float[Tensor, "B F"], b_enc_F: Float[Tensor, " F"], hint: Tensor
-    ) -> tuple[Active, Tensor]:
+    def select(self, pre_BF: Float[Tensor, "B F"], b_enc_F: Float[Tensor, " F"], hint: Tensor) -> tuple[Active, Tensor]:
         """The active entries; the hint is not needed and comes back as it was."""
         batch = len(pre_BF)
         bias_F = b_enc_F.to(pre_BF.dtype)

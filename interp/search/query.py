@@ -1,6 +1,6 @@
 """The query language: `key:value` pairs and words, all of which must hold.
 
-    token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2 promotes:" France" sort:density european capitals
+token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2 promotes:" France" sort:density european capitals
 """
 
 import re
@@ -59,7 +59,9 @@ def parse(text: str) -> Query:
             continue
         match = _TERM.match(text, at)
         if match is None:
-            raise InterpError(f"the query cannot be read from character {at + 1}: {text[at:]!r}. Close the quote or /regex/; the keys are {', '.join(KEYS)}.")
+            raise InterpError(
+                f"the query cannot be read from character {at + 1}: {text[at:]!r}. Close the quote or /regex/; the keys are {', '.join(KEYS)}."
+            )
         key = (match["key"] or "text").lower()
         if key not in KEYS:
             raise unknown(f"search key (at character {at + 1})", key, KEYS)
@@ -85,7 +87,9 @@ def span(term: Term) -> tuple[float, float]:
     try:
         bounds = float(low) if low else 0.0, float(high) if dots and high else float("inf")
     except ValueError:
-        raise InterpError(f"{term.key}:{term.value} is no range; write {term.key}:1e-5..1e-2, either end may be left out.") from None
+        raise InterpError(
+            f"{term.key}:{term.value} is no range; write {term.key}:1e-5..1e-2, either end may be left out."
+        ) from None
     if not bounds[0] <= bounds[1]:
         raise InterpError(f"{term.key}:{term.value} is empty: its low end is above its high end.")
     return bounds

@@ -14,7 +14,7 @@ import pandas as pd
 
 from interp.index import FeatureIndex
 from interp.labels import STATUSES, LabelBook
-from interp.render import table_html, title_html
+from interp.render import table_html, title_html, visible
 from interp.search.query import Query, Term, parse, span, yes
 from interp.types import InterpError, check_feature, unknown
 
@@ -62,7 +62,9 @@ class Hits(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         rows = [(hit.feature, hit.label, hit.score, "; ".join(hit.why.values())) for hit in self.hits]
-        return title_html(f"{self.query}: {self.total} features") + table_html(["feature", "label", "score", "why"], rows)
+        return title_html(f"{self.query}: {self.total} features") + table_html(
+            ["feature", "label", "score", "why"], rows
+        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
         )
         for f in ids[:limit]
     )
-    return Hits(query if isinstance(query, str) else " ".join(f"{t.key}:{t.value}" for t in asked.terms), hits, len(ids))
+    return Hits(
+        query if isinstance(query, str) else " ".join(f"{t.key}:{t.value}" for t in asked.terms), hits, len(ids)
+    )
 
 
 def _join(scores: list[np.ndarray], passed: np.ndarray) -> np.ndarray:
@@ -138,7 +142,12 @@ def _order(ids: np.ndarray, sort: str, score: np.ndarray, sources: Sources) -> n
         return ids[np.argsort(-features[sort].to_numpy()[ids], kind="stable")]
     if sort == "label":
         labels = sources.labels.all()
-        return np.array(sorted(ids, key=lambda f: (int(f) not in labels, labels[int(f)].text.lower() if int(f) in labels else "", f)), dtype=ids.dtype)
+        return np.array(
+            sorted(
+                ids, key=lambda f: (int(f) not in labels, labels[int(f)].text.lower() if int(f) in labels else "", f)
+            ),
+            dtype=ids.dtype,
+        )
     return ids
 
 
@@ -156,14 +165,15 @@ def _distinct(tokens: list[str], count: int) -> list[str]:
     """The first few tokens that differ by more than case and spaces, each in quotes."""
     kept: dict[str, str] = {}
     for token in tokens:
-        kept.setdefault(token.strip().lower() or token, "‘" + token.replace("\n", "↵").strip(" ") + "’")
+        kept.setdefault(token.strip().lower() or token, f"‘{visible(token.strip(' ') or token)}’")
     return list(kept.values())[:count]
 
 
 def _names(ids: np.ndarray, sources: Sources) -> dict[int, tuple[str, bool]]:
     labels = sources.labels.all()
     return {
-        int(f): (labels[int(f)].text, False) if int(f) in labels else (describe(sources.index, int(f)), True) for f in ids
+        int(f): (labels[int(f)].text, False) if int(f) in labels else (describe(sources.index, int(f)), True)
+        for f in ids
     }
 
 
@@ -263,7 +273,12 @@ def _token_id(term: Term, index: FeatureIndex) -> set[int]:
     exact = {i for i, text in enumerate(index.vocabulary) if text == term.value}
     loose = exact or {i for i, text in enumerate(index.vocabulary) if text.strip() == term.value.strip()}
     if not loose:
-        raise unknown("token", term.value, (text for text in index.vocabulary if text.strip()), try_="It must be one token of the model.")
+        raise unknown(
+            "token",
+            term.value,
+            (text for text in index.vocabulary if text.strip()),
+            try_="It must be one token of the model.",
+        )
     return loose
 
 

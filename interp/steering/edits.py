@@ -98,4 +98,3 @@ def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, sepa
     """Positions that an edit may touch: no padding, no first position, no separator, no sink."""
     real = site.real_BT & (site.position_BT > 0) & (site.tokens_BT != separator)
     return real & (x_BTD.float().norm(dim=-1) <= norm_cutoff)
-

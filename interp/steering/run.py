@@ -52,7 +52,12 @@ def generate(
     top_p: float = 1.0,
 ) -> tuple[list[int], list[int]]:
     """(baseline, steered) token ids that follow the prompt; both draw the same random numbers."""
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "seed": seed, "temperature": temperature, "top_p": top_p}
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "temperature": temperature,
+        "top_p": top_p,
+    }
     (baseline,) = model.generate([prompt], **settings)
     (steered,) = model.generate([prompt], edits=edits, **settings) if edits else ([*baseline],)
     return baseline, steered

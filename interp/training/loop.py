@@ -84,7 +84,7 @@ class Step:
 
 
 def train(
-    batches: Iterable[Float[Tensor, "B D"]],
+    batches: Iterable[Tensor],
     architecture: BatchTopK | TopK,
     config: TrainConfig | None = None,
     *,
@@ -101,6 +101,8 @@ def train(
     total = config.tokens or _rows(batches) or 0
     last: Step | None = None
     log = Path(into) / "log.jsonl" if into else None
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
     with bar(f"train {type(architecture).__name__} {architecture.d_sae}", max(total, 1)) as advance:
         done = 0
         for last in steps(batches, architecture, config, held_out=held_out, into=into, restart=restart):
@@ -125,7 +127,7 @@ def _rows(batches: Any) -> int | None:
 
 
 def steps(
-    batches: Iterable[Float[Tensor, "B D"]],
+    batches: Iterable[Tensor],
     architecture: BatchTopK | TopK,
     config: TrainConfig | None = None,
     *,
@@ -149,7 +151,9 @@ def steps(
     if state is None:
         first = source.peek(INIT_ROWS)
         if first.shape[1] != architecture.d_in:
-            raise InterpError(f"the batches have {first.shape[1]} columns and d_in is {architecture.d_in}; they must agree.")
+            raise InterpError(
+                f"the batches have {first.shape[1]} columns and d_in is {architecture.d_in}; they must agree."
+            )
         state = initial(first, architecture.d_sae, lr, config.seed)
     worker = _Worker(architecture, config, state)
     tokens = saved = source.tokens_before(state.step)
@@ -287,7 +291,11 @@ class _Worker:
         code = torch.zeros_like(pre).scatter_(1, top.indices, top.values.relu())
         miss_BD = (code @ W_dec + error_BD) * (2 * config.aux_alpha / error_BD.numel())
         dz = (miss_BD @ W_dec.T) * (code > 0)
-        for parameter, grad in ((state.W_enc, dz.T @ centred_BD), (state.b_enc, dz.sum(0)), (state.W_dec, code.T @ miss_BD)):
+        for parameter, grad in (
+            (state.W_enc, dz.T @ centred_BD),
+            (state.b_enc, dz.sum(0)),
+            (state.W_dec, code.T @ miss_BD),
+        ):
             assert parameter.grad is not None
             parameter.grad.index_add_(0, dead, grad)
 
@@ -313,7 +321,7 @@ def finish(state: State, architecture: BatchTopK | TopK, held_out: Float[Tensor,
     def rounded(x: Tensor) -> Tensor:
         return x.half().float()
 
-    weights = {
+    weights: dict[str, Any] = {
         "W_enc": rounded(state.W_enc.T.contiguous()),
         "b_enc": rounded(state.b_enc / state.scale),
         "W_dec": rounded(state.W_dec),
@@ -327,4 +335,3 @@ def finish(state: State, architecture: BatchTopK | TopK, held_out: Float[Tensor,
         raise InterpError("there are no held-out rows to measure the threshold on; give held_out, or more batches.")
     level = threshold_for(parts, architecture.k)
     return SAE(**weights, threshold=rounded(torch.full((architecture.d_sae,), level)))
-

@@ -3,6 +3,7 @@
 Axes    D d_in, F d_sae.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,6 @@ class State:
         for name, parameter in zip(NAMES, self.parameters, strict=True):
             for moment, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{moment}.{name}"] = value
-        import json
-
         meta = {"step": str(self.step), "recipe": json.dumps(recipe)}
         with places.whole_file(folder / "state.safetensors") as partial:
             try:
@@ -69,7 +68,12 @@ def initial(x_BD: Float[Tensor, "B D"], d_sae: int, lr: float, seed: int) -> Sta
     W = W / W.norm(dim=1, keepdim=True)
     values = [W.clone(), W, W.new_zeros(d_sae), (mean * scale).clone()]
     return State(
-        *values, scale, torch.zeros(d_sae, dtype=torch.int64, device=W.device), W.new_zeros(()), 0, adam(values, lr)
+        **dict(zip(NAMES, values, strict=True)),
+        scale=scale,
+        idle_F=torch.zeros(d_sae, dtype=torch.int64, device=W.device),
+        hint=W.new_zeros(()),
+        step=0,
+        optimiser=adam(values, lr),
     )
 
 
@@ -81,8 +85,6 @@ def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) 
     path = folder / "state.safetensors"
     if not path.exists():
         return None
-    import json
-
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             meta, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -98,5 +100,12 @@ def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) 
     values = [tensors[name] for name in NAMES]
     optimiser = adam(values, lr)
     for name, parameter in zip(NAMES, values, strict=True):
-        optimiser.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"].cpu() if moment == "step" else tensors[f"adam.{moment}.{name}"] for moment in MOMENTS}
-    return State(*values, tensors["scale"], tensors["idle_F"], tensors["hint"], int(meta["step"]), optimiser)
+        optimiser.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in MOMENTS}
+    return State(
+        **dict(zip(NAMES, values, strict=True)),
+        scale=tensors["scale"],
+        idle_F=tensors["idle_F"],
+        hint=tensors["hint"],
+        step=int(meta["step"]),
+        optimiser=optimiser,
+    )

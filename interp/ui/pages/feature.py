@@ -9,7 +9,14 @@ from interp.types import InterpError
 from interp.ui.shared import bars, feature_link, feature_page, page, plain, remember, show_tokens
 from interp.workbench import FeaturePage, Workbench
 
-BANDS = {0: "Strongest", 1: "1st fifth of documents", 2: "2nd fifth", 3: "3rd fifth", 4: "4th fifth", 5: "Weakest fifth"}
+BANDS = {
+    0: "Strongest",
+    1: "1st fifth of documents",
+    2: "2nd fifth",
+    3: "3rd fifth",
+    4: "4th fifth",
+    5: "Weakest fifth",
+}
 
 
 def wanted(wb: Workbench) -> int:

@@ -45,7 +45,11 @@ with page("Features") as wb:
     remember(q=query)
     hits = wb.search(query, limit=SHOWN)
     more = f", the first {SHOWN} shown" if hits.total > SHOWN else ""
-    partial = " Answered from the examples index (partial): `interp index` builds the full one." if any(h.partial for h in hits[:1]) else ""
+    partial = (
+        " Answered from the examples index (partial): `interp index` builds the full one."
+        if any(h.partial for h in hits[:1])
+        else ""
+    )
     st.markdown(f"**{hits.total:,}** features{more}.{partial}")
     if hits:
         st.dataframe(
@@ -68,6 +72,11 @@ with page("Features") as wb:
         counts, edges = np.histogram(np.log10(alive), bins=60)
         centres = (edges[:-1] + edges[1:]) / 2
         st.plotly_chart(
-            bars(centres.tolist(), counts.tolist(), f"Densities of {len(alive):,} features that fire; {len(density) - len(alive):,} never do", "log10 of the share of tokens a feature fires on"),
+            bars(
+                centres.tolist(),
+                counts.tolist(),
+                f"Densities of {len(alive):,} features that fire; {len(density) - len(alive):,} never do",
+                "log10 of the share of tokens a feature fires on",
+            ),
             key="density",
         )

@@ -41,7 +41,9 @@ with page("Prompt") as wb:
     with st.spinner("Running the model …"):
         spectrum = wb.spectrum(text)
     left_out = sum(not counted for counted in spectrum.counted)
-    st.caption(f"{len(spectrum.tokens)} tokens; {left_out} left out as sinks (the first position, separators, massive norms).")
+    st.caption(
+        f"{len(spectrum.tokens)} tokens; {left_out} left out as sinks (the first position, separators, massive norms)."
+    )
     features = spectrum.strongest(ROWS)
     st.subheader("Spectrum")
     st.plotly_chart(heat_map(wb, spectrum, features), key="spectrum")

@@ -1,6 +1,7 @@
 """Steer: hold features at chosen strengths and read the default and the steered text side by side."""
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -45,7 +46,9 @@ def strengths(wb: Workbench, edits: list[FeatureEdit]) -> None:
     for edit in edits:
         feature = int(edit.feature)  # type: ignore[arg-type]
         largest = float(wb.index.row(feature)["max"])
-        st.caption(plain(f"feature {feature}: {wb.name(feature)}; its largest activation in the index is {largest:.2f}"))
+        st.caption(
+            plain(f"feature {feature}: {wb.name(feature)}; its largest activation in the index is {largest:.2f}")
+        )
 
 
 with page("Steer") as wb:
@@ -58,9 +61,13 @@ with page("Steer") as wb:
         hide_index=True,
         key="edits",
         column_config={
-            "feature": st.column_config.NumberColumn("feature", min_value=0, max_value=wb.sae.d_sae - 1, step=1, required=True),
+            "feature": st.column_config.NumberColumn(
+                "feature", min_value=0, max_value=wb.sae.d_sae - 1, step=1, required=True
+            ),
             "kind": st.column_config.SelectboxColumn("edit", options=list(KINDS), required=True, default="clamp"),
-            "strength": st.column_config.NumberColumn("strength", default=8.0, help="In units of the feature's activation; for scale, a factor."),
+            "strength": st.column_config.NumberColumn(
+                "strength", default=8.0, help="In units of the feature's activation; for scale, a factor."
+            ),
         },
     )
     first, second, third, fourth = st.columns(4)
@@ -71,11 +78,17 @@ with page("Steer") as wb:
     edits = edits_of(rows)
     wb.check_edits(edits)
     strengths(wb, edits)
-    written = ";".join(f"{int(r.feature)},{r.kind},{r.strength:g}" for r in rows.dropna(subset=["feature"]).itertuples())
+    written = ";".join(
+        f"{int(r.feature)},{r.kind},{r.strength:g}" for r in rows.dropna(subset=["feature"]).itertuples()
+    )
     remember(prompt=prompt, edits=written, tokens=tokens, temperature=temperature, seed=seed, chat=chat or None)
     if st.button("Generate", type="primary") and prompt.strip():
         with st.spinner("Generating with and without the edits …"):
-            options = {"max_new_tokens": int(tokens), "temperature": float(temperature), "seed": int(seed)}
+            options: dict[str, Any] = {
+                "max_new_tokens": int(tokens),
+                "temperature": float(temperature),
+                "seed": int(seed),
+            }
             st.session_state.steer_run = wb.steer(prompt, edits, chat=chat, **options)
     run = st.session_state.get("steer_run")
     if run is not None:
@@ -88,7 +101,9 @@ with page("Steer") as wb:
             show_tokens([run.steered], [0.0], 1.0)
         if run.baseline == run.steered:
             st.info("The text did not change: try a larger strength.")
-        st.caption("One run, no controls: that a text changes does not show that the feature means what its label says.")
+        st.caption(
+            "One run, no controls: that a text changes does not show that the feature means what its label says."
+        )
         with st.expander("Record of this run"):
             st.json(json.loads(run.to_json()), expanded=False)
         st.download_button("Download the record", run.to_json(), "steer.json", "application/json")

@@ -1,0 +1,40 @@
+# Two commands: `make demo` opens the dashboard on the embedded SAE, `make test` runs every test.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check lint types arrows format bench
+
+$(READY): pyproject.toml requirements/lock.txt requirements/embedded.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c requirements/lock.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/embedded.txt
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/interp dashboard
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY) lint types arrows test
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+arrows: $(READY)
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/harvest.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/index.py
