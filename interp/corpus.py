@@ -412,7 +412,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 def tokenize(
     corpus: Corpus, model: Tokenizes, tokens: int, *, split: str | None = None, block: int = BLOCK
 ) -> TokenBlocks:
-    """At least `tokens` positions of the corpus (less only if it ends), in whole blocks.
+    """At least `tokens` positions of the corpus (less only if it ends), in whole blocks, the last one filled up.
 
     Raises InterpError when the corpus has no text in that split.
     """
@@ -432,11 +432,11 @@ def tokenize(
             break
     if not rows:
         raise InterpError(f"the corpus {corpus.name} has no text" + (f" in the split {split!r}." if split else "."))
-    blocks = min(length, wanted) // (block - 1)
-    if blocks == 0:  # shorter than a block: one block, padded with separators, which are masked
-        stream.append(np.full(block - 1 - length, model.separator, dtype=np.int64))
-        owner.append(np.full(block - 1 - length, len(rows) - 1, dtype=np.int64))
-        blocks = 1
+    blocks = -(-min(length, wanted) // (block - 1))
+    short = blocks * (block - 1) - length
+    if short > 0:  # the corpus ended inside a block: separators, which are masked, fill it
+        stream.append(np.full(short, model.separator, dtype=np.int64))
+        owner.append(np.full(short, len(rows) - 1, dtype=np.int64))
     body = np.concatenate(stream)[: blocks * (block - 1)].reshape(blocks, block - 1)
     owners = np.concatenate(owner)[: blocks * (block - 1)].reshape(blocks, block - 1)
     rows = rows[: int(owners[-1, -1]) + 1]

@@ -36,7 +36,7 @@ class TrainConfig:
     tokens: int | None = None
     """Rows to train on; None: all that the batches give."""
     lr: float | None = None
-    """Peak learning rate; None: 8e-4 / sqrt(d_sae / 9216), chosen on SmolLM2's layer 15."""
+    """Peak learning rate; None: 2e-3 / sqrt(d_sae / 9216), chosen on SmolLM2's layer 15."""
     warmup: float = 0.02
     """Share of the run over which the rate rises from 0."""
     decay: float = 0.5
@@ -63,7 +63,7 @@ class TrainConfig:
 
     def peak(self, d_sae: int) -> float:
         """The peak learning rate for this width."""
-        return self.lr if self.lr is not None else 8e-4 / (d_sae / 9216) ** 0.5
+        return self.lr if self.lr is not None else 2e-3 / (d_sae / 9216) ** 0.5
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,9 @@ def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) 
     if not path.exists():
         return None
     try:
+        # Cloned: a tensor of the file may lie unaligned, where matrix products differ in their last bits.
         with safe_open(path, framework="pt", device=str(device)) as file:
-            meta, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            meta, tensors = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None
     kept = json.loads(meta["recipe"])

@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from interp import places
+from interp.activations import ActivationStore, harvest
+from interp.corpus import open_corpus
+from interp.types import InterpError
+
+HOOK = "blocks.1.hook_resid_post"
+
+
+def test_rows_equal_the_models_activations(store, tiny):
+    first, x = next(iter(store.in_order(HOOK)))
+    tokens = store.blocks.tokens_NT[:2]
+    run = tiny.run(tokens, [HOOK]).activations[HOOK]
+    assert first == 0
+    assert torch.allclose(x[:512].reshape(2, 256, 16), run, atol=1e-5)
+
+
+def test_the_mask_leaves_out_first_positions_separators_and_massive_norms(store):
+    keep = store.keep(HOOK)
+    tokens = store.blocks.tokens_NT.reshape(-1)
+    assert not keep[0::256].any()
+    assert not keep[tokens == 0].any()
+    assert not store.keep(HOOK, norm_cutoff=0.0).any()
+    norms = store.norms(HOOK)
+    real = store.blocks.real_NT().reshape(-1)
+    assert store.norm_cutoff(HOOK) == pytest.approx(6 * float(norms[real].median()))
+
+
+def test_batches_give_every_kept_row_once_an_epoch(store):
+    batches = store.batches(HOOK, 64, epochs=1, seed=3)
+    rows = torch.cat(list(batches))
+    kept = next(iter(store.in_order(HOOK)))[1][store.keep(HOOK)]
+    assert len(rows) == len(batches) * 64
+    assert len(kept) - len(rows) < 64
+    assert set(map(tuple, rows.tolist())) <= set(map(tuple, kept.tolist()))
+
+
+def test_batches_can_begin_anywhere(tiny, text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.activations.SHARD_POSITIONS", 512)
+    store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path)
+    assert len(store.shards) == 8
+    batches = store.batches(HOOK, 100, epochs=2.5, seed=1, buffer=1024)
+    whole = list(batches)
+    assert len(whole) == len(batches)
+    for first in (0, 1, 9, 40, len(whole) - 1):
+        rest = list(batches.from_batch(first))
+        assert len(rest) == len(whole) - first
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+
+def test_a_harvest_goes_on_with_the_first_missing_shard(tiny, text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.activations.SHARD_POSITIONS", 512)
+    whole = harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "a")
+    real, calls = places.write_json, []
+
+    def dies(path, value):
+        real(path, value)
+        if value.get("shards"):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.activations.places.write_json", dies)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "b")
+    with pytest.raises(InterpError, match="not finished"):
+        ActivationStore.open(tmp_path / "b")
+    monkeypatch.setattr("interp.activations.places.write_json", real)
+    kept = (tmp_path / "b" / "shard-00001.safetensors").stat().st_mtime_ns
+    again = harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "b")
+    assert [s["sha256"] for s in again.shards] == [s["sha256"] for s in whole.shards]
+    assert (tmp_path / "b" / "shard-00001.safetensors").stat().st_mtime_ns == kept
+    assert not list((tmp_path / "b").glob(".*partial"))
+
+
+def test_one_pass_feeds_many_hook_points(tiny, text_folder, tmp_path):
+    hooks = ["blocks.0.hook_resid_post", "blocks.1.hook_mlp_out"]
+    store = harvest(tiny, open_corpus(text_folder), hooks, 1_024, tmp_path)
+    run = tiny.run(store.blocks.tokens_NT[:1], hooks).activations
+    for hook in hooks:
+        assert torch.allclose(next(iter(store.in_order(hook)))[1][:256], run[hook][0], atol=1e-5)
+
+
+def test_another_harvest_in_the_same_folder_is_refused_by_name(tiny, text_folder, tmp_path):
+    harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, tmp_path)
+    with pytest.raises(InterpError, match="tokens = 1024, and 2048 was asked"):
+        harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path)
+    assert harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path, restart=True).positions == 2_048
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_computed(tiny, text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.places.free_bytes", lambda path: 1000)
+    with pytest.raises(InterpError, match=r"needs .* GiB .* free; ask for fewer tokens"):
+        harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, tmp_path)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
+    with pytest.raises(InterpError, match="the disk is full while writing"), places.whole_file(tmp_path / "x") as partial:
+        partial.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_hook_is_named(store, tiny, text_folder, tmp_path):
+    with pytest.raises(InterpError, match="no harvested hook point 'blocks.0.hook_resid_post'"):
+        store.keep("blocks.0.hook_resid_post")
+    with pytest.raises(InterpError, match="no hook point in"):
+        harvest(tiny, open_corpus(text_folder), ["blocks.9.hook_resid_post"], 100, tmp_path)

@@ -1,0 +1,142 @@
+"""The model adapter on a tiny random Llama, and on SmolLM2 itself."""
+
+import pytest
+import torch
+
+from interp.models import Edit, open_model
+from interp.models.vocabulary import vocabulary
+from interp.types import InterpError
+
+HOOK = "blocks.1.hook_resid_post"
+
+
+def ids(model, text="The capital of France is Paris."):
+    return torch.tensor([model.prompt(text)])
+
+
+def test_a_pass_ends_at_the_last_hook_point_asked_for(tiny):
+    fired = []
+    handle = tiny.hook_points["blocks.1.hook_out"].register_forward_hook(lambda *a: fired.append(1))
+    run = tiny.run(ids(tiny), ["blocks.0.hook_resid_post"])
+    handle.remove()
+    assert run.logits is None
+    assert not fired
+    assert run.activations["blocks.0.hook_resid_post"].shape[2] == 16
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_logits_equal_the_bare_models(tiny_folder, attention):
+    from transformers import LlamaForCausalLM
+
+    bare = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32, attn_implementation=attention).eval()
+    model = open_model(str(tiny_folder), dtype="float32", attention=attention)
+    tokens = ids(model)
+    with torch.no_grad():
+        assert torch.allclose(model.run(tokens).logits, bare(tokens).logits, atol=1e-5)
+
+
+def test_a_hook_point_inside_attention_brings_the_bridges_attention_for_that_run(tiny):
+    tokens = ids(tiny)
+    before = tiny.run(tokens).logits
+    pattern = tiny.run(tokens, ["blocks.0.attn.hook_pattern"]).activations["blocks.0.attn.hook_pattern"]
+    assert torch.allclose(pattern.sum(-1), torch.ones(1, 2, tokens.shape[1]), atol=1e-5)
+    assert torch.equal(tiny.run(tokens).logits, before)
+
+
+def test_every_listed_hook_point_can_be_read(tiny):
+    names = tiny.hook_names()
+    assert {"blocks.0.hook_resid_pre", HOOK, "blocks.0.attn.hook_pattern", "blocks.0.hook_mlp_out"} <= set(names)
+    assert set(tiny.run(ids(tiny), names, logits=True).activations) == set(names)
+
+
+def test_an_edit_changes_what_comes_after_and_readers_see_it(tiny):
+    tokens = ids(tiny)
+    edit = Edit(HOOK, lambda x, site: x + 1.0)
+    plain, edited = tiny.run(tokens, [HOOK]), tiny.run(tokens, [HOOK], [edit])
+    assert torch.equal(edited.activations[HOOK], plain.activations[HOOK] + 1.0)
+    assert not torch.equal(tiny.run(tokens, edits=[edit]).logits, tiny.run(tokens).logits)
+    nothing = Edit(HOOK, lambda x, site: x)
+    assert torch.equal(tiny.run(tokens, edits=[nothing]).logits, tiny.run(tokens).logits)
+
+
+def test_cached_generation_equals_running_the_whole_text_again(tiny):
+    edit = Edit(HOOK, lambda x, site: x + 0.5 * (site.position_BT > 0)[..., None])
+    prompt = tiny.prompt("The capital of")
+    for edits in ([], [edit]):
+        (answer,) = tiny.generate([prompt], max_new_tokens=12, edits=edits)
+        text = list(prompt)
+        for token in answer:
+            assert int(tiny.run(torch.tensor([text]), edits=edits).logits[0, -1].argmax()) == token
+            text.append(token)
+
+
+def test_a_prompts_answer_does_not_depend_on_its_neighbours(tiny):
+    prompts = [tiny.prompt("The capital"), tiny.prompt("A cat sat on the mat; the dog slept")]
+    together = tiny.generate(prompts, max_new_tokens=8)
+    assert together == [tiny.generate([prompt], max_new_tokens=8)[0] for prompt in prompts]
+
+
+def test_sampling_repeats_with_its_seed(tiny):
+    prompt = tiny.prompt("A cat")
+    draw = {seed: tiny.generate([prompt], max_new_tokens=20, temperature=1.0, top_p=0.9, seed=seed)[0] for seed in (1, 2)}
+    assert draw[1] == tiny.generate([prompt], max_new_tokens=20, temperature=1.0, top_p=0.9, seed=1)[0]
+    assert draw[1] != draw[2]
+
+
+def test_the_name_of_the_weights_does_not_depend_on_the_dtype(tiny, tiny_folder):
+    assert open_model(str(tiny_folder), dtype="bfloat16").fingerprint() == tiny.fingerprint()
+
+
+def test_tokens_are_shown_with_their_spaces_and_lone_bytes_as_hex(tiny):
+    texts = vocabulary(tiny.tokenizer)
+    assert " the" in texts
+    assert "\n" in texts
+    assert "\\xe2" in texts
+    tokens = tiny.tokenize("The capital of France")
+    assert "".join(texts[token] for token in tokens) == "The capital of France"
+
+
+def test_the_final_norms_gain_is_found(smollm2):
+    unembed, gain = smollm2.unembedding()
+    assert unembed.shape == (49152, 576)
+    assert gain.shape == (576,)
+    assert not torch.equal(gain, torch.ones(576))
+
+
+def test_smollm2_is_prefixed_with_its_separator_and_nothing_else(smollm2):
+    assert smollm2.prompt("Paris") == [0, 38634]
+    chat = smollm2.chat([{"role": "user", "content": "Hi"}])
+    assert chat[0] == 1
+    assert 0 not in chat
+
+
+def test_smollm2_knows_the_capital_of_france(smollm2):
+    (answer,) = smollm2.generate([smollm2.prompt("The capital of France is")], max_new_tokens=1)
+    assert smollm2.decode(answer) == " Paris"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smollm3", "did you mean smollm2"),
+        ("/nowhere/at/all", "no model '/nowhere/at/all'"),
+        (".", "holds no model: it has no config.json"),
+    ],
+)
+def test_a_model_that_does_not_exist_is_answered_in_a_sentence(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InterpError, match=message):
+        open_model(name)
+
+
+def test_mistakes_about_hooks_and_lengths_are_answered(tiny):
+    with pytest.raises(InterpError, match=r"did you mean blocks\.1\.hook_resid_p"):
+        tiny.run(ids(tiny), ["blocks.1.hook_resid_pst"])
+    with pytest.raises(InterpError, match="reads at most 511"):
+        tiny.prompt("word " * 2000)
+    with pytest.raises(InterpError, match="exceed the 512"):
+        tiny.generate([tiny.prompt("A cat")], max_new_tokens=600)
+    with pytest.raises(InterpError, match="the text is empty"):
+        tiny.prompt("")
+    with pytest.raises(InterpError, match="no chat template"):
+        tiny.chat([{"role": "user", "content": "Hi"}])
