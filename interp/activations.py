@@ -72,11 +72,10 @@ def harvest(
     per_shard = SHARD_POSITIONS // blocks.block
     starts = list(range(0, len(blocks.tokens_NT), per_shard))
     todo = starts[len(manifest["shards"]) :]
+    left = sum(len(blocks.tokens_NT[start : start + per_shard]) for start in todo) * blocks.block
     if todo:
-        _estimate(model, blocks, recipe["hooks"], len(todo) * per_shard * blocks.block, batch_blocks, folder)
-    with bar(
-        f"harvest {model.name}", sum(len(blocks.tokens_NT[s : s + per_shard]) for s in todo) * blocks.block
-    ) as step:
+        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, folder)
+    with bar(f"harvest {model.name}", left) as step:
         for start in todo:
             rows = blocks.tokens_NT[start : start + per_shard]
             tensors = _shard(model, rows, recipe["hooks"], batch_blocks, step)
@@ -285,10 +284,10 @@ class Batches:
                 x = x if carry is None else torch.cat([carry, x])
                 x, skip = x[skip:], 0
                 whole = len(x) // self.batch_size * self.batch_size
-                for batch in x[:whole].split(self.batch_size):
+                for start in range(0, whole, self.batch_size):
                     if left <= 0:
                         return
-                    yield batch.float()
+                    yield x[start : start + self.batch_size].float()
                     left -= 1
                 carry = x[whole:].clone()
             epoch += 1

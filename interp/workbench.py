@@ -26,6 +26,7 @@ from interp.index import Example, FeatureIndex, build_index
 from interp.index.build import IndexConfig
 from interp.labels import Label, LabelBook
 from interp.models import Model, open_model
+from interp.models.open import native_bfloat16, resolve_device
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.sae import SAE
 from interp.search import Hits, Sources, search
@@ -167,7 +168,10 @@ class Workbench:
     @cached_property
     def model(self) -> Model:
         """The model the SAE was made for; InterpError when another one answers to its name."""
-        model = open_model(self.card.model, device=self.device)
+        # As when its activations were harvested; bfloat16 only where it is native, for elsewhere it takes minutes.
+        native = native_bfloat16(resolve_device(self.device))
+        dtype = "float32" if self.card.dtype == "bfloat16" and not native else self.card.dtype
+        model = open_model(self.card.model, dtype=dtype, device=self.device, attention=self.card.attention)
         if model.fingerprint() != self.card.model_sha256:
             raise InterpError(
                 f"{self.card.name} was made for {self.card.model} with weights {self.card.model_sha256[:12]}…, and the "

@@ -97,7 +97,10 @@ def test_a_disk_without_room_is_refused_before_anything_is_computed(tiny, text_f
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
-    with pytest.raises(InterpError, match="the disk is full while writing"), places.whole_file(tmp_path / "x") as partial:
+    with (
+        pytest.raises(InterpError, match="the disk is full while writing"),
+        places.whole_file(tmp_path / "x") as partial,
+    ):
         partial.write_text("half")
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []

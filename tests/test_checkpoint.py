@@ -75,7 +75,10 @@ def test_a_folder_without_a_card_opens_as_far_as_it_goes(tmp_path):
         (lambda f: (f / "cfg.json").write_text('{"architecture": "gated"}'), "architecture 'gated'"),
         (lambda f: (f / "card.json").write_text("[]"), "later format"),
         (lambda f: (f / "card.json").write_text('{"format": 1}'), "has no name, model"),
-        (lambda f: (f / "card.json").unlink() or (f / "sae_weights.safetensors").write_bytes(b"12345678901"), "cannot be read"),
+        (
+            lambda f: (f / "card.json").unlink() or (f / "sae_weights.safetensors").write_bytes(b"12345678901"),
+            "cannot be read",
+        ),
     ],
 )
 def test_a_broken_checkpoint_is_answered_in_a_sentence(tmp_path, spoil, message):

@@ -75,7 +75,9 @@ def test_examples_are_pinned_to_the_positions_where_the_feature_fires(index, den
     feature = int(index.features["fires"].idxmax())
     examples = index.examples(feature)
     assert len(examples) >= 20
-    assert [e.value for e in examples if e.band == 0] == sorted((e.value for e in examples if e.band == 0), reverse=True)
+    assert [e.value for e in examples if e.band == 0] == sorted(
+        (e.value for e in examples if e.band == 0), reverse=True
+    )
     for e in examples:
         assert e.value == pytest.approx(codes[e.position, feature], rel=2e-3)
         assert e.values[e.peak] == e.value

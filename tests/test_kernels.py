@@ -28,7 +28,7 @@ def test_a_row_without_entries_decodes_to_zero():
 
 
 def test_gradients_equal_autograd_through_the_dense_product():
-    active, dense = random_active()
+    _, dense = random_active()
     x, W_dec = torch.randn(5, 7), torch.randn(12, 7, requires_grad=True)
     W_enc, b_enc = torch.randn(12, 7, requires_grad=True), torch.zeros(12, requires_grad=True)
     shift = torch.zeros(7, requires_grad=True)

@@ -78,7 +78,9 @@ def test_a_prompts_answer_does_not_depend_on_its_neighbours(tiny):
 
 def test_sampling_repeats_with_its_seed(tiny):
     prompt = tiny.prompt("A cat")
-    draw = {seed: tiny.generate([prompt], max_new_tokens=20, temperature=1.0, top_p=0.9, seed=seed)[0] for seed in (1, 2)}
+    draw = {
+        seed: tiny.generate([prompt], max_new_tokens=20, temperature=1.0, top_p=0.9, seed=seed)[0] for seed in (1, 2)
+    }
     assert draw[1] == tiny.generate([prompt], max_new_tokens=20, temperature=1.0, top_p=0.9, seed=1)[0]
     assert draw[1] != draw[2]
 

@@ -160,7 +160,10 @@ def test_without_held_out_rows_the_last_ones_are_kept_back():
     ("make", "message"),
     [
         (lambda: train([], BatchTopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=10)), "gave no rows"),
-        (lambda: train([torch.zeros(4, 3)], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=4)), "3 columns and d_in is 4"),
+        (
+            lambda: train([torch.zeros(4, 3)], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=4)),
+            "3 columns and d_in is 4",
+        ),
         (lambda: train([torch.zeros(4)], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=4)), r"shape \(B, d_in\)"),
         (lambda: train(iter([torch.zeros(4, 4)]), TopK(d_in=4, d_sae=8, k=2)), "tokens"),
         (lambda: TopK(d_in=4, d_sae=8, k=9), "k is 9, more than the 8 features"),

@@ -300,6 +300,7 @@ def _activations(db: duckdb.DuckDBPyConnection, folder: Path, keep: str) -> None
         source = f"(SELECT act.* FROM act SEMI JOIN near ON act.feature = near.feature AND act.position // {WINDOW} = near.chunk)"
     orders = {"activations": "feature, position"} | ({"positions": "position, feature"} if keep == "all" else {})
     (folder / "positions.parquet").unlink(missing_ok=True)
+    db.execute("SET preserve_insertion_order=true")  # else a streamed result comes out of order
     for name, order in orders.items():
         query = f"SELECT feature, position, value FROM {source} ORDER BY {order}"
         stream: Any = db.execute(query).to_arrow_reader(1 << 20)

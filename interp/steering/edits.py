@@ -8,7 +8,6 @@ Source  Templeton et al. 2024, "Scaling Monosemanticity", feature steering: the 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,9 +15,9 @@ from torch import Tensor
 
 from interp.models import Edit, Site
 from interp.sae import SAE
-from interp.types import FeatureRef, InterpError, check_feature
+from interp.types import FeatureRef, InterpError, check_feature, unknown
 
-Where = Literal["all", "prompt", "generated"]
+PLACES = ("all", "prompt", "generated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class Clamp:
 
     feature: int | FeatureRef
     strength: float
-    where: Where = "all"
+    where: str = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class Add:
 
     feature: int | FeatureRef
     strength: float
-    where: Where = "all"
+    where: str = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Scale:
 
     feature: int | FeatureRef
     strength: float
-    where: Where = "all"
+    where: str = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class Ablate:
     """Set the feature's activation to 0."""
 
     feature: int | FeatureRef
-    where: Where = "all"
+    where: str = "all"
 
 
 FeatureEdit = Clamp | Add | Scale | Ablate
@@ -69,8 +68,8 @@ def model_edit(edit: FeatureEdit, sae: SAE, *, norm_cutoff: float, separator: in
     strength = 0.0 if isinstance(edit, Ablate) else edit.strength
     if not math.isfinite(strength):
         raise InterpError(f"the strength {strength} of feature {feature} is not finite; give a number such as 8.0.")
-    if edit.where not in ("all", "prompt", "generated"):
-        raise InterpError(f"no place {edit.where!r} to edit: there is all, prompt and generated.")
+    if edit.where not in PLACES:
+        raise unknown("place to edit", edit.where, PLACES)
 
     def apply(x_BTD: Float[Tensor, "B T D"], site: Site) -> Float[Tensor, "B T D"]:
         keep_BT = editable(x_BTD, site, norm_cutoff, separator)

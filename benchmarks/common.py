@@ -1,0 +1,47 @@
+"""Alternating measurements in one process: ratios on a noisy machine, never timed tests."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+RESULTS = Path(__file__).parent / "results"
+
+
+def alternate(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each piece of work, in turns, after one unmeasured turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(rounds + 1):
+        for name, run in work.items():
+            began = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> tuple[float, float, float]:
+    """Median of the paired ratios, with the smallest and the largest."""
+    pairs = [a / b for a, b in zip(slow, fast, strict=True)]
+    return statistics.median(pairs), min(pairs), max(pairs)
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def report(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures and keep them beside the benchmark."""
+    figures |= {"threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__}
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(figures, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(text)

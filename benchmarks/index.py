@@ -1,0 +1,62 @@
+"""Tokens a second of building an index from cached activations, and memory as the text grows.
+
+    python benchmarks/index.py [SAE]
+
+The activations are harvested first (not measured). Each size is built in a process of its own, whose peak memory is
+read at its end; the work includes the DuckDB sort, statistics, examples, logits and neighbours.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import peak_mib, report
+
+SIZES = (262_144, 524_288, 1_048_576)
+
+
+def build(sae: str, acts: str) -> None:
+    """One build, told as JSON on standard output."""
+    from interp.activations import ActivationStore
+    from interp.index import build_index
+    from interp.workbench import Workbench
+
+    wb, store = Workbench.open(sae), ActivationStore.open(acts)
+    _ = wb.model
+    options = {"norm_cutoff": wb.card.norm_cutoff, "sae_sha256": wb.card.sae_sha256}
+    with tempfile.TemporaryDirectory() as into:
+        began = time.perf_counter()
+        build_index(wb.sae, store, wb.model, into, **options)
+        seconds = time.perf_counter() - began
+    print(
+        json.dumps(
+            {"tokens": store.positions, "tokens/s": round(store.positions / seconds), "peak MiB": round(peak_mib())}
+        )
+    )
+
+
+def main(sae: str) -> None:
+    from interp.activations import harvest
+    from interp.corpus import open_corpus
+    from interp.workbench import Workbench
+
+    wb = Workbench.open(sae)
+    rows = []
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as acts:
+            harvest(wb.model, open_corpus("wiki-en + python"), [wb.card.hook_name], size, acts)
+            run = [sys.executable, __file__, "--build", sae, acts]
+            rows.append(json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout))
+    report("index", {"sae": Path(sae).name, "sizes": rows})
+
+
+if __name__ == "__main__":
+    from interp.workbench import EMBEDDED
+
+    if "--build" in sys.argv:
+        build(*sys.argv[2:4])
+    else:
+        main(sys.argv[1] if len(sys.argv) > 1 else EMBEDDED)

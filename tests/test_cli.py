@@ -1,0 +1,129 @@
+"""The command line as a user meets it: real processes for what leaves the process, the app itself for the rest."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interp import cli
+from tests.conftest import HOOK, ROOT
+
+
+def call(monkeypatch, capsys, *arguments):
+    """(exit code, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["interp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+COMMANDS = [command.name for command in cli.app.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(monkeypatch, capsys, command):
+    code, out, _ = call(monkeypatch, capsys, command, "--help")
+    assert code == 0
+    assert "Example:" in out
+    assert f"interp {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_whole_way_from_text_to_steering(monkeypatch, capsys, tiny_folder, text_folder, tmp_path):
+    acts, sae = tmp_path / "acts", tmp_path / "sae"
+    code, _, err = call(
+        monkeypatch, capsys, "harvest", tiny_folder, text_folder, HOOK, "--tokens", 4096, "--into", acts
+    )
+    assert code == 0, err
+    assert "GiB" in err  # says beforehand what it takes
+    code, _, err = call(monkeypatch, capsys, "train", acts, HOOK, sae, "--d-sae", 48, "--k", 4, "--batch", 256)
+    assert code == 0, err
+    code, _, err = call(monkeypatch, capsys, "index", sae, "--corpus", text_folder, "--tokens", 4096)
+    assert code == 0, err
+    code, out, _ = call(monkeypatch, capsys, "search", sae, "token:/Paris/", "--json")
+    hits = json.loads(out)
+    assert code == 0
+    assert {"feature", "label", "score", "why"} <= set(hits[0])
+    number = hits[0]["feature"]
+    code, out, _ = call(monkeypatch, capsys, "feature", sae, number, "--json")
+    assert json.loads(out)["feature"] == number
+    assert call(monkeypatch, capsys, "feature", sae, number)[0] == 0
+    code, out, _ = call(monkeypatch, capsys, "spectrum", sae, "The capital of France", "--json")
+    assert json.loads(out)[0]["counted"] is False
+    call(monkeypatch, capsys, "label", sae, number, "Paris", "--author", "me")
+    code, out, _ = call(monkeypatch, capsys, "label", sae, number, "--json")
+    assert json.loads(out)[-1]["text"] == "Paris"
+    code, out, _ = call(
+        monkeypatch, capsys, "steer", sae, "The capital", "--clamp", f"{number}=9", "--tokens", 5, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["edits"][0]["strength"] == 9.0
+    code, out, _ = call(monkeypatch, capsys, "evaluate", sae, "--corpus", text_folder, "--tokens", 1024, "--json")
+    assert json.loads(out)["tokens"] > 0
+    for command in (["models"], ["corpora"], ["hooks", tiny_folder]):
+        code, out, _ = call(monkeypatch, capsys, *command, "--json")
+        assert code == 0
+        assert len(json.loads(out)) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "nowhere", "x"], "there is no SAE at nowhere"),
+        (["search", "SAE", "tokn:/a/"], "did you mean token"),
+        (["feature", "SAE", "9999"], "no feature 9999"),
+        (["feature", "SAE", "many"], "many"),
+        (["hooks", "smollm9"], "did you mean smollm2"),
+        (["harvest", "TINY", "wiki-xx", HOOK], "did you mean wiki-"),
+        (["harvest", "TINY", "missing.txt", HOOK], "there is no file or folder missing.txt"),
+        (["harvest", "TINY", "TEXT", "blocks.7.hook_resid_post"], "no hook point in tiny-llama"),
+        (["train", "nowhere", HOOK, "out"], "there is no file nowhere"),
+        (["spectrum", "SAE", "word " * 3000], "reads at most 511"),
+        (["steer", "SAE", "A cat", "--clamp", "1:8"], "write FEATURE=STRENGTH"),
+        (["steer", "SAE", "A cat", "--clamp", "1=inf"], "is not finite"),
+        (["label", "SAE", "99", "x"], "no feature 99"),
+        (["dashboard", "nowhere"], "there is no SAE at nowhere"),
+        (["nonsense"], "nonsense"),
+        (["search", "SAE", "--limit", "0"], "limit"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    monkeypatch, capsys, tmp_path, checkpoint, tiny_folder, text_folder, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    places = {"SAE": checkpoint, "TINY": tiny_folder, "TEXT": text_folder}
+    code, out, err = call(monkeypatch, capsys, *[places.get(a, a) for a in arguments])
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    # Nothing half-written: a refused command leaves no file but the token files of a harvest that may go on.
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_json_is_the_only_thing_on_standard_output_and_no_warning_spoils_it(checkpoint):
+    run = subprocess.run(
+        [sys.executable, "-m", "interp.cli", "search", str(checkpoint), "density:0..1", "--json", "--limit", "2"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert len(json.loads(run.stdout)) == 2
+    assert run.stderr == ""
+
+
+def test_help_and_search_do_not_import_what_takes_seconds():
+    code = "import sys, interp.cli, interp.workbench; print([m for m in ('transformers', 'transformer_lens', 'sae_lens', 'wandb', 'streamlit') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_the_readmes_figures_are_the_cards():
+    """What the README says was measured is what the card holds."""
+    card = json.loads(next(Path(ROOT / "saes").glob("smollm2*/**/card.json")).read_text())
+    held_out = card["metrics"]["held_out"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for value in (f"{held_out['fvu']:.3f}", f"{held_out['delta_ce']:.3f}", f"{held_out['l0']:.1f}"):
+        assert re.search(rf"(?<![\d.]){re.escape(value)}(?!\d)", text), value

@@ -1,0 +1,91 @@
+"""Every page through Streamlit's AppTest, on the embedded SAE and real activations."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.conftest import ROOT
+
+PAGES = ROOT / "interp" / "ui" / "pages"
+
+
+def run(page, **query):
+    app = AppTest.from_file(str(PAGES / f"{page}.py"), default_timeout=180)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_app_opens_on_the_features_table():
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=180).run()
+    assert not app.exception
+    assert app.title[0].value == "Features"
+    assert len(app.dataframe[0].value) == 500
+
+
+def test_a_search_in_the_url_is_run_and_a_typed_one_goes_into_the_url():
+    app = run("features", q="token:/^ ?(Paris|London)$/")
+    assert app.text_input[0].value == "token:/^ ?(Paris|London)$/"
+    first = app.dataframe[0].value
+    assert 0 < len(first) < 500
+    assert first["score"].is_monotonic_decreasing
+    app.text_input[0].set_value("density:1e-3..1e-2").run()
+    assert app.query_params["q"] == ["density:1e-3..1e-2"]
+    assert app.dataframe[0].value["density"].between(1e-3, 1e-2).all()
+
+
+def test_a_mistake_in_a_search_is_shown_as_a_sentence():
+    app = run("features", q="tokn:/a/")
+    assert "did you mean token" in app.error[0].value
+
+
+def test_a_feature_opens_by_its_url_and_tries_a_text():
+    number = run("features", q="token:/^ ?Paris$/").dataframe[0].value["feature"][0].rpartition("=")[2]
+    app = run("feature", feature=number, text="The Eiffel Tower is in Paris.")
+    assert app.number_input[0].value == int(number)
+    assert app.metric[0].label == "Density"
+    captions = " ".join(caption.value for caption in app.caption)
+    assert "Largest activation here" in captions
+    assert app.dataframe[0].value["promotes"].notna().all()
+
+
+def test_a_label_is_saved_from_the_page():
+    app = run("feature", feature="11")
+    app.text_input(key="text-11").set_value("a <script>label</script>")
+    app.text_input(key="author-11").set_value("test")
+    app.button[0].click().run()
+    assert not app.exception
+    assert "script" in app.header[0].value
+    assert "<script>" not in app.header[0].value  # escaped for Markdown
+    run("feature", feature="11").text_input(key="text-11").set_value("").run()
+
+
+def test_a_feature_that_does_not_exist_is_a_sentence():
+    assert "no feature 99999" in run("feature", feature="99999").error[0].value
+    assert "is no number" in run("feature", feature="x").error[0].value
+
+
+def test_the_prompt_page_shows_the_spectrum_of_the_urls_text():
+    app = run("prompt", text="The cat <script>sat</script>.")
+    assert app.text_area[0].value == "The cat <script>sat</script>."
+    assert "left out as sinks" in app.caption[1].value
+    assert app.subheader[0].value == "Spectrum"
+
+
+def test_steering_shows_both_texts_side_by_side():
+    app = run("steer", prompt="The best city is", edits="11,clamp,20", tokens="8")
+    app.button[0].click().run()
+    assert not app.exception
+    assert [header.value for header in app.subheader] == ["Default", "Steered"]
+    assert app.query_params["edits"] == ["11,clamp,20"]
+
+
+def test_a_bad_edit_in_the_url_is_a_sentence():
+    assert "cannot be read" in run("steer", edits="11,clamp").error[0].value
+    assert "no edit 'push'" in run("steer", edits="11,push,2").error[0].value
