@@ -1,7 +1,7 @@
 """From harvested activations to a checkpoint with its card, in one call."""
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _resolved(script: str, rule: Any, config: TrainConfig, batches: Any, epochs:
     return {
         "script": script,
         "architecture": {"name": type(rule).__name__, **asdict(rule)},
-        "training": asdict(replace(config, lr=config.peak(rule.d_sae))),
+        "training": asdict(config.resolved(rule.d_in, rule.d_sae, len(batches) * batches.batch_size)),
         "batch_size": batches.batch_size,
         "epochs": epochs,
         "rows_an_epoch": batches.rows,

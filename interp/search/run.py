@@ -213,11 +213,7 @@ def _token(term: Term, sources: Sources) -> _Found:
     index = sources.index
     matching = _matching_tokens(term, index.vocabulary)
     features = index.features
-    rows = np.repeat(np.arange(len(features)), features["top_tokens"].map(len))
-    tokens = np.concatenate(features["top_tokens"].to_numpy()).astype(np.int64)
-    counts = np.concatenate(features["top_token_counts"].to_numpy()).astype(np.float64)
-    hit = matching[tokens]
-    both = np.bincount(rows[hit], weights=counts[hit], minlength=len(features))
+    both = _strongest_tokens(index, matching) if index.partial else _all_tokens(index, matching)
     fires = np.maximum(features["fires"].to_numpy(), 1)
     total = max(int(index.token_counts[matching].sum()), 1)
     precision, recall = both / fires, both / total
@@ -226,7 +222,26 @@ def _token(term: Term, sources: Sources) -> _Found:
     def why(f: int) -> str:
         return f"precision {precision[f]:.2f}, recall {recall[f]:.2f} over {total:,} matching tokens"
 
-    return _Found(both > 0, f1, why, partial=True)
+    return _Found(both > 0, f1, why, partial=index.partial)
+
+
+def _all_tokens(index: FeatureIndex, matching: np.ndarray) -> np.ndarray:
+    """How often each feature fires on matching tokens, over the whole index."""
+    query = "SELECT feature, count(*) AS n FROM {activations} SEMI JOIN (FROM {tokens} WHERE token IN (SELECT unnest(?))) USING (position) GROUP BY feature"
+    found = index.sql(query, [np.flatnonzero(matching).tolist()])
+    both = np.zeros(index.d_sae)
+    both[found["feature"].to_numpy()] = found["n"].to_numpy()
+    return both
+
+
+def _strongest_tokens(index: FeatureIndex, matching: np.ndarray) -> np.ndarray:
+    """The same over each feature's strongest tokens: a lower bound."""
+    features = index.features
+    rows = np.repeat(np.arange(len(features)), features["top_tokens"].map(len))
+    tokens = np.concatenate(features["top_tokens"].to_numpy()).astype(np.int64)
+    counts = np.concatenate(features["top_token_counts"].to_numpy()).astype(np.float64)
+    hit = matching[tokens]
+    return np.bincount(rows[hit], weights=counts[hit], minlength=len(features))
 
 
 def _matching_tokens(term: Term, vocabulary: list[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,15 @@ class TrainConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; it is a share of the run, 0 to 1.")
 
-    def peak(self, d_sae: int) -> float:
-        """The peak learning rate for this width."""
-        return self.lr if self.lr is not None else 2e-3 / (d_sae / 9216) ** 0.5
+    def resolved(self, d_in: int, d_sae: int, tokens: int | None) -> "TrainConfig":
+        """The same with every default that depends on sizes or on the machine filled in."""
+        return replace(
+            self,
+            tokens=self.tokens or tokens,
+            lr=self.lr or 2e-3 / (d_sae / 9216) ** 0.5,
+            aux_k=self.aux_k or d_in // 2,
+            bfloat16=native_bfloat16(torch.device("cpu")) if self.bfloat16 is None else self.bfloat16,
+        )
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,9 @@ def steps(
     total = config.tokens or _rows(batches)
     if total is None:
         raise InterpError("TrainConfig(tokens=…) is needed: these batches do not say how many rows they hold.")
-    lr = config.peak(architecture.d_sae)
-    recipe = {"architecture": type(architecture).__name__, **asdict(architecture), **asdict(config), "total": total}
+    config = config.resolved(architecture.d_in, architecture.d_sae, total)
+    lr = float(config.lr or 0.0)
+    recipe = {"architecture": type(architecture).__name__, **asdict(architecture), **asdict(config)}
     folder = Path(into) if into else None
     if folder is not None and restart:
         (folder / "state.safetensors").unlink(missing_ok=True)
@@ -241,9 +248,9 @@ class _Worker:
     """One optimisation step at a time on a state."""
 
     def __init__(self, architecture: BatchTopK | TopK, config: TrainConfig, state: State) -> None:
-        self.architecture, self.config, self.state = architecture, config, state
-        coarse = native_bfloat16(state.W_enc.device) if config.bfloat16 is None else config.bfloat16
-        self.dtype = torch.bfloat16 if coarse else torch.float32
+        self.architecture, self.state = architecture, state
+        self.config = config.resolved(architecture.d_in, architecture.d_sae, None)
+        self.dtype = torch.bfloat16 if self.config.bfloat16 else torch.float32
         self.pre: Tensor | None = None
 
     @torch.no_grad()
@@ -284,7 +291,7 @@ class _Worker:
     def _aux(self, dead: Tensor, centred_BD: Tensor, error_BD: Tensor) -> None:
         """Add the gradient of alpha ‖r - r̂‖² / (B d_in), r̂ what the strongest dead features make of the residual."""
         state, config = self.state, self.config
-        aux_k = min(config.aux_k or self.architecture.d_in // 2, len(dead))
+        aux_k = min(config.aux_k or 1, len(dead))
         W_enc, W_dec = state.W_enc[dead], state.W_dec[dead]
         pre = (centred_BD.to(self.dtype) @ W_enc.to(self.dtype).T).float() + state.b_enc[dead]
         top = pre.topk(aux_k, dim=1, sorted=False)
