@@ -8,7 +8,7 @@ A store is a folder: `manifest.json`, `tokens.parquet` and `documents.parquet` (
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,14 @@ class ActivationStore:
 
     @cached_property
     def blocks(self) -> TokenBlocks:
-        return TokenBlocks.load(self.folder)
+        whole = TokenBlocks.load(self.folder)
+        rows = self.positions // whole.block
+        return replace(whole, tokens_NT=whole.tokens_NT[:rows], document_NT=whole.document_NT[:rows])
+
+    def head(self, shards: int) -> "ActivationStore":
+        """The first shards as a store of their own."""
+        kept = self.shards[:shards]
+        return ActivationStore(self.folder, self.recipe | {"positions": sum(s["positions"] for s in kept)}, kept)
 
     def check_hook(self, hook_name: str) -> None:
         if hook_name not in self.recipe["hooks"]:

@@ -142,3 +142,53 @@ def test_mistakes_about_hooks_and_lengths_are_answered(tiny):
         tiny.prompt("")
     with pytest.raises(InterpError, match="no chat template"):
         tiny.chat([{"role": "user", "content": "Hi"}])
+
+
+def test_two_callers_at_once_convert_the_embedded_model_once(tmp_path, monkeypatch):
+    """The conversion itself is replaced by a slow stand-in: what is tested is the lock around it."""
+    import threading
+    import time
+
+    from interp import places
+    from interp.models import embedded
+
+    made = []
+
+    def slow(source, folder, stamp):
+        made.append(folder)
+        time.sleep(0.3)
+        places.write_json(folder / "converted.json", stamp)
+
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    monkeypatch.setattr(embedded, "_convert", slow)
+    found = []
+    callers = [threading.Thread(target=lambda: found.append(embedded.smollm2_folder())) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(made) == 1
+    assert found == [tmp_path / "cache" / "models" / "smollm2-135m-instruct"] * 3
+
+
+def test_nothing_looks_for_the_network(tmp_path):
+    """Opening and running the embedded model in a process that may look up no address."""
+    import subprocess
+    import sys
+
+    script = """
+import socket
+asked = []
+def no(*arguments, **_):
+    asked.append(arguments[0])
+    raise OSError("no network in this test")
+socket.getaddrinfo = no
+socket.create_connection = no
+import torch
+from interp.models import open_model
+model = open_model("smollm2")
+model.run(torch.tensor([model.prompt("Paris")]), ["blocks.3.hook_resid_post"])
+assert not asked, asked
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -5,16 +5,21 @@ from streamlit.testing.v1 import AppTest
 
 from tests.conftest import ROOT
 
-PAGES = ROOT / "interp" / "ui" / "pages"
-
 
 def run(page, **query):
-    app = AppTest.from_file(str(PAGES / f"{page}.py"), default_timeout=180)
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=180)
+    app.switch_page(f"interp/ui/pages/{page}.py")
     for key, value in query.items():
         app.query_params[key] = value
     app.run()
     assert not app.exception
     return app
+
+
+def at(app, key):
+    """A value of the URL, however this Streamlit gives it."""
+    value = app.query_params[key]
+    return value[0] if isinstance(value, list) else value
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +41,7 @@ def test_a_search_in_the_url_is_run_and_a_typed_one_goes_into_the_url():
     assert 0 < len(first) < 500
     assert first["score"].is_monotonic_decreasing
     app.text_input[0].set_value("density:1e-3..1e-2").run()
-    assert app.query_params["q"] == ["density:1e-3..1e-2"]
+    assert at(app, "q") == "density:1e-3..1e-2"
     assert app.dataframe[0].value["density"].between(1e-3, 1e-2).all()
 
 
@@ -83,7 +88,7 @@ def test_steering_shows_both_texts_side_by_side():
     app.button[0].click().run()
     assert not app.exception
     assert [header.value for header in app.subheader] == ["Default", "Steered"]
-    assert app.query_params["edits"] == ["11,clamp,20"]
+    assert at(app, "edits") == "11,clamp,20"
 
 
 def test_a_bad_edit_in_the_url_is_a_sentence():

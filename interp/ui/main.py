@@ -8,12 +8,12 @@ PAGES = Path(__file__).parent / "pages"
 
 
 def main() -> None:
-    st.set_page_config(page_title="interp", page_icon="🔬", layout="wide")
+    st.set_page_config(page_title="interp", page_icon=":material/biotech:", layout="wide")
     pages = [
-        st.Page(PAGES / "features.py", title="Features", icon="🔎", default=True),
-        st.Page(PAGES / "feature.py", title="Feature", icon="💡"),
-        st.Page(PAGES / "prompt.py", title="Prompt", icon="🌈"),
-        st.Page(PAGES / "steer.py", title="Steer", icon="🧭"),
+        st.Page(PAGES / "features.py", title="Features", icon=":material/table_rows:", default=True),
+        st.Page(PAGES / "feature.py", title="Feature", icon=":material/lightbulb:"),
+        st.Page(PAGES / "prompt.py", title="Prompt", icon=":material/gradient:"),
+        st.Page(PAGES / "steer.py", title="Steer", icon=":material/explore:"),
     ]
     st.navigation(pages, position="top").run()
 

@@ -41,7 +41,7 @@ def page(title: str) -> Iterator[Workbench]:
         st.caption(f"{wb.card.name} · {wb.sae.d_sae:,} features · {wb.card.hook_name} of {wb.card.model}")
         yield wb
     except InterpError as error:
-        st.error(str(error), icon="🚫")
+        st.error(str(error), icon=":material/block:")
 
 
 def remember(**values: Any) -> None:

@@ -32,7 +32,9 @@ def table(wb: Workbench, hits: Hits) -> pd.DataFrame:
                 "why": "; ".join(hit.why.values()),
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    # Without a condition there is nothing to score and no reason to give.
+    return frame if any(hit.why for hit in hits) else frame.drop(columns=["score", "why"])
 
 
 with page("Features") as wb:
