@@ -62,15 +62,16 @@ def product(x_BD: Tensor, W_FD: Tensor, out: Tensor | None = None) -> Float[Tens
 def above(
     pre_BF: Float[Tensor, "B F"], cut_F: Float[Tensor, " F"], slack_B: Float[Tensor, " B"] | None = None
 ) -> Int[Tensor, " N"]:
-    """Flat positions where pre exceeds the feature's cut, less the row's slack; ascending.
+    """Flat positions where pre exceeds the feature's cut, less the slack; ascending.
 
-    Row blocks keep the comparison in cache. The cut is rounded down to pre's dtype, so nothing is lost.
+    Row blocks keep the comparison in cache, and share the largest slack of their rows. The cut is rounded down to
+    pre's dtype, so nothing is lost.
     """
     batch, d_sae = pre_BF.shape
     found = []
     for start in range(0, batch, BLOCK_ROWS):
         block = pre_BF[start : start + BLOCK_ROWS]
-        cut = cut_F[None] if slack_B is None else cut_F[None] - slack_B[start : start + BLOCK_ROWS, None]
+        cut = cut_F if slack_B is None else cut_F - slack_B[start : start + BLOCK_ROWS].max()
         hits = (block > _round_down(cut, pre_BF.dtype)).view(-1).nonzero().squeeze(1)
         found.append(hits.add_(start * d_sae))
     return torch.cat(found)
