@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from interp import places
@@ -24,6 +25,8 @@ from interp.index.build import IndexConfig
 from interp.models import open_model
 from interp.progress import say
 from interp.recipe import train_checkpoint
+from interp.sae import SAE
+from interp.sae.metrics import reconstruction
 
 HOOK = "blocks.15.hook_resid_post"
 TRAIN_TOKENS = 8_000_000
@@ -82,7 +85,21 @@ def stage_evaluate() -> None:
     report = evaluate(open_model("smollm2"), sae, heldout.blocks, norm_cutoff=card.norm_cutoff)
     say(str(report))
     text = {"text": heldout.recipe["corpus"], "tokens_sha256": heldout.recipe["tokens_sha256"]}
-    replace(card, metrics={"held_out": report.to_dict() | text}).write(INTO)
+    replace(
+        card, metrics={"held_out": report.to_dict() | text | {"fvu_by_source": by_source(sae, heldout, card)}}
+    ).write(INTO)
+
+
+def by_source(sae: SAE, heldout: ActivationStore, card: Card) -> dict[str, dict[str, float]]:
+    """FVU and number of tokens for each source: near-duplicates inside sae-probes could flatter the whole."""
+    keep = heldout.keep(HOOK, card.norm_cutoff)
+    x = torch.cat([x for _, x in heldout.in_order(HOOK)])
+    sources = np.array(heldout.blocks.documents["source"].to_pylist())[heldout.blocks.document_NT.reshape(-1).numpy()]
+    found = {}
+    for source in sorted(set(sources)):
+        sums = reconstruction(sae, x[keep & torch.from_numpy(sources == source)].float())
+        found[source] = {"tokens": sums.rows, "fvu": round(sums.fvu, 4), "l0": round(sums.l0, 2)}
+    return found
 
 
 def stage_index() -> None:
