@@ -50,7 +50,7 @@ def saelens(kind: str, batches, autocast: bool):
     sae = sae_class(config(d_in=D_IN, d_sae=D_SAE, k=K))
     scale = (D_IN / torch.cat(batches).square().sum(1).mean()).sqrt()
     scaled = [batch * scale for batch in batches]
-    settings = {"total_training_samples": 10**7, "train_batch_size_samples": B, "autocast": autocast}
+    settings = {"total_training_samples": 10**7, "train_batch_size_samples": B, "autocast": autocast, "lr_end": 3e-5}
     trainer = SAETrainer(SAETrainerConfig(**settings, logger=LoggingConfig(log_to_wandb=False)), sae, iter(scaled))
     turn = cycle(scaled)
     return lambda: trainer.step(next(turn))
