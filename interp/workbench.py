@@ -30,7 +30,6 @@ from interp.models import Model, open_model
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.sae import SAE
 from interp.search import Hits, Sources, search
-from interp.search.run import describe
 from interp.steering import FeatureEdit, SteerRun, generate, model_edit
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 
@@ -177,6 +176,7 @@ class Workbench:
                 f"{self.card.name} was made for {self.card.model} with weights {self.card.model_sha256[:12]}…, and the "
                 f"{self.card.model} found here has {model.fingerprint()[:12]}…; open the model it was trained on."
             )
+        self.sae.to(model.device)
         return model
 
     @property
@@ -210,7 +210,7 @@ class Workbench:
         return FeaturePage(
             feature=int(feature),
             label=self.labels.get(int(feature)),
-            description=describe(index, int(feature)),
+            description=index.describe(int(feature)),
             density=float(row["density"]),
             fires=int(row["fires"]),
             mean=float(row["mean"]),
@@ -229,15 +229,15 @@ class Workbench:
     def name(self, feature: int) -> str:
         """The feature's label, or its automatic description."""
         label = self.labels.get(feature)
-        return label.text if label else describe(self.index, feature)
+        return label.text if label else self.index.describe(feature)
 
     @torch.inference_mode()
     def spectrum(self, text: str, *, include_masked: bool = False) -> Spectrum:
         """Which features fire on each token of a text. Sinks are left out unless `include_masked`."""
         ids = self.model.prompt(text)
         hook = self.card.hook_name
-        x_TD = self.model.run(torch.tensor([ids]), [hook]).activations[hook][0].float().cpu()
-        tokens = torch.tensor(ids)
+        x_TD = self.model.run(torch.tensor([ids]), [hook]).activations[hook][0].float()
+        tokens = torch.tensor(ids, device=x_TD.device)
         counted = (tokens != self.card.separator) & (x_TD.norm(dim=1) <= self.card.norm_cutoff)
         counted[0] = False
         kept = torch.ones_like(counted) if include_masked else counted
@@ -246,9 +246,9 @@ class Workbench:
         return Spectrum(
             tokens=[self._token(token) for token in ids],
             counted=counted.tolist(),
-            rows=where[active.rows].numpy(),
-            features=active.features.numpy(),
-            values=active.values.numpy(),
+            rows=where[active.rows].cpu().numpy(),
+            features=active.features.cpu().numpy(),
+            values=active.values.cpu().numpy(),
         )
 
     def _token(self, token: int) -> str:

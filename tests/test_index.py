@@ -68,6 +68,9 @@ def test_top_tokens_and_their_counts_are_right(index, dense):
     fired = codes[:, feature] > 0
     for token, count in zip(row["top_tokens"], row["top_token_counts"], strict=True):
         assert count == int((fired & (index.tokens == token)).sum())
+    share = np.bincount(index.tokens[fired]) / fired.sum()
+    assert row["token_entropy"] == pytest.approx(-sum(p * np.log(p) for p in share if p), rel=1e-5)
+    assert row["documents"] == len(set(index._documents_at[fired]))
 
 
 def test_examples_are_pinned_to_the_positions_where_the_feature_fires(index, dense):

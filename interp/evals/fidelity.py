@@ -68,12 +68,12 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
     sums, per_block = Reconstruction(sae.d_sae), []
     with bar("evaluate", 5 * blocks.positions) as step:
         for tokens_NT in parts:
-            x_NTD = model.run(tokens_NT, [hook]).activations[hook].float().cpu()
-            keep_NT = _counted(x_NTD, tokens_NT, blocks.separator, norm_cutoff)
+            x_NTD = model.run(tokens_NT, [hook]).activations[hook].float()
+            keep_NT = _counted(x_NTD, tokens_NT.to(x_NTD.device), blocks.separator, norm_cutoff)
             for x_TD, keep_T in zip(x_NTD, keep_NT, strict=True):
                 before, x = sums.error, x_TD[keep_T].double()
                 sums.add(x_TD[keep_T], sae)
-                per_block.append((sums.error - before, float(x.square().sum()), x.sum(0), len(x)))
+                per_block.append((sums.error - before, float(x.square().sum()), x.sum(0).cpu(), len(x)))
             step(tokens_NT.numel())
         if sums.rows == 0:
             raise InterpError("no position of this text counts: all are separators or sinks; give more text.")
@@ -82,7 +82,7 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
             "ce": None,
             "ce_sae": sae.reconstruct,
             "ce_zero": torch.zeros_like,
-            "ce_mean": lambda x: mean_D.expand_as(x),
+            "ce_mean": lambda x: mean_D.to(x.device).expand_as(x),
         }
         losses = {
             name: _losses(model, hook, parts, blocks.separator, norm_cutoff, f, step)

@@ -95,7 +95,7 @@ def build_index(
     _write_vocabulary(model, folder)
     with duckdb.connect(str(work / "sort.duckdb")) as db:
         db.execute(f"SET memory_limit='{config.memory_gib}GiB'; SET threads={config.threads}")
-        db.execute(f"SET temp_directory='{work}'; SET preserve_insertion_order=false")
+        db.execute(f"SET temp_directory={quoted(work)}; SET preserve_insertion_order=false")
         _views(db, folder, work)
         say("index: statistics")
         statistics = _statistics(db, sae.d_sae, int(keep_N.sum()))
@@ -124,8 +124,8 @@ def _encode(sae: SAE, store: ActivationStore, hook: str, keep_N: Tensor, work: P
                 kept = keep_N[first : first + len(x_ND)].nonzero().squeeze(1)
                 pieces = []
                 for rows in kept.split(BATCH):
-                    active = sae.active(x_ND[rows])
-                    pieces.append((active.features, rows[active.rows] + first, active.values))
+                    active = sae.active(x_ND[rows].to(sae.b_dec.device))
+                    pieces.append((active.features.cpu(), rows[active.rows.cpu()] + first, active.values.cpu()))
                 _write_part(pieces, part)
             step(len(x_ND))
 
@@ -153,8 +153,13 @@ def _write_vocabulary(model: Model, folder: Path) -> None:
 
 
 def _views(db: duckdb.DuckDBPyConnection, folder: Path, work: Path) -> None:
-    db.execute(f"CREATE OR REPLACE VIEW act AS SELECT * FROM read_parquet('{work}/part-*.parquet')")
-    db.execute(f"CREATE OR REPLACE VIEW tok AS SELECT * FROM read_parquet('{folder}/tokens.parquet')")
+    db.execute(f"CREATE OR REPLACE VIEW act AS SELECT * FROM read_parquet({quoted(work / 'part-*.parquet')})")
+    db.execute(f"CREATE OR REPLACE VIEW tok AS SELECT * FROM read_parquet({quoted(folder / 'tokens.parquet')})")
+
+
+def quoted(path: Path) -> str:
+    """A path as a string of SQL."""
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _columns(db: duckdb.DuckDBPyConnection, query: str) -> dict[str, np.ndarray]:
@@ -184,6 +189,23 @@ def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[st
     )
     histogram = np.zeros((d_sae, BINS), dtype=np.uint32)
     histogram[bins["feature"], bins["bin"]] = bins["n"]
+    stat = _table(db, "SELECT * FROM stat")
+    rows = stat["feature"].to_numpy()
+    fires = _spread(d_sae, rows, stat["fires"].to_numpy(), np.uint32)
+    return {
+        "feature": np.arange(d_sae, dtype=np.uint32),
+        "fires": fires,
+        "density": fires / max(kept, 1),
+        "mean": _spread(d_sae, rows, stat["mean"].to_numpy(), np.float32),
+        "max": _spread(d_sae, rows, stat["max"].to_numpy(), np.float32),
+        "quantiles": pa.array(_lists(d_sae, rows, stat["quantiles"]), pa.list_(pa.float32())),
+        "histogram": pa.array(list(histogram), pa.list_(pa.uint32())),
+        **_token_statistics(db, d_sae),
+    }
+
+
+def _token_statistics(db: duckdb.DuckDBPyConnection, d_sae: int) -> dict[str, Any]:
+    """Which tokens and how many documents each feature fires on."""
     db.execute(
         """
         CREATE OR REPLACE TEMP TABLE pair AS
@@ -199,49 +221,32 @@ def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[st
         WHERE rank <= {TOP_TOKENS} GROUP BY feature
         """,
     )
-    entropy = _columns(
-        db,
-        "SELECT feature, -sum((n / fires) * ln(n / fires)) AS entropy FROM pair JOIN stat USING (feature) GROUP BY feature",
-    )
-    documents = _columns(
-        db,
-        "SELECT feature, count(DISTINCT document) AS n FROM act JOIN tok USING (position) GROUP BY feature",
-    )
-    stat = _table(
-        db,
-        "SELECT * FROM stat",
-    )
-    rows = stat["feature"].to_numpy()
-
-    def spread(at: Any, values: Any, dtype: Any) -> np.ndarray:
-        column = np.zeros(d_sae, dtype=dtype)
-        column[at] = values
-        return column
-
-    def lists(at: Any, values: list[Any]) -> list[Any]:
-        column: list[Any] = [[] for _ in range(d_sae)]
-        for feature, value in zip(at, values, strict=True):
-            column[feature] = value
-        return column
-
-    fires = spread(rows, stat["fires"].to_numpy(), np.uint32)
+    shares = "SELECT feature, n / sum(n) OVER (PARTITION BY feature) AS p FROM pair"
+    entropy = _columns(db, f"SELECT feature, -sum(p * ln(p)) AS nats FROM ({shares}) GROUP BY feature")
+    touched = "SELECT feature, count(DISTINCT document) AS n FROM act JOIN tok USING (position) GROUP BY feature"
+    documents = _columns(db, touched)
+    rows = tokens["feature"].to_numpy()
     return {
-        "feature": np.arange(d_sae, dtype=np.uint32),
-        "fires": fires,
-        "density": fires / max(kept, 1),
-        "mean": spread(rows, stat["mean"].to_numpy(), np.float32),
-        "max": spread(rows, stat["max"].to_numpy(), np.float32),
-        "quantiles": pa.array(lists(rows, stat["quantiles"].to_pylist()), pa.list_(pa.float32())),
-        "histogram": pa.array(list(histogram), pa.list_(pa.uint32())),
-        "top_tokens": pa.array(
-            lists(tokens["feature"].to_numpy(), tokens["tokens"].to_pylist()), pa.list_(pa.uint32())
-        ),
-        "top_token_counts": pa.array(
-            lists(tokens["feature"].to_numpy(), tokens["counts"].to_pylist()), pa.list_(pa.uint32())
-        ),
-        "token_entropy": spread(entropy["feature"], entropy["entropy"], np.float32),
-        "documents": spread(documents["feature"], documents["n"], np.uint32),
+        "top_tokens": pa.array(_lists(d_sae, rows, tokens["tokens"]), pa.list_(pa.uint32())),
+        "top_token_counts": pa.array(_lists(d_sae, rows, tokens["counts"]), pa.list_(pa.uint32())),
+        "token_entropy": _spread(d_sae, entropy["feature"], entropy["nats"], np.float32),
+        "documents": _spread(d_sae, documents["feature"], documents["n"], np.uint32),
     }
+
+
+def _spread(d_sae: int, at: Any, values: Any, dtype: Any) -> np.ndarray:
+    """A value a feature, 0 where there is none."""
+    column = np.zeros(d_sae, dtype=dtype)
+    column[at] = values
+    return column
+
+
+def _lists(d_sae: int, at: Any, values: Any) -> list[Any]:
+    """A list a feature, empty where there is none."""
+    column: list[Any] = [[] for _ in range(d_sae)]
+    for feature, value in zip(at, values.to_pylist(), strict=True):
+        column[feature] = value
+    return column
 
 
 def _examples(db: duckdb.DuckDBPyConnection, folder: Path) -> None:

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from interp import places
-from interp.index.build import FORMAT, WINDOW
+from interp.index.build import FORMAT, WINDOW, quoted
+from interp.render import visible
 from interp.types import InterpError, check_feature
 
 NEEDED = (
@@ -81,7 +82,7 @@ class FeatureIndex:
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
         """A query over the index's files, each named by `{features}`, `{activations}` and so on."""
-        files = {name.partition(".")[0]: f"read_parquet('{self.folder / name}')" for name in NEEDED[1:]}
+        files = {name.partition(".")[0]: f"read_parquet({quoted(self.folder / name)})" for name in NEEDED[1:]}
         with self._lock:
             return self._db.execute(query.format(**files), parameters or []).df()
 
@@ -118,6 +119,22 @@ class FeatureIndex:
 
     def text(self, tokens: Any) -> list[str]:
         return [self.vocabulary[int(token)] for token in tokens]
+
+    def describe(self, feature: int) -> str:
+        """The automatic, untested description: the tokens a feature fires on most, and those it promotes."""
+        return self.descriptions[check_feature(feature, self.d_sae, str(self.folder))]
+
+    @cached_property
+    def descriptions(self) -> list[str]:
+        """The automatic description of every feature."""
+        columns = (self.features[name] for name in ("fires", "top_tokens", "promoted"))
+        return [self._description(*row) for row in zip(*columns, strict=True)]
+
+    def _description(self, fires: int, top_tokens: Any, promoted: Any) -> str:
+        if not fires:
+            return "never fires in the index"
+        on, says = _distinct(self.text(top_tokens), 4), _distinct(self.text(promoted), 3)
+        return f"fires on {', '.join(on)}" + (f"; promotes {', '.join(says)}" if says else "")
 
     def examples(self, feature: int, window: int = WINDOW) -> list[Example]:
         """The feature's examples, strongest first, then by band."""
@@ -165,3 +182,11 @@ class FeatureIndex:
     def block(self) -> int:
         meta = pq.read_schema(self.folder / "tokens.parquet").metadata or {}
         return int(meta[b"block"])
+
+
+def _distinct(tokens: list[str], count: int) -> list[str]:
+    """The first few tokens that differ by more than case and spaces, each in quotes."""
+    kept: dict[str, str] = {}
+    for token in tokens:
+        kept.setdefault(token.strip().lower() or token, f"‘{visible(token.strip(' ') or token)}’")
+    return list(kept.values())[:count]

@@ -34,8 +34,8 @@ class Reconstruction:
         self.rows += len(x)
         self.error += float((x - kernels.decode(active, sae.W_dec) - sae.b_dec).double().square().sum())
         self.square += float(x.double().square().sum())
-        self.total = self.total + x.double().sum(0)
-        self.fired += torch.bincount(active.features, minlength=self.d_sae)
+        self.total = self.total + x.double().sum(0).cpu()
+        self.fired += torch.bincount(active.features, minlength=self.d_sae).cpu()
 
     @property
     def fvu(self) -> float:

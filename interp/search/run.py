@@ -14,7 +14,7 @@ import pandas as pd
 
 from interp.index import FeatureIndex
 from interp.labels import STATUSES, LabelBook
-from interp.render import table_html, title_html, visible
+from interp.render import table_html, title_html
 from interp.search.query import Query, Term, parse, span, yes
 from interp.types import InterpError, check_feature, unknown
 
@@ -151,28 +151,10 @@ def _order(ids: np.ndarray, sort: str, score: np.ndarray, sources: Sources) -> n
     return ids
 
 
-def describe(index: FeatureIndex, feature: int) -> str:
-    """The automatic, untested description: the tokens a feature fires on most, and those it promotes."""
-    row = index.features.iloc[feature]
-    if not row["fires"]:
-        return "never fires in the index"
-    on = _distinct(index.text(row["top_tokens"]), 4)
-    says = _distinct(index.text(row["promoted"]), 3)
-    return f"fires on {', '.join(on)}; promotes {', '.join(says)}" if says else f"fires on {', '.join(on)}"
-
-
-def _distinct(tokens: list[str], count: int) -> list[str]:
-    """The first few tokens that differ by more than case and spaces, each in quotes."""
-    kept: dict[str, str] = {}
-    for token in tokens:
-        kept.setdefault(token.strip().lower() or token, f"‘{visible(token.strip(' ') or token)}’")
-    return list(kept.values())[:count]
-
-
 def _names(ids: np.ndarray, sources: Sources) -> dict[int, tuple[str, bool]]:
     labels = sources.labels.all()
     return {
-        int(f): (labels[int(f)].text, False) if int(f) in labels else (describe(sources.index, int(f)), True)
+        int(f): (labels[int(f)].text, False) if int(f) in labels else (sources.index.describe(int(f)), True)
         for f in ids
     }
 
@@ -186,23 +168,12 @@ def _text(term: Term, sources: Sources) -> _Found:
     labels = sources.labels.all()
     index = sources.index
     score = np.zeros(len(index.features))
-    automatic = _automatic_texts(index)
     for f in range(len(score)):
         label = labels.get(f)
-        text = f"{label.text} {label.note}".lower() if label else automatic[f]
+        text = f"{label.text} {label.note}".lower() if label else index.descriptions[f].lower()
         if all(word in text for word in words):
             score[f] = 1.0 if label else 0.5
     return _Found(score > 0, score, lambda f: "label" if score[f] == 1.0 else "automatic description, untested")
-
-
-_TEXTS: dict[int, list[str]] = {}
-
-
-def _automatic_texts(index: FeatureIndex) -> list[str]:
-    if id(index) not in _TEXTS:
-        _TEXTS.clear()
-        _TEXTS[id(index)] = [describe(index, f).lower() for f in range(index.d_sae)]
-    return _TEXTS[id(index)]
 
 
 def _token(term: Term, sources: Sources) -> _Found:

@@ -48,7 +48,7 @@ with page("Features") as wb:
     hits = wb.search(query, limit=SHOWN)
     more = f", the first {SHOWN} shown" if hits.total > SHOWN else ""
     partial = (
-        " Answered from the examples index (partial): `interp index` builds the full one."
+        " Partial: answered from the strongest tokens and logits that this index keeps."
         if any(h.partial for h in hits[:1])
         else ""
     )
