@@ -52,6 +52,11 @@ def _cell(cell: object) -> str:
     return html.escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell))
 
 
+def chart_text(text: str) -> str:
+    """Text as a chart may show it: Plotly reads labels as HTML."""
+    return html.escape(text)
+
+
 def visible(token: str) -> str:
     """A token as plain text in which spaces and line breaks can be seen."""
     return token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·")

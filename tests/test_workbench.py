@@ -6,7 +6,7 @@ import torch
 
 import interp
 from interp.evals import evaluate
-from interp.render import tokens_html
+from interp.render import chart_text, tokens_html
 from interp.types import InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK
@@ -45,6 +45,7 @@ def test_a_token_of_script_is_shown_as_text():
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "↵" in html
+    assert chart_text("<b>x</b>") == "&lt;b&gt;x&lt;/b&gt;"
 
 
 def test_a_model_with_other_weights_is_refused(checkpoint, tmp_path):

@@ -167,7 +167,7 @@ def _columns(db: duckdb.DuckDBPyConnection, query: str) -> dict[str, np.ndarray]
 
 
 def _table(db: duckdb.DuckDBPyConnection, query: str) -> Any:
-    return db.execute(query).to_arrow_table()
+    return db.sql(query).to_arrow_table()
 
 
 def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def _activations(db: duckdb.DuckDBPyConnection, folder: Path, keep: str) -> None
     db.execute("SET preserve_insertion_order=true")  # else a streamed result comes out of order
     for name, order in orders.items():
         query = f"SELECT feature, position, value FROM {source} ORDER BY {order}"
-        stream: Any = db.execute(query).to_arrow_reader(1 << 20)
+        stream: Any = db.sql(query).to_arrow_reader(1 << 20)
         with places.whole_file(folder / f"{name}.parquet") as partial:
             schema = pa.schema({"feature": pa.uint32(), "position": pa.uint32(), "value": pa.float16()})
             # Sorted integers: their differences are small, which a dictionary would hide.

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from interp.render import visible
+from interp.render import chart_text, visible
 from interp.ui.shared import feature_link, page, plain, remember
 from interp.workbench import Spectrum, Workbench
 
@@ -14,11 +14,11 @@ LABEL = 48
 
 def heat_map(wb: Workbench, spectrum: Spectrum, features: list[int]) -> go.Figure:
     matrix = spectrum.matrix(features)
-    names = [f"{feature} {wb.name(feature)}"[:LABEL] for feature in features]
+    names = [chart_text(f"{feature} {wb.name(feature)}"[:LABEL]) for feature in features]
     figure = go.Figure(
         go.Heatmap(
             z=matrix,
-            x=[f"{i} {visible(token)}" for i, token in enumerate(spectrum.tokens)],
+            x=[chart_text(f"{i} {visible(token)}") for i, token in enumerate(spectrum.tokens)],
             y=names,
             colorscale="Oranges",
             zmin=0,
