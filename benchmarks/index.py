@@ -1,8 +1,9 @@
 """Tokens a second of building an index from cached activations, and memory as the text grows.
 
-    python benchmarks/index.py [SAE]
+    python benchmarks/index.py                # harvests half a million tokens first (not measured)
+    python benchmarks/index.py --acts FOLDER  # uses a harvest, such as the recipe's, for larger sizes
 
-The activations are harvested first (not measured). Each size is built in a process of its own, whose peak memory is
+Each size is built in a process of its own, whose peak memory is
 read at its end; the work includes the DuckDB sort, statistics, examples, logits and neighbours.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from common import peak_mib, report
 
-TOKENS, SHARDS = 524_288, (2, 4, 8)
+TOKENS, SHARDS = 524_288, (2, 4, 8, 16, 32)
 
 
 def build(sae: str, acts: str, shards: int) -> None:
@@ -35,17 +36,19 @@ def build(sae: str, acts: str, shards: int) -> None:
     print(json.dumps(figures))
 
 
-def main(sae: str) -> None:
-    from interp.activations import harvest
+def main(sae: str, acts: str | None) -> None:
+    from interp.activations import ActivationStore, harvest
     from interp.corpus import open_corpus
     from interp.workbench import Workbench
 
     wb = Workbench.open(sae)
-    with tempfile.TemporaryDirectory() as acts:
-        harvest(wb.model, open_corpus("wiki-en + python"), [wb.card.hook_name], TOKENS, acts)
+    with tempfile.TemporaryDirectory() as made:
+        if acts is None:
+            harvest(wb.model, open_corpus("wiki-en + python"), [wb.card.hook_name], TOKENS, made)
+        store = ActivationStore.open(acts or made)
         rows = []
-        for shards in SHARDS:
-            run = [sys.executable, __file__, "--build", sae, acts, str(shards)]
+        for shards in [n for n in SHARDS if n <= len(store.shards)]:
+            run = [sys.executable, __file__, "--build", sae, str(store.folder), str(shards)]
             rows.append(json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout))
     report("index", {"sae": Path(sae).name, "sizes": rows})
 
@@ -56,4 +59,4 @@ if __name__ == "__main__":
     if "--build" in sys.argv:
         build(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
-        main(sys.argv[1] if len(sys.argv) > 1 else EMBEDDED)
+        main(EMBEDDED, sys.argv[2] if sys.argv[1:2] == ["--acts"] else None)
