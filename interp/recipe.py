@@ -10,9 +10,8 @@ import torch
 from interp.activations import ActivationStore
 from interp.checkpoint import Card, save
 from interp.checkpoint.card import versions
-from interp.sae import ARCHITECTURES, SAE
+from interp.sae import SAE, make_architecture
 from interp.training import TrainConfig, train
-from interp.types import unknown
 
 HELD_BACK_SHARE = 10
 
@@ -39,13 +38,11 @@ def train_checkpoint(
     `held_out` rows set the threshold (without it the last rows of the training batches do). The state of an
     unfinished run lies in `into/.run`, from which the same call goes on.
     """
-    if architecture not in ARCHITECTURES:
-        raise unknown("architecture", architecture, ARCHITECTURES)
     store.check_hook(hook_name)
     folder = Path(into)
     batches = store.batches(hook_name, min(batch, store.positions // 4 or 1), epochs=epochs)
     first = store.read(store.shards[0], hook_name)
-    rule = ARCHITECTURES[architecture](d_in=int(first.shape[1]), d_sae=d_sae, k=k)
+    rule = make_architecture(architecture, d_in=int(first.shape[1]), d_sae=d_sae, k=k)
     config = config or TrainConfig()
     rows = None
     if held_out is not None:
@@ -80,7 +77,7 @@ def _resolved(script: str, rule: Any, config: TrainConfig, batches: Any, epochs:
     return {
         "script": script,
         "architecture": {"name": type(rule).__name__, **asdict(rule)},
-        "training": asdict(config.resolved(rule.d_in, rule.d_sae, len(batches) * batches.batch_size)),
+        "training": asdict(config.resolved(rule, len(batches) * batches.batch_size)),
         "batch_size": batches.batch_size,
         "epochs": epochs,
         "rows_an_epoch": batches.rows,

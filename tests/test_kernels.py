@@ -1,10 +1,12 @@
 """Each sparse kernel against its slow, obvious, dense twin."""
 
+import pytest
 import torch
 
-from interp.sae import BatchTopK, TopK, kernels
-from interp.sae.batchtopk import threshold_for
-from interp.sae.kernels import from_flat
+from interp.sae import kernels
+from interp.sae.architecture import Moment
+from interp.sae.batchtopk import select, threshold_for
+from interp.sae.kernels import Dense, from_flat
 
 
 def random_active(batch=5, d_sae=12, share=0.3, seed=0):
@@ -16,7 +18,7 @@ def random_active(batch=5, d_sae=12, share=0.3, seed=0):
 
 def test_active_entries_make_the_dense_matrix_again():
     active, dense = random_active()
-    assert torch.equal(active.dense(12), dense)
+    assert torch.equal(active.dense(), dense)
     values, indices = active.padded()
     again = torch.zeros_like(dense).scatter_add_(1, indices, values)
     assert torch.equal(again, dense)
@@ -24,63 +26,73 @@ def test_active_entries_make_the_dense_matrix_again():
 
 def test_a_row_without_entries_decodes_to_zero():
     active = from_flat(torch.tensor([4]), torch.tensor([2.0]), 3, 4)
-    assert kernels.decode(active, torch.eye(4)).tolist() == [[0.0] * 4, [2.0, 0.0, 0.0, 0.0], [0.0] * 4]
+    assert active.decode(active.values, torch.eye(4)).tolist() == [[0.0] * 4, [2.0, 0.0, 0.0, 0.0], [0.0] * 4]
 
 
-def test_gradients_equal_autograd_through_the_dense_product():
-    _, dense = random_active()
-    x, W_dec = torch.randn(5, 7), torch.randn(12, 7, requires_grad=True)
-    W_enc, b_enc = torch.randn(12, 7, requires_grad=True), torch.zeros(12, requires_grad=True)
-    shift = torch.zeros(7, requires_grad=True)
-    mask = dense > 0
-    code = ((x - shift) @ W_enc.T + b_enc) * mask
-    g = torch.randn(5, 7)
-    (code @ W_dec * g).sum().backward()
-    entries = from_flat(mask.view(-1).nonzero().squeeze(1), code[mask].detach(), 5, 12)
-    got = kernels.gradients(entries, x, g, W_enc.detach(), W_dec.detach())
-    for mine, theirs in (
-        (got.W_enc, W_enc.grad),
-        (got.b_enc, b_enc.grad),
-        (got.W_dec, W_dec.grad),
-        (got.b_dec_in, shift.grad),
-    ):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
-
-
-def test_dots_are_the_products_at_the_entries():
+def test_sparse_sums_equal_dense_products():
     active, dense = random_active()
-    g, W = torch.randn(5, 7), torch.randn(12, 7)
-    torch.testing.assert_close(kernels.dots(active, g, W), (g @ W.T)[dense > 0])
+    code = Dense(dense)
+    g, y, W, v = torch.randn(5, 7), torch.randn(5, 7), torch.randn(12, 7), torch.randn(12)
+    at = dense > 0
+    torch.testing.assert_close(active.decode(active.values, W), code.decode(dense, W))
+    torch.testing.assert_close(active.dots(g, W), code.dots(g, W)[at])
+    torch.testing.assert_close(active.outer(active.values, y), code.outer(dense, y))
+    torch.testing.assert_close(active.sums(active.values), code.sums(dense))
+    torch.testing.assert_close(active.at(v), code.at(v).expand(5, 12)[at])
 
 
-def test_above_misses_nothing_when_the_cut_is_rounded():
+def test_the_encoders_matrix_adds_the_bias_before_rounding():
+    torch.manual_seed(4)
+    u, W, b = torch.randn(6, 8), torch.randn(10, 8), torch.randn(10) * 100
+    rows, matrix = kernels.encoder_rows(u, torch.bfloat16), kernels.encoder_matrix(W, b, torch.bfloat16)
+    exact = u.bfloat16().float() @ W.bfloat16().float().T + b
+    got = torch.cat([pre.clone() for _, pre in kernels.blocks(rows, matrix)])
+    torch.testing.assert_close(got.float(), exact, rtol=2**-8, atol=2**-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("width", "per_row"), [(768, 2.0), (768, 90.0), (50, 1.0), (7, 1.0)])
+def test_above_finds_every_entry_over_the_cut_and_no_other(dtype, width, per_row):
     torch.manual_seed(1)
-    pre = torch.randn(130, 50).bfloat16()
-    cut = torch.randn(50)
-    found = torch.zeros(130 * 50, dtype=torch.bool)
-    found[kernels.above(pre, cut)] = True
-    assert bool(found[(pre.float() > cut).view(-1)].all())
+    pre = torch.randn(33, width).to(dtype)
+    for cut in (0.0, 0.75, 50.0):
+        flat, values = kernels.above(pre, cut, per_row)
+        wanted = (pre.float() > torch.tensor(cut).to(dtype).float()).view(-1).nonzero().squeeze(1)
+        assert torch.equal(flat.sort().values, wanted)
+        assert torch.equal(values, pre.view(-1)[flat].float())
+        assert bool((torch.div(flat, width, rounding_mode="floor").diff() >= 0).all())
+
+
+@pytest.mark.parametrize(("width", "k"), [(9216, 32), (2048, 8), (512, 32), (50, 7), (32, 32)])
+def test_a_rows_topk_is_torchs(width, k):
+    torch.manual_seed(2)
+    pre = torch.randn(9, width)
+    columns = kernels.row_topk(pre.view(torch.int32), k)
+    positive = pre.topk(k, dim=1).values.clamp_min(0).sort().values  # the order of negative numbers does not matter
+    assert torch.equal(pre.gather(1, columns).clamp_min(0).sort().values, positive)
+
+
+def test_topk_entries_are_each_rows_largest_positive():
+    W, u = torch.eye(4), torch.tensor([[3.0, 1.0, 2.0, -1.0], [-1.0, -2.0, 5.0, -3.0]])
+    matrix = kernels.encoder_matrix(W, torch.zeros(4), torch.float32)
+    flat, values = kernels.entries_topk(kernels.encoder_rows(u, torch.float32), matrix, 2)
+    assert from_flat(flat, values, 2, 4).dense().tolist() == [[3.0, 0.0, 2.0, 0.0], [0.0, 0.0, 5.0, 0.0]]
 
 
 def test_largest_takes_exactly_the_count_even_with_ties():
     mask = kernels.largest(torch.tensor([1.0, 3.0, 3.0, 3.0, 0.0]), 2)
     assert mask.tolist() == [False, True, True, False, False]
+    assert kernels.largest(torch.ones(3), 0).tolist() == [False] * 3
 
 
 def test_batchtopk_selects_what_a_flat_topk_would():
     torch.manual_seed(2)
-    pre, bias = torch.randn(6, 20), torch.randn(20) * 0.1
-    for hint in (0.0, 0.5, 100.0):  # too low, about right, far too high: the answer is the same
-        active, smallest = BatchTopK(d_in=3, d_sae=20, k=3).select(pre, bias, torch.tensor(hint))
-        values = (pre + bias).view(-1).topk(18).values
-        assert torch.allclose(active.values.sort(descending=True).values, values)
-        assert float(smallest) == float(values[-1])
-
-
-def test_topk_selects_each_rows_largest_positive_entries():
-    pre = torch.tensor([[3.0, 1.0, 2.0, -1.0], [-1.0, -2.0, 5.0, -3.0]])
-    active, _ = TopK(d_in=2, d_sae=4, k=2).select(pre, torch.zeros(4), torch.zeros(()))
-    assert active.dense(4).tolist() == [[3.0, 0.0, 2.0, 0.0], [0.0, 0.0, 5.0, 0.0]]
+    u, p = torch.randn(6, 5), {"W_enc": torch.randn(20, 5), "b_enc": torch.randn(20) * 0.1}
+    values = (u @ p["W_enc"].T + p["b_enc"]).view(-1).topk(18).values
+    for hint in (0.0, 0.5, 100.0):  # unknown, too low, far too high: the answer is the same
+        active, smallest = select(p, u, 3, Moment(0.0, torch.tensor(hint), torch.float32))
+        torch.testing.assert_close(active.values.sort(descending=True).values, values)
+        assert float(smallest) == pytest.approx(float(values[-1]))
 
 
 def test_the_measured_threshold_lets_k_a_row_pass():

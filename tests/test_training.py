@@ -1,6 +1,8 @@
 """Training on synthetic activations: no language model is needed."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,10 +10,13 @@ import time
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from interp.sae import BatchTopK, TopK
-from interp.training import TrainConfig, steps, train
-from interp.training.loop import _Worker
+from interp.checkpoint import load
+from interp.sae import BatchTopK, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
+from interp.sae.architecture import Moment, unit_rows
+from interp.training import TrainConfig, steps, tensorboard, train, train_many
+from interp.training.optimise import _auxk, optimise
 from interp.training.state import initial
 from interp.types import InterpError
 
@@ -56,36 +61,43 @@ def test_decoder_rows_have_unit_norm():
     assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(48), atol=1e-3)  # float16 rounding
 
 
-@pytest.mark.parametrize("architecture", [BatchTopK, TopK])
-def test_a_steps_gradients_equal_autograd_auxk_included(architecture):
+@pytest.mark.parametrize("rule", [TopK(d_in=32, d_sae=40, k=3), BatchTopK(d_in=32, d_sae=40, k=3)])
+def test_auxk_teaches_dead_features_encoder_and_decoder(rule):
     x, _ = planted(rows=64)
-    rule = architecture(d_in=32, d_sae=40, k=3)
-    state = initial(x, 40, 1e-3, seed=1)
-    state.b_enc += torch.randn(40) * 0.1
-    state.idle_F[::4] = 10**9  # a quarter counts as dead
-    config = TrainConfig(bfloat16=False, aux_k=5)
-    leaves = {name: getattr(state, name).clone().requires_grad_() for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
-    scaled = x * state.scale
-    pre = (scaled - leaves["b_dec"]) @ leaves["W_enc"].T + leaves["b_enc"]
-    flat = pre.relu().view(-1) if architecture is BatchTopK else None
-    if flat is not None:
-        code = torch.zeros_like(flat).scatter(0, flat.topk(3 * 64).indices, flat.topk(3 * 64).values).view(64, 40)
-    else:
-        top = pre.topk(3, dim=1)
-        code = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-    error = code @ leaves["W_dec"] + leaves["b_dec"] - scaled
+    state = initial(x, x, rule, 1e-3, seed=1)
     dead = torch.arange(0, 40, 4)
-    # The auxiliary loss sees the encoder's input as it is (b_dec gets no gradient from it).
-    aux_pre = (scaled - leaves["b_dec"].detach()) @ leaves["W_enc"][dead].T + leaves["b_enc"][dead]
-    top = aux_pre.topk(5, dim=1)
-    aux = torch.zeros_like(aux_pre).scatter(1, top.indices, top.values.relu()) @ leaves["W_dec"][dead]
-    loss = error.square().mean() + config.aux_alpha * (aux + error.detach()).square().mean()
-    loss.backward()
-    worker = _Worker(rule, config, state)
-    worker._update = lambda lr: None
-    worker.step(x, 0.0)
+    state.p["b_enc"][dead] = -0.1
+    p = {name: value.clone() for name, value in state.p.items()}
+    u = x * state.scale_in - p["b_dec"]
+    error = rule.gradients(p, u, u, Moment(0.0, state.hint, torch.float32)).error_BO
+    config = TrainConfig(bfloat16=False, aux_k=5, lr=1e-3).resolved(rule, 64)
+    got = {name: torch.zeros_like(value) for name, value in p.items()}
+    _auxk(p, got, dead, u, error, config, torch.float32)
+    leaves = {name: p[name][dead].clone().requires_grad_() for name in ("W_enc", "b_enc", "W_dec")}
+    pre = u @ leaves["W_enc"].T + leaves["b_enc"]
+    top = pre.topk(5, dim=1)
+    made = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu()) @ leaves["W_dec"]
+    (config.aux_alpha * (made + error).square().sum() / 64).backward()
     for name, leaf in leaves.items():
-        torch.testing.assert_close(getattr(state, name).grad, leaf.grad, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(got[name][dead], leaf.grad, atol=1e-6, rtol=1e-4)
+        assert float(leaf.grad.abs().sum()) > 0
+        got[name][dead] = 0
+        assert float(got[name].abs().sum()) == 0  # the living get nothing
+
+
+def test_resampling_gives_dead_features_rows_that_are_explained_badly():
+    x, truth = planted()
+    rule = Standard(d_in=32, d_sae=48, l1=3.0)
+    config = TrainConfig(tokens=8 * 39_936, lr=3e-3, dead_after=8_192, resample=True, bfloat16=False)
+    state = initial(x[:4096], x[:4096], rule, 3e-3, 0)
+    state.p["b_enc"][::3] = -30.0
+    state.p["b_enc"][1::3] = -30.0
+    config = config.resolved(rule, 8 * 39_936)
+    for i, batch in enumerate(batches(x)):
+        measured = optimise(state, rule, config, batch, i / 624)
+    cosine = (unit_rows(state.p["W_dec"]) @ truth.T).max(0).values
+    assert measured.dead < 12
+    assert float((cosine > 0.9).float().mean()) > 0.75
 
 
 class Rows:
@@ -106,10 +118,19 @@ class Rows:
         return iter(self.x.split(256)[first : len(self)])
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
+RULES = [
+    BatchTopK(d_in=32, d_sae=48, k=3),
+    Matryoshka(d_in=32, d_sae=48, k=3),
+    JumpReLU(d_in=32, d_sae=48, l0=3.0),
+    Gated(d_in=32, d_sae=48),
+    Standard(d_in=32, d_sae=48),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, rule):
     x, _ = planted(rows=256 * 40)
-    rule = BatchTopK(d_in=32, d_sae=48, k=3)
-    config = TrainConfig(save_every=256 * 5, dead_after=2_000)
+    config = TrainConfig(save_every=256 * 5, dead_after=2_000, resample=True)
     whole = train(Rows(x), rule, config, held_out=x[:2048])
     run = steps(Rows(x), rule, config, held_out=x[:2048], into=tmp_path)
     for step in run:
@@ -117,8 +138,71 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
             break
     run.close()
     again = train(Rows(x), rule, config, held_out=x[:2048], into=tmp_path)
-    for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"):
-        assert torch.equal(getattr(again, name), getattr(whole, name)), name
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_the_checkpoint_of_an_unfinished_run_opens_on_its_own(tmp_path):
+    x, _ = planted(rows=256 * 40)
+    run = steps(Rows(x), RULES[0], TrainConfig(save_every=256 * 5), held_out=x[:2048], into=tmp_path)
+    for step in run:
+        if step.step == 32:
+            break
+    run.close()
+    sae = load(tmp_path / "latest")
+    error = (x - sae.reconstruct(x)).square().sum() / (x - x.mean(0)).square().sum()
+    assert float(error) < 0.9
+    assert float((sae.encode(x) > 0).sum() / len(x)) == pytest.approx(3, rel=0.1)
+
+
+def test_several_saes_from_one_pass_equal_each_alone(tmp_path):
+    x, _ = planted(rows=256 * 30)
+    runs = {
+        "a": (BatchTopK(d_in=32, d_sae=48, k=3), TrainConfig(seed=1)),
+        "b": (TopK(d_in=32, d_sae=40, k=5), TrainConfig(lr=5e-3, tokens=256 * 12)),
+        "c": (Standard(d_in=32, d_sae=48), TrainConfig(save_every=256 * 7)),
+    }
+    together = train_many(Rows(x), runs, held_out=x[:2048], into=tmp_path)
+    for name, (rule, config) in runs.items():
+        alone = train(Rows(x), rule, config, held_out=x[:2048])
+        for key, value in alone.state_dict().items():
+            assert torch.equal(together[name].state_dict()[key], value), (name, key)
+
+
+def test_several_saes_killed_at_different_steps_go_on_together(tmp_path):
+    x, _ = planted(rows=256 * 30)
+    runs = {
+        "a": (RULES[0], TrainConfig(save_every=256 * 4)),
+        "b": (RULES[0], TrainConfig(seed=7, save_every=256 * 9)),
+    }
+    whole = train_many(Rows(x), runs, held_out=x[:2048])
+    from interp.training import steps_many
+
+    run = steps_many(Rows(x), runs, held_out=x[:2048], into=tmp_path)
+    for step in run:
+        if step.step == 15:  # a was saved at 12, b at 9
+            break
+    run.close()
+    again = train_many(Rows(x), runs, held_out=x[:2048], into=tmp_path)
+    for name in runs:
+        assert torch.equal(again[name].W_enc, whole[name].W_enc)
+
+
+def test_a_transcoder_learns_a_map_between_two_places():
+    x, _ = planted(rows=256 * 120)
+    y = x.relu() @ torch.randn(32, 12, generator=torch.Generator().manual_seed(1))
+
+    class Pairs(Rows):
+        def from_batch(self, first):
+            return ((rows, other) for rows, other in zip(self.x.split(256)[first:], y.split(256)[first:], strict=True))
+
+    fvu = {}
+    for skip in (False, True):
+        rule = Transcoder(d_in=32, d_out=12, d_sae=64, k=3, skip=skip)
+        *_, last = steps(Pairs(x), rule, TrainConfig(lr=5e-3), held_out=(x[:2048], y[:2048]))
+        fvu[skip] = last.fvu
+    assert fvu[False] < 0.4
+    assert fvu[True] < fvu[False]
 
 
 SCRIPT = """
@@ -156,21 +240,111 @@ def test_without_held_out_rows_the_last_ones_are_kept_back():
     assert float((sae.encode(x[-512:]) > 0).sum() / 512) == pytest.approx(3, rel=0.2)
 
 
+def notes_of(batches, rule, config, **options):
+    return [note for step in steps(batches, rule, config, **options) for note in step.notes]
+
+
+def test_a_run_says_what_it_takes_and_that_nothing_is_wrong():
+    x, _ = planted(rows=256 * 60)
+    notes = notes_of(Rows(x), RULES[0], TrainConfig(), held_out=x[:4096])
+    assert len(notes) == 1
+    assert re.match(r"expects .* GiB of memory, .* GiB of disk and .* min", notes[0])
+
+
+def test_a_run_warns_of_massive_rows_of_unmixed_batches_and_of_dead_features():
+    x, _ = planted(rows=256 * 60)
+    massive = x.clone()
+    massive[5] *= 100
+    assert any(
+        "1 of 256 rows of a batch have a norm over 6" in n for n in notes_of(Rows(massive), RULES[0], TrainConfig())
+    )
+    drifting = x + torch.arange(60).repeat_interleave(256)[:, None] * 0.5
+    assert any("shuffle buffer is too small" in n for n in notes_of(Rows(drifting), RULES[0], TrainConfig()))
+    wide = BatchTopK(d_in=32, d_sae=2048, k=3)
+    notes = notes_of(Rows(x), wide, TrainConfig(dead_after=1024, aux_alpha=0.0))
+    assert any("of the features are dead" in n for n in notes)
+
+
+def test_an_l0_away_from_k_is_said():
+    x, _ = planted(rows=256 * 20)
+    notes = notes_of(Rows(x), TopK(d_in=32, d_sae=48, k=40), TrainConfig(), held_out=x[:1024])
+    assert any("features are active a row, and 40 were asked" in note for note in notes)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    x[256 * 8 + 3] = float("nan")
+    with pytest.raises(InterpError, match=r"not finite at step 9 \(batch 8, counted from 0\)"):
+        train(Rows(x), RULES[0], TrainConfig(), held_out=x[:1024], into=tmp_path)
+    assert bool(load(tmp_path / "latest").W_dec.isfinite().all())
+
+
+def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 20)
+    config = TrainConfig(save_every=256 * 5)
+    run = steps(Rows(x), RULES[0], config, held_out=x[:1024], into=tmp_path)
+    for step in run:
+        if step.step == 7:
+            break
+    run.close()
+    before = (tmp_path / "state.safetensors").read_bytes()
+
+    def full(*args, **kwargs):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("interp.training.state.save_file", full)
+    with pytest.raises(InterpError, match="the disk is full"):
+        train(Rows(x), RULES[0], config, held_out=x[:1024], into=tmp_path)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob("*.partial"))
+    monkeypatch.undo()
+    again = train(Rows(x), RULES[0], config, held_out=x[:1024], into=tmp_path)
+    assert torch.equal(again.W_enc, train(Rows(x), RULES[0], config, held_out=x[:1024]).W_enc)
+
+
+def test_a_disk_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 60)
+    monkeypatch.setattr("interp.places.free_bytes", lambda path: 1000)
+    with pytest.raises(InterpError, match="the run saves .* GiB free; choose another folder"):
+        train(Rows(x), RULES[0], TrainConfig(), held_out=x[:256], into=tmp_path)
+
+
+def test_listeners_hear_every_step_and_logs_are_written(tmp_path):
+    x, _ = planted(rows=256 * 60)
+    heard = []
+    ears = [heard.append, tensorboard(tmp_path / "tb")]
+    train(Rows(x), RULES[0], TrainConfig(), held_out=x[:1024], into=tmp_path / "run", listeners=ears)
+    assert [step.step for step in heard] == [*range(1, 61), 60]
+    assert heard[-1].sae is not None
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 50, 60]
+    assert lines[-1]["finished"]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(tmp_path / "tb"))
+    board.Reload()
+    assert len(board.Scalars("train/fvu")) == 61
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: train([], BatchTopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=10)), "gave no rows"),
         (
             lambda: train([torch.zeros(4, 3)], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=4)),
-            "3 columns and d_in is 4",
+            "have 3 columns and TopK was made for 4",
         ),
         (lambda: train([torch.zeros(4)], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=4)), r"shape \(B, d_in\)"),
         (lambda: train(iter([torch.zeros(4, 4)]), TopK(d_in=4, d_sae=8, k=2)), "tokens"),
-        (lambda: TopK(d_in=4, d_sae=8, k=9), "k is 9, more than the 8 features"),
+        (
+            lambda: train([torch.zeros(4, 4)], Transcoder(d_in=4, d_out=4, d_sae=8, k=2), TrainConfig(tokens=4)),
+            "Transcoder reads batches of 2 tensors; this one has 1",
+        ),
+        (lambda: TrainConfig(tokens=0), "tokens is 0"),
         (lambda: TrainConfig(lr=2.0), "lr is 2.0"),
         (
             lambda: train([torch.full((8, 4), float("nan"))], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=8)),
-            "not finite at step 1",
+            "every one of the first rows holds a NaN",
         ),
     ],
 )

@@ -1,6 +1,6 @@
 """Checkpoints on disk: a folder that sae-lens opens as it is, with a card beside it."""
 
 from interp.checkpoint.card import Card
-from interp.checkpoint.folder import load, save, verify_files
+from interp.checkpoint.folder import load, save, save_weights, verify_files
 
-__all__ = ["Card", "load", "save", "verify_files"]
+__all__ = ["Card", "load", "save", "save_weights", "verify_files"]

@@ -5,6 +5,7 @@ Trained as itself; saved as JumpReLU with one threshold measured on held-out row
 the smallest active value over training batches; a fresh measurement needs no warm-up and hits k).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae import kernels
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, squared_error
 from interp.sae.kernels import Active
-from interp.types import InterpError
+
+SAMPLE_ROWS = 64
+SLACK = 0.95
+"""Candidates above this share of the last threshold are nearly always enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,35 +28,54 @@ class BatchTopK:
     d_in: int
     d_sae: int
     k: int
+    traits = Traits(unit_decoder=True, auxk=True)
 
     def __post_init__(self) -> None:
-        check_sizes(self.d_in, self.d_sae, self.k)
+        check_sizes(d_in=self.d_in, d_sae=self.d_sae, k=self.k)
 
-    def select(self, pre_BF: Float[Tensor, "B F"], b_enc_F: Float[Tensor, " F"], hint: Tensor) -> tuple[Active, Tensor]:
-        """The active entries, and the smallest of them as the next batch's hint.
+    @property
+    def d_out(self) -> int:
+        return self.d_in
 
-        The hint only saves work: candidates above 0.8 of the last threshold are nearly always enough; when they
-        are not, everything positive is looked at.
-        """
-        batch, count = len(pre_BF), self.k * len(pre_BF)
-        for cut in (float(hint) * 0.8, 0.0):
-            flat = kernels.above(pre_BF, cut - b_enc_F)
-            values = pre_BF.reshape(-1)[flat].float() + b_enc_F[flat % self.d_sae]
-            if len(flat) >= count or cut <= 0.0:
-                break
-        mask = kernels.largest(values, count) & (values > 0)
-        kept = values[mask]
-        smallest = kept.min() if len(kept) else hint.new_zeros(())
-        return kernels.from_flat(flat[mask], kept, batch, self.d_sae), smallest
+    def initial(self, p: Params, u_BD: Tensor) -> Params:
+        return {**p, "W_dec": p["W_enc"].clone()}
+
+    def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
+        active, hint = select(p, u_BD, self.k, moment)
+        return squared_error(p, u_BD, t_BO, active, hint)
+
+    def inference(self, p: Params) -> Inference:
+        return Inference(p["W_enc"], p["b_enc"], per_row=self.k)
 
 
-def check_sizes(d_in: int, d_sae: int, k: int) -> None:
-    """Raises InterpError naming the size that cannot be."""
-    for name, value in (("d_in", d_in), ("d_sae", d_sae), ("k", k)):
-        if value < 1:
-            raise InterpError(f"{name} is {value}; it must be at least 1.")
-    if k > d_sae:
-        raise InterpError(f"k is {k}, more than the {d_sae} features; choose a smaller k or a larger d_sae.")
+def select(p: Params, u_BD: Float[Tensor, "B D"], k: int, moment: Moment) -> tuple[Active, Tensor]:
+    """The k·B largest positive entries, and the smallest of them as the next batch's hint.
+
+    The hint only saves work: when too little lies above it, it is estimated anew from some rows, then dropped.
+    """
+    rows = kernels.encoder_rows(u_BD, moment.dtype)
+    matrix = kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype)
+    count = k * len(u_BD)
+    for level in _levels(rows, matrix, k, float(moment.hint)):
+        flat, values = kernels.entries_above(rows, matrix, level, k * 1.5)
+        if len(flat) >= count or not level:
+            break
+    mask = kernels.largest(values, count)
+    kept = values[mask]
+    smallest = kept.min() if len(kept) else torch.zeros_like(moment.hint)
+    return kernels.from_flat(flat[mask], kept, len(u_BD), len(matrix)), smallest
+
+
+def _levels(rows_BC: Tensor, matrix_FC: Tensor, k: int, hint: float) -> Iterator[float]:
+    """Levels to look above, each lower than what k a row are likely to exceed; the last is 0."""
+    if hint > 0:
+        yield hint * SLACK
+    some = rows_BC[:: max(len(rows_BC) // SAMPLE_ROWS, 1)]
+    pre = (some @ matrix_FC.T).view(-1)
+    estimate = float(pre.topk(min(k * len(some), pre.numel())).values[-1])
+    if estimate > 0:
+        yield estimate * SLACK
+    yield 0.0
 
 
 def threshold_for(pre_BF_parts: list[Tensor], k: float) -> float:

@@ -1,31 +1,39 @@
-"""Sparse mathematics of an SAE on (rows, features, values), with its gradients, in plain PyTorch.
+"""Sparse mathematics of an SAE, with its gradients, in plain PyTorch.
 
-Axes    B batch row, D d_in, F d_sae, N active entry.
+Axes    B batch row, D input, F d_sae, N entry (an active feature of a row), C column of an encoder matrix.
 
-The one dense product is the encoder's, in bfloat16 with float32 accumulation where that is native; all else touches
-active entries only, as segment sums (`embedding_bag`), whose cost is N * D instead of B * F * D.
-Each function has an obvious dense twin in tests/test_kernels.py.
+The one dense product is the encoder's. It goes block by block, so that a block is searched for its large values while
+it is still in cache and the (B, F) matrix never exists. All else touches entries only, as segment sums
+(`embedding_bag`) whose cost is N * D instead of B * F * D. `Dense` has the same methods for codes that are not sparse,
+as an L1-trained SAE's are when it begins. Each function has an obvious twin in tests/test_kernels.py.
+
+Positive floats are ordered as their bits are, so searches compare integers, which is several times faster.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BLOCK_ROWS = 64
-"""Rows scanned at a time: 64 x 9216 bfloat16 is 1.2 MB, which stays in a core's cache."""
+BLOCK_ROWS = 512
+"""Rows of pre-activations that exist at a time: 512 x 9216 bfloat16 is 9 MB, which stays in cache."""
+BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
 @dataclass(frozen=True)
 class Active:
-    """Active entries in order of their rows; row b owns entries offsets[b] to offsets[b + 1]."""
+    """Entries in order of their rows; row b owns entries offsets[b] to offsets[b + 1]."""
 
     rows: Int[Tensor, " N"]
     features: Int[Tensor, " N"]
     values: Float[Tensor, " N"]
     offsets: Int[Tensor, " B1"]
+    d_sae: int
 
     def padded(self) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
         """(values, indices) of shape (B, K), K the largest number active in a row; value 0 fills."""
@@ -38,138 +46,216 @@ class Active:
         indices[self.rows, place] = self.features
         return values, indices
 
-    def dense(self, d_sae: int) -> Float[Tensor, "B F"]:
-        out = self.values.new_zeros(len(self.offsets) - 1, d_sae)
+    def dense(self) -> Float[Tensor, "B F"]:
+        out = self.values.new_zeros(len(self.offsets) - 1, self.d_sae)
         out[self.rows, self.features] = self.values
         return out
 
+    def at(self, v_F: Tensor) -> Float[Tensor, " N"]:
+        """Each entry's value of something that features have."""
+        return v_F[self.features]
+
+    def decode(self, weights_N: Float[Tensor, " N"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
+        """For each row, the sum over its entries of weight times the feature's row of W."""
+        return F.embedding_bag(
+            self.features, W_FD, self.offsets, mode="sum", per_sample_weights=weights_N, include_last_offset=True
+        )
+
+    def dots(self, g_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, " N"]:
+        """For each entry, g[row] · W[feature]: the gradient of `decode` in its weights."""
+        if g_BD.device.type == "cpu" and len(self.rows):
+            # The kernel behind embedding_bag's own backward; called by name, it needs no autograd graph.
+            return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+                g_BD.contiguous(), W_FD, self.features, self.offsets[:-1].contiguous(), self.rows, 0
+            )
+        return (g_BD[self.rows] * W_FD[self.features]).sum(-1)
+
+    @cached_property
+    def _by_feature(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(order, rows, offsets) of the entries sorted by feature."""
+        features, order = torch.sort(self.features.int(), stable=True)
+        edges = torch.arange(self.d_sae + 1, device=order.device, dtype=torch.int32)
+        return order, self.rows[order], torch.searchsorted(features, edges)
+
+    def outer(self, weights_N: Float[Tensor, " N"], y_BD: Float[Tensor, "B D"]) -> Float[Tensor, "F D"]:
+        """For each feature, the sum over its entries of weight times y[row]: the gradient of `decode` in W."""
+        order, rows, offsets = self._by_feature
+        return F.embedding_bag(
+            rows, y_BD, offsets, mode="sum", per_sample_weights=weights_N[order], include_last_offset=True
+        )
+
+    def sums(self, weights_N: Float[Tensor, " N"]) -> Float[Tensor, " F"]:
+        """For each feature, the sum of its entries' weights."""
+        return weights_N.new_zeros(self.d_sae).index_add_(0, self.features, weights_N)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Every feature of every row, with `Active`'s methods; entries are (B, F) matrices in the products' dtype."""
+
+    values: Float[Tensor, "B F"]
+
+    def at(self, v_F: Tensor) -> Float[Tensor, " F"]:
+        return v_F.to(self.values.dtype)
+
+    def decode(self, weights_BF: Float[Tensor, "B F"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
+        return (weights_BF @ W_FD.to(weights_BF.dtype)).float()
+
+    def dots(self, g_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, "B F"]:
+        dtype = self.values.dtype
+        return g_BD.to(dtype) @ W_FD.to(dtype).T
+
+    def outer(self, weights_BF: Float[Tensor, "B F"], y_BD: Float[Tensor, "B D"]) -> Float[Tensor, "F D"]:
+        return (weights_BF.T @ y_BD.to(weights_BF.dtype)).float()
+
+    def sums(self, weights_BF: Float[Tensor, "B F"]) -> Float[Tensor, " F"]:
+        return weights_BF.sum(0, dtype=torch.float32)
+
 
 def from_flat(flat: Int[Tensor, " N"], values: Float[Tensor, " N"], batch: int, d_sae: int) -> Active:
-    """Active entries from ascending positions in the flattened (B, F) matrix."""
+    """Entries from positions in the flattened (B, F) matrix whose rows ascend."""
     rows = torch.div(flat, d_sae, rounding_mode="floor")
     edges = torch.arange(batch + 1, device=rows.device)
-    return Active(rows, flat - rows * d_sae, values, torch.searchsorted(rows, edges))
+    return Active(rows, flat - rows * d_sae, values, torch.searchsorted(rows, edges), d_sae)
 
 
-def product(x_BD: Tensor, W_FD: Tensor, out: Tensor | None = None) -> Float[Tensor, "B F"]:
-    """x Wᵀ in the dtype of its arguments, into `out` when that fits."""
-    shape = (x_BD.shape[0], W_FD.shape[0])
-    if out is None or tuple(out.shape) != shape or out.dtype != x_BD.dtype:
-        return x_BD @ W_FD.T
-    return torch.mm(x_BD, W_FD.T, out=out)
+def encoder_matrix(
+    W_FD: Float[Tensor, "F D"], b_F: Float[Tensor, " F"], dtype: torch.dtype, more_FE: Tensor | None = None
+) -> Float[Tensor, "F C"]:
+    """W with b as two more columns (its value in `dtype`, and what that rounds away), then `more_FE` if given.
+
+    The bias is so added inside the product, in float32, before the result is rounded.
+    """
+    d = W_FD.shape[1]
+    out = torch.empty(len(W_FD), d + 2 + _width(more_FE), dtype=dtype, device=W_FD.device)
+    out[:, :d] = W_FD
+    out[:, d] = b_F
+    out[:, d + 1] = b_F - out[:, d].to(b_F.dtype)
+    if more_FE is not None:
+        out[:, d + 2 :] = more_FE
+    return out
 
 
-def above(
-    pre_BF: Float[Tensor, "B F"], cut_F: Float[Tensor, " F"], slack_B: Float[Tensor, " B"] | None = None
-) -> Int[Tensor, " N"]:
-    """Flat positions where pre exceeds the feature's cut, less the slack; ascending.
+def encoder_rows(u_BD: Float[Tensor, "B D"], dtype: torch.dtype, more_BE: Tensor | None = None) -> Float[Tensor, "B C"]:
+    """Rows to multiply with an `encoder_matrix`."""
+    d = u_BD.shape[1]
+    out = torch.empty(len(u_BD), d + 2 + _width(more_BE), dtype=dtype, device=u_BD.device)
+    out[:, :d] = u_BD
+    out[:, d : d + 2] = 1
+    if more_BE is not None:
+        out[:, d + 2 :] = more_BE
+    return out
 
-    Row blocks keep the comparison in cache, and share the largest slack of their rows. The cut is rounded down to
-    pre's dtype, so nothing is lost.
+
+def _width(more: Tensor | None) -> int:
+    return 0 if more is None else more.shape[1]
+
+
+def blocks(rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"]) -> Iterator[tuple[int, Tensor]]:
+    """(first row, pre-activations) of BLOCK_ROWS rows at a time; each block is overwritten by the next."""
+    scratch = rows_BC.new_empty(min(BLOCK_ROWS, len(rows_BC)), len(matrix_FC))
+    for start in range(0, len(rows_BC), BLOCK_ROWS):
+        part = rows_BC[start : start + BLOCK_ROWS]
+        yield start, torch.mm(part, matrix_FC.T, out=scratch[: len(part)])
+
+
+def _fold(d_sae: int, per_row: float) -> int:
+    """How many features share one maximum: as many as leave most groups without an entry."""
+    return next((n for n in (16, 8, 4, 2) if d_sae % n == 0 and d_sae >= 8 * n * per_row), 1)
+
+
+def above(pre_BF: Float[Tensor, "B F"], cut: float, per_row: float) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+    """(flat positions, values) of the entries over `cut`, which is at least 0; rows ascend.
+
+    `per_row`, about how many entries a row has, only steers the search: first the maxima of groups of features
+    (column f is in group f mod F/n), then the members of groups whose maximum passes.
     """
     batch, d_sae = pre_BF.shape
+    bits = pre_BF.view(BITS[pre_BF.dtype])
+    level = int(torch.tensor(cut, dtype=torch.float32).to(pre_BF.dtype).view(bits.dtype))
+    n = _fold(d_sae, per_row)
+    if n == 1:
+        flat = (bits > level).view(-1).nonzero().squeeze(1)
+        return flat, pre_BF.view(-1)[flat].float()
+    groups = d_sae // n
+    hits = (bits.view(batch, n, groups).amax(1) > level).view(-1).nonzero().squeeze(1)
+    rows = torch.div(hits, groups, rounding_mode="floor")
+    first = hits + rows * (d_sae - groups)  # position of the group's first member
+    flat_Gn = first[:, None] + torch.arange(n, device=hits.device) * groups
+    values_Gn = pre_BF.view(-1)[flat_Gn]
+    passed = (values_Gn.view(bits.dtype) > level).view(-1).nonzero().squeeze(1)  # faster than indexing by the mask
+    return flat_Gn.view(-1)[passed], values_Gn.view(-1)[passed].float()
+
+
+def entries_above(
+    rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"], cut: float, per_row: float
+) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+    """`above` of the whole product, without ever holding it."""
     found = []
-    for start in range(0, batch, BLOCK_ROWS):
-        block = pre_BF[start : start + BLOCK_ROWS]
-        cut = cut_F if slack_B is None else cut_F - slack_B[start : start + BLOCK_ROWS].max()
-        hits = (block > _round_down(cut, pre_BF.dtype)).view(-1).nonzero().squeeze(1)
-        found.append(hits.add_(start * d_sae))
-    return torch.cat(found)
+    for start, pre in blocks(rows_BC, matrix_FC):
+        flat, values = above(pre, cut, per_row)
+        found.append((flat.add_(start * pre.shape[1]), values))
+    if not found:
+        return rows_BC.new_zeros(0, dtype=torch.int64), rows_BC.new_zeros(0, dtype=torch.float32)
+    return torch.cat([flat for flat, _ in found]), torch.cat([values for _, values in found])
 
 
-def _round_down(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """x in a coarser dtype, never above x."""
-    if dtype == x.dtype:
-        return x
-    y = x.to(dtype)
-    step = torch.nextafter(y, torch.full_like(y, -torch.inf))
-    return torch.where(y.to(x.dtype) > x, step, y)
+def row_topk(bits_BF: Int[Tensor, "B F"], k: int) -> Int[Tensor, "B k"]:
+    """Columns of each row's k largest integers, in no order: a tournament between groups of columns.
+
+    The k largest lie in the k groups with the largest maxima, so only those are looked into.
+    """
+    batch, width = bits_BF.shape
+    n = next((n for n in (16, 4) if width % n == 0 and width >= 4 * n * k and (n == 4 or width > 2048)), 1)
+    if n == 1:
+        return bits_BF.topk(k, dim=1, sorted=False).indices
+    groups = width // n
+    best = row_topk(bits_BF.reshape(batch, n, groups).amax(1), k)
+    columns = best[:, None, :] + (torch.arange(n, device=best.device) * groups)[:, None]
+    columns = columns.reshape(batch, n * k)
+    return columns.gather(1, row_topk(bits_BF.gather(1, columns), k))
+
+
+def entries_topk(
+    rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"], k: int
+) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+    """(flat positions, values) of each row's k largest pre-activations, those that are positive; positions ascend."""
+    d_sae = len(matrix_FC)
+    found = []
+    for start, pre in blocks(rows_BC, matrix_FC):
+        columns = row_topk(pre.view(BITS[pre.dtype]), k).sort(dim=1).values
+        values = pre.gather(1, columns).float()
+        flat = columns + (torch.arange(len(pre), device=pre.device) + start)[:, None] * d_sae
+        found.append((flat[values > 0], values[values > 0]))
+    return torch.cat([flat for flat, _ in found]), torch.cat([values for _, values in found])
 
 
 def largest(values_N: Float[Tensor, " N"], count: int) -> Tensor:
     """Mask of the `count` largest values; among equals the first are taken."""
-    if count >= len(values_N):
-        return torch.ones_like(values_N, dtype=torch.bool)
-    edge = values_N.kthvalue(len(values_N) - count + 1).values
+    if count <= 0 or count >= len(values_N):
+        return torch.full_like(values_N, count > 0, dtype=torch.bool)
+    edge = values_N.topk(count, sorted=False).values.min()  # several times faster than kthvalue
     mask = values_N > edge
     ties = (values_N == edge).nonzero().squeeze(1)
     mask[ties[: count - int(mask.sum())]] = True
     return mask
 
 
-def decode(active: Active, W_FD: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
-    """Sum over a row's entries of value times the feature's row of W."""
-    return F.embedding_bag(
-        active.features, W_FD, active.offsets, mode="sum", per_sample_weights=active.values, include_last_offset=True
-    )
+SPARSE_SHARE = 1 / 48
+"""Below this share of active features the sparse sums cost less than five dense products (measured at 9216)."""
 
 
-def dots(active: Active, g_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, " N"]:
-    """For each entry, g[row] · W[feature]: the gradient of `decode` in the values, and the encoder at given places."""
-    if g_BD.device.type == "cpu" and len(active.rows):
-        return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            g_BD.contiguous(), W_FD, active.features, active.offsets[:-1].contiguous(), active.rows, 0
-        )
-    return (g_BD[active.rows] * W_FD[active.features]).sum(-1)
+def codes(
+    u_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"], b_F: Float[Tensor, " F"], dtype: torch.dtype, per_row: float
+) -> Iterator[tuple[slice, Any]]:
+    """(rows, code) whose values are the positive part of u Wᵀ + b: one `Active`, or `Dense` blocks of rows.
 
-
-@dataclass(frozen=True)
-class ByFeature:
-    """The entries of an `Active` in order of their features, for sums over rows."""
-
-    order: Int[Tensor, " N"]
-    rows: Int[Tensor, " N"]
-    offsets: Int[Tensor, " F1"]
-
-
-def by_feature(active: Active, d_sae: int) -> ByFeature:
-    features, order = torch.sort(active.features.int(), stable=True)
-    edges = torch.arange(d_sae + 1, device=order.device, dtype=torch.int32)
-    return ByFeature(order, active.rows[order], torch.searchsorted(features, edges))
-
-
-def sum_by_feature(
-    entries: ByFeature, weights_N: Float[Tensor, " N"], y_BD: Float[Tensor, "B D"]
-) -> Float[Tensor, "F D"]:
-    """For each feature, the sum over its entries of weight times y[row]: the gradient of `decode` in W."""
-    return F.embedding_bag(
-        entries.rows,
-        y_BD,
-        entries.offsets,
-        mode="sum",
-        per_sample_weights=weights_N[entries.order],
-        include_last_offset=True,
-    )
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """Gradients of a loss through decode and encode; `b_dec` only through the encoder's input."""
-
-    W_enc: Float[Tensor, "F D"]
-    b_enc: Float[Tensor, " F"]
-    W_dec: Float[Tensor, "F D"]
-    b_dec_in: Float[Tensor, " D"]
-
-
-def gradients(
-    active: Active,
-    x_BD: Float[Tensor, "B D"],
-    g_BD: Float[Tensor, "B D"],
-    W_enc_FD: Float[Tensor, "F D"],
-    W_dec_FD: Float[Tensor, "F D"],
-) -> Gradients:
-    """Gradients for out = decode(active), active values = x · W_enc + b_enc, given g = d loss / d out.
-
-    `x_BD` is the encoder's input, b_dec taken off. Selection is constant, as in every TopK rule.
+    `per_row` is the number of entries a row had lately; 0 when nobody knows.
     """
-    d_sae = W_dec_FD.shape[0]
-    entries = by_feature(active, d_sae)
-    dz_N = dots(active, g_BD, W_dec_FD)
-    b_enc_F = torch.zeros(d_sae, dtype=dz_N.dtype, device=dz_N.device).index_add_(0, active.features, dz_N)
-    return Gradients(
-        W_enc=sum_by_feature(entries, dz_N, x_BD),
-        b_enc=b_enc_F,
-        W_dec=sum_by_feature(entries, active.values, g_BD),
-        b_dec_in=-(b_enc_F @ W_enc_FD),
-    )
+    rows, matrix = encoder_rows(u_BD, dtype), encoder_matrix(W_FD, b_F, dtype)
+    if 0 < per_row < len(W_FD) * SPARSE_SHARE:
+        flat, values = entries_above(rows, matrix, 0.0, per_row)
+        yield slice(0, len(u_BD)), from_flat(flat, values, len(u_BD), len(W_FD))
+        return
+    for start, pre in blocks(rows, matrix):
+        yield slice(start, start + len(pre)), Dense(pre.relu_())

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.sae import kernels
 from interp.sae.sae import SAE
 
 
@@ -28,13 +27,14 @@ class Reconstruction:
     def __post_init__(self) -> None:
         self.fired = torch.zeros(self.d_sae, dtype=torch.int64)
 
-    def add(self, x_BD: Float[Tensor, "B D"], sae: SAE) -> None:
+    def add(self, x_BD: Float[Tensor, "B D"], sae: SAE, target_BO: Float[Tensor, "B O"] | None = None) -> None:
+        """Count rows in; `target_BO` is what a transcoder is to give (without: the rows themselves)."""
         active = sae.active(x_BD)
-        x = x_BD.float()
-        self.rows += len(x)
-        self.error += float((x - kernels.decode(active, sae.W_dec) - sae.b_dec).double().square().sum())
-        self.square += float(x.double().square().sum())
-        self.total = self.total + x.double().sum(0).cpu()
+        y = (x_BD if target_BO is None else target_BO).float()
+        self.rows += len(y)
+        self.error += float((y - sae.decode_active(active, x_BD)).double().square().sum())
+        self.square += float(y.double().square().sum())
+        self.total = self.total + y.double().sum(0).cpu()
         self.fired += torch.bincount(active.features, minlength=self.d_sae).cpu()
 
     @property
@@ -50,9 +50,12 @@ class Reconstruction:
         return int((self.fired == 0).sum())
 
 
-def reconstruction(sae: SAE, x_BD: Float[Tensor, "B D"], batch: int = 4096) -> Reconstruction:
+def reconstruction(
+    sae: SAE, x_BD: Float[Tensor, "B D"], target_BO: Float[Tensor, "B O"] | None = None, batch: int = 4096
+) -> Reconstruction:
     """The metrics of an SAE over rows in memory."""
     sums = Reconstruction(sae.d_sae)
-    for part in x_BD.split(batch):
-        sums.add(part, sae)
+    targets = (x_BD if target_BO is None else target_BO).split(batch)
+    for part, target in zip(x_BD.split(batch), targets, strict=True):
+        sums.add(part, sae, target)
     return sums

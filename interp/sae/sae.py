@@ -1,6 +1,6 @@
-"""A trained sparse autoencoder, ready to encode: exact float32 whatever the shortcut.
+"""A trained sparse dictionary, ready to encode: exact float32 whatever the shortcut.
 
-Axes    B batch row, D d_in, F d_sae, K active.
+Axes    B batch row, D d_in, O d_out, F d_sae, K active.
 """
 
 from functools import cached_property
@@ -16,15 +16,19 @@ from interp.sae.kernels import Active
 from interp.types import InterpError
 
 Rule = Literal["jumprelu", "topk"]
-CHUNK_ROWS = 512
-"""Rows of pre-activations held at a time while encoding: 512 x 9216 bfloat16 is 9 MB."""
+EXPECTED = 40.0
+"""Candidates a row; only steers the search (see kernels.above)."""
+ROUND_UP = 1 + 2**-6
+"""So that a bound stays one when it is rounded to bfloat16, on both sides of its product."""
 
 
 class SAE(nn.Module):
     """z = rule((x - b_dec) W_enc + b_enc);  x̂ = z W_dec + b_dec.
 
     The rule is `jumprelu` (a pre-activation strictly above its feature's threshold, which is at least 0, passes as it
-    is) or `topk` (the k largest positive pre-activations of a row pass).
+    is; ReLU is a threshold of 0) or `topk` (the k largest positive pre-activations of a row pass). A transcoder is not
+    `centred` (b_dec is not taken off x), x̂ is of another hook point, and W_skip (O, D) adds x W_skipᵀ.
+    A crosscoder has `widths`: its rows are those of several hook points side by side.
     """
 
     def __init__(
@@ -32,12 +36,16 @@ class SAE(nn.Module):
         *,
         W_enc: Float[Tensor, "D F"],
         b_enc: Float[Tensor, " F"],
-        W_dec: Float[Tensor, "F D"],
-        b_dec: Float[Tensor, " D"],
+        W_dec: Float[Tensor, "F O"],
+        b_dec: Float[Tensor, " O"],
         threshold: Float[Tensor, " F"] | None = None,
         k: int | None = None,
+        W_skip: Float[Tensor, "O D"] | None = None,
+        centred: bool = True,
         name: str = "sae",
         hook_name: str = "",
+        hook_name_out: str = "",
+        widths: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         if (threshold is None) == (k is None):
@@ -47,17 +55,23 @@ class SAE(nn.Module):
         self.register_buffer("W_dec", W_dec.float())
         self.register_buffer("b_dec", b_dec.float())
         self.register_buffer("threshold", None if threshold is None else threshold.float())
-        self.k = k
-        self.name, self.hook_name = name, hook_name
+        self.register_buffer("W_skip", None if W_skip is None else W_skip.float())
+        self.k, self.centred = k, centred
+        self.name, self.hook_name, self.hook_name_out, self.widths = name, hook_name, hook_name_out, widths
         self.W_enc: Tensor
         self.b_enc: Tensor
         self.W_dec: Tensor
         self.b_dec: Tensor
         self.threshold: Tensor | None
+        self.W_skip: Tensor | None
 
     @property
     def d_in(self) -> int:
         return int(self.W_enc.shape[0])
+
+    @property
+    def d_out(self) -> int:
+        return int(self.W_dec.shape[1])
 
     @property
     def d_sae(self) -> int:
@@ -72,20 +86,30 @@ class SAE(nn.Module):
         return self.W_enc.T.contiguous()
 
     @cached_property
-    def _coarse(self) -> tuple[Tensor, float, float]:
-        """The encoder in bfloat16, the largest norm of its rows, and of its rows' rounding errors."""
-        coarse = self._W_enc_FD.to(torch.bfloat16)
-        error = (self._W_enc_FD - coarse.float()).norm(dim=1).max()
-        return coarse, float(coarse.float().norm(dim=1).max()), float(error)
+    def _bounds(self) -> dict[torch.dtype, Tensor]:
+        """By dtype: the encoder's matrix less thresholds, with columns that bound its rounding (see `active`)."""
+        return {}
+
+    def _coarse(self, dtype: torch.dtype) -> Tensor:
+        if dtype not in self._bounds:
+            W, shift = self._W_enc_FD, self.b_enc if self.threshold is None else self.b_enc - self.threshold
+            rounded = W.to(dtype).float()
+            lost = (W - rounded).norm(dim=1) + self.d_in * 2**-23 * rounded.norm(dim=1)
+            more = torch.stack([rounded.norm(dim=1), lost, shift.abs() * 2**-15], dim=1) * ROUND_UP
+            self._bounds[dtype] = kernels.encoder_matrix(W, shift, dtype, more)
+        return self._bounds[dtype]
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        for cached in ("_W_enc_FD", "_coarse"):
+        for cached in ("_W_enc_FD", "_bounds"):
             self.__dict__.pop(cached, None)
         return super()._apply(fn, recurse)
 
     def pre_activations(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B F"]:
         """(x - b_dec) W_enc + b_enc, dense."""
-        return (x.float() - self.b_dec) @ self.W_enc + self.b_enc
+        return self._input(x) @ self.W_enc + self.b_enc
+
+    def _input(self, x: Tensor) -> Tensor:
+        return x.float() - self.b_dec if self.centred else x.float()
 
     def encode(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B F"]:
         """Feature activations, dense (for scorers that need them so; `encode_sparse` is the fast way)."""
@@ -97,59 +121,34 @@ class SAE(nn.Module):
         return torch.zeros_like(pre).scatter_(-1, top.indices, top.values.relu())
 
     def active(self, x_BD: Float[Tensor, "B D"], *, bfloat16: bool | None = None) -> Active:
-        """The active entries of each row, with exact float32 values.
+        """The active entries of each row, features ascending, with exact float32 values.
 
-        With a bfloat16 product (by default where native) candidates are those whose product lies above the threshold
-        less a bound on its rounding error: |x·w - x̃·w̃| <= |x-x̃||w̃| + |x||w-w̃| (Cauchy–Schwarz), plus the rounding of
-        the result. Each is then computed in float32, so nothing is missed and no value is coarse.
+        The product (in bfloat16 by default where native) only proposes: candidates are the entries that it puts above
+        the threshold less a bound on its error, |x·w - x̃·w̃| <= |x-x̃||w̃| + |x||w-w̃| (Cauchy–Schwarz) and what
+        float32 accumulation and the bias lose. The bound is three more columns of the product. Each candidate is then
+        computed in float32, so nothing is missed and no value is coarse.
         """
-        x_BD = x_BD.float() - self.b_dec
-        if bfloat16 is None:
-            bfloat16 = native_bfloat16(x_BD.device)
+        u_BD = self._input(x_BD)
         if self.threshold is None:
-            return self._active_topk(x_BD)
-        if not bfloat16:
-            return self._active_dense(x_BD)
-        coarse_FD, w_norm, w_error = self._coarse
-        rough_BD = x_BD.to(torch.bfloat16)
-        # Float32 accumulation over D terms adds less than D 2^-23 |x||w|, and the result, near the cut, is rounded by
-        # at most 2^-8 of the cut.
-        x_norm_B = x_BD.norm(dim=1)
-        slack_B = (x_BD - rough_BD.float()).norm(dim=1) * w_norm + x_norm_B * (w_error + self.d_in * 2**-23 * w_norm)
-        cut_F = self.threshold - self.b_enc
-        cut_F = cut_F - cut_F.abs() * 2**-7
-        # In order of their slack, so that neighbours share one bound that is tight for all of them.
-        slack_B, order = (slack_B * (1 + 2**-7)).sort()
-        x_BD, rough_BD = x_BD[order], rough_BD[order]
-        found = []
-        scratch = rough_BD.new_empty(min(CHUNK_ROWS, len(x_BD)), self.d_sae)
-        for start in range(0, len(x_BD), CHUNK_ROWS):
-            pre_BF = kernels.product(rough_BD[start : start + CHUNK_ROWS], coarse_FD, out=scratch)
-            found.append(kernels.above(pre_BF, cut_F, slack_B[start : start + CHUNK_ROWS]) + start * self.d_sae)
-        flat = torch.cat(found) if found else order
-        candidates = kernels.from_flat(flat, flat.new_zeros(len(flat), dtype=torch.float32), len(x_BD), self.d_sae)
-        values = kernels.dots(candidates, x_BD, self._W_enc_FD) + self.b_enc[candidates.features]
-        passed = values > self.threshold[candidates.features]
-        rows, features = order[candidates.rows[passed]], candidates.features[passed]
-        flat, back = (rows * self.d_sae + features).sort()
-        return kernels.from_flat(flat, values[passed][back], len(x_BD), self.d_sae)
+            return self._active_topk(u_BD)
+        if bfloat16 is None:
+            bfloat16 = native_bfloat16(u_BD.device)
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        norm_B = u_BD.norm(dim=1)
+        lost_B = (u_BD - u_BD.to(dtype).float()).norm(dim=1)
+        more = torch.stack([lost_B, norm_B, torch.ones_like(norm_B)], dim=1) * ROUND_UP
+        flat, _ = kernels.entries_above(kernels.encoder_rows(u_BD, dtype, more), self._coarse(dtype), 0.0, EXPECTED)
+        flat = flat.int().sort().values.long() if len(u_BD) * self.d_sae < 2**31 else flat.sort().values
+        candidates = kernels.from_flat(flat, flat.new_zeros(len(flat), dtype=torch.float32), len(u_BD), self.d_sae)
+        values = candidates.dots(u_BD, self._W_enc_FD) + candidates.at(self.b_enc)
+        passed = values > candidates.at(self.threshold)
+        return kernels.from_flat(flat[passed], values[passed], len(u_BD), self.d_sae)
 
-    def _active_dense(self, x_BD: Tensor) -> Active:
-        assert self.threshold is not None
-        pre_BF = kernels.product(x_BD, self._W_enc_FD)
-        flat = kernels.above(pre_BF, self.threshold - self.b_enc)
-        features = flat % self.d_sae
-        values = pre_BF.view(-1)[flat] + self.b_enc[features]
-        passed = values > self.threshold[features]
-        return kernels.from_flat(flat[passed], values[passed], len(x_BD), self.d_sae)
-
-    def _active_topk(self, x_BD: Tensor) -> Active:
+    def _active_topk(self, u_BD: Tensor) -> Active:
         assert self.k is not None
-        top = (kernels.product(x_BD, self._W_enc_FD) + self.b_enc).topk(min(self.k, self.d_sae), dim=1)
-        flat = (top.indices + torch.arange(len(x_BD), device=x_BD.device)[:, None] * self.d_sae).view(-1)
-        flat, order = flat.sort()
-        values = top.values.reshape(-1)[order]
-        return kernels.from_flat(flat[values > 0], values[values > 0], len(x_BD), self.d_sae)
+        rows = kernels.encoder_rows(u_BD, torch.float32)
+        flat, values = kernels.entries_topk(rows, self._coarse(torch.float32)[:, : rows.shape[1]], self.k)
+        return kernels.from_flat(flat, values, len(u_BD), self.d_sae)
 
     def encode_sparse(self, x_BD: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
         """(values, indices), K the largest number active in a row; entries with value 0 are padding."""
@@ -159,18 +158,23 @@ class SAE(nn.Module):
         """One feature's activation (for topk: needs the whole row, so the dense code's column)."""
         if self.threshold is None:
             return self.encode(x)[..., feature]
-        pre = (x.float() - self.b_dec) @ self.W_enc[:, feature] + self.b_enc[feature]
+        pre = self._input(x) @ self.W_enc[:, feature] + self.b_enc[feature]
         return pre * (pre > self.threshold[feature])
 
-    def decode(self, z: Float[Tensor, "*B F"]) -> Float[Tensor, "*B D"]:
+    def decode(self, z: Float[Tensor, "*B F"]) -> Float[Tensor, "*B O"]:
         return z @ self.W_dec + self.b_dec
 
-    def reconstruct(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    def decode_active(self, active: Active, x_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B O"]:
+        """The reconstruction from the active entries of x, with the skip connection's part where there is one."""
+        out = active.decode(active.values, self.W_dec) + self.b_dec
+        return out if self.W_skip is None else out + x_BD.float() @ self.W_skip.T
+
+    def reconstruct(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
         """decode(encode(x)) through the active entries, in float32."""
         flat = x.reshape(-1, self.d_in)
-        return (kernels.decode(self.active(flat), self.W_dec) + self.b_dec).reshape(x.shape)
+        return self.decode_active(self.active(flat), flat).reshape(*x.shape[:-1], self.d_out)
 
-    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
         return self.reconstruct(x)
 
     def extra_repr(self) -> str:

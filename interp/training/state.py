@@ -1,6 +1,6 @@
 """What a training run must remember, and how it is written so that a killed run goes on bit for bit.
 
-Axes    D d_in, F d_sae.
+Axes    B batch row, D d_in, O d_out, F d_sae.
 """
 
 import json
@@ -15,66 +15,79 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp import places
+from interp.sae.architecture import Architecture, Params, unit_rows
 from interp.types import InterpError
 
-NAMES = ("W_enc", "W_dec", "b_enc", "b_dec")
+FILE = "state.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+OWN = ("scale_in", "scale_out", "idle_F", "hint")
 
 
 @dataclass
 class State:
-    """Parameters in scaled units (the mean squared distance from the mean is d_in), with the optimiser's moments."""
+    """Parameters in scaled units, with the optimiser's moments."""
 
-    W_enc: Float[Tensor, "F D"]
-    W_dec: Float[Tensor, "F D"]
-    b_enc: Float[Tensor, " F"]
-    b_dec: Float[Tensor, " D"]
-    scale: Float[Tensor, ""]
-    """Raw activations times this are the scaled ones."""
+    p: Params
+    scale_in: Float[Tensor, " D"]
+    """Raw inputs times this are the scaled ones: their mean squared distance from the mean is D."""
+    scale_out: Float[Tensor, " O"]
     idle_F: Tensor
     """Tokens since each feature was last active."""
     hint: Float[Tensor, ""]
     step: int
+    tokens: int
     optimiser: torch.optim.Adam
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        return [getattr(self, name) for name in NAMES]
-
     def save(self, folder: Path, recipe: dict[str, Any]) -> None:
-        """Write state.safetensors, recipe and step inside it, whole or not at all."""
-        tensors = {name: getattr(self, name) for name in (*NAMES, "scale", "idle_F", "hint")}
-        for name, parameter in zip(NAMES, self.parameters, strict=True):
+        """Write the state, recipe and step inside it, whole or not at all."""
+        tensors = {name: getattr(self, name) for name in OWN} | {f"p.{k}": v for k, v in self.p.items()}
+        for name, parameter in self.p.items():
             for moment, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{moment}.{name}"] = value
-        meta = {"step": str(self.step), "recipe": json.dumps(recipe)}
-        with places.whole_file(folder / "state.safetensors") as partial:
+        meta = {"step": str(self.step), "tokens": str(self.tokens), "recipe": json.dumps(recipe)}
+        with places.whole_file(folder / FILE) as partial:
             try:
                 save_file({k: v.detach().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
             except SafetensorError as error:
                 raise places.disk_error(folder, OSError(28, str(error))) from error
 
 
-def adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+def adam(p: Params, lr: float) -> torch.optim.Adam:
+    return torch.optim.Adam(list(p.values()), lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def initial(x_BD: Float[Tensor, "B D"], d_sae: int, lr: float, seed: int) -> State:
-    """Parameters from the first rows: b_dec their mean, decoder rows random directions, encoder its transpose."""
-    mean = x_BD.mean(0)
-    scale = (x_BD.shape[1] / (x_BD - mean).square().sum(1).mean().clamp_min(1e-12)).sqrt()
+def initial(
+    x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture: Architecture, lr: float, seed: int
+) -> State:
+    """Parameters from the first rows: b_dec the targets' mean, encoder rows random directions, the rest the
+    architecture's choice."""
+    scale_in, scale_out = (_scale(rows, architecture.traits.widths) for rows in (x_BD, y_BO))
     draw = torch.Generator().manual_seed(seed)
-    W = torch.randn(d_sae, x_BD.shape[1], generator=draw).to(x_BD.device)
-    W = W / W.norm(dim=1, keepdim=True)
-    values = [W.clone(), W, W.new_zeros(d_sae), (mean * scale).clone()]
+    W = unit_rows(torch.randn(architecture.d_sae, architecture.d_in, generator=draw)).to(x_BD.device)
+    p = {"W_enc": W, "b_enc": W.new_zeros(len(W)), "b_dec": y_BO.mean(0) * scale_out}
+    some = x_BD[:4096] * scale_in
+    made = architecture.initial(p, some - p["b_dec"] if architecture.traits.centred else some)
+    order = ("W_enc", "W_dec", "b_enc", "b_dec")
+    p = {name: made[name].clone() for name in (*order, *sorted(made.keys() - set(order)))}
     return State(
-        **dict(zip(NAMES, values, strict=True)),
-        scale=scale,
-        idle_F=torch.zeros(d_sae, dtype=torch.int64, device=W.device),
+        p=p,
+        scale_in=scale_in,
+        scale_out=scale_out,
+        idle_F=torch.zeros(len(W), dtype=torch.int64, device=W.device),
         hint=W.new_zeros(()),
         step=0,
-        optimiser=adam(values, lr),
+        tokens=0,
+        optimiser=adam(p, lr),
     )
+
+
+def _scale(rows: Tensor, widths: tuple[int, ...]) -> Tensor:
+    """For each column the factor that gives its hook point's rows a mean squared distance of their width."""
+    parts = []
+    for part in rows.split(list(widths) or [rows.shape[1]], dim=1):
+        spread = (part - part.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+        parts.append((part.shape[1] / spread).sqrt().expand(part.shape[1]))
+    return torch.cat(parts).contiguous()
 
 
 def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) -> State | None:
@@ -82,31 +95,28 @@ def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) 
 
     Raises InterpError, naming the field, when it was made by another recipe.
     """
-    path = folder / "state.safetensors"
+    path = folder / FILE
     if not path.exists():
         return None
     try:
         # Cloned: a tensor of the file may lie unaligned, where matrix products differ in their last bits.
         with safe_open(path, framework="pt", device=str(device)) as file:
-            meta, tensors = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            meta, loaded = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        kept, step, tokens = json.loads(meta["recipe"]), int(meta["step"]), int(meta["tokens"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None
-    kept = json.loads(meta["recipe"])
-    for key in sorted(kept.keys() | recipe.keys()):
-        if kept.get(key) != recipe.get(key):
+    asked = json.loads(json.dumps(recipe))
+    for key in sorted(kept.keys() | asked.keys()):
+        if kept.get(key) != asked.get(key):
             raise InterpError(
-                f"{folder} holds a run with {key} = {kept.get(key)!r}, and {recipe.get(key)!r} was asked; "
+                f"{folder} holds a run with {key} = {kept.get(key)!r}, and {asked.get(key)!r} was asked; "
                 "choose another folder, or --restart to begin anew."
             )
-    values = [tensors[name] for name in NAMES]
-    optimiser = adam(values, lr)
-    for name, parameter in zip(NAMES, values, strict=True):
-        optimiser.state[parameter] = {moment: tensors[f"adam.{moment}.{name}"] for moment in MOMENTS}
-    return State(
-        **dict(zip(NAMES, values, strict=True)),
-        scale=tensors["scale"],
-        idle_F=tensors["idle_F"],
-        hint=tensors["hint"],
-        step=int(meta["step"]),
-        optimiser=optimiser,
-    )
+    p = {key[2:]: value for key, value in loaded.items() if key.startswith("p.")}
+    # In the order they were made in: Adam goes through them so.
+    order = ("W_enc", "W_dec", "b_enc", "b_dec")
+    p = {name: p[name] for name in (*order, *sorted(p.keys() - set(order)))}
+    optimiser = adam(p, lr)
+    for name, parameter in p.items():
+        optimiser.state[parameter] = {moment: loaded[f"adam.{moment}.{name}"] for moment in MOMENTS}
+    return State(p=p, step=step, tokens=tokens, optimiser=optimiser, **{name: loaded[name] for name in OWN})

@@ -1,0 +1,149 @@
+"""What every architecture is to the trainer: gradients of one batch, by hand, and the weights it leaves behind.
+
+Axes    B batch row, D d_in, O d_out, F d_sae.
+Units   Everything here is in scaled units: inputs and targets have a mean squared distance of D (or O) from their
+        mean. Losses are sums over O and means over B. An architecture is one file and one line in ARCHITECTURES.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.sae.kernels import Active
+from interp.types import InterpError
+
+Params = dict[str, Tensor]
+"""W_enc (F, D), b_enc (F), W_dec (F, O), b_dec (O), and what an architecture adds. Rows are features."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in the run a step is, and how its products are done."""
+
+    share: float
+    """Of the run that is over, 0 to 1."""
+    hint: Tensor
+    """What the architecture returned as `hint` after the last step; 0 before the first."""
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Loss and gradients of one batch."""
+
+    grads: Params
+    """Of every parameter but b_dec, whose gradient follows from the next two."""
+    g_BO: Float[Tensor, "B O"]
+    """d loss / d reconstruction."""
+    into_F: Float[Tensor, " F"]
+    """d loss / d (encoder's product), summed over rows."""
+    error_BO: Float[Tensor, "B O"]
+    fired_F: Bool[Tensor, " F"]
+    entries: int
+    """Active features in the whole batch."""
+    hint: Tensor
+    penalty: float = 0.0
+    """The loss beside the squared error."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Weights as they encode after training: a threshold for each feature, or k, or one still to be measured."""
+
+    W_enc: Float[Tensor, "F D"]
+    b_enc: Float[Tensor, " F"]
+    threshold: Float[Tensor, " F"] | None = None
+    k: int | None = None
+    per_row: int | None = None
+    """With neither: the one threshold that lets this many a row pass is to be measured on held-out rows."""
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """One way to train a sparse dictionary."""
+
+    d_in: int
+    d_sae: int
+
+    @property
+    def d_out(self) -> int: ...
+
+    @property
+    def traits(self) -> "Traits": ...
+
+    def initial(self, p: Params, u_BD: Float[Tensor, "B D"]) -> Params:
+        """The first parameters, from W_enc with random rows of norm 1, biases of 0, and some encoder inputs."""
+        ...
+
+    def gradients(self, p: Params, u_BD: Float[Tensor, "B D"], t_BO: Float[Tensor, "B O"], moment: Moment) -> Outcome:
+        """Of the loss for encoder inputs u and targets t, from which b_dec is already taken off."""
+        ...
+
+    def inference(self, p: Params) -> Inference: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the trainer does around an architecture's own gradients."""
+
+    centred: bool = True
+    """b_dec is taken off the encoder's input."""
+    unit_decoder: bool = False
+    """Decoder rows are kept at norm 1, and the part of their gradient along themselves is dropped."""
+    auxk: bool = False
+    """Dead features learn from the residual (AuxK)."""
+    pairs: bool = False
+    """A batch is a pair: inputs and targets."""
+    widths: tuple[int, ...] = field(default_factory=tuple)
+    """Widths of the hook points that are read and written side by side (crosscoders)."""
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises InterpError naming the size that cannot be."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise InterpError(f"{name} is {value}; it must be at least 1.")
+    if sizes.get("k", 0) > sizes["d_sae"]:
+        raise InterpError(
+            f"k is {sizes['k']}, more than the {sizes['d_sae']} features; choose a smaller k or a larger d_sae."
+        )
+
+
+def check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise InterpError(f"{name} is {value}; it must be a positive number.")
+
+
+def squared_error(p: Params, u_BD: Tensor, t_BO: Tensor, active: Active, hint: Tensor) -> Outcome:
+    """The outcome of ‖x̂ - t‖² alone, the selection of entries taken as constant: TopK's and BatchTopK's."""
+    error_BO = active.decode(active.values, p["W_dec"]) - t_BO
+    g_BO = error_BO * (2 / len(t_BO))
+    dz_N = active.dots(g_BO, p["W_dec"])
+    b_enc_F = active.sums(dz_N)
+    grads = {"W_enc": active.outer(dz_N, u_BD), "b_enc": b_enc_F, "W_dec": active.outer(active.values, g_BO)}
+    return Outcome(grads, g_BO, b_enc_F, error_BO, fired(active), len(active.rows), hint)
+
+
+def fired(active: Active) -> Bool[Tensor, " F"]:
+    mask = torch.zeros(active.d_sae, dtype=torch.bool, device=active.features.device)
+    mask[active.features] = True
+    return mask
+
+
+def add_to(total: dict[str, Any], part: dict[str, Any]) -> None:
+    """Sums of blocks of rows: each of `part` is added to its namesake."""
+    for name, value in part.items():
+        total[name] = total[name] + value if name in total else value
+
+
+def unit_rows(W: Float[Tensor, "F D"]) -> Float[Tensor, "F D"]:
+    return W / W.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def gate(gradient: Tensor, value: Tensor) -> Tensor:
+    """The gradient where the value is positive, else 0, in one pass."""
+    return torch.ops.aten.threshold_backward(gradient, value, 0)

@@ -1,0 +1,167 @@
+"""JumpReLU: a threshold for each feature, learnt through a window of width `bandwidth` around it.
+
+Axes    B batch row, D d_in, F d_sae.
+Source  z = p [p > θ] for pre-activations p; K = [|p - θ| < ε/2], ∂z/∂θ = -(θ/ε) K and ∂‖z‖₀/∂θ = -(1/ε) K.
+        step       ‖e‖² + c ‖z‖₀: Rajamanoharan et al. 2024, "Jumping Ahead", section 3; gradients of the jump reach θ only.
+        quadratic  ‖e‖² + c (L0 / l0 - 1)²: a target L0 held, as in Gemma Scope 2.
+        tanh       ‖e‖² + c Σ tanh(4 z ‖w‖) + 3e-6 Σ ReLU(θ - p) ‖w‖: Conerly et al. 2025, "Circuits Updates, January
+                   2025"; the jump's gradient reaches p as well, c rises over the whole run.
+θ itself is the parameter, in float32 and never below 0: as a logarithm it hardly moves under Adam. Published starts
+(θ of 0.001) need billions of tokens; here θ (in `tanh` the bias) starts where `FIRST_L0` features a row are active.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.sae import kernels
+from interp.sae.architecture import (
+    Inference,
+    Moment,
+    Outcome,
+    Params,
+    Traits,
+    add_to,
+    check_positive,
+    check_sizes,
+    unit_rows,
+)
+from interp.types import unknown
+
+FORMS = {"step": (1.5, 0.2), "quadratic": (None, 0.2), "tanh": (2.0, 2.0)}
+"""Of each form, the coefficient (None: d_in) and the bandwidth that are taken when none is given."""
+FIRST_L0 = 128
+TANH_SLOPE = 4.0
+TANH_THRESHOLD = 0.1
+PRE_WEIGHT = 3e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpReLU:
+    """d_in inputs, d_sae features; `coefficient` weighs sparsity, and `l0` is what the quadratic form aims at."""
+
+    d_in: int
+    d_sae: int
+    form: str = "quadratic"
+    l0: float = 32.0
+    """Active features a row to aim at (quadratic only)."""
+    coefficient: float | None = None
+    """c; without: 1.5 (step), d_in (quadratic), 2 (tanh)."""
+    bandwidth: float | None = None
+    """ε; without: 0.2 (step, quadratic), 2 (tanh)."""
+    traits = Traits()
+
+    def __post_init__(self) -> None:
+        check_sizes(d_in=self.d_in, d_sae=self.d_sae)
+        if self.form not in FORMS:
+            raise unknown("form of JumpReLU", self.form, FORMS)
+        for name, value in zip(("coefficient", "bandwidth"), FORMS[self.form], strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value or float(self.d_in))
+        check_positive(l0=self.l0, coefficient=float(self.coefficient or 0), bandwidth=float(self.bandwidth or 0))
+
+    @property
+    def d_out(self) -> int:
+        return self.d_in
+
+    def initial(self, p: Params, u_BD: Tensor) -> Params:
+        some = u_BD[:: max(len(u_BD) // 64, 1)]
+        pre = (some @ p["W_enc"].T).view(-1)
+        level = pre.topk(max(min(FIRST_L0 * len(some), pre.numel() // 4), 1)).values[-1].clamp_min(1e-3)
+        made = {**p, "W_dec": p["W_enc"].clone()}
+        if self.form == "tanh":
+            return made | {"b_enc": p["b_enc"] - level, "threshold": torch.full_like(p["b_enc"], TANH_THRESHOLD)}
+        return made | {"threshold": torch.ones_like(p["b_enc"]) * level}
+
+    def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
+        batch, half = len(t_BO), float(self.bandwidth or 0) / 2
+        theta_F = p["threshold"]
+        total: dict[str, Any] = {}
+        errors = []
+        # Entries are p > θ - ε/2, and their values the excess over that: nothing below it has a value or a gradient.
+        shifted = p["b_enc"] - theta_F + half
+        for rows, code in kernels.codes(u_BD, p["W_enc"], shifted, moment.dtype, float(moment.hint)):
+            over = code.values - half  # p - θ
+            passed = (over > 0).to(over.dtype)
+            window = ((over > -half) & (over < half)).to(over.dtype)
+            z = (over + code.at(theta_F)) * passed
+            error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
+            g_BO = error_BO * (2 / batch)
+            dz = code.dots(g_BO, p["W_dec"])
+            into = passed
+            if self.form == "tanh":
+                dz, sums = self._tanh(p, code, z, passed, over, dz, u_BD[rows], moment.share / batch)
+                into = passed + window * code.at(theta_F / (2 * half))
+                add_to(total, sums)
+            into = dz * into
+            grads = {"W_enc": code.outer(into, u_BD[rows]), "b_enc": code.sums(into), "W_dec": code.outer(z, g_BO)}
+            jumps = {"threshold": code.sums(dz * window), "window": code.sums(window), "count": code.sums(passed)}
+            add_to(total, grads | jumps | {"entries": code.sums((code.values > 0).to(over.dtype)).sum()})
+            errors.append(error_BO)
+        window_F, count_F = total.pop("window"), total.pop("count")
+        hint = total.pop("entries") / batch
+        total["threshold"] = total["threshold"] * theta_F / (-2 * half)
+        penalty = self._penalty(p, total, window_F, count_F, u_BD, batch, half, moment.share)
+        error_BO = torch.cat(errors)
+        return Outcome(
+            grads=total,
+            g_BO=error_BO * (2 / batch),
+            into_F=total["b_enc"],
+            error_BO=error_BO,
+            fired_F=count_F > 0,
+            entries=int(count_F.sum()),
+            hint=hint,
+            penalty=penalty,
+        )
+
+    def _tanh(
+        self, p: Params, code: Any, z: Tensor, passed: Tensor, over: Tensor, dz: Tensor, u_BD: Tensor, share: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """dz with the tanh penalty's part, and the sums that `_penalty` needs."""
+        norm, weight = code.at(p["W_dec"].norm(dim=1)), float(self.coefficient or 0) * share
+        squashed = (z * norm * TANH_SLOPE).tanh()
+        slope = (1 - squashed.square()) * (weight * TANH_SLOPE)
+        return dz + slope * norm, {
+            "tanh": code.sums(squashed).sum() * weight,
+            "norm": code.sums(slope * z),
+            "passed_u": code.outer(passed, u_BD),
+            "passed_over": code.sums(over * passed),
+        }
+
+    def _penalty(
+        self,
+        p: Params,
+        total: dict[str, Any],
+        window_F: Tensor,
+        count_F: Tensor,
+        u_BD: Tensor,
+        batch: int,
+        half: float,
+        share: float,
+    ) -> float:
+        """The loss beside the squared error; its gradients are added to `total`."""
+        c, l0 = float(self.coefficient or 0), float(count_F.sum()) / batch
+        if self.form == "tanh":
+            return float(total.pop("tanh")) + self._pre_activations(p, total, count_F, u_BD, batch)
+        per_feature = c if self.form == "step" else 2 * c * (l0 / self.l0 - 1) / self.l0
+        total["threshold"] -= window_F * (per_feature / (2 * half * batch))
+        return c * l0 if self.form == "step" else c * (l0 / self.l0 - 1) ** 2
+
+    def _pre_activations(self, p: Params, total: dict[str, Any], count_F: Tensor, u_BD: Tensor, batch: int) -> float:
+        """PRE_WEIGHT Σ ReLU(θ - p) ‖w‖, summed over the rows where a feature is silent as all rows less the others."""
+        norm_F, theta_F = p["W_dec"].norm(dim=1), p["threshold"]
+        weight_F = norm_F * (PRE_WEIGHT / batch)
+        u_D = u_BD.sum(0)
+        silent_F = batch - count_F
+        short_F = batch * (theta_F - p["b_enc"]) - p["W_enc"] @ u_D + total.pop("passed_over")
+        total["W_enc"] -= weight_F[:, None] * (u_D - total.pop("passed_u"))
+        total["b_enc"] -= weight_F * silent_F
+        total["threshold"] += weight_F * silent_F
+        by_norm_F = total.pop("norm") + short_F * (PRE_WEIGHT / batch)
+        total["W_dec"] += unit_rows(p["W_dec"]) * by_norm_F[:, None]
+        return float((weight_F * short_F).sum())
+
+    def inference(self, p: Params) -> Inference:
+        return Inference(p["W_enc"], p["b_enc"], threshold=p["threshold"].clamp_min(0.0))

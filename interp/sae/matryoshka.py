@@ -1,0 +1,76 @@
+"""Matryoshka BatchTopK: one BatchTopK code, whose every prefix of features must reconstruct on its own.
+
+Axes    B batch row, O output, F d_sae, P prefix, N entry.
+Source  Bussmann et al. 2025, "Learning Multi-Level Features with Matryoshka Sparse Autoencoders", section 3;
+        the selection is global (one top-k over all levels).
+Features of the first prefix see the error of every level, those of the last only their own, so reconstruction is
+cumulative and costs one decode in all.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, fired
+from interp.sae.batchtopk import select
+from interp.sae.kernels import Active
+from interp.types import InterpError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matryoshka:
+    """d_in inputs, d_sae features, on average k active a row; the loss is the mean over prefixes."""
+
+    d_in: int
+    d_sae: int
+    k: int
+    prefixes: tuple[int, ...] = ()
+    """Ascending sizes, the last d_sae; without: a sixteenth, a quarter and all."""
+    traits = Traits(unit_decoder=True, auxk=True)
+
+    def __post_init__(self) -> None:
+        check_sizes(d_in=self.d_in, d_sae=self.d_sae, k=self.k)
+        sizes = tuple(self.prefixes) or tuple(sorted({max(self.d_sae // 16, 1), max(self.d_sae // 4, 1), self.d_sae}))
+        if sizes != tuple(sorted(set(sizes))) or sizes[0] < 1 or sizes[-1] != self.d_sae:
+            raise InterpError(f"prefixes are {sizes}; they must ascend from at least 1 and end at d_sae, {self.d_sae}.")
+        object.__setattr__(self, "prefixes", sizes)
+
+    @property
+    def d_out(self) -> int:
+        return self.d_in
+
+    def initial(self, p: Params, u_BD: Tensor) -> Params:
+        return {**p, "W_dec": p["W_enc"].clone()}
+
+    def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
+        active, hint = select(p, u_BD, self.k, moment)
+        batch, levels = len(t_BO), len(self.prefixes)
+        split, order = by_level(active, torch.tensor(self.prefixes, device=t_BO.device), batch)
+        error_PBO = split.decode(split.values, p["W_dec"]).view(levels, batch, -1).cumsum(0) - t_BO
+        # A feature of level i is part of reconstructions i to the last, and gets the sum of their gradients.
+        g_PBO = (error_PBO * (2 / (batch * levels))).flip(0).cumsum(0).flip(0)
+        dz_N = split.dots(g_PBO.reshape(levels * batch, -1), p["W_dec"])
+        b_enc_F = split.sums(dz_N)
+        dz_in_order = torch.empty_like(dz_N)
+        dz_in_order[order] = dz_N
+        grads = {
+            "W_enc": active.outer(dz_in_order, u_BD),
+            "b_enc": b_enc_F,
+            "W_dec": split.outer(split.values, g_PBO.reshape(levels * batch, -1)),
+        }
+        penalty = float(error_PBO.square().sum()) / (batch * levels) - float(error_PBO[-1].square().sum()) / batch
+        return Outcome(grads, g_PBO[0], b_enc_F, error_PBO[-1], fired(active), len(active.rows), hint, penalty=penalty)
+
+    def inference(self, p: Params) -> Inference:
+        return Inference(p["W_enc"], p["b_enc"], per_row=self.k)
+
+
+def by_level(active: Active, prefixes: Tensor, batch: int) -> tuple[Active, Tensor]:
+    """The entries in order of (level, row), as if each level had rows of its own; and that order."""
+    level_N = torch.searchsorted(prefixes, active.features, right=True)
+    rows, order = torch.sort((level_N * batch + active.rows).int(), stable=True)
+    rows = rows.long()
+    edges = torch.arange(len(prefixes) * batch + 1, device=rows.device)
+    offsets = torch.searchsorted(rows, edges)
+    return Active(rows, active.features[order], active.values[order], offsets, active.d_sae), order

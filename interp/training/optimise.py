@@ -1,0 +1,148 @@
+"""One step of optimisation: the batch in scaled units, the architecture's gradients, dead features, Adam.
+
+Axes    B batch row, D d_in, O d_out, F d_sae.
+Source  Gao et al. 2024, "Scaling and evaluating sparse autoencoders": AuxK (appendix A.2), unit decoder rows with the
+        parallel part of their gradient removed (A.3). Bricken et al. 2023, "Towards Monosemanticity": resampling.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.sae.architecture import Architecture, Moment, Outcome, Params, unit_rows
+from interp.training.config import TrainConfig
+from interp.training.state import State
+from interp.types import InterpError
+
+Batch = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A batch under the parameters before the step."""
+
+    fvu: float
+    l0: float
+    dead: int
+    loss: float
+
+
+def sides(batch: Batch, architecture: Architecture) -> tuple[Tensor, Tensor]:
+    """(inputs, targets) of a batch in float32, checked against the architecture."""
+    parts = (batch,) if isinstance(batch, Tensor) else tuple(batch)
+    traits = architecture.traits
+    alone: tuple[int, ...] = (architecture.d_in, architecture.d_out) if traits.pairs else (architecture.d_in,)
+    wanted = traits.widths or alone
+    kind = type(architecture).__name__
+    for part in parts:
+        if not isinstance(part, Tensor) or part.ndim != 2:
+            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise InterpError(f"a batch is a tensor of shape (B, d_in), or a tuple of them; this one is {shape}.")
+    if len(parts) != len(wanted):
+        raise InterpError(f"{kind} reads batches of {len(wanted)} tensors; this one has {len(parts)}.")
+    for part, width in zip(parts, wanted, strict=True):
+        if part.shape[1] != width:
+            raise InterpError(
+                f"the batches have {part.shape[1]} columns and {kind} was made for {width} "
+                f"(d_in is {architecture.d_in}); they must agree."
+            )
+    if traits.widths:
+        long = torch.cat([part.float() for part in parts], dim=1)
+        return long, long
+    return parts[0].float(), parts[-1].float()
+
+
+@torch.no_grad()
+def optimise(state: State, architecture: Architecture, config: TrainConfig, batch: Batch, done: float) -> Measured:
+    """Move the state by one batch, when `done` of the run is over; `config` is resolved.
+
+    Raises InterpError when the loss is not finite; the state is then as it was.
+    """
+    raw_BD, raw_BO = sides(batch, architecture)
+    traits, p = architecture.traits, state.p
+    y_BO = raw_BO * state.scale_out
+    t_BO = y_BO - p["b_dec"]
+    u_BD = t_BO if traits.centred else raw_BD * state.scale_in
+    dtype = torch.bfloat16 if config.bfloat16 else torch.float32
+    out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype))
+    square = float(out.error_BO.square().sum())
+    loss = square / len(t_BO) + out.penalty
+    if not abs(loss) < float("inf"):
+        raise InterpError(
+            f"the loss is not finite at step {state.step + 1} (batch {state.step}, counted from 0); the last saved "
+            "state is good. Look for massive or missing activations in that batch, or lower lr."
+        )
+    grads = out.grads | {"b_dec": out.g_BO.sum(0) - (out.into_F @ p["W_enc"] if traits.centred else 0.0)}
+    dead_F = state.idle_F >= config.dead_after
+    dead = int(dead_F.sum())
+    if dead and traits.auxk and config.aux_alpha > 0:
+        _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype)
+    _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder)
+    state.hint = out.hint
+    state.idle_F += len(t_BO)
+    state.idle_F[out.fired_F] = 0
+    if config.resample and not traits.auxk:
+        _resample(state, config, u_BD, out, done)
+    # Of the targets less b_dec, whose mean is small, so that the difference of sums keeps its digits.
+    variance = float(t_BO.square().sum()) - float(t_BO.sum(0).square().sum()) / len(t_BO)
+    return Measured(square / max(variance, 1e-30), out.entries / len(t_BO), dead, loss)
+
+
+def _auxk(
+    p: Params,
+    grads: Params,
+    dead: Tensor,
+    u_BD: Float[Tensor, "B D"],
+    error_BO: Float[Tensor, "B O"],
+    config: TrainConfig,
+    dtype: torch.dtype,
+) -> None:
+    """Add the gradient of alpha ‖r - r̂‖² / B, r̂ what the strongest dead features make of the residual r."""
+    W_enc, W_dec = p["W_enc"][dead], p["W_dec"][dead]
+    pre = (u_BD.to(dtype) @ W_enc.to(dtype).T).float() + p["b_enc"][dead]
+    top = pre.topk(min(config.aux_k or 1, len(dead)), dim=1, sorted=False)
+    code = torch.zeros_like(pre).scatter_(1, top.indices, top.values.relu())
+    miss_BO = (code @ W_dec + error_BO) * (2 * config.aux_alpha / len(error_BO))
+    dz = (miss_BO @ W_dec.T) * (code > 0)
+    for name, grad in (("W_enc", dz.T @ u_BD), ("b_enc", dz.sum(0)), ("W_dec", code.T @ miss_BO)):
+        grads[name].index_add_(0, dead, grad)
+
+
+def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
+    p = state.p
+    if unit_decoder:
+        grads["W_dec"].addcmul_(torch.linalg.vecdot(grads["W_dec"], p["W_dec"])[:, None], p["W_dec"], value=-1)
+    for name, parameter in p.items():
+        parameter.grad = grads[name]
+    for group in state.optimiser.param_groups:
+        group["lr"] = lr
+    state.optimiser.step()
+    state.optimiser.zero_grad(set_to_none=True)
+    if unit_decoder:
+        p["W_dec"].div_(p["W_dec"].norm(dim=1, keepdim=True))
+    if "threshold" in p:
+        p["threshold"].clamp_(min=0.0)
+    state.step += 1
+
+
+def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, done: float) -> None:
+    """Give dead features the directions of rows drawn by their squared error; weak at first, with fresh moments."""
+    every = max(config.dead_after // len(u_BD), 1)
+    dead = (state.idle_F >= config.dead_after).nonzero().squeeze(1)
+    if state.step % every or not len(dead) or done > 0.8:
+        return
+    p = state.p
+    draw = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
+    chosen = torch.multinomial(out.error_BO.square().sum(1).cpu(), len(dead), replacement=True, generator=draw)
+    alive_F = state.idle_F < config.dead_after
+    decoder = p["W_dec"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_dec"].new_ones(())
+    encoder = p["W_enc"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_enc"].new_ones(())
+    p["W_dec"][dead] = -unit_rows(out.error_BO[chosen]) * decoder
+    p["W_enc"][dead] = unit_rows(u_BD[chosen]) * encoder * 0.2
+    p["b_enc"][dead] = 0.0
+    for name in ("W_dec", "W_enc", "b_enc"):
+        for moment in ("exp_avg", "exp_avg_sq"):
+            state.optimiser.state[p[name]][moment][dead] = 0.0
+    state.idle_F[dead] = 0
