@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check lint types arrows format bench
+.PHONY: demo test check lint types arrows format bench bench-peers
 
 $(READY): pyproject.toml requirements/lock.txt requirements/embedded.txt
 	$(PYTHON) -m venv .venv
@@ -33,6 +33,16 @@ arrows: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The other libraries that benchmarks compare with, in an environment of their own.
+.peers/.ready: requirements/lock.txt requirements/peers.txt requirements/peers-nodeps.txt
+	$(PYTHON) -m venv --clear .peers
+	.peers/bin/python -m pip install --quiet --upgrade pip
+	.peers/bin/python -m pip install --quiet -c requirements/lock.txt -r requirements/peers.txt
+	.peers/bin/python -m pip install --quiet --no-deps -r requirements/peers-nodeps.txt
+	touch .peers/.ready
+
+bench-peers: .peers/.ready
 
 bench: $(READY)
 	$(BIN)/python benchmarks/harvest.py

@@ -5,6 +5,8 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,3 +47,37 @@ def report(name: str, figures: dict[str, Any]) -> None:
     text = json.dumps(figures, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+PEERS_PYTHON = Path(__file__).parent.parent / ".peers" / "bin" / "python"
+
+
+class Peers:
+    """A worker (benchmarks/peers.py) that runs other libraries' trainers, in their own environment where there is one."""
+
+    def __init__(self, python: str | Path = PEERS_PYTHON, threads: int = 2) -> None:
+        if not Path(python).exists():
+            sys.exit(f"there is no {python}; `make bench-peers` makes the environment of the other libraries.")
+        script = Path(__file__).parent / "peers.py"
+        self.process = subprocess.Popen(
+            [str(python), str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The worker's answer; RuntimeError with its sentence when it has none."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        if "error" in answer:
+            raise RuntimeError(f"{request}: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()

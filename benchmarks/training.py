@@ -1,80 +1,215 @@
-"""A training step against SAELens' own trainer, on the same SmolLM2 activations.
+"""A training step against the trainers of other libraries, in one run on the same rows.
 
-    python benchmarks/training.py
+    make bench-peers                                # the other libraries' environment, once
+    python benchmarks/training.py                   # everything, about a quarter of an hour
+    python benchmarks/training.py --quick --json    # TopK and BatchTopK beside SAELens, under 50 s
 
-B 4096, d_in 576, d_sae 9216, k 32; whole steps with Adam, alternating; SAELens with its defaults and with bfloat16
-autocast. Held-out quality after the same tokens is the trainer's own benchmark; this one is of speed.
+B 4096, d_in 576, d_sae 9216, k 32; whole steps with the optimiser, in turns, medians of paired ratios. Rows are
+SmolLM2's (layer 15), with --quick sparse mixtures of random directions. Quality after the same tokens: quality.py.
 """
 
+import argparse
+import json
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
-from common import alternate, peak_mib, ratio, report
+from common import Peers, alternate, peak_mib, ratio, report
+from safetensors.torch import save_file
 
-from interp.activations import harvest
-from interp.corpus import open_corpus
-from interp.models import open_model
-from interp.sae import BatchTopK, TopK
-from interp.training import TrainConfig
-from interp.training.loop import _Worker
+from interp.device import keep_freed_memory
+from interp.sae import make_architecture
+from interp.training import TrainConfig, steps
+from interp.training.optimise import optimise
 from interp.training.state import initial
 
-HOOK, B, D_IN, D_SAE, K, ROUNDS = "blocks.15.hook_resid_post", 4096, 576, 9216, 32, 7
+HOOK, B, D_IN, D_SAE, K = "blocks.15.hook_resid_post", 4096, 576, 9216, 32
+KINDS = ("topk", "batchtopk", "matryoshka", "jumprelu", "gated", "standard")
+WIDTHS = (2304, 4608, 9216, 18432)
 
 
-def rows() -> list[torch.Tensor]:
+def planted(batches: int) -> list[torch.Tensor]:
+    """Sparse mixtures of 4,608 random directions, 32 a row."""
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.nn.functional.normalize(torch.randn(4608, D_IN, generator=draw), dim=1)
+    made = []
+    for _ in range(batches):
+        chosen = torch.randint(4608, (B, 32), generator=draw)
+        strengths = torch.rand(B, 32, generator=draw) + 0.5
+        made.append(torch.nn.functional.embedding_bag(chosen, truth, mode="sum", per_sample_weights=strengths))
+    return made
+
+
+def harvested(batches: int) -> list[torch.Tensor]:
+    from interp.activations import stream
+    from interp.corpus import open_corpus
+    from interp.models import open_model
+
+    source = stream(open_model("smollm2"), open_corpus("wiki-en"), HOOK, int(B * batches * 1.1))
+    return list(source.batches(HOOK, B))[:batches]
+
+
+def product(d_sae: int = D_SAE) -> Callable[[], Any]:
+    """The encoder's bfloat16 product into a matrix that is there already."""
+    x, W, out = torch.randn(B, D_IN).bfloat16(), torch.randn(d_sae, D_IN).bfloat16(), torch.empty(B, d_sae).bfloat16()
+    return lambda: torch.mm(x, W.T, out=out)
+
+
+def ours(kind: str, batches: list[torch.Tensor], d_sae: int = D_SAE, begin: int = 40) -> Callable[[], Any]:
+    """One step at a time of a run that has begun; AuxK has nothing to do yet, as everywhere here."""
+    options: dict[str, Any] = {"k": K} if kind in ("topk", "batchtopk", "matryoshka") else {}
+    rule = make_architecture(kind, d_in=D_IN, d_sae=d_sae, **options)
+    config = TrainConfig(tokens=B * 1000).resolved(rule, B * 1000)
+    rows = torch.cat(batches[:4])
+    state, turn = initial(rows, rows, rule, 1e-3, 0), cycle(batches)
+
+    def step() -> None:
+        # The warmed-up, annealed middle of a run.
+        optimise(state, rule, config, next(turn), 0.5)
+
+    for _ in range(begin):
+        step()
+    return step
+
+
+def quick() -> dict[str, float]:
+    batches = planted(4)
     with tempfile.TemporaryDirectory() as folder:
-        store = harvest(open_model("smollm2"), open_corpus("wiki-en"), [HOOK], 40_960, folder)
-        return list(store.batches(HOOK, B))
+        save_file({"x": torch.cat(batches)}, Path(folder) / "rows.safetensors")
+        peers = Peers(sys.executable, torch.get_num_threads())
+        work = {f"{kind}": ours(kind, batches, begin=12) for kind in ("topk", "batchtopk")}
+        for kind in ("topk", "batchtopk"):
+            work[f"saelens {kind}"] = peer(peers, folder, "saelens", kind, autocast=False)
+        seconds = alternate(work, 2)
+        peers.close()
+    own = {"product": product(), "topk": work["topk"], "batchtopk": work["batchtopk"]}
+    times = alternate(own, 20)
+    worst = max(median(times["topk"]), median(times["batchtopk"]))
+    return {
+        "topk_vs_saelens": round(min(seconds["saelens topk"]) / median(times["topk"]), 2),
+        "batchtopk_vs_saelens": round(min(seconds["saelens batchtopk"]) / median(times["batchtopk"]), 2),
+        "step_vs_product": round(worst / median(times["product"]), 2),
+    }
 
 
-def ours(architecture, batches):
-    state = initial(torch.cat(batches), D_SAE, 1e-3, 0)
-    worker, turn = _Worker(architecture, TrainConfig(), state), cycle(batches)
-    for _ in range(20):  # past the first steps, whose threshold hint is still far off
-        worker.step(next(turn), 1e-3)
-    return lambda: worker.step(next(turn), 1e-3)
+def peer(peers: Peers, folder: str, library: str, kind: str, autocast: bool) -> Callable[[], Any]:
+    name = f"{library} {kind} {autocast}"
+    rows = str(Path(folder) / "rows.safetensors")
+    what = {"library": library, "architecture": kind, "rows": rows, "d_sae": D_SAE, "k": K}
+    peers.ask(do="make", id=name, **what, batch=B, tokens=B * 1000, autocast=autocast, seed=0)
+    return lambda: peers.ask(do="step", id=name)
 
 
-def saelens(kind: str, batches, autocast: bool):
-    from sae_lens.config import LoggingConfig, SAETrainerConfig
-    from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
-    from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.training.sae_trainer import SAETrainer
+def against_peers(batches: list[torch.Tensor], rounds: int) -> dict[str, Any]:
+    """For each architecture, milliseconds a step and the paired ratios to each library that has it."""
+    table: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_file({"x": torch.cat(batches)}, Path(folder) / "rows.safetensors")
+        for kind in KINDS:
+            peers = Peers(threads=torch.get_num_threads())  # anew, so that one library's memory is not the next one's
+            rivals = [("saelens", False), ("saelens", True), ("dictionary_learning", False)]
+            rivals += [("sparsify", False)] if kind == "topk" else []
+            work = {"product": product(), "interp": ours(kind, batches)}
+            for library, autocast in rivals:
+                name = f"{library}, autocast" if autocast else library
+                work[name] = peer(peers, folder, library, kind, autocast)
+            seconds = alternate(work, rounds)
+            peers.close()
+            row = {name: round(1000 * median(times), 1) for name, times in seconds.items()}
+            ratios = {
+                n: [round(x, 2) for x in ratio(t, seconds["interp"])] for n, t in seconds.items() if n != "interp"
+            }
+            table[kind] = {"ms": row, "times as fast as": ratios}
+            print(kind, json.dumps(table[kind]), flush=True)
+    return table
 
-    sae_class, config = {
-        "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig),
-        "topk": (TopKTrainingSAE, TopKTrainingSAEConfig),
-    }[kind]
-    sae = sae_class(config(d_in=D_IN, d_sae=D_SAE, k=K))
-    scale = (D_IN / torch.cat(batches).square().sum(1).mean()).sqrt()
-    scaled = [batch * scale for batch in batches]
-    settings = {"total_training_samples": 10**7, "train_batch_size_samples": B, "autocast": autocast, "lr_end": 3e-5}
-    trainer = SAETrainer(SAETrainerConfig(**settings, logger=LoggingConfig(log_to_wandb=False)), sae, iter(scaled))
-    turn = cycle(scaled)
-    return lambda: trainer.step(next(turn))
+
+def against_product(batches: list[torch.Tensor]) -> dict[str, Any]:
+    """Steps in units of their own bfloat16 product, 20 rounds: two architectures at the main size, and four widths."""
+    found: dict[str, Any] = {}
+    for kind in ("topk", "batchtopk"):
+        for d_sae in WIDTHS:
+            times = alternate({"product": product(d_sae), "step": ours(kind, batches, d_sae)}, 20)
+            middle, low, high = ratio(times["step"], times["product"])
+            ms = {name: round(1000 * median(each), 1) for name, each in times.items()}
+            found[f"{kind} {d_sae}"] = ms | {"ratio": [round(x, 2) for x in (middle, low, high)]}
+            print(kind, d_sae, found[f"{kind} {d_sae}"], flush=True)
+    return found
+
+
+def memory(kind: str) -> None:
+    """Print what a run's steps add to a process, in units of its parameters and moments; a process of its own."""
+    keep_freed_memory()
+    batches = planted(4)
+    before = peak_mib()
+    step = ours(kind, batches, begin=0)
+    for _ in range(30):
+        step()
+    held = (2 * D_IN * D_SAE + D_SAE + D_IN) * 4 * 3 / 2**20
+    print(json.dumps({"added MiB": round(peak_mib() - before), "parameters and moments MiB": round(held)}))
+
+
+def expectation() -> None:
+    """Print what a run expects beforehand and what it takes; a process of its own."""
+    batches = planted(8)
+    rule = make_architecture("batchtopk", d_in=D_IN, d_sae=D_SAE, k=K)
+    before, began, first = peak_mib(), 0.0, ""
+    run = [batches[i % 8] for i in range(240)]
+    for step in steps(run, rule, TrainConfig(tokens=B * 240), held_out=batches[0]):
+        first = first or step.notes[0]
+        began = began or time.perf_counter() - step.seconds
+        if step.step == 240 and step.sae is None:
+            taken, added = (time.perf_counter() - began) / 60, (peak_mib() - before) / 1024
+    print(json.dumps({"said": first, "took min": round(taken, 2), "took GiB": round(added, 2)}))
+
+
+def alone(*arguments: str) -> dict[str, Any]:
+    """What this script prints in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def flat(batches: list[torch.Tensor]) -> dict[str, float]:
+    """Median milliseconds a step in each quarter of a run over a million tokens."""
+    rule = make_architecture("batchtopk", d_in=D_IN, d_sae=D_SAE, k=K)
+    run = [batches[i % len(batches)] for i in range(244)]
+    times = [s.seconds for s in steps(run, rule, TrainConfig(tokens=B * 244), held_out=batches[0]) if s.sae is None]
+    return {f"quarter {i + 1}": round(1000 * median(times[61 * i : 61 * (i + 1)]), 1) for i in range(4)}
 
 
 def main() -> None:
-    batches = rows()
-    product = torch.randn(B, D_IN).bfloat16(), torch.randn(D_SAE, D_IN).bfloat16(), torch.empty(B, D_SAE).bfloat16()
-    work = {
-        "one bfloat16 product": lambda: torch.mm(product[0], product[1].T, out=product[2]),
-        "interp batchtopk": ours(BatchTopK(d_in=D_IN, d_sae=D_SAE, k=K), batches),
-        "interp topk": ours(TopK(d_in=D_IN, d_sae=D_SAE, k=K), batches),
-    }
-    mine = peak_mib()
-    for kind in ("batchtopk", "topk"):
-        work[f"SAELens {kind}"] = saelens(kind, batches, autocast=False)
-        work[f"SAELens {kind}, autocast"] = saelens(kind, batches, autocast=True)
-    seconds = alternate(work, ROUNDS)
-    figures = {f"{name}, ms a step": round(1000 * sorted(t)[len(t) // 2], 1) for name, t in seconds.items()}
-    for kind in ("batchtopk", "topk"):
-        for other in (f"SAELens {kind}", f"SAELens {kind}, autocast"):
-            middle, low, high = ratio(seconds[other], seconds[f"interp {kind}"])
-            figures[f"times faster than {other}"] = [round(x, 1) for x in (middle, low, high)]
-    report("training", figures | {"rounds": ROUNDS, "peak MiB before SAELens": round(mine)})
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true", help="with --quick: one line of JSON")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", choices=KINDS)
+    parser.add_argument("--expectation", action="store_true")
+    given = parser.parse_args()
+    if given.memory:
+        return memory(given.memory)
+    if given.expectation:
+        return expectation()
+    keep_freed_memory()
+    if given.quick:
+        found = quick()
+        print(json.dumps(found) if given.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+        return None
+    batches = harvested(12)
+    figures: dict[str, Any] = {"a step in units of the bfloat16 product": against_product(batches)}
+    figures["ms a step over a run of a million tokens"] = flat(batches)
+    figures["memory of steps"] = {kind: alone("--memory", kind) for kind in KINDS}
+    figures["said beforehand"] = alone("--expectation")
+    figures["against other libraries"] = against_peers(batches, given.rounds)
+    report("training", figures | {"rounds": given.rounds})
+    return None
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,9 +7,10 @@ A store is a folder: `manifest.json`, `tokens.parquet` and `documents.parquet` (
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ from interp.types import InterpError, unknown
 
 FORMAT = 1
 SHARD_POSITIONS = 65_536
+BUFFER = 1_048_576
+"""Tokens that a store's batches are mixed over."""
+STREAM_BUFFER = 262_144
+CUTOFF_BLOCKS = 64
+SPARE = 0.01
 SINK_RATIO = 6.0
 """A position is a sink when its norm exceeds this many times the median (field: layer 15's are 100 times)."""
 
@@ -54,20 +60,7 @@ def harvest(
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
     blocks = _blocks(model, corpus, tokens, split, folder, restart)
-    recipe: dict[str, Any] = {
-        "format": FORMAT,
-        "model": model.name,
-        "source": model.source,
-        "model_sha256": model.fingerprint(),
-        "dtype": model.dtype_name,
-        "attention": model.attention,
-        "hooks": list(dict.fromkeys(hook_names)),
-        "corpus": {"name": corpus.name, "licence": corpus.licence, "version": corpus.version, "split": split},
-        "positions": blocks.positions,
-        "block": blocks.block,
-        "separator": blocks.separator,
-        "tokens_sha256": blocks.sha256(),
-    }
+    recipe = _recipe(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
     manifest = _manifest(folder, recipe, restart)
     per_shard = SHARD_POSITIONS // blocks.block
     starts = list(range(0, len(blocks.tokens_NT), per_shard))
@@ -87,6 +80,24 @@ def harvest(
             manifest["shards"].append(entry)
             places.write_json(folder / "manifest.json", manifest)
     return ActivationStore.open(folder)
+
+
+def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks, split: str | None) -> dict[str, Any]:
+    """What activations are of, for the card of what is trained on them."""
+    return {
+        "format": FORMAT,
+        "model": model.name,
+        "source": model.source,
+        "model_sha256": model.fingerprint(),
+        "dtype": model.dtype_name,
+        "attention": model.attention,
+        "hooks": hooks,
+        "corpus": {"name": corpus.name, "licence": corpus.licence, "version": corpus.version, "split": split},
+        "positions": blocks.positions,
+        "block": blocks.block,
+        "separator": blocks.separator,
+        "tokens_sha256": blocks.sha256(),
+    }
 
 
 def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
@@ -238,71 +249,274 @@ class ActivationStore:
         for shard in self.shards:
             yield shard["first"], self.read(shard, hook_name)
 
-    def batches(
-        self, hook_name: str, batch_size: int, *, epochs: float = 1.0, seed: int = 0, buffer: int = 1_048_576
-    ) -> "Batches":
-        """Shuffled float32 batches for training, sinks left out; see `Batches`."""
+    def width(self, hook_name: str) -> int:
         self.check_hook(hook_name)
-        return Batches(self, hook_name, batch_size, epochs, seed, max(1, buffer // SHARD_POSITIONS))
+        return int(self.read(self.shards[0], hook_name).shape[1])
+
+    def batches(
+        self,
+        hook_names: str | Sequence[str],
+        batch_size: int,
+        *,
+        epochs: float = 1.0,
+        seed: int = 0,
+        buffer: int = BUFFER,
+    ) -> "Batches":
+        """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`.
+
+        Of several hook points: tuples of tensors, of the positions that count at all of them.
+        """
+        hooks = _hooks(hook_names)
+        for name in hooks:
+            self.check_hook(name)
+        return Batches(self, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer)
+
+    def group_size(self, buffer: int) -> int:
+        """Shards that fill a buffer."""
+        return max(1, buffer // SHARD_POSITIONS)
+
+    def groups(self, batches: "Batches", epoch: int) -> Iterator["Group"]:
+        """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows permuted."""
+        keep = batches.keep()
+        draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
+        ids, size = torch.randperm(len(self.shards), generator=draw).tolist(), self.group_size(batches.buffer)
+        for start in range(0, len(ids), size):
+            shards = [self.shards[i] for i in ids[start : start + size]]
+            kept = torch.cat([keep[s["first"] : s["first"] + s["positions"]] for s in shards])
+            order = torch.randperm(int(kept.sum()), generator=draw)
+
+            def read(
+                shards: list[dict[str, Any]] = shards, kept: Tensor = kept, order: Tensor = order
+            ) -> tuple[Tensor, ...]:
+                rows = kept.nonzero().squeeze(1)[order]
+                return tuple(torch.cat([self.read(s, hook) for s in shards])[rows] for hook in batches.hooks)
+
+            yield Group(len(order), read)
+
+    def rows(self, batches: "Batches") -> int:
+        """Rows of one epoch."""
+        return int(batches.keep().sum())
+
+
+def _hooks(hook_names: str | Sequence[str]) -> tuple[str, ...]:
+    return (hook_names,) if isinstance(hook_names, str) else tuple(hook_names)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A shuffle buffer that has not been filled yet."""
+
+    rows: int
+    read: Callable[[], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A model's activations as they are made: nothing is written to disk, and `batches` is as an `ActivationStore`'s.
+
+    A shuffle buffer is filled by running the model over its tokens, so a run that goes on runs the model over the
+    buffer it was in, once more.
+    """
+
+    model: Model
+    blocks: TokenBlocks
+    recipe: dict[str, Any]
+    batch_blocks: int = 16
+    _last: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def positions(self) -> int:
+        return self.blocks.positions
+
+    def check_hook(self, hook_name: str) -> None:
+        if hook_name not in self.recipe["hooks"]:
+            raise unknown("streamed hook point", hook_name, self.recipe["hooks"])
+
+    def width(self, hook_name: str) -> int:
+        self.check_hook(hook_name)
+        return int(self.model.run(self.blocks.tokens_NT[:1], [hook_name]).activations[hook_name].shape[-1])
+
+    def norm_cutoff(self, hook_name: str) -> float:
+        """`SINK_RATIO` times the median norm of the real positions of the first blocks."""
+        self.check_hook(hook_name)
+        key = f"cutoff/{hook_name}"
+        if key not in self._last:
+            some = self.blocks.tokens_NT[:CUTOFF_BLOCKS]
+            norms = self._run(some, (hook_name,))[0].float().norm(dim=1)
+            real = self.blocks.real_NT()[:CUTOFF_BLOCKS].reshape(-1)
+            self._last[key] = SINK_RATIO * float(norms[real].median())
+        return self._last[key]
+
+    def batches(
+        self,
+        hook_names: str | Sequence[str],
+        batch_size: int,
+        *,
+        epochs: float = 1.0,
+        seed: int = 0,
+        buffer: int = STREAM_BUFFER,
+    ) -> "Batches":
+        """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`."""
+        hooks = _hooks(hook_names)
+        for name in hooks:
+            self.check_hook(name)
+        if buffer < batch_size:
+            raise InterpError(f"the shuffle buffer is {buffer} tokens, less than a batch of {batch_size}; enlarge it.")
+        return Batches(self, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer)
+
+    def groups(self, batches: "Batches", epoch: int) -> Iterator[Group]:
+        """An epoch's shuffle buffers, in the order of the text (so a corpus should be mixed, as `mix` does)."""
+        draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
+        for start, rows in self._counts(batches):
+            seed = int(torch.randint(2**62, (1,), generator=draw))
+
+            def read(start: int = start, rows: int = rows, seed: int = seed) -> tuple[Tensor, ...]:
+                return self._fill(batches, start, rows, seed)
+
+            yield Group(rows, read)
+
+    def rows(self, batches: "Batches") -> int:
+        """Rows of one epoch."""
+        return sum(rows for _, rows in self._counts(batches))
+
+    def _counts(self, batches: "Batches") -> list[tuple[int, int]]:
+        """(first block, rows given out) of each buffer: whole batches, a hundredth left for sinks, so that the numbers
+        are known before the model runs."""
+        per = max(1, batches.buffer // self.blocks.block)
+        real = self.blocks.real_NT().sum(1)
+        found = []
+        for start in range(0, len(real), per):
+            rows = int(int(real[start : start + per].sum()) * (1 - SPARE)) // batches.batch_size * batches.batch_size
+            if rows:
+                found.append((start, rows))
+        return found
+
+    def _fill(self, batches: "Batches", start: int, rows: int, seed: int) -> tuple[Tensor, ...]:
+        per = max(1, batches.buffer // self.blocks.block)
+        if self._last.get("where") != (start, per):  # one run of the model serves every hook point
+            made = self._run(self.blocks.tokens_NT[start : start + per], tuple(self.recipe["hooks"]))
+            self._last.update(where=(start, per), made=dict(zip(self.recipe["hooks"], made, strict=True)))
+        by_hook: dict[str, Tensor] = self._last["made"]
+        keep = self.blocks.real_NT()[start : start + per].reshape(-1).clone()
+        for hook in batches.hooks:
+            keep &= by_hook[hook].float().norm(dim=1) <= self.norm_cutoff(hook)
+        kept = keep.nonzero().squeeze(1)
+        if not len(kept):
+            raise InterpError("no position of a shuffle buffer counts (all are padding or sinks); check the corpus.")
+        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))
+        chosen = kept[order.repeat(-(-rows // len(kept)))[:rows]]  # more sinks than spared: some rows come twice
+        return tuple(by_hook[hook][chosen] for hook in batches.hooks)
+
+    def _run(self, tokens_NT: Tensor, hooks: tuple[str, ...]) -> tuple[Tensor, ...]:
+        made = _shard(self.model, tokens_NT, list(hooks), self.batch_blocks, lambda count: None)
+        return tuple(made[hook] for hook in hooks)
+
+
+def stream(
+    model: Model, corpus: Corpus, hook_names: str | Sequence[str], tokens: int, *, split: str | None = None
+) -> Stream:
+    """Activations straight from the model, for when the disk is small; `Stream.batches` feeds training."""
+    hooks = list(dict.fromkeys(_hooks(hook_names)))
+    for name in hooks:
+        model.check_hook(name)
+    if not hooks or tokens <= 0:
+        raise InterpError("nothing to stream: name at least one hook point and one token.")
+    blocks = tokenize(corpus, model, tokens, split=split)
+    return Stream(model, blocks, _recipe(model, corpus, hooks, blocks, split))
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """An iterable of (B, D) float32 tensors in an order fixed by the seed, which can begin at any batch.
+    """An iterable of (B, D) float32 tensors (or of tuples of them) in an order fixed by the seed, which can begin at
+    any batch: the groups before it are passed over unread."""
 
-    Each epoch draws the shards in a new order and mixes `group` of them at a time: the shuffle buffer.
-    """
-
-    store: ActivationStore
-    hook_name: str
+    source: ActivationStore | Stream
+    hooks: tuple[str, ...]
+    single: bool
     batch_size: int
     epochs: float
     seed: int
-    group: int
+    buffer: int
+    """Tokens that are mixed with each other."""
+    _kept: list[Tensor] = field(default_factory=list, repr=False)
 
-    @cached_property
-    def _keep(self) -> Tensor:
-        return self.store.keep(self.hook_name)
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What fixes the order and the content, for a run that goes on to compare."""
+        text = self.source.recipe["tokens_sha256"]
+        fields = {"hooks": list(self.hooks), "epochs": self.epochs, "seed": self.seed, "buffer": self.buffer}
+        return fields | {"tokens_sha256": text, "model_sha256": self.source.recipe["model_sha256"]}
+
+    def keep(self) -> Tensor:
+        """True at the positions of a store that count at every hook point."""
+        if not self._kept:
+            assert isinstance(self.source, ActivationStore)
+            masks = [self.source.keep(hook) for hook in self.hooks]
+            self._kept.append(torch.stack(masks).all(0))
+        return self._kept[0]
 
     @cached_property
     def rows(self) -> int:
         """Rows of one epoch."""
-        return int(self._keep.sum())
+        return self.source.rows(self)
 
     def __len__(self) -> int:
         return int(self.rows * self.epochs) // self.batch_size
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         return self.from_batch(0)
 
-    def from_batch(self, first: int) -> Iterator[Float[Tensor, "B D"]]:
-        """The batches from number `first` on; groups before it are passed over unread."""
+    def from_batch(self, first: int) -> Iterator[Any]:
+        """The batches from number `first` on."""
         left, skip = len(self) - first, first * self.batch_size
-        carry: Tensor | None = None
+        carry: tuple[Tensor, ...] | None = None
         epoch = 0
         while left > 0:
-            for kept, shards, order in self._groups(epoch):
-                rows = int(kept.sum())
-                held = 0 if carry is None else len(carry)
-                if skip >= rows + held:
-                    skip, carry = skip - rows - held, None
+            for group in self.source.groups(self, epoch):
+                held = 0 if carry is None else len(carry[0])
+                if skip >= group.rows + held:
+                    skip, carry = skip - group.rows - held, None
                     continue
-                x = torch.cat([self.store.read(shard, self.hook_name) for shard in shards])[kept][order]
-                x = x if carry is None else torch.cat([carry, x])
-                x, skip = x[skip:], 0
-                whole = len(x) // self.batch_size * self.batch_size
+                made = group.read()
+                if carry is not None:
+                    made = tuple(torch.cat([old, new]) for old, new in zip(carry, made, strict=True))
+                made, skip = tuple(x[skip:] for x in made), 0
+                whole = len(made[0]) // self.batch_size * self.batch_size
                 for start in range(0, whole, self.batch_size):
                     if left <= 0:
                         return
-                    yield x[start : start + self.batch_size].float()
+                    batch = tuple(x[start : start + self.batch_size].float() for x in made)
+                    yield batch[0] if self.single else batch
                     left -= 1
-                carry = x[whole:].clone()
+                carry = tuple(x[whole:].clone() for x in made)
             epoch += 1
 
-    def _groups(self, epoch: int) -> Iterator[tuple[Tensor, list[dict[str, Any]], Tensor]]:
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        ids = torch.randperm(len(self.store.shards), generator=draw).tolist()
-        for start in range(0, len(ids), self.group):
-            shards = [self.store.shards[i] for i in ids[start : start + self.group]]
-            kept = torch.cat([self._keep[s["first"] : s["first"] + s["positions"]] for s in shards])
-            yield kept, shards, torch.randperm(int(kept.sum()), generator=draw)
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Several `Batches` in step, each as it would be alone: tuples with one batch of each, None for one that has ended."""
+
+    parts: tuple[Batches, ...]
+
+    @property
+    def batch_size(self) -> int:
+        return self.parts[0].batch_size
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Batches of each part."""
+        return tuple(len(part) for part in self.parts)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return {"parts": [part.recipe for part in self.parts]}
+
+    def __len__(self) -> int:
+        return max(self.lengths)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self.from_batch(0)
+
+    def from_batch(self, first: int) -> Iterator[tuple[Any, ...]]:
+        """The tuples from number `first` on."""
+        return zip_longest(*(part.from_batch(first) for part in self.parts))

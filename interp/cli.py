@@ -157,29 +157,189 @@ def harvest(
 
 @command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2")
 def train(
-    store: Annotated[Path, typer.Argument(help="Folder that harvest wrote.")],
-    hook: Annotated[str, typer.Argument(help="Which of its hook points.")],
+    source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
+    hook: Annotated[str, typer.Argument(help="Hook point to read; several joined by + for a crosscoder.")],
     into: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
-    architecture: Annotated[str, typer.Option(help="batchtopk or topk.")] = "batchtopk",
+    architecture: Annotated[
+        str, typer.Option(help="standard, gated, topk, batchtopk, jumprelu, matryoshka, transcoder or crosscoder.")
+    ] = "batchtopk",
     d_sae: Annotated[int, typer.Option(min=1, help="Features.")] = 4608,
-    k: Annotated[int, typer.Option(min=1, help="Active features a token.")] = 32,
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the store.")] = 1.0,
+    k: Annotated[int | None, typer.Option(min=1, help="Active features a token (topk kinds; 32 without).")] = None,
+    l0: Annotated[float | None, typer.Option(help="Active features a token to aim at (jumprelu).")] = None,
+    l1: Annotated[float | None, typer.Option(help="Weight of the sparsity penalty (standard, gated).")] = None,
+    form: Annotated[str | None, typer.Option(help="Of jumprelu: quadratic, step or tanh.")] = None,
+    hook_out: Annotated[str, typer.Option(help="Hook point that a transcoder writes.")] = "",
+    skip: Annotated[bool, typer.Option("--skip", help="Of a transcoder: a linear map beside the features.")] = False,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the activations.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    resample: Annotated[bool, typer.Option("--resample", help="Begin dead features anew (without AuxK).")] = False,
     seed: int = 0,
+    corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="Positions to stream.")] = 1_000_000,
+    held_out: Annotated[Path | None, typer.Option(help="Store whose rows set the threshold.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
 ) -> None:
-    """Train an SAE on harvested activations; run again after a stop, it goes on."""
+    """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit."""
     from interp.activations import ActivationStore
     from interp.recipe import train_checkpoint
     from interp.training import TrainConfig
+    from interp.training import tensorboard as board
 
-    sizes: dict[str, Any] = {"d_sae": d_sae, "k": k, "epochs": epochs, "batch": batch}
-    config = TrainConfig(lr=lr, seed=seed)
+    options = _options(architecture, d_sae=d_sae, k=k, l0=l0, l1=l1, form=form, skip=skip or None)
+    hooks = [*hook.split("+"), *([hook_out] if hook_out else [])]
     sae = train_checkpoint(
-        ActivationStore.open(store), hook, into, architecture, **sizes, config=config, restart=restart
+        _source(source, hooks, corpus, tokens),
+        hook,
+        into,
+        architecture,
+        hook_name_out=hook_out,
+        epochs=epochs,
+        batch=batch,
+        config=TrainConfig(lr=lr, seed=seed, resample=resample),
+        held_out=ActivationStore.open(held_out) if held_out else None,
+        listeners=[board(tensorboard)] if tensorboard else [],
+        restart=restart,
+        **options,
     )
-    out.print(f"{sae} in {into}")
+    out.print(f"{sae} in {into}", markup=False)
+
+
+def _options(architecture: str, **given: Any) -> dict[str, Any]:
+    """The options that were given; the topk kinds get their k when none was."""
+    options = {key: value for key, value in given.items() if value is not None}
+    if architecture in ("topk", "batchtopk", "matryoshka", "transcoder", "crosscoder"):
+        options.setdefault("k", 32)
+    return options
+
+
+def _source(source: str, hooks: list[str], corpus: str, tokens: int) -> Any:
+    """The store in a folder, or a model's activations as they are made."""
+    from interp.activations import ActivationStore, stream
+    from interp.corpus import open_corpus
+    from interp.models import open_model
+
+    if (Path(source) / "manifest.json").exists():
+        if corpus:
+            raise InterpError(f"{source} holds harvested activations, so it takes no --corpus; leave that out.")
+        return ActivationStore.open(source)
+    if not corpus:
+        raise InterpError(
+            f"{source} is no folder that `interp harvest` wrote; harvest into it first, or give a model and --corpus to "
+            "stream its activations."
+        )
+    return stream(open_model(source), open_corpus(corpus), [hook.strip() for hook in hooks], tokens)
+
+
+@command("sweep", "interp sweep acts sweeps/a --hook blocks.15.hook_resid_post --d-sae 2304 --k 16,32,64 --seed 0,1")
+def sweep(
+    source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
+    into: Annotated[Path, typer.Argument(help="Folder for the checkpoints, one folder each.")],
+    hook: Annotated[list[str], typer.Option(help="Hook points; repeatable.")],
+    architecture: Annotated[str, typer.Option(help="One or more, by commas.")] = "batchtopk",
+    d_sae: Annotated[str, typer.Option(help="Features, by commas.")] = "4608",
+    k: Annotated[str, typer.Option(help="Active features a token, by commas (topk kinds).")] = "",
+    l0: Annotated[str, typer.Option(help="L0 to aim at, by commas (jumprelu).")] = "",
+    l1: Annotated[str, typer.Option(help="Penalties, by commas (standard, gated).")] = "",
+    seed: Annotated[str, typer.Option(help="Seeds, by commas.")] = "0",
+    lr: Annotated[str, typer.Option(help="Peak learning rates, by commas.")] = "",
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the activations.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
+    corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="Positions to stream.")] = 1_000_000,
+    held_out: Annotated[Path | None, typer.Option(help="Store whose rows are measured on.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train every combination from one pass over the activations; what exists is skipped."""
+    from interp.activations import ActivationStore
+    from interp.recipe import sweep as run
+
+    grid = {
+        "architecture": [part.strip() for part in architecture.split(",")],
+        "d_sae": _numbers("--d-sae", d_sae, int),
+        "k": _numbers("--k", k, int),
+        "l0": _numbers("--l0", l0, float),
+        "l1": _numbers("--l1", l1, float),
+        "seed": _numbers("--seed", seed, int),
+        "lr": _numbers("--lr", lr, float),
+    }
+    rows = run(
+        _source(source, hook, corpus, tokens),
+        hook,
+        into,
+        {key: values for key, values in grid.items() if values},
+        epochs=epochs,
+        batch=batch,
+        held_out=ActivationStore.open(held_out) if held_out else None,
+        restart=restart,
+    )
+    if as_json:
+        show(rows)
+    else:
+        table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _numbers(option: str, text: str, kind: type) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InterpError(f"{option} is {text!r}; write numbers with commas between them, such as 16,32.") from None
+
+
+@command("selftest", "interp selftest --architecture matryoshka --k 4 --features 128")
+def selftest(
+    architecture: Annotated[str, typer.Option(help="Which to try.")] = "batchtopk",
+    d_in: Annotated[int, typer.Option(min=2, help="Columns of the synthetic activations.")] = 64,
+    features: Annotated[int, typer.Option(min=1, help="Features to plant.")] = 128,
+    active: Annotated[int, typer.Option(min=1, help="Planted features in each row.")] = 4,
+    d_sae: Annotated[
+        int | None, typer.Option(min=1, help="Features of the SAE; twice the planted ones without.")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Active features a row (topk kinds); as planted without.")
+    ] = None,
+    l0: Annotated[float | None, typer.Option(help="L0 to aim at (jumprelu); as planted without.")] = None,
+    l1: Annotated[float | None, typer.Option(help="Penalty (standard, gated).")] = None,
+    form: Annotated[str | None, typer.Option(help="Of jumprelu: quadratic, step or tanh.")] = None,
+    rows: Annotated[int, typer.Option(min=10_000, help="Rows to train on.")] = 500_000,
+    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 1024,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Plant known features in synthetic activations, train with this recipe, and say how many came back."""
+    from interp.recipe import selftest as run
+    from interp.training import TrainConfig
+
+    if architecture in ("transcoder", "crosscoder"):
+        raise InterpError(f"selftest plants features for SAEs; {architecture} reads several hook points.")
+    if architecture in ("topk", "batchtopk", "matryoshka"):
+        k = k or active
+    if architecture == "jumprelu":
+        l0 = l0 or float(active)
+    options = {key: value for key, value in {"d_sae": d_sae, "k": k, "l0": l0, "l1": l1, "form": form}.items() if value}
+    config = TrainConfig(tokens=rows, lr=lr, seed=seed)
+    found = run(
+        architecture,
+        d_in=d_in,
+        features=features,
+        active=active,
+        rows=rows,
+        batch=batch,
+        config=config,
+        seed=seed,
+        **options,
+    )
+    if as_json:
+        show(found)
+        return
+    table(["measure", "value"], [[key, value] for key, value in found.items()])
+    out.print(
+        f"{found['recovered']} of {features} planted features came back "
+        f"({found['recovered_by_random_rows']} by chance, from random rows)."
+    )
 
 
 @command("index", "interp index saes/mine --corpus wiki-en --tokens 200000")

@@ -1,29 +1,35 @@
-"""From harvested activations to a checkpoint with its card, in one call."""
+"""From activations to checkpoints with their cards: one SAE, or a sweep of many from one pass."""
 
+import itertools
 import shutil
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from interp.activations import ActivationStore
+from interp import places
+from interp.activations import ActivationStore, Batches, Stream, Together
 from interp.checkpoint import Card, save
 from interp.checkpoint.card import versions
-from interp.sae import SAE, make_architecture
-from interp.training import TrainConfig, train
+from interp.progress import say
+from interp.sae import SAE, Architecture, make_architecture
+from interp.sae.metrics import reconstruction
+from interp.training import TrainConfig, train, train_many
+from interp.types import InterpError
 
-HELD_BACK_SHARE = 10
+HELD_OUT_ROWS = 65_536
+Source = ActivationStore | Stream
 
 
 def train_checkpoint(
-    store: ActivationStore,
+    source: Source,
     hook_name: str,
     into: str | Path,
     architecture: str = "batchtopk",
     *,
-    d_sae: int,
-    k: int,
+    hook_name_out: str = "",
     epochs: float = 1.0,
     batch: int = 4096,
     config: TrainConfig | None = None,
@@ -32,55 +38,240 @@ def train_checkpoint(
     licences: dict[str, str] | None = None,
     script: str = "interp train",
     restart: bool = False,
+    listeners: Sequence[Callable[[Any], None]] = (),
+    **options: Any,
 ) -> SAE:
-    """Train on a store, write the checkpoint into a folder, and return the SAE as saved.
+    """Train on a store or a stream, write the checkpoint into a folder, and return the SAE as saved.
 
-    `held_out` rows set the threshold (without it the last rows of the training batches do). The state of an
-    unfinished run lies in `into/.run`, from which the same call goes on.
+    `options` are the architecture's own (d_sae, k, l1 and so on). A transcoder reads `hook_name` and writes
+    `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". `held_out` rows set the threshold (without it
+    the last rows of the training batches do). The state of an unfinished run lies in `into/.run`, from which the same
+    call goes on.
     """
-    store.check_hook(hook_name)
     folder = Path(into)
-    batches = store.batches(hook_name, min(batch, store.positions // 4 or 1), epochs=epochs)
-    first = store.read(store.shards[0], hook_name)
-    rule = make_architecture(architecture, d_in=int(first.shape[1]), d_sae=d_sae, k=k)
+    hooks = _hooks(architecture, hook_name, hook_name_out)
+    rule = make_architecture(architecture, **_widths(source, architecture, hooks), **options)
+    names = hooks[0] if len(hooks) == 1 else hooks
+    batches = source.batches(names, min(batch, source.positions // 4 or 1), epochs=epochs)
     config = config or TrainConfig()
-    rows = None
-    if held_out is not None:
-        # Shuffled, so that the 65,536 rows that set the threshold are of all the texts.
-        rows = torch.cat(list(held_out.batches(hook_name, 1024, buffer=held_out.positions)))
-    sae = train(batches, rule, config, held_out=rows, into=folder / ".run", restart=restart)
-    sae.name, sae.hook_name = name or folder.name, hook_name
-    made = store.recipe
-    card = Card(
-        name=sae.name,
-        model=made["source"],
-        model_sha256=made["model_sha256"],
-        hook_name=hook_name,
-        dtype=made["dtype"],
-        attention=made["attention"],
-        architecture=architecture,
-        norm_cutoff=store.norm_cutoff(hook_name),
-        separator=made["separator"],
-        context=made["block"],
-        corpus=made["corpus"] | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"]},
-        recipe=_resolved(script, rule, config, batches, epochs),
-        versions=versions(),
-        licences=licences or {"text": made["corpus"]["licence"]},
-    )
-    save(sae, folder, card)
+    rows = _held_out(held_out, names) if held_out is not None else None
+    sae = train(batches, rule, config, held_out=rows, into=folder / ".run", restart=restart, listeners=listeners)
+    sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
+    made = _recipe(script, architecture, rule, config, batches)
+    save(sae, folder, _card(sae, source, hooks[0], architecture, made, licences))
     (folder / ".run" / "log.jsonl").replace(folder / "training_log.jsonl")
     shutil.rmtree(folder / ".run")
     return sae
 
 
-def _resolved(script: str, rule: Any, config: TrainConfig, batches: Any, epochs: float) -> dict[str, Any]:
+def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, ...]:
+    if (architecture == "transcoder") != bool(hook_name_out):
+        raise InterpError(
+            "a transcoder writes another hook point: name it (hook_name_out, --hook-out)."
+            if architecture == "transcoder"
+            else f"{architecture} writes the hook point it reads; only a transcoder takes another one."
+        )
+    hooks = tuple(part.strip() for part in hook_name.split("+"))
+    if len(hooks) > 1 and architecture != "crosscoder":
+        raise InterpError(f"{architecture} reads one hook point; {len(hooks)} were given (a crosscoder reads several).")
+    return (*hooks, hook_name_out) if hook_name_out else hooks
+
+
+def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[str, Any]:
+    widths = tuple(source.width(hook) for hook in hooks)
+    if architecture == "crosscoder":
+        return {"widths": widths}
+    return {"d_in": widths[0]} | ({"d_out": widths[1]} if len(widths) > 1 else {})
+
+
+def _held_out(store: ActivationStore, names: str | tuple[str, ...]) -> Any:
+    """Rows of all the texts, shuffled, as one batch."""
+    batches = list(itertools.islice(store.batches(names, 1024, buffer=store.positions), HELD_OUT_ROWS // 1024))
+    if not batches:
+        raise InterpError(f"{store.folder} has fewer than 1,024 positions that count; hold out more text.")
+    if isinstance(names, str):
+        return torch.cat(batches)
+    return tuple(torch.cat(part) for part in zip(*batches, strict=True))
+
+
+def _card(
+    sae: SAE,
+    source: Source,
+    hook: str,
+    architecture: str,
+    recipe: dict[str, Any],
+    licences: dict[str, str] | None,
+) -> Card:
+    made = source.recipe
+    return Card(
+        name=sae.name,
+        model=made["source"],
+        model_sha256=made["model_sha256"],
+        hook_name=sae.hook_name,
+        hook_name_out=sae.hook_name_out,
+        dtype=made["dtype"],
+        attention=made["attention"],
+        architecture=architecture,
+        norm_cutoff=source.norm_cutoff(hook),
+        separator=made["separator"],
+        context=made["block"],
+        corpus=made["corpus"] | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"]},
+        recipe=recipe,
+        versions=versions(),
+        licences=licences or {"text": made["corpus"]["licence"]},
+    )
+
+
+def _recipe(script: str, name: str, rule: Architecture, config: TrainConfig, batches: Batches) -> dict[str, Any]:
+    rows = len(batches) * batches.batch_size
     return {
         "script": script,
-        "architecture": {"name": type(rule).__name__, **asdict(rule)},
-        "training": asdict(config.resolved(rule, len(batches) * batches.batch_size)),
+        "architecture": {"name": name, **asdict(rule)},  # type: ignore[call-overload]
+        "training": asdict(config.resolved(rule, rows)),
         "batch_size": batches.batch_size,
-        "epochs": epochs,
+        "epochs": batches.epochs,
+        "buffer": batches.buffer,
+        "streamed": isinstance(batches.source, Stream),
         "rows_an_epoch": batches.rows,
-        "rows_seen": len(batches) * batches.batch_size,
+        "rows_seen": rows,
         "masked": "position 0 of each block, separators, and positions with a norm over norm_cutoff",
+    }
+
+
+def sweep(
+    source: Source,
+    hooks: Sequence[str],
+    into: str | Path,
+    grid: Mapping[str, Iterable[Any]],
+    *,
+    epochs: float = 1.0,
+    batch: int = 4096,
+    config: TrainConfig | None = None,
+    held_out: ActivationStore | None = None,
+    restart: bool = False,
+) -> list[dict[str, Any]]:
+    """Every combination of the grid at every hook point, from one pass over the activations; a row of measures each.
+
+    The grid's keys are `architecture`, `seed`, `lr` and options of architectures, such as
+    {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
+    folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
+    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows).
+    """
+    folder, config = Path(into), config or TrainConfig()
+    wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
+    todo = {name: run for name, run in wanted.items() if restart or not (folder / name / "card.json").exists()}
+    if len(todo) < len(wanted):
+        say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
+    columns = {hook: i for i, hook in enumerate(dict.fromkeys(hook for hook, _ in todo.values()))}
+    size = min(batch, source.positions // 4 or 1)
+    parts = tuple(source.batches(hook, size, epochs=epochs) for hook in columns)
+    runs: dict[str, tuple[Architecture, TrainConfig]] = {}
+    for name, (hook, given) in todo.items():
+        own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
+        rule = make_architecture(given["architecture"], d_in=source.width(hook), **own)
+        settings: dict[str, Any] = {key: given[key] for key in ("seed", "lr") if key in given}
+        runs[name] = rule, TrainConfig(**{**asdict(config), **settings})
+    if runs:
+        rows = tuple(_held_out(held_out, hook) for hook in columns) if held_out is not None else None
+        by_run = {name: columns[hook] for name, (hook, _) in todo.items()}
+        saes = train_many(
+            Together(parts),
+            runs,
+            held_out=rows,
+            into=folder / ".run",
+            restart=restart,
+            columns=by_run,
+            listeners=[lambda step: _note(folder, step)],
+        )
+        for name, sae in saes.items():
+            hook, given = todo[name]
+            sae.name, sae.hook_name = name, hook
+            recipe = _recipe("interp sweep", given["architecture"], *runs[name], parts[columns[hook]])
+            save(sae, folder / name, _card(sae, source, hook, given["architecture"], recipe, None))
+            (folder / ".run" / name / "log.jsonl").replace(folder / name / "training_log.jsonl")
+        shutil.rmtree(folder / ".run")
+    return [{"name": name} | _measured(folder / name) for name in wanted]
+
+
+def _names(source: Source, hook: str, grid: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, Any]]:
+    """Each combination by a name that says it; raises InterpError when one cannot be."""
+    source.check_hook(hook)
+    values = {key: list(given) for key, given in grid.items()}
+    values.setdefault("architecture", ["batchtopk"])
+    empty = [key for key, given in values.items() if not given]
+    if empty:
+        raise InterpError(f"the sweep has no value for {empty[0]}.")
+    found = {}
+    for combination in itertools.product(*values.values()):
+        given = dict(zip(values, combination, strict=True))
+        rest = [f"{key}{given[key]}" for key in given if key != "architecture"]
+        found["-".join([given["architecture"], hook, *rest])] = given
+    return found
+
+
+def _note(folder: Path, step: Any) -> None:
+    """Keep a finished run's measures until its checkpoint is written."""
+    if step.sae is not None:
+        measures = {"fvu": step.fvu, "l0": step.l0, "dead": step.dead, "tokens": step.tokens}
+        places.write_json(folder / step.run / "measures.json", measures)
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    return dict(places.read_json(folder / "measures.json"))
+
+
+def selftest(
+    architecture: str = "batchtopk",
+    *,
+    d_in: int = 64,
+    features: int = 128,
+    active: int = 4,
+    rows: int = 500_000,
+    config: TrainConfig | None = None,
+    seed: int = 0,
+    batch: int = 1024,
+    **options: Any,
+) -> dict[str, Any]:
+    """How many planted features a recipe recovers, on this machine.
+
+    Rows are sums of `active` of `features` random unit directions (the frequent ones ten times as frequent as the
+    rare), with strengths from 1 to 2, a constant offset and a little noise. A feature is recovered when a decoder row has
+    cosine over 0.9 with it. Beside it stand what random decoder rows reach, and detection: the F1 of each recovered
+    feature's latent as a detector of when it is on, on 20,000 rows that were not trained on.
+    """
+    if active > features:
+        raise InterpError(f"{active} features are to be active and only {features} are planted; plant more.")
+    rule = make_architecture(architecture, d_in=d_in, **{"d_sae": 2 * features, **options})
+    draw = torch.Generator().manual_seed(seed)
+    truth = torch.nn.functional.normalize(torch.randn(features, d_in, generator=draw), dim=1)
+    odds = torch.logspace(0, -1, features)
+    offset = torch.randn(d_in, generator=draw)
+
+    def sample(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = torch.multinomial(odds.expand(count, -1), active, generator=draw)
+        code = torch.zeros(count, features).scatter_(1, chosen, 1 + torch.rand(count, active, generator=draw))
+        return code @ truth * 5 + offset + 0.05 * torch.randn(count, d_in, generator=draw), code
+
+    held_out, code = sample(20_000)
+    x = torch.cat([sample(min(100_000, rows - start))[0] for start in range(0, rows, 100_000)])
+    sae = train(x.split(batch), rule, replace(config or TrainConfig(), tokens=rows), held_out=held_out)
+    cosine, nearest = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ truth.T).max(0)
+    shuffled = torch.nn.functional.normalize(torch.randn(sae.d_sae, d_in, generator=draw), dim=1)
+    on, fires = code > 0, sae.encode(held_out)[:, nearest] > 0
+    f1 = 2 * (on & fires).sum(0) / (on.sum(0) + fires.sum(0)).clamp_min(1)
+    sums = reconstruction(sae, held_out)
+    return {
+        "architecture": architecture,
+        "planted": features,
+        "recovered": int((cosine > 0.9).sum()),
+        "recovered_by_random_rows": int(((shuffled @ truth.T).max(0).values > 0.9).sum()),
+        "mean_cosine": float(cosine.mean()),
+        "mean_cosine_of_random_rows": float((shuffled @ truth.T).max(0).values.mean()),
+        "mean_f1": float(f1.mean()),
+        "fvu": sums.fvu,
+        "l0": sums.l0,
+        "true_l0": active,
+        "dead": sums.dead,
+        "rows": rows,
+        "seed": seed,
     }

@@ -107,7 +107,7 @@ RULES = {
     "jumprelu step": JumpReLU(d_in=D, d_sae=F, form="step", coefficient=0.3, bandwidth=0.8),
     "jumprelu quadratic": JumpReLU(d_in=D, d_sae=F, form="quadratic", l0=2.0, bandwidth=0.8),
     "jumprelu tanh": JumpReLU(d_in=D, d_sae=F, form="tanh", coefficient=0.3),
-    "matryoshka": Matryoshka(d_in=D, d_sae=F, k=K, prefixes=(4, 10, 24)),
+    "matryoshka": Matryoshka(d_in=D, d_sae=F, k=K, prefixes=(4, 10, 24), anneal=0.0),
     "transcoder": Transcoder(d_in=D, d_out=D_OUT, d_sae=F, k=K),
     "skip transcoder": Transcoder(d_in=D, d_out=D_OUT, d_sae=F, k=K, skip=True),
     "crosscoder": Crosscoder(widths=(4, 6), d_sae=F, k=K),

@@ -80,7 +80,13 @@ def test_the_whole_way_from_text_to_steering(monkeypatch, capsys, tiny_folder, t
         (["harvest", "TINY", "wiki-xx", HOOK], "did you mean wiki-"),
         (["harvest", "TINY", "missing.txt", HOOK], "there is no file or folder missing.txt"),
         (["harvest", "TINY", "TEXT", "blocks.7.hook_resid_post"], "no hook point in tiny-llama"),
-        (["train", "nowhere", HOOK, "out"], "there is no file nowhere"),
+        (["train", "nowhere", HOOK, "out"], "nowhere is no folder that `interp harvest` wrote"),
+        (["train", "TINY", HOOK, "out", "--corpus", "TEXT", "--architecture", "topk", "--l1", "3"], "topk takes no l1"),
+        (["train", "TINY", HOOK, "out", "--corpus", "TEXT", "--k", "9999"], "k is 9999, more than the 4608"),
+        (["sweep", "nowhere", "out", "--hook", HOOK], "nowhere is no folder that `interp harvest` wrote"),
+        (["sweep", "TINY", "out", "--hook", HOOK, "--corpus", "TEXT", "--k", "a,b"], "--k is 'a,b'; write numbers"),
+        (["selftest", "--architecture", "crosscoder"], "selftest plants features for SAEs"),
+        (["selftest", "--k", "4000"], "k is 4000, more than the 256 features"),
         (["spectrum", "SAE", "word " * 3000], "reads at most 511"),
         (["steer", "SAE", "A cat", "--clamp", "1:8"], "write FEATURE=STRENGTH"),
         (["steer", "SAE", "A cat", "--clamp", "1=inf"], "is not finite"),
@@ -102,6 +108,29 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert out == ""
     # Nothing half-written: a refused command leaves no file but the token files of a harvest that may go on.
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_sae_is_trained_straight_from_the_model(monkeypatch, capsys, tiny_folder, text_folder, tmp_path):
+    made = ["--corpus", text_folder, "--tokens", 4096, "--d-sae", 32, "--k", 4, "--batch", 256]
+    code, _, err = call(monkeypatch, capsys, "train", tiny_folder, HOOK, tmp_path / "sae", *made)
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "sae").iterdir()} >= {"card.json", "cfg.json", "sae_weights.safetensors"}
+
+
+def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path):
+    grid = ["--hook", HOOK, "--d-sae", "32", "--k", "2,4", "--seed", "0,1", "--batch", 256]
+    code, out, err = call(monkeypatch, capsys, "sweep", store.folder, tmp_path, *grid, "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [round(row["l0"]) for row in rows] == [2, 2, 4, 4]
+    assert all(0 < row["fvu"] < 1 for row in rows)
+
+
+def test_the_selftest_says_how_many_came_back(monkeypatch, capsys):
+    given = ["--d-in", 16, "--features", 16, "--active", 2, "--rows", 60_000, "--batch", 256]
+    code, out, _ = call(monkeypatch, capsys, "selftest", *given)
+    assert code == 0
+    assert re.search(r"1[4-6] of 16 planted features came back \(\d by chance", out)
 
 
 def test_json_is_the_only_thing_on_standard_output_and_no_warning_spoils_it(checkpoint):

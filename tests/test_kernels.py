@@ -97,7 +97,7 @@ def test_batchtopk_selects_what_a_flat_topk_would():
 
 def test_the_measured_threshold_lets_k_a_row_pass():
     torch.manual_seed(3)
-    parts = [torch.randn(40, 30), torch.randn(24, 30)]
-    level = threshold_for(parts, 4)
-    passed = sum(int((part > level).sum()) for part in parts)
-    assert passed == 4 * 64
+    u, W, b = torch.randn(64, 8), torch.randn(30, 8), torch.randn(30)
+    level = threshold_for(u, W, b, 4)
+    assert int((u @ W.T + b > level).sum()) == 4 * 64
+    assert threshold_for(u, W, b - 100.0, 4) == 0.0  # too few are positive

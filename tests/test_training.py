@@ -48,6 +48,13 @@ def test_planted_features_come_back(architecture):
     assert float(error) < 0.1
 
 
+def test_an_untrained_sae_recovers_nothing_that_was_planted():
+    """A trap: directions planted with one seed and an SAE begun with the same seed could be the same numbers."""
+    x, truth = planted()
+    state = initial(x[:4096], x[:4096], BatchTopK(d_in=32, d_sae=48, k=3), 1e-3, seed=0)
+    assert float((state.p["W_dec"] @ truth.T).max(0).values.max()) < 0.85
+
+
 def test_the_saved_threshold_gives_the_l0_that_was_asked():
     x, _ = planted()
     sae = train(batches(x, epochs=2), BatchTopK(d_in=32, d_sae=48, k=3), TrainConfig(tokens=60_000), held_out=x[:8192])

@@ -29,6 +29,8 @@ class Card:
     separator: int
     context: int
     """Positions in a block of training text."""
+    hook_name_out: str = ""
+    """Of a transcoder: the hook point it writes."""
     sae_sha256: str = ""
     corpus: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)

@@ -118,6 +118,12 @@ def check_positive(**values: float) -> None:
             raise InterpError(f"{name} is {value}; it must be a positive number.")
 
 
+def check_share(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise InterpError(f"{name} is {value}; it is a share of the run, 0 to 1.")
+
+
 def squared_error(p: Params, u_BD: Tensor, t_BO: Tensor, active: Active, hint: Tensor) -> Outcome:
     """The outcome of ‖x̂ - t‖² alone, the selection of entries taken as constant: TopK's and BatchTopK's."""
     error_BO = active.decode(active.values, p["W_dec"]) - t_BO

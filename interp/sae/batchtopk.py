@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae import kernels
-from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, squared_error
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, squared_error
 from interp.sae.kernels import Active
 
 SAMPLE_ROWS = 64
@@ -28,10 +28,13 @@ class BatchTopK:
     d_in: int
     d_sae: int
     k: int
+    anneal: float = 0.0
+    """Share of the run over which the budget falls from 3 k to k (Llama Scope's; see matryoshka)."""
     traits = Traits(unit_decoder=True, auxk=True)
 
     def __post_init__(self) -> None:
         check_sizes(d_in=self.d_in, d_sae=self.d_sae, k=self.k)
+        check_share(anneal=self.anneal)
 
     @property
     def d_out(self) -> int:
@@ -41,21 +44,26 @@ class BatchTopK:
         return {**p, "W_dec": p["W_enc"].clone()}
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
-        active, hint = select(p, u_BD, self.k, moment)
+        active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)
         return squared_error(p, u_BD, t_BO, active, hint)
 
     def inference(self, p: Params) -> Inference:
         return Inference(p["W_enc"], p["b_enc"], per_row=self.k)
 
 
-def select(p: Params, u_BD: Float[Tensor, "B D"], k: int, moment: Moment) -> tuple[Active, Tensor]:
+def budget(k: int, anneal: float, share: float) -> float:
+    """Active features a row when `share` of the run is over: 3 k at first, k from `anneal` on."""
+    return k + 2 * k * max(1 - share / anneal, 0.0) if anneal else float(k)
+
+
+def select(p: Params, u_BD: Float[Tensor, "B D"], k: float, moment: Moment) -> tuple[Active, Tensor]:
     """The k·B largest positive entries, and the smallest of them as the next batch's hint.
 
     The hint only saves work: when too little lies above it, it is estimated anew from some rows, then dropped.
     """
     rows = kernels.encoder_rows(u_BD, moment.dtype)
     matrix = kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype)
-    count = k * len(u_BD)
+    count = min(round(k * len(u_BD)), len(u_BD) * len(matrix))
     for level in _levels(rows, matrix, k, float(moment.hint)):
         flat, values = kernels.entries_above(rows, matrix, level, k * 1.5)
         if len(flat) >= count or not level:
@@ -66,27 +74,26 @@ def select(p: Params, u_BD: Float[Tensor, "B D"], k: int, moment: Moment) -> tup
     return kernels.from_flat(flat[mask], kept, len(u_BD), len(matrix)), smallest
 
 
-def _levels(rows_BC: Tensor, matrix_FC: Tensor, k: int, hint: float) -> Iterator[float]:
+def _levels(rows_BC: Tensor, matrix_FC: Tensor, k: float, hint: float) -> Iterator[float]:
     """Levels to look above, each lower than what k a row are likely to exceed; the last is 0."""
     if hint > 0:
         yield hint * SLACK
     some = rows_BC[:: max(len(rows_BC) // SAMPLE_ROWS, 1)]
     pre = (some @ matrix_FC.T).view(-1)
-    estimate = float(pre.topk(min(k * len(some), pre.numel())).values[-1])
+    estimate = float(pre.topk(min(round(k * len(some)), pre.numel())).values[-1])
     if estimate > 0:
         yield estimate * SLACK
     yield 0.0
 
 
-def threshold_for(pre_BF_parts: list[Tensor], k: float) -> float:
-    """The threshold above which k entries a row lie on average, over parts of (B, F) pre-activations.
-
-    Only each part's largest 4·k·B entries are kept, which is exact unless rows differ beyond all measure.
-    """
-    rows = sum(len(part) for part in pre_BF_parts)
-    tops = [part.reshape(-1).topk(min(part.numel(), int(4 * k * len(part)) + 1)).values for part in pre_BF_parts]
-    pool = torch.cat(tops)
-    count = min(round(k * rows), len(pool) - 1)
-    pool = pool.topk(count + 1).values
-    # Between the last value that passes and the first that does not: strictly above must hold for k·B of them.
-    return max(float(pool[-1]), 0.0)
+def threshold_for(u_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"], b_F: Float[Tensor, " F"], k: int) -> float:
+    """The threshold above which k float32 pre-activations a row lie on average, over these rows; at least 0."""
+    rows = kernels.encoder_rows(u_BD, torch.float32)
+    matrix = kernels.encoder_matrix(W_FD, b_F, torch.float32)
+    count = min(k * len(u_BD), len(u_BD) * len(W_FD) - 1)
+    for level in _levels(rows, matrix, k, 0.0):
+        _, values = kernels.entries_above(rows, matrix, level, k * 1.5)
+        if len(values) > count:
+            # The first that must not pass: strictly above it lie just the count.
+            return float(values.topk(count + 1, sorted=False).values.min())
+    return 0.0

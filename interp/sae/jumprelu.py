@@ -7,7 +7,8 @@ Source  z = p [p > θ] for pre-activations p; K = [|p - θ| < ε/2], ∂z/∂θ 
         tanh       ‖e‖² + c Σ tanh(4 z ‖w‖) + 3e-6 Σ ReLU(θ - p) ‖w‖: Conerly et al. 2025, "Circuits Updates, January
                    2025"; the jump's gradient reaches p as well, c rises over the whole run.
 θ itself is the parameter, in float32 and never below 0: as a logarithm it hardly moves under Adam. Published starts
-(θ of 0.001) need billions of tokens; here θ (in `tanh` the bias) starts where `FIRST_L0` features a row are active.
+(θ of 0.001) need billions of tokens; here θ (in `tanh` the bias) starts where the
+target, or `FIRST_L0` features a row, are active.
 """
 
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class JumpReLU:
     def initial(self, p: Params, u_BD: Tensor) -> Params:
         some = u_BD[:: max(len(u_BD) // 64, 1)]
         pre = (some @ p["W_enc"].T).view(-1)
-        level = pre.topk(max(min(FIRST_L0 * len(some), pre.numel() // 4), 1)).values[-1].clamp_min(1e-3)
+        first = self.l0 if self.form == "quadratic" else FIRST_L0
+        level = pre.topk(max(min(round(first * len(some)), pre.numel() // 4), 1)).values[-1].clamp_min(1e-3)
         made = {**p, "W_dec": p["W_enc"].clone()}
         if self.form == "tanh":
             return made | {"b_enc": p["b_enc"] - level, "threshold": torch.full_like(p["b_enc"], TANH_THRESHOLD)}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, fired
-from interp.sae.batchtopk import select
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, fired
+from interp.sae.batchtopk import budget, select
 from interp.sae.kernels import Active
 from interp.types import InterpError
 
@@ -27,10 +27,14 @@ class Matryoshka:
     k: int
     prefixes: tuple[int, ...] = ()
     """Ascending sizes, the last d_sae; without: a sixteenth, a quarter and all."""
+    anneal: float = 0.5
+    """Share of the run over which the budget falls from 3 k to k: with room for more features, parents and children
+    are learnt apart before merging them would save anything (benchmarks/recovery.py)."""
     traits = Traits(unit_decoder=True, auxk=True)
 
     def __post_init__(self) -> None:
         check_sizes(d_in=self.d_in, d_sae=self.d_sae, k=self.k)
+        check_share(anneal=self.anneal)
         sizes = tuple(self.prefixes) or tuple(sorted({max(self.d_sae // 16, 1), max(self.d_sae // 4, 1), self.d_sae}))
         if sizes != tuple(sorted(set(sizes))) or sizes[0] < 1 or sizes[-1] != self.d_sae:
             raise InterpError(f"prefixes are {sizes}; they must ascend from at least 1 and end at d_sae, {self.d_sae}.")
@@ -44,7 +48,7 @@ class Matryoshka:
         return {**p, "W_dec": p["W_enc"].clone()}
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
-        active, hint = select(p, u_BD, self.k, moment)
+        active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)
         batch, levels = len(t_BO), len(self.prefixes)
         split, order = by_level(active, torch.tensor(self.prefixes, device=t_BO.device), batch)
         error_PBO = split.decode(split.values, p["W_dec"]).view(levels, batch, -1).cumsum(0) - t_BO

@@ -16,7 +16,7 @@ class TrainConfig:
     tokens: int | None = None
     """Rows to train on; None: all that the batches give."""
     lr: float | None = None
-    """Peak learning rate; None: 2e-3 / sqrt(d_sae / 9216), chosen on SmolLM2's layer 15."""
+    """Peak learning rate; None: 2e-3 / sqrt(d_sae / 9216), at most 1e-2 (docs/training.md has the comparisons)."""
     warmup: float = 0.02
     """Share of the run over which the rate rises from 0."""
     decay: float = 0.5
@@ -52,7 +52,7 @@ class TrainConfig:
         return replace(
             self,
             tokens=self.tokens or tokens,
-            lr=self.lr or 2e-3 / (architecture.d_sae / 9216) ** 0.5,
+            lr=self.lr or min(2e-3 / (architecture.d_sae / 9216) ** 0.5, 1e-2),
             aux_k=self.aux_k or max(architecture.d_in // 2, 1),
             bfloat16=native_bfloat16(torch.device("cpu")) if self.bfloat16 is None else self.bfloat16,
         )

@@ -44,8 +44,10 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
     assert made.per_row is not None
     if held_out_BD is None:
         return SAE(**weights, threshold=_rounded(float(state.hint) / unit * norm_F), **traits)
-    bare = SAE(**weights, k=made.per_row, **traits)
-    level = threshold_for([bare.pre_activations(x) / norm_F for x in held_out_BD.split(4096)], made.per_row)
+    u_BD = held_out_BD - weights["b_dec"] if traits["centred"] else held_out_BD
+    # In the units in which features were chosen, before activations took the decoder's norm.
+    W_FD, b_F = weights["W_enc"].T / norm_F[:, None], weights["b_enc"] / norm_F
+    level = threshold_for(u_BD, W_FD, b_F, made.per_row)
     return SAE(**weights, threshold=_rounded(level * norm_F), **traits)
 
 

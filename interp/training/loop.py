@@ -22,7 +22,7 @@ from interp.training.config import TrainConfig
 from interp.training.finish import finish
 from interp.training.listeners import Listener, json_log
 from interp.training.optimise import Batch, optimise, sides
-from interp.training.source import Source, rows_of, total_rows
+from interp.training.source import Source, pick, rows_of, total_rows
 from interp.training.step import Step
 from interp.types import InterpError
 
@@ -56,21 +56,27 @@ def train(
 
 
 def train_many(
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     runs: Mapping[str, tuple[Architecture, TrainConfig]],
     *,
-    held_out: Batch | None = None,
+    held_out: Any = None,
     into: str | Path | None = None,
     restart: bool = False,
     listeners: Sequence[Listener] = (),
+    columns: Mapping[str, int] | None = None,
 ) -> dict[str, SAE]:
-    """Several SAEs from one pass over the batches, each bit-equal to training it alone; `into` has a folder a run."""
-    total = sum(config.tokens or total_rows(batches) or 0 for _, config in runs.values())
+    """Several SAEs from one pass over the batches, each bit-equal to training it alone; `into` has a folder a run.
+
+    With `columns` a batch (and `held_out`) is a tuple, and each run reads the part of that number: the activations of
+    one hook point, say (see activations.Together).
+    """
+    columns = columns or {}
+    total = sum(config.tokens or total_rows(batches, columns.get(name)) or 0 for name, (_, config) in runs.items())
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
     ears = list(listeners)
     done, made = dict.fromkeys(runs, 0), dict[str, SAE]()
     with bar(f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs", max(total, 1)) as advance:
-        for step in steps_many(batches, runs, held_out=held_out, into=into, restart=restart):
+        for step in steps_many(batches, runs, held_out=held_out, into=into, restart=restart, columns=columns):
             if into is not None and not made and not any(done.values()):
                 ears += [_log_each({name: _folder(into, name) for name in runs})]
             advance(step.tokens - done[step.run], f"FVU {step.fvu:.3f}, L0 {step.l0:.0f}, dead {step.dead}")
@@ -111,16 +117,18 @@ def steps(
 
 
 def steps_many(
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     runs: Mapping[str, tuple[Architecture, TrainConfig]],
     *,
-    held_out: Batch | None = None,
+    held_out: Any = None,
     into: str | Path | None = None,
     restart: bool = False,
+    columns: Mapping[str, int] | None = None,
 ) -> Iterator[Step]:
     """The loop behind `train_many`: the events of all runs, batch by batch."""
     keep_freed_memory()
-    made = [_Run(name, *run, batches, into, restart) for name, run in runs.items()]
+    columns = columns or {}
+    made = [_Run(name, *run, batches, columns.get(name), into, restart) for name, run in runs.items()]
     first = min(run.begins() for run in made)
     longest = max(run.total for run in made)
     source = Source(batches, first, 0 if held_out is not None else min(HELD_BACK, longest // 10))
@@ -139,7 +147,10 @@ def steps_many(
             if not any(run.wants(number + 1) for run in made):
                 break
     for run in made:
-        rows = sides(held_out, run.architecture) if held_out is not None else source.kept(HELD_BACK, run.architecture)
+        if held_out is not None:
+            rows = sides(pick(held_out, run.column), run.architecture)
+        else:
+            rows = source.kept(HELD_BACK, run.architecture, run.column)
         yield run.finish(rows)
 
 
@@ -147,16 +158,24 @@ class _Run:
     """One SAE in the making: its state, its folder, and what it says."""
 
     def __init__(
-        self, name: str, made: Architecture, config: TrainConfig, batches: Any, into: str | Path | None, restart: bool
+        self,
+        name: str,
+        made: Architecture,
+        config: TrainConfig,
+        batches: Any,
+        column: int | None,
+        into: str | Path | None,
+        restart: bool,
     ) -> None:
-        self.name, self.architecture = name, made
-        total = config.tokens or total_rows(batches)
+        self.name, self.architecture, self.column = name, made, column
+        total = config.tokens or total_rows(batches, column)
         if total is None:
             raise InterpError("TrainConfig(tokens=…) is needed: these batches do not say how many rows they hold.")
         self.total, self.config = total, config.resolved(made, total)
         self.folder = _folder(into, name) if into is not None else None
         self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
-        self.recipe["batches"] = {"batch_size": getattr(batches, "batch_size", None)} | getattr(batches, "recipe", {})
+        own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
+        self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.device = getattr(batches, "device", torch.device("cpu"))
         if self.folder is not None and restart:
             for stale in (state.FILE, "log.jsonl"):
@@ -165,14 +184,18 @@ class _Run:
         self.state = state.load(self.folder, self.recipe, lr, self.device) if self.folder else None
         self.notes: list[str] = []
         self.last: Step | None = None
+        self.saved = self.state.tokens if self.state else 0
         self.held: tuple[Tensor, Tensor] | None = None
 
     def begins(self) -> int:
         """The number of the first batch that this run has not had."""
         return self.state.step if self.state else 0
 
-    def open(self, opening: list[Batch], held_out: Batch | None) -> None:
+    def open(self, opening: list[Any], held_out: Any) -> None:
         """Make the first state, or take up the saved one; say what the run will take."""
+        opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
+        if not opening:
+            return  # its part of the batches has ended: only finishing is left
         pairs = [sides(batch, self.architecture) for batch in opening]
         if self.state is None:
             x_BD, y_BO = (torch.cat(side)[:INIT_ROWS] for side in zip(*pairs, strict=True))
@@ -181,7 +204,6 @@ class _Run:
                 raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
             x_BD, y_BO = x_BD[whole], y_BO[whole]
             self.state = state.initial(x_BD, y_BO, self.architecture, float(self.config.lr or 0.0), self.config.seed)
-        self.saved = self.state.tokens
         self.watch = watch.Watch(opening, self.architecture)
         left = self.total - self.state.tokens
         if left // rows_of(opening[0]) >= EXPECT_FROM:
@@ -190,7 +212,7 @@ class _Run:
             if self.folder is not None:
                 watch.check_disk(self.folder, expected)
         if held_out is not None:
-            x_BD, y_BO = sides(held_out, self.architecture)
+            x_BD, y_BO = sides(pick(held_out, self.column), self.architecture)
             self.held = x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
 
     def wants(self, number: int) -> bool:
@@ -198,8 +220,9 @@ class _Run:
         assert self.state is not None
         return self.state.step == number and self.state.tokens < self.total
 
-    def step(self, batch: Batch) -> Step:
+    def step(self, batch: Any) -> Step:
         assert self.state is not None
+        batch = pick(batch, self.column)
         began = time.perf_counter()
         done = self.state.tokens / self.total
         try:

@@ -8,19 +8,31 @@ import torch
 from torch import Tensor
 
 from interp.sae.architecture import Architecture
-from interp.training.optimise import Batch, sides
+from interp.training.optimise import sides
 from interp.types import InterpError
 
 
-def rows_of(batch: Batch) -> int:
-    return len(batch if isinstance(batch, Tensor) else batch[0])
+def rows_of(batch: Any) -> int:
+    """Rows of a batch, or of the first part of one that is there."""
+    while not isinstance(batch, Tensor):
+        if not isinstance(batch, tuple | list):
+            return 0  # `optimise` says what a batch is
+        batch = next((part for part in batch if part is not None), None)
+    return len(batch) if batch.ndim else 0
 
 
-def total_rows(batches: Any) -> int | None:
-    """Rows that the batches hold, when they say so."""
+def total_rows(batches: Any, column: int | None = None) -> int | None:
+    """Rows that the batches (or a column of them) hold, when they say so."""
+    if column is not None and hasattr(batches, "lengths"):
+        return int(batches.lengths[column]) * int(batches.batch_size)
     if hasattr(batches, "__len__") and hasattr(batches, "batch_size"):
         return len(batches) * int(batches.batch_size)
     return None
+
+
+def pick(batch: Any, column: int | None) -> Any:
+    """The part of a batch that a run reads."""
+    return batch if column is None else batch[column]
 
 
 class Source:
@@ -28,14 +40,14 @@ class Source:
 
     def __init__(self, batches: Any, first: int, back: int) -> None:
         if hasattr(batches, "from_batch"):
-            self.iterator: Iterator[Batch] = batches.from_batch(first)
+            self.iterator: Iterator[Any] = batches.from_batch(first)
         else:
             self.iterator = iter(batches)
             for _ in range(first):
                 next(self.iterator, None)
-        self.back, self.queue = back, deque[Batch]()
+        self.back, self.queue = back, deque[Any]()
 
-    def peek(self, rows: int) -> list[Batch]:
+    def peek(self, rows: int) -> list[Any]:
         """The first batches, with that many rows if there are; they are still given out afterwards."""
         while self._held() < rows and self._draw():
             pass
@@ -43,7 +55,7 @@ class Source:
             raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
         return list(self.queue)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         while True:
             while self._held() <= self.back + (rows_of(self.queue[0]) if self.queue else 0) and self._draw():
                 pass
@@ -60,9 +72,10 @@ class Source:
     def _held(self) -> int:
         return sum(map(rows_of, self.queue))
 
-    def kept(self, rows: int, architecture: Architecture) -> tuple[Tensor, Tensor]:
+    def kept(self, rows: int, architecture: Architecture, column: int | None) -> tuple[Tensor, Tensor]:
         """(inputs, targets) of the rows that were not given out."""
-        pairs = [sides(batch, architecture) for batch in self.queue]
+        picked = [pick(batch, column) for batch in self.queue]
+        pairs = [sides(batch, architecture) for batch in picked if batch is not None]
         empty = torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
         parts = zip(*pairs, strict=True) if pairs else [(side,) for side in empty]
         inputs, targets = (torch.cat(list(part))[:rows] for part in parts)

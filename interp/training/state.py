@@ -20,6 +20,7 @@ from interp.types import InterpError
 
 FILE = "state.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+SEED_OFFSET = 0x1D1C_7104A2
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
 
 
@@ -62,7 +63,9 @@ def initial(
     """Parameters from the first rows: b_dec the targets' mean, encoder rows random directions, the rest the
     architecture's choice."""
     scale_in, scale_out = (_scale(rows, architecture.traits.widths) for rows in (x_BD, y_BO))
-    draw = torch.Generator().manual_seed(seed)
+    # Away from the seeds that people give synthetic data: directions planted with seed 0 and an SAE begun with seed 0
+    # would be the same numbers, and every planted feature would be "recovered" untrained.
+    draw = torch.Generator().manual_seed(seed + SEED_OFFSET)
     W = unit_rows(torch.randn(architecture.d_sae, architecture.d_in, generator=draw)).to(x_BD.device)
     p = {"W_enc": W, "b_enc": W.new_zeros(len(W)), "b_dec": y_BO.mean(0) * scale_out}
     some = x_BD[:4096] * scale_in

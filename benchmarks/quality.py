@@ -1,0 +1,156 @@
+"""Quality at equal sparsity: SAEs of four libraries, trained on the same rows in the same order, scored alike.
+
+    python recipes/smollm2_layer15.py harvest        # the activations, once
+    make bench-peers                                 # the other libraries' environment, once
+    python benchmarks/quality.py [--l0 16,32,64,128] [--only interp] [--d-sae 2304] [--tokens 1000000] [--table]
+
+SmolLM2's layer 15, B 4096; every other library with its own defaults for the architecture (benchmarks/peers.py says
+which). Scored by one function on held-out documents: thresholded SAEs get the one threshold that passes L0 features a
+row on 65,536 held-out rows and are scored on the other rows; TopK keeps its k. Each run is a folder in the cache named
+after what it is, and is not repeated.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import Peers, report
+from safetensors.torch import load_file, save_file
+
+from interp import places
+from interp.activations import ActivationStore
+from interp.sae import SAE, make_architecture
+from interp.sae.batchtopk import threshold_for
+from interp.sae.metrics import reconstruction
+from interp.training import TrainConfig, steps
+
+HOOK, B = "blocks.15.hook_resid_post", 4096
+STORES = places.cache() / "recipes" / "smollm2_layer15"
+FOLDER = places.cache() / "quality"
+THRESHOLD_ROWS, SCORED_ROWS = 65_536, 196_608
+RUNS = (
+    ("interp", "batchtopk"),
+    ("interp", "topk"),
+    ("interp", "matryoshka"),
+    ("saelens", "batchtopk"),
+    ("saelens", "topk"),
+    ("dictionary_learning", "batchtopk"),
+    ("dictionary_learning", "topk"),
+    ("sparsify", "topk"),
+)
+
+
+def rows(tokens: int) -> Path:
+    """A file with that many shuffled training rows, in the order in which everybody takes them."""
+    path = FOLDER / f"rows-{tokens}.safetensors"
+    if not path.exists():
+        store = ActivationStore.open(STORES / "train")
+        x = torch.cat([x.bfloat16() for x in _first(store.batches(HOOK, B), tokens // B)])
+        with places.whole_file(path) as partial:
+            save_file({"x": x}, partial)
+    return path
+
+
+def _first(batches: Any, count: int) -> Iterator[torch.Tensor]:
+    for _, batch in zip(range(count), batches, strict=False):
+        yield batch
+
+
+def held_out() -> torch.Tensor:
+    store = ActivationStore.open(STORES / "heldout")
+    x = torch.cat(list(store.batches(HOOK, 1024, buffer=store.positions)))
+    return x[: THRESHOLD_ROWS + SCORED_ROWS]
+
+
+def score(weights: dict[str, torch.Tensor], l0: int, x: torch.Tensor, own_k: bool) -> dict[str, float]:
+    """EV, L0 and dead features of raw-unit weights on the scored rows, at the asked L0."""
+    four = {name: weights[name].float() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    if own_k:
+        sae = SAE(**four, k=l0)
+    else:
+        # The library's thresholds may differ between features: they are moved together.
+        own = weights.get("threshold", torch.zeros(len(four["b_enc"]))).float()
+        u, shifted = x[:THRESHOLD_ROWS] - four["b_dec"], four["b_enc"] - own + own.mean()
+        level = threshold_for(u, four["W_enc"].T.contiguous(), shifted, l0)
+        sae = SAE(**four, threshold=(own - own.mean() + level).clamp_min(0))
+    sums = reconstruction(sae, x[THRESHOLD_ROWS:])
+    return {"EV": 1 - sums.fvu, "L0": sums.l0, "dead": sums.dead / sums.d_sae, "rows": sums.rows}
+
+
+def train_ours(architecture: str, l0: int, d_sae: int, tokens: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    data = load_file(rows(tokens))["x"]
+    rule = make_architecture(architecture, d_in=data.shape[1], d_sae=d_sae, k=l0)
+    seconds = 0.0
+    for step in steps(list(data.split(B)), rule, TrainConfig(tokens=len(data)), held_out=x[:THRESHOLD_ROWS]):
+        seconds += step.seconds if step.sae is None else 0.0
+    assert step.sae is not None
+    return {**step.sae.state_dict(), "seconds": torch.tensor(seconds)}
+
+
+def run(library: str, architecture: str, l0: int, d_sae: int, tokens: int, peers: list[Peers]) -> dict[str, Any]:
+    """The result of one run, from the cache or trained now."""
+    folder = FOLDER / f"{library}-{architecture}-{d_sae}-k{l0}-{tokens}"
+    if (folder / "score.json").exists():
+        return places.read_json(folder / "score.json")
+    x = held_out()
+    if library == "interp":
+        weights = train_ours(architecture, l0, d_sae, tokens, x)
+        seconds = float(weights.pop("seconds"))
+    else:
+        peers[:] = peers or [Peers(threads=torch.get_num_threads())]
+        what = {"library": library, "architecture": architecture, "rows": str(rows(tokens)), "d_sae": d_sae}
+        peers[0].ask(do="make", id="run", **what, k=l0, batch=B, tokens=tokens, seed=0, autocast=False)
+        seconds = float(peers[0].ask(do="train", id="run", out=str(folder))["seconds"])
+        weights = load_file(folder / "weights.safetensors")
+    found = {"library": library, "architecture": architecture, "k": l0, "d_sae": d_sae, "tokens": tokens}
+    found |= score(weights, l0, x, own_k=architecture == "topk") | {"seconds": round(seconds)}
+    places.write_json(folder / "score.json", found)
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def table(results: list[dict[str, Any]], l0s: list[int]) -> str:
+    """Markdown: explained variance by library and architecture (rows) and L0 (columns)."""
+    lines = [
+        "| library | architecture | " + " | ".join(f"L0 {l0}" for l0 in l0s) + " |",
+        "|---|---|" + "---|" * len(l0s),
+    ]
+    by = {(r["library"], r["architecture"], r["k"]): r for r in results}
+    for library, architecture in RUNS:
+        cells = [by.get((library, architecture, l0)) for l0 in l0s]
+        if any(cells):
+            shown = [f"{c['EV']:.4f} (dead {c['dead']:.1%})" if c else "" for c in cells]
+            lines.append(f"| {library} | {architecture} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--l0", default="16,32,64,128")
+    parser.add_argument("--only", help="one library")
+    parser.add_argument("--architectures", default="batchtopk,topk,matryoshka")
+    parser.add_argument("--d-sae", type=int, default=2304)
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--table", action="store_true", help="train nothing; report the runs there are")
+    given = parser.parse_args()
+    l0s = [int(l0) for l0 in given.l0.split(",")]
+    kinds = given.architectures.split(",")
+    wanted = [(lib, a) for lib, a in RUNS if a in kinds and given.only in (None, lib)]
+    peers: list[Peers] = []
+    results = []
+    for l0 in l0s:
+        for library, architecture in wanted:
+            folder = FOLDER / f"{library}-{architecture}-{given.d_sae}-k{l0}-{given.tokens}"
+            if not given.table or (folder / "score.json").exists():
+                results.append(run(library, architecture, l0, given.d_sae, given.tokens, peers))
+    print(table(results, l0s))
+    if not given.only:
+        name = "quality" if given.tokens == 1_000_000 else f"quality_{given.d_sae}"
+        report(name, {"table": table(results, l0s).split("\n"), "runs": results})
+
+
+if __name__ == "__main__":
+    main()

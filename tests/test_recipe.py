@@ -1,0 +1,205 @@
+"""From a store or a stream to checkpoints: every architecture, sweeps, and the self-test."""
+
+import json
+
+import pytest
+import torch
+
+from interp.activations import ActivationStore, Together, harvest, stream
+from interp.checkpoint import Card, load
+from interp.corpus import open_corpus
+from interp.recipe import selftest, sweep, train_checkpoint
+from interp.sae import BatchTopK
+from interp.sae.metrics import reconstruction
+from interp.training import TrainConfig, steps, train
+from interp.types import InterpError
+from tests.conftest import HOOK
+
+EARLY = "blocks.0.hook_resid_post"
+SIZES = {"d_sae": 32, "k": 4}
+
+
+@pytest.fixture(scope="module")
+def two(tiny, text_folder, tmp_path_factory) -> ActivationStore:
+    """Two hook points over the same text."""
+    return harvest(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192, tmp_path_factory.mktemp("two"))
+
+
+def quick(**options):
+    return {"epochs": 4, "batch": 256, "config": TrainConfig(lr=5e-3), **options}
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_transcoder_is_trained_saved_and_opened_by_saelens(two, tmp_path, skip):
+    sae = train_checkpoint(two, EARLY, tmp_path, "transcoder", hook_name_out=HOOK, **quick(**SIZES, skip=skip))
+    x, y = (torch.cat([rows.float() for _, rows in two.in_order(hook)]) for hook in (EARLY, HOOK))
+    keep = two.batches((EARLY, HOOK), 64).keep()
+    assert reconstruction(sae, x[keep], y[keep]).fvu < (0.5 if skip else 0.9)
+    again = load(tmp_path)
+    assert (again.hook_name, again.hook_name_out, again.d_out) == (EARLY, HOOK, 16)
+    assert torch.equal(again.reconstruct(x[:99]), sae.reconstruct(x[:99]))
+    from sae_lens import SAE as Theirs
+
+    theirs = Theirs.load_from_disk(str(tmp_path))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x[:99]), sae.reconstruct(x[:99]), atol=1e-4, rtol=1e-4)
+    assert theirs.cfg.metadata.hook_name_out == HOOK
+
+
+def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):
+    sae = train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path, "crosscoder", **quick(**SIZES))
+    again = load(tmp_path)
+    assert again.widths == (16, 16)
+    keep = two.batches((EARLY, HOOK), 64).keep()
+    x = torch.cat([torch.cat([rows.float() for _, rows in two.in_order(hook)])[keep] for hook in (EARLY, HOOK)], dim=1)
+    halves = sae.reconstruct(x).split(16, dim=1), x.split(16, dim=1)
+    for made, wanted in zip(*halves, strict=True):  # neither hook point drowns the other
+        assert float((made - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()) < 0.9
+    assert torch.equal(again.reconstruct(x[:50]), sae.reconstruct(x[:50]))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("standard", {"l1": 1.0}),
+        ("gated", {"l1": 1.0}),
+        ("jumprelu", {"l0": 4.0}),
+        ("matryoshka", {"k": 4}),
+        ("topk", {"k": 4}),
+    ],
+)
+def test_every_architecture_makes_a_checkpoint(store, tmp_path, architecture, options):
+    sae = train_checkpoint(store, HOOK, tmp_path, architecture, d_sae=32, **quick(**options))
+    card = Card.read(tmp_path)
+    assert card.architecture == architecture
+    assert card.recipe["architecture"]["name"] == architecture
+    assert all(card.recipe["architecture"][key] == value for key, value in options.items())
+    x = next(iter(store.in_order(HOOK)))[1].float()
+    assert torch.equal(load(tmp_path).reconstruct(x), sae.reconstruct(x))
+
+
+def test_a_sweep_over_hook_points_sizes_and_seeds_equals_each_trained_alone(two, tmp_path):
+    grid = {"architecture": ["batchtopk", "topk"], "d_sae": [32], "k": [2, 4], "seed": [0, 1]}
+    config = TrainConfig(lr=5e-3)
+    rows = sweep(two, [EARLY, HOOK], tmp_path, grid, batch=256, config=config)
+    assert len(rows) == 16
+    for name, hook, kind, k, seed in (
+        (f"batchtopk-{EARLY}-d_sae32-k2-seed1", EARLY, "batchtopk", 2, 1),
+        (f"topk-{HOOK}-d_sae32-k4-seed0", HOOK, "topk", 4, 0),
+    ):
+        alone = train_checkpoint(
+            two, hook, tmp_path / "alone" / name, kind, d_sae=32, k=k, batch=256, config=TrainConfig(lr=5e-3, seed=seed)
+        )
+        swept = load(tmp_path / name)
+        for key, value in alone.state_dict().items():
+            assert torch.equal(swept.state_dict()[key], value), (name, key)
+        row = next(row for row in rows if row["name"] == name)
+        assert row["l0"] == pytest.approx(k, rel=0.2)
+        assert 0 < row["fvu"] < 1
+    assert not (tmp_path / ".run").exists()
+
+
+def test_a_sweep_skips_what_exists(two, tmp_path, capsys):
+    first = sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    both = sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4, 5]}, batch=256)
+    assert "1 of 2 exist already" in capsys.readouterr().err
+    assert both[0] == first[0]
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+def test_a_stream_gives_the_models_rows_without_a_disk(tiny, text_folder, two):
+    source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
+    batches = source.batches(HOOK, 100, buffer=1024, seed=3)
+    whole = list(batches)
+    assert len(whole) == len(batches) > 50
+    kept = torch.cat([rows.float() for _, rows in two.in_order(HOOK)])[two.keep(HOOK)]
+    distance = torch.cdist(torch.cat(whole[:3]), kept, compute_mode="donot_use_mm_for_euclid_dist").min(1).values
+    assert float(distance.max()) < 1e-3  # each is an activation of the same text
+    assert len({tuple(row) for row in torch.cat(whole).tolist()}) > 0.95 * len(whole) * 100
+    for first in (0, 7, 30, len(whole) - 1):
+        rest = list(batches.from_batch(first))
+        assert len(rest) == len(whole) - first
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+
+def test_a_run_on_a_stream_goes_on_bit_for_bit(tiny, text_folder, tmp_path):
+    source = stream(tiny, open_corpus(text_folder), HOOK, 8_192)
+    rule, config = BatchTopK(d_in=16, d_sae=32, k=4), TrainConfig(save_every=1_000)
+    batches = source.batches(HOOK, 128, buffer=1024)
+    whole = train(batches, rule, config)
+    run = steps(batches, rule, config, into=tmp_path)
+    for step in run:
+        if step.step == 21:
+            break
+    run.close()
+    again = train(
+        stream(tiny, open_corpus(text_folder), HOOK, 8_192).batches(HOOK, 128, buffer=1024), rule, config, into=tmp_path
+    )
+    assert torch.equal(again.W_enc, whole.W_enc)
+
+
+def test_a_checkpoint_from_a_stream_has_its_card(tiny, text_folder, tmp_path):
+    source = stream(tiny, open_corpus(text_folder), HOOK, 8_192)
+    train_checkpoint(source, HOOK, tmp_path, **quick(**SIZES))
+    card = Card.read(tmp_path)
+    assert card.recipe["streamed"]
+    assert card.model_sha256 == tiny.fingerprint()
+    assert card.norm_cutoff > 0
+
+
+def test_hook_points_in_step_are_each_as_alone(two):
+    parts = tuple(two.batches(hook, 100) for hook in (EARLY, HOOK))
+    for i, (a, b) in enumerate(zip(parts[0], parts[1], strict=False)):
+        both = next(iter(Together(parts).from_batch(i)))
+        assert torch.equal(both[0], a)
+        assert torch.equal(both[1], b)
+
+
+def test_the_selftest_tells_a_recipe_that_works_from_one_that_cannot():
+    good = selftest("batchtopk", d_in=32, features=32, active=3, rows=120_000, batch=512, k=3)
+    bad = selftest(
+        "batchtopk", d_in=32, features=32, active=3, rows=120_000, batch=512, k=3, config=TrainConfig(lr=1e-6)
+    )
+    assert good["recovered"] >= 30
+    assert bad["recovered"] <= 5
+    assert good["mean_f1"] > bad["mean_f1"]
+    assert good["recovered_by_random_rows"] <= 2
+    json.dumps(good)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s, p: train_checkpoint(s, HOOK, p, "transcoder", **SIZES), "a transcoder writes another hook point"),
+        (
+            lambda s, p: train_checkpoint(s, HOOK, p, "topk", hook_name_out=EARLY, **SIZES),
+            "only a transcoder takes another",
+        ),
+        (
+            lambda s, p: train_checkpoint(s, f"{EARLY}+{HOOK}", p, "topk", **SIZES),
+            "topk reads one hook point; 2 were given",
+        ),
+        (lambda s, p: train_checkpoint(s, "blocks.9", p, "topk", **SIZES), "no harvested hook point 'blocks.9'"),
+        (lambda s, p: train_checkpoint(s, HOOK, p, "batchtopk", d_sae=32), "batchtopk needs k"),
+        (lambda s, p: sweep(s, [HOOK], p, {"k": [], "d_sae": [32]}), "the sweep has no value for k"),
+        (lambda s, p: sweep(s, [HOOK], p, {"k": [64], "d_sae": [32]}), "k is 64, more than the 32 features"),
+        (lambda s, p: selftest(features=2, active=3), "3 features are to be active and only 2 are planted"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(two, tmp_path, make, message):
+    with pytest.raises(InterpError, match=message):
+        make(two, tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_changed_text_is_refused_by_a_run_that_goes_on(two, tiny, text_folder, tmp_path):
+    other = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "other")
+    rule = BatchTopK(d_in=16, d_sae=32, k=4)
+    run = steps(two.batches(HOOK, 128), rule, TrainConfig(tokens=3_840, save_every=500), into=tmp_path / "run")
+    for step in run:
+        if step.step == 9:
+            break
+    run.close()
+    with pytest.raises(InterpError, match="holds a run with batches = .*tokens_sha256"):
+        train(other.batches(HOOK, 128), rule, TrainConfig(tokens=3_840, save_every=500), into=tmp_path / "run")
