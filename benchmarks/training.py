@@ -68,7 +68,7 @@ def ours(kind: str, batches: list[torch.Tensor], d_sae: int = D_SAE, begin: int 
     rule = make_architecture(kind, d_in=D_IN, d_sae=d_sae, **options)
     config = TrainConfig(tokens=B * 1000).resolved(rule, B * 1000)
     rows = torch.cat(batches[:4])
-    state, turn = initial(rows, rows, rule, 1e-3, 0), cycle(batches)
+    state, turn = initial(rows, rows, rule, 0), cycle(batches)
 
     def step() -> None:
         # The warmed-up, annealed middle of a run.

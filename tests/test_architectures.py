@@ -127,7 +127,7 @@ def begun(rule, seed=0):
     batch = rows(rule, seed)
     parts = (batch,) if isinstance(batch, torch.Tensor) else batch
     x, y = (torch.cat(parts, 1),) * 2 if rule.traits.widths else (parts[0], parts[-1])
-    state = initial(x, y, rule, 1e-3, seed)
+    state = initial(x, y, rule, seed)
     for name, value in state.p.items():
         noise = torch.randn(value.shape) * 0.1
         value += noise.abs() if name == "threshold" else noise
@@ -221,7 +221,7 @@ def test_matryoshkas_first_prefix_reconstructs_better_alone_than_batchtopks():
     x = code @ truth * 5
     errors = {}
     for rule in (RULES["matryoshka"], RULES["batchtopk"]):
-        state = initial(x, x, rule, 5e-3, 0)
+        state = initial(x, x, rule, 0)
         config = TrainConfig(tokens=512 * 400, lr=5e-3, bfloat16=False).resolved(rule, 512 * 400)
         for i in range(400):
             optimise(state, rule, config, x[(i % 8) * 512 : (i % 8 + 1) * 512], i / 400)
@@ -237,7 +237,7 @@ def test_jumprelu_holds_the_l0_it_aims_at():
     truth = torch.nn.functional.normalize(torch.randn(48, 16), dim=1)
     x = (torch.rand(4096, 48) * (torch.rand(4096, 48) < 0.08)) @ truth * 5
     rule = JumpReLU(d_in=16, d_sae=48, form="quadratic", l0=4.0)
-    state = initial(x, x, rule, 5e-3, 0)
+    state = initial(x, x, rule, 0)
     config = TrainConfig(tokens=512 * 800, lr=5e-3, bfloat16=False).resolved(rule, 512 * 800)
     for i in range(800):
         optimise(state, rule, config, x[(i % 8) * 512 : (i % 8 + 1) * 512], i / 800)

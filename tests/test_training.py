@@ -51,7 +51,7 @@ def test_planted_features_come_back(architecture):
 def test_an_untrained_sae_recovers_nothing_that_was_planted():
     """A trap: directions planted with one seed and an SAE begun with the same seed could be the same numbers."""
     x, truth = planted()
-    state = initial(x[:4096], x[:4096], BatchTopK(d_in=32, d_sae=48, k=3), 1e-3, seed=0)
+    state = initial(x[:4096], x[:4096], BatchTopK(d_in=32, d_sae=48, k=3), seed=0)
     assert float((state.p["W_dec"] @ truth.T).max(0).values.max()) < 0.85
 
 
@@ -71,7 +71,7 @@ def test_decoder_rows_have_unit_norm():
 @pytest.mark.parametrize("rule", [TopK(d_in=32, d_sae=40, k=3), BatchTopK(d_in=32, d_sae=40, k=3)])
 def test_auxk_teaches_dead_features_encoder_and_decoder(rule):
     x, _ = planted(rows=64)
-    state = initial(x, x, rule, 1e-3, seed=1)
+    state = initial(x, x, rule, seed=1)
     dead = torch.arange(0, 40, 4)
     state.p["b_enc"][dead] = -0.1
     p = {name: value.clone() for name, value in state.p.items()}
@@ -96,7 +96,7 @@ def test_resampling_gives_dead_features_rows_that_are_explained_badly():
     x, truth = planted()
     rule = Standard(d_in=32, d_sae=48, l1=3.0)
     config = TrainConfig(tokens=8 * 39_936, lr=3e-3, dead_after=8_192, resample=True, bfloat16=False)
-    state = initial(x[:4096], x[:4096], rule, 3e-3, 0)
+    state = initial(x[:4096], x[:4096], rule, 0)
     state.p["b_enc"][::3] = -30.0
     state.p["b_enc"][1::3] = -30.0
     config = config.resolved(rule, 8 * 39_936)
@@ -253,7 +253,7 @@ def notes_of(batches, rule, config, **options):
 
 def test_a_run_says_what_it_takes_and_that_nothing_is_wrong():
     x, _ = planted(rows=256 * 60)
-    notes = notes_of(Rows(x), RULES[0], TrainConfig(), held_out=x[:4096])
+    notes = notes_of(Rows(x), RULES[0], TrainConfig(dead_after=10**6), held_out=x[:4096])
     assert len(notes) == 1
     assert re.match(r"expects .* GiB of memory, .* GiB of disk and .* min", notes[0])
 
@@ -320,7 +320,8 @@ def test_listeners_hear_every_step_and_logs_are_written(tmp_path):
     x, _ = planted(rows=256 * 60)
     heard = []
     ears = [heard.append, tensorboard(tmp_path / "tb")]
-    train(Rows(x), RULES[0], TrainConfig(), held_out=x[:1024], into=tmp_path / "run", listeners=ears)
+    config = TrainConfig(dead_after=10**6)
+    train(Rows(x), RULES[0], config, held_out=x[:1024], into=tmp_path / "run", listeners=ears)
     assert [step.step for step in heard] == [*range(1, 61), 60]
     assert heard[-1].sae is not None
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

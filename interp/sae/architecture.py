@@ -95,6 +95,8 @@ class Traits:
     """Decoder rows are kept at norm 1, and the part of their gradient along themselves is dropped."""
     auxk: bool = False
     """Dead features learn from the residual (AuxK)."""
+    threshold_rate: float = 1.0
+    """Learning rate of thresholds, as a multiple of the others'."""
     pairs: bool = False
     """A batch is a pair: inputs and targets."""
     widths: tuple[int, ...] = field(default_factory=tuple)
@@ -141,9 +143,17 @@ def fired(active: Active) -> Bool[Tensor, " F"]:
 
 
 def add_to(total: dict[str, Any], part: dict[str, Any]) -> None:
-    """Sums of blocks of rows: each of `part` is added to its namesake."""
+    """Sums of blocks of rows: each of `part` is added to its namesake, in place."""
     for name, value in part.items():
-        total[name] = total[name] + value if name in total else value
+        if name in total:
+            total[name] += value
+        else:
+            total[name] = value.float()
+
+
+def add_norms(grad_FO: Tensor, W_FO: Tensor, by_norm_F: Tensor) -> None:
+    """Add in place the gradient of a loss in the rows' norms, of which `by_norm_F` is the derivative."""
+    grad_FO.addcmul_(W_FO, (by_norm_F / W_FO.norm(dim=1).clamp_min(1e-12))[:, None])
 
 
 def unit_rows(W: Float[Tensor, "F D"]) -> Float[Tensor, "F D"]:

@@ -19,11 +19,11 @@ from interp.sae.architecture import (
     Outcome,
     Params,
     Traits,
+    add_norms,
     add_to,
     check_positive,
     check_sizes,
     gate,
-    unit_rows,
 )
 
 RISE = 0.05
@@ -67,12 +67,17 @@ class Gated:
             da = dm * code.at(gain_F) + dgate
             grads = {"W_enc": code.outer(da, u_BD[rows]), "b_enc": code.sums(dgate), "W_dec": code.outer(z, g_BO)}
             grads |= {"b_mag": code.sums(dm), "r_mag": code.sums(dm * a * code.at(gain_F)), "into": code.sums(da)}
-            sums = {"opened": code.sums(opened), "count": code.sums((z > 0).to(z.dtype))}
+            sums = {
+                "opened": code.sums(opened),
+                "open": code.sums((opened > 0).to(z.dtype)),
+                "count": code.sums((z > 0).to(z.dtype)),
+            }
             add_to(total, grads | sums | {"aux": aux_BO.square().sum() * (batch / 4)})
             errors.append(error_BO)
         opened_F, count_F, into_F = total.pop("opened"), total.pop("count"), total.pop("into")
+        open_F = total.pop("open")
         error_BO, aux = torch.cat(errors), total.pop("aux")
-        total["W_dec"] += unit_rows(p["W_dec"]) * (opened_F * weight)[:, None]
+        add_norms(total["W_dec"], p["W_dec"], opened_F * weight)
         return Outcome(
             grads=total,
             g_BO=error_BO * (2 / batch),
@@ -80,7 +85,7 @@ class Gated:
             error_BO=error_BO,
             fired_F=count_F > 0,
             entries=int(count_F.sum()),
-            hint=count_F.sum() / batch,
+            hint=open_F.sum() / batch,
             penalty=float((opened_F * norm_F).sum()) * weight + float(aux),
         )
 

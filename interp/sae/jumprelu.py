@@ -24,10 +24,10 @@ from interp.sae.architecture import (
     Outcome,
     Params,
     Traits,
+    add_norms,
     add_to,
     check_positive,
     check_sizes,
-    unit_rows,
 )
 from interp.types import unknown
 
@@ -37,6 +37,9 @@ FIRST_L0 = 128
 TANH_SLOPE = 4.0
 TANH_THRESHOLD = 0.1
 PRE_WEIGHT = 3e-6
+THRESHOLD_RATE = 10.0
+"""Encoders change faster than thresholds can follow at their rate: on SmolLM2 L0 fell to 11 of 32 within a million
+tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class JumpReLU:
     """c; without: 1.5 (step), d_in (quadratic), 2 (tanh)."""
     bandwidth: float | None = None
     """ε; without: 0.2 (step, quadratic), 2 (tanh)."""
-    traits = Traits()
+    traits = Traits(threshold_rate=THRESHOLD_RATE)
 
     def __post_init__(self) -> None:
         check_sizes(d_in=self.d_in, d_sae=self.d_sae)
@@ -162,7 +165,7 @@ class JumpReLU:
         total["b_enc"] -= weight_F * silent_F
         total["threshold"] += weight_F * silent_F
         by_norm_F = total.pop("norm") + short_F * (PRE_WEIGHT / batch)
-        total["W_dec"] += unit_rows(p["W_dec"]) * by_norm_F[:, None]
+        add_norms(total["W_dec"], p["W_dec"], by_norm_F)
         return float((weight_F * short_F).sum())
 
     def inference(self, p: Params) -> Inference:

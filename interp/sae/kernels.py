@@ -106,7 +106,7 @@ class Dense:
         return g_BD.to(dtype) @ W_FD.to(dtype).T
 
     def outer(self, weights_BF: Float[Tensor, "B F"], y_BD: Float[Tensor, "B D"]) -> Float[Tensor, "F D"]:
-        return (weights_BF.T @ y_BD.to(weights_BF.dtype)).float()
+        return weights_BF.T @ y_BD.to(weights_BF.dtype)
 
     def sums(self, weights_BF: Float[Tensor, "B F"]) -> Float[Tensor, " F"]:
         return weights_BF.sum(0, dtype=torch.float32)

@@ -27,7 +27,7 @@ class Matryoshka:
     k: int
     prefixes: tuple[int, ...] = ()
     """Ascending sizes, the last d_sae; without: a sixteenth, a quarter and all."""
-    anneal: float = 0.5
+    anneal: float = 0.2
     """Share of the run over which the budget falls from 3 k to k: with room for more features, parents and children
     are learnt apart before merging them would save anything (benchmarks/recovery.py)."""
     traits = Traits(unit_decoder=True, auxk=True)

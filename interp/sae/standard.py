@@ -17,11 +17,11 @@ from interp.sae.architecture import (
     Outcome,
     Params,
     Traits,
+    add_norms,
     add_to,
     check_positive,
     check_sizes,
     gate,
-    unit_rows,
 )
 
 FIRST_NORM = 0.1
@@ -62,7 +62,7 @@ class Standard:
             add_to(total, grads | {"z": code.sums(z), "count": code.sums((z > 0).to(z.dtype))})
             errors.append(error_BO)
         z_F, count_F, error_BO = total.pop("z"), total.pop("count"), torch.cat(errors)
-        total["W_dec"] += unit_rows(p["W_dec"]) * (z_F * weight)[:, None]
+        add_norms(total["W_dec"], p["W_dec"], z_F * weight)
         return Outcome(
             grads=total,
             g_BO=error_BO * (2 / batch),

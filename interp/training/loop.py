@@ -27,7 +27,7 @@ from interp.training.step import Step
 from interp.types import InterpError
 
 HELD_BACK = 65_536
-INIT_ROWS = 65_536
+INIT_ROWS = 16_384
 LATEST_ROWS = 8_192
 LATEST = "latest"
 EXPECT_FROM = 50
@@ -180,8 +180,7 @@ class _Run:
         if self.folder is not None and restart:
             for stale in (state.FILE, "log.jsonl"):
                 (self.folder / stale).unlink(missing_ok=True)
-        lr = float(self.config.lr or 0.0)
-        self.state = state.load(self.folder, self.recipe, lr, self.device) if self.folder else None
+        self.state = state.load(self.folder, self.recipe, made, self.device) if self.folder else None
         self.notes: list[str] = []
         self.last: Step | None = None
         self.saved = self.state.tokens if self.state else 0
@@ -203,7 +202,7 @@ class _Run:
             if not bool(whole.any()):
                 raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
             x_BD, y_BO = x_BD[whole], y_BO[whole]
-            self.state = state.initial(x_BD, y_BO, self.architecture, float(self.config.lr or 0.0), self.config.seed)
+            self.state = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
         self.watch = watch.Watch(opening, self.architecture)
         left = self.total - self.state.tokens
         if left // rows_of(opening[0]) >= EXPECT_FROM:

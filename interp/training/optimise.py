@@ -67,7 +67,7 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     u_BD = t_BO if traits.centred else raw_BD * state.scale_in
     dtype = torch.bfloat16 if config.bfloat16 else torch.float32
     out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype))
-    square = float(out.error_BO.square().sum())
+    square = float(torch.linalg.vector_norm(out.error_BO)) ** 2
     loss = square / len(t_BO) + out.penalty
     if not abs(loss) < float("inf"):
         raise InterpError(
@@ -75,7 +75,8 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
             "state is good. Look for massive or missing activations in that batch, or lower lr."
         )
     grads = out.grads | {"b_dec": out.g_BO.sum(0) - (out.into_F @ p["W_enc"] if traits.centred else 0.0)}
-    dead_F = state.idle_F >= config.dead_after
+    dead_after = config.dead_after or 1  # resolved: never None
+    dead_F = state.idle_F >= dead_after
     dead = int(dead_F.sum())
     if dead and traits.auxk and config.aux_alpha > 0:
         _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype)
@@ -86,7 +87,7 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     if config.resample and not traits.auxk:
         _resample(state, config, u_BD, out, done)
     # Of the targets less b_dec, whose mean is small, so that the difference of sums keeps its digits.
-    variance = float(t_BO.square().sum()) - float(t_BO.sum(0).square().sum()) / len(t_BO)
+    variance = float(torch.linalg.vector_norm(t_BO)) ** 2 - float(t_BO.sum(0).square().sum()) / len(t_BO)
     return Measured(square / max(variance, 1e-30), out.entries / len(t_BO), dead, loss)
 
 
@@ -117,7 +118,7 @@ def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
     for name, parameter in p.items():
         parameter.grad = grads[name]
     for group in state.optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["rate"]
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
     if unit_decoder:
@@ -129,14 +130,15 @@ def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
 
 def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, done: float) -> None:
     """Give dead features the directions of rows drawn by their squared error; weak at first, with fresh moments."""
-    every = max(config.dead_after // len(u_BD), 1)
-    dead = (state.idle_F >= config.dead_after).nonzero().squeeze(1)
+    dead_after = config.dead_after or 1
+    every = max(dead_after // len(u_BD), 1)
+    dead = (state.idle_F >= dead_after).nonzero().squeeze(1)
     if state.step % every or not len(dead) or done > 0.8:
         return
     p = state.p
     draw = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
     chosen = torch.multinomial(out.error_BO.square().sum(1).cpu(), len(dead), replacement=True, generator=draw)
-    alive_F = state.idle_F < config.dead_after
+    alive_F = state.idle_F < dead_after
     decoder = p["W_dec"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_dec"].new_ones(())
     encoder = p["W_enc"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_enc"].new_ones(())
     p["W_dec"][dead] = -unit_rows(out.error_BO[chosen]) * decoder

@@ -53,13 +53,17 @@ class State:
                 raise places.disk_error(folder, OSError(28, str(error))) from error
 
 
-def adam(p: Params, lr: float) -> torch.optim.Adam:
-    return torch.optim.Adam(list(p.values()), lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+def adam(p: Params, architecture: Architecture) -> torch.optim.Adam:
+    """Adam over the parameters; each group's `rate` is the multiple of the learning rate that it takes."""
+    thresholds = [value for name, value in p.items() if name == "threshold"]
+    groups: list[dict[str, Any]] = [
+        {"params": [value for name, value in p.items() if name != "threshold"], "rate": 1.0},
+        {"params": thresholds, "rate": architecture.traits.threshold_rate},
+    ]
+    return torch.optim.Adam(groups[: 2 if thresholds else 1], betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def initial(
-    x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture: Architecture, lr: float, seed: int
-) -> State:
+def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture: Architecture, seed: int) -> State:
     """Parameters from the first rows: b_dec the targets' mean, encoder rows random directions, the rest the
     architecture's choice."""
     scale_in, scale_out = (_scale(rows, architecture.traits.widths) for rows in (x_BD, y_BO))
@@ -80,7 +84,7 @@ def initial(
         hint=W.new_zeros(()),
         step=0,
         tokens=0,
-        optimiser=adam(p, lr),
+        optimiser=adam(p, architecture),
     )
 
 
@@ -93,7 +97,7 @@ def _scale(rows: Tensor, widths: tuple[int, ...]) -> Tensor:
     return torch.cat(parts).contiguous()
 
 
-def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) -> State | None:
+def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, device: torch.device) -> State | None:
     """The state in the folder, or None when there is none.
 
     Raises InterpError, naming the field, when it was made by another recipe.
@@ -119,7 +123,7 @@ def load(folder: Path, recipe: dict[str, Any], lr: float, device: torch.device) 
     # In the order they were made in: Adam goes through them so.
     order = ("W_enc", "W_dec", "b_enc", "b_dec")
     p = {name: p[name] for name in (*order, *sorted(p.keys() - set(order)))}
-    optimiser = adam(p, lr)
+    optimiser = adam(p, architecture)
     for name, parameter in p.items():
         optimiser.state[parameter] = {moment: loaded[f"adam.{moment}.{name}"] for moment in MOMENTS}
     return State(p=p, step=step, tokens=tokens, optimiser=optimiser, **{name: loaded[name] for name in OWN})

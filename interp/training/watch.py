@@ -17,7 +17,7 @@ from interp.sae.kernels import BLOCK_ROWS
 from interp.training.config import TrainConfig
 from interp.training.optimise import Batch, Measured, optimise, sides
 from interp.training.source import rows_of
-from interp.training.state import State
+from interp.training.state import State, adam
 from interp.types import InterpError
 
 MASSIVE = 6.0
@@ -52,7 +52,7 @@ def expect(state: State, architecture: Architecture, config: TrainConfig, batch:
     parameters = sum(value.numel() for value in state.p.values()) * 4
     trial = copy.copy(state)
     trial.p = {name: value.clone() for name, value in state.p.items()}
-    trial.optimiser = torch.optim.Adam(list(trial.p.values()), fused=True)
+    trial.optimiser = adam(trial.p, architecture)
     trial.idle_F = state.idle_F.clone()
     seconds = []
     for _ in range(PROBE_STEPS):
@@ -61,8 +61,8 @@ def expect(state: State, architecture: Architecture, config: TrainConfig, batch:
         seconds.append(time.perf_counter() - began)
     rows, width = rows_of(batch), 2 if config.bfloat16 else 4
     encoder = architecture.d_sae * (architecture.d_in + 2) * width + BLOCK_ROWS * architecture.d_sae * width
-    # Parameters, two moments, gradients; the probe's copy has been freed but its pages stay with the process.
-    memory = 5 * parameters + encoder + rows * (architecture.d_in + architecture.d_out) * 4 * 6
+    # Parameters, two moments and gradients, and at the end the finished SAE with its matrices beside them.
+    memory = 8 * parameters + encoder + rows * (architecture.d_in + architecture.d_out) * 4 * 6
     return Expectation(memory, 3 * parameters + parameters // 2, left / rows * sorted(seconds)[PROBE_STEPS // 2])
 
 
