@@ -7,22 +7,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interp.activations import ActivationStore, harvest
+    from interp.activations import ActivationStore, Stream, harvest, stream
     from interp.checkpoint import Card, load, save
     from interp.corpus import Corpus, open_corpus
     from interp.evals import evaluate
     from interp.index import FeatureIndex, build_index
     from interp.models import open_model
-    from interp.recipe import train_checkpoint
-    from interp.sae import SAE, BatchTopK, TopK
+    from interp.recipe import selftest, sweep, train_checkpoint
+    from interp.sae import (
+        SAE,
+        BatchTopK,
+        Crosscoder,
+        Gated,
+        JumpReLU,
+        Matryoshka,
+        Standard,
+        TopK,
+        Transcoder,
+        make_architecture,
+    )
     from interp.steering import Ablate, Add, Clamp, Scale
-    from interp.training import Step, TrainConfig, steps, train
+    from interp.training import Step, TrainConfig, steps, steps_many, train, train_many
     from interp.types import FeatureRef, InterpError
     from interp.workbench import Workbench
 
 _HOME = {
     "ActivationStore": "activations",
+    "Stream": "activations",
     "harvest": "activations",
+    "stream": "activations",
     "Card": "checkpoint",
     "load": "checkpoint",
     "save": "checkpoint",
@@ -32,10 +45,19 @@ _HOME = {
     "FeatureIndex": "index",
     "build_index": "index",
     "open_model": "models",
+    "selftest": "recipe",
+    "sweep": "recipe",
     "train_checkpoint": "recipe",
     "SAE": "sae",
     "BatchTopK": "sae",
+    "Crosscoder": "sae",
+    "Gated": "sae",
+    "JumpReLU": "sae",
+    "Matryoshka": "sae",
+    "Standard": "sae",
     "TopK": "sae",
+    "Transcoder": "sae",
+    "make_architecture": "sae",
     "Ablate": "steering",
     "Add": "steering",
     "Clamp": "steering",
@@ -43,7 +65,9 @@ _HOME = {
     "Step": "training",
     "TrainConfig": "training",
     "steps": "training",
+    "steps_many": "training",
     "train": "training",
+    "train_many": "training",
     "FeatureRef": "types",
     "InterpError": "types",
     "Workbench": "workbench",
@@ -58,24 +82,37 @@ __all__ = [
     "Card",
     "Clamp",
     "Corpus",
+    "Crosscoder",
     "FeatureIndex",
     "FeatureRef",
+    "Gated",
     "InterpError",
+    "JumpReLU",
+    "Matryoshka",
     "Scale",
+    "Standard",
     "Step",
+    "Stream",
     "TopK",
     "TrainConfig",
+    "Transcoder",
     "Workbench",
     "build_index",
     "evaluate",
     "harvest",
     "load",
+    "make_architecture",
     "open_corpus",
     "open_model",
     "save",
+    "selftest",
     "steps",
+    "steps_many",
+    "stream",
+    "sweep",
     "train",
     "train_checkpoint",
+    "train_many",
 ]
 
 

@@ -234,6 +234,7 @@ class Workbench:
     @torch.inference_mode()
     def spectrum(self, text: str, *, include_masked: bool = False) -> Spectrum:
         """Which features fire on each token of a text. Sinks are left out unless `include_masked`."""
+        self._check_kind("the spectrum", writes=False)
         ids = self.model.prompt(text)
         hook = self.card.hook_name
         x_TD = self.model.run(torch.tensor([ids]), [hook]).activations[hook][0].float()
@@ -304,6 +305,7 @@ class Workbench:
         The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
         it into the checkpoint's folder, to be shared. A killed build goes on when called again.
         """
+        self._check_kind("an index", writes=False)
         if keep not in ("all", "examples"):
             raise unknown("way to keep activations", keep, ["all", "examples"])
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
@@ -319,12 +321,26 @@ class Workbench:
 
     def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:
         """Fidelity on the corpus's held-out split (documents that no training here reads)."""
+        self._check_kind("evaluation", writes=True)
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
         blocks = tokenize(text, self.model, tokens, split="heldout")
         return evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
 
+    def _check_kind(self, what: str, *, writes: bool) -> None:
+        """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""
+        if self.sae.widths:
+            raise InterpError(
+                f"{self.card.name} is a crosscoder over {self.card.hook_name}; {what} works with one hook point so far."
+            )
+        if writes and self.sae.hook_name_out:
+            raise InterpError(
+                f"{self.card.name} is a transcoder that writes {self.sae.hook_name_out}; {what} works with SAEs, which "
+                "write what they read."
+            )
+
     def check_edits(self, edits: Sequence[FeatureEdit]) -> None:
         """Raises InterpError, before any model is opened, when an edit cannot be made."""
+        self._check_kind("steering", writes=True)
         for edit in edits:
             if isinstance(edit.feature, FeatureRef) and edit.feature.sae != self.card.name:
                 raise InterpError(f"feature {edit.feature} belongs to another SAE than {self.card.name}.")

@@ -11,8 +11,10 @@ from interp.corpus import open_corpus
 from interp.recipe import selftest, sweep, train_checkpoint
 from interp.sae import BatchTopK
 from interp.sae.metrics import reconstruction
+from interp.steering import Ablate
 from interp.training import TrainConfig, steps, train
 from interp.types import InterpError
+from interp.workbench import Workbench
 from tests.conftest import HOOK
 
 EARLY = "blocks.0.hook_resid_post"
@@ -44,6 +46,22 @@ def test_a_transcoder_is_trained_saved_and_opened_by_saelens(two, tmp_path, skip
     with torch.no_grad():
         torch.testing.assert_close(theirs(x[:99]), sae.reconstruct(x[:99]), atol=1e-4, rtol=1e-4)
     assert theirs.cfg.metadata.hook_name_out == HOOK
+
+
+def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_folder, tmp_path):
+    train_checkpoint(two, EARLY, tmp_path / "t", "transcoder", hook_name_out=HOOK, **quick(**SIZES))
+    train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path / "c", "crosscoder", **quick(**SIZES))
+    wb = Workbench.open(tmp_path / "t", labels="sqlite://")
+    assert wb.spectrum("The capital of France").strongest(3)
+    wb.build_index(open_corpus(text_folder), 4_096, beside=True)
+    feature = wb.search("token:/capital/", limit=3)[0].feature
+    assert wb.feature(feature).promoted
+    with pytest.raises(InterpError, match=f"transcoder that writes {HOOK}; steering works with SAEs"):
+        wb.steer("A cat", [Ablate(feature=1)])
+    with pytest.raises(InterpError, match="evaluation works with SAEs"):
+        wb.evaluate(open_corpus(text_folder), 1_024)
+    with pytest.raises(InterpError, match="a crosscoder over .*; the spectrum works with one hook point"):
+        Workbench.open(tmp_path / "c", labels="sqlite://").spectrum("The capital")
 
 
 def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):

@@ -223,6 +223,45 @@ train(Rows(x), BatchTopK(d_in=32, d_sae=48, k=3), TrainConfig(save_every=10**9),
 """
 
 
+KILLED = """
+import sys, torch
+from tests.test_training import RULES, Rows, planted
+from interp.training import TrainConfig, train
+torch.set_num_threads(1)
+x, _ = planted(rows=256 * 300)
+sae = train(Rows(x), RULES[0], TrainConfig(save_every=256 * 7), held_out=x[:2048], into=sys.argv[1])
+torch.save(sae.state_dict(), sys.argv[1] + "/done.pt")
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_path):
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stderr=subprocess.DEVNULL, cwd=os.getcwd())
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    assert start(whole).wait(120) == 0
+    kills = 0
+    for _ in range(3):
+        run, state = start(broken), broken / "state.safetensors"
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        while run.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+            time.sleep(0.002)
+        time.sleep(0.05 * kills)
+        kills += run.poll() is None
+        run.kill()
+        run.wait()
+        if (broken / "done.pt").exists():
+            break
+        if (broken / "latest" / "cfg.json").exists():  # not yet, when the kill fell before the first was whole
+            assert load(broken / "latest").d_sae == 48
+    assert kills
+    assert start(broken).wait(120) == 0
+    a, b = (torch.load(folder / "done.pt", weights_only=True) for folder in (whole, broken))
+    for name, value in a.items():
+        assert torch.equal(b[name], value), name
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_step_in_hand(tmp_path, kind):
     run = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stderr=subprocess.DEVNULL, cwd=os.getcwd())
