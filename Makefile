@@ -44,7 +44,7 @@ format: $(READY)
 
 bench-peers: .peers/.ready
 
-bench: $(READY)
+bench: $(READY) bench-peers
 	$(BIN)/python benchmarks/harvest.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/index.py

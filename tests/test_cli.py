@@ -127,10 +127,10 @@ def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path)
 
 
 def test_the_selftest_says_how_many_came_back(monkeypatch, capsys):
-    given = ["--d-in", 16, "--features", 16, "--active", 2, "--rows", 60_000, "--batch", 256]
+    given = ["--d-in", 32, "--features", 24, "--active", 2, "--rows", 120_000, "--batch", 256]
     code, out, _ = call(monkeypatch, capsys, "selftest", *given)
     assert code == 0
-    assert re.search(r"1[4-6] of 16 planted features came back \(\d by chance", out)
+    assert re.search(r"2[2-4] of 24 planted features came back \(\d by chance", out)
 
 
 def test_json_is_the_only_thing_on_standard_output_and_no_warning_spoils_it(checkpoint):
