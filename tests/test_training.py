@@ -149,6 +149,33 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, rule):
         assert torch.equal(again.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("kept_back", [False, True], ids=["held out", "kept back"])
+@pytest.mark.parametrize("tokens", [None, 256 * 20], ids=["all", "some"])
+@pytest.mark.parametrize("at", [9, 20, 40])
+def test_a_run_killed_near_or_after_its_last_step_ends_the_same(tmp_path, kept_back, tokens, at):
+    x, _ = planted(rows=256 * 40)
+    held_out = None if kept_back else x[:2048]
+    config = TrainConfig(tokens=tokens, save_every=256)
+    whole = train(Rows(x), RULES[0], config, held_out=held_out)
+    run = steps(Rows(x), RULES[0], config, held_out=held_out, into=tmp_path)
+    for step in run:
+        if step.step == at and step.sae is None:
+            break
+    run.close()
+    again = train(Rows(x), RULES[0], config, held_out=held_out, into=tmp_path)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    once_more = train(Rows(x), RULES[0], config, held_out=held_out, into=tmp_path)
+    assert torch.equal(once_more.threshold, whole.threshold)
+
+
+def test_runs_of_different_lengths_need_held_out_rows():
+    x, _ = planted(rows=256 * 20)
+    runs = {"a": (RULES[0], TrainConfig()), "b": (RULES[0], TrainConfig(tokens=256 * 5))}
+    with pytest.raises(InterpError, match="runs of different lengths have different last rows"):
+        train_many(Rows(x), runs)
+
+
 def test_the_checkpoint_of_an_unfinished_run_opens_on_its_own(tmp_path):
     x, _ = planted(rows=256 * 40)
     run = steps(Rows(x), RULES[0], TrainConfig(save_every=256 * 5), held_out=x[:2048], into=tmp_path)

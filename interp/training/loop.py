@@ -131,12 +131,16 @@ def steps_many(
     made = [_Run(name, *run, batches, columns.get(name), into, restart) for name, run in runs.items()]
     first = min(run.begins() for run in made)
     longest = max(run.total for run in made)
-    source = Source(batches, first, 0 if held_out is not None else min(HELD_BACK, longest // 10))
+    if held_out is None and len({run.total for run in made}) > 1:
+        raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
+    source = Source(batches, first, 0 if held_out is not None else max(min(HELD_BACK, longest // 10), 1))
     opening = source.peek(INIT_ROWS)
     for run in made:
         run.open(opening, held_out)
+    # Nothing to iterate over when a run was killed after its last step.
+    going = enumerate(source, start=first) if any(run.wants(first) for run in made) else ()
     with signals.deferred() as asked:
-        for number, batch in enumerate(source, start=first):
+        for number, batch in going:
             for run in made:
                 if run.wants(number):
                     yield run.step(batch)
@@ -150,7 +154,7 @@ def steps_many(
         if held_out is not None:
             rows = sides(pick(held_out, run.column), run.architecture)
         else:
-            rows = source.kept(HELD_BACK, run.architecture, run.column)
+            rows = source.kept(run.architecture, run.column)
         yield run.finish(rows)
 
 
@@ -193,8 +197,10 @@ class _Run:
     def open(self, opening: list[Any], held_out: Any) -> None:
         """Make the first state, or take up the saved one; say what the run will take."""
         opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
+        if not opening and self.state is not None:
+            return  # all its batches are behind it: only finishing is left
         if not opening:
-            return  # its part of the batches has ended: only finishing is left
+            raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
         pairs = [sides(batch, self.architecture) for batch in opening]
         if self.state is None:
             x_BD, y_BO = (torch.cat(side)[:INIT_ROWS] for side in zip(*pairs, strict=True))

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from interp.sae.architecture import Architecture
 from interp.training.optimise import sides
-from interp.types import InterpError
 
 
 def rows_of(batch: Any) -> int:
@@ -51,8 +50,6 @@ class Source:
         """The first batches, with that many rows if there are; they are still given out afterwards."""
         while self._held() < rows and self._draw():
             pass
-        if not self.queue:
-            raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
         return list(self.queue)
 
     def __iter__(self) -> Iterator[Any]:
@@ -72,11 +69,13 @@ class Source:
     def _held(self) -> int:
         return sum(map(rows_of, self.queue))
 
-    def kept(self, rows: int, architecture: Architecture, column: int | None) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of the rows that were not given out."""
+    def kept(self, architecture: Architecture, column: int | None) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of the `back` rows after the last batch given out: the same however the run got there."""
+        while self._held() < self.back and self._draw():
+            pass
         picked = [pick(batch, column) for batch in self.queue]
         pairs = [sides(batch, architecture) for batch in picked if batch is not None]
         empty = torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
         parts = zip(*pairs, strict=True) if pairs else [(side,) for side in empty]
-        inputs, targets = (torch.cat(list(part))[:rows] for part in parts)
+        inputs, targets = (torch.cat(list(part))[: self.back] for part in parts)
         return inputs, targets
