@@ -507,10 +507,6 @@ class Together:
         """Batches of each part."""
         return tuple(len(part) for part in self.parts)
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        return {"parts": [part.recipe for part in self.parts]}
-
     def __len__(self) -> int:
         return max(self.lengths)
 

@@ -162,34 +162,34 @@ def sweep(
     todo = {name: run for name, run in wanted.items() if restart or not (folder / name / "card.json").exists()}
     if len(todo) < len(wanted):
         say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
-    columns = {hook: i for i, hook in enumerate(dict.fromkeys(hook for hook, _ in todo.values()))}
     size = min(batch, source.positions // 4 or 1)
-    parts = tuple(source.batches(hook, size, epochs=epochs) for hook in columns)
     runs: dict[str, tuple[Architecture, TrainConfig]] = {}
     for name, (hook, given) in todo.items():
         own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
         rule = make_architecture(given["architecture"], d_in=source.width(hook), **own)
         settings: dict[str, Any] = {key: given[key] for key in ("seed", "lr") if key in given}
         runs[name] = rule, TrainConfig(**{**asdict(config), **settings})
-    if runs:
-        rows = tuple(_held_out(held_out, hook) for hook in columns) if held_out is not None else None
-        by_run = {name: columns[hook] for name, (hook, _) in todo.items()}
+    read = list(dict.fromkeys(hook for hook, _ in todo.values()))
+    # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
+    for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
+        columns = {name: group.index(hook) for name, (hook, _) in todo.items() if hook in group}
+        parts = tuple(source.batches(hook, size, epochs=epochs) for hook in group)
         saes = train_many(
             Together(parts),
-            runs,
-            held_out=rows,
+            {name: runs[name] for name in columns},
+            held_out=tuple(_held_out(held_out, hook) for hook in group) if held_out is not None else None,
             into=folder / ".run",
             restart=restart,
-            columns=by_run,
+            columns=columns,
             listeners=[lambda step: _note(folder, step)],
         )
         for name, sae in saes.items():
             hook, given = todo[name]
             sae.name, sae.hook_name = name, hook
-            recipe = _recipe("interp sweep", given["architecture"], *runs[name], parts[columns[hook]])
+            recipe = _recipe("interp sweep", given["architecture"], *runs[name], parts[columns[name]])
             save(sae, folder / name, _card(sae, source, hook, given["architecture"], recipe, None))
             (folder / ".run" / name / "log.jsonl").replace(folder / name / "training_log.jsonl")
-        shutil.rmtree(folder / ".run")
+    shutil.rmtree(folder / ".run", ignore_errors=True)  # there is none when everything existed
     return [{"name": name} | _measured(folder / name) for name in wanted]
 
 

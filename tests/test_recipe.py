@@ -117,6 +117,30 @@ def test_a_sweep_over_hook_points_sizes_and_seeds_equals_each_trained_alone(two,
     assert not (tmp_path / ".run").exists()
 
 
+def test_hook_points_with_unlike_sinks_are_swept_as_each_alone(two, tmp_path, monkeypatch):
+    """Where one hook point has more sinks it has fewer rows, and its pass ends earlier."""
+    real = ActivationStore.norm_cutoff
+    monkeypatch.setattr(
+        ActivationStore, "norm_cutoff", lambda self, hook: real(self, hook) * (0.2 if hook == EARLY else 1.0)
+    )
+    assert two.batches(EARLY, 256).rows < 0.9 * two.batches(HOOK, 256).rows
+    sweep(two, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
+    for hook in (EARLY, HOOK):
+        alone = train_checkpoint(two, hook, tmp_path / "alone" / hook, d_sae=32, k=4, batch=256)
+        swept = load(tmp_path / f"batchtopk-{hook}-d_sae32-k4")
+        assert torch.equal(swept.W_enc, alone.W_enc)
+        assert torch.equal(swept.threshold, alone.threshold)
+
+
+def test_a_streamed_sweep_equals_each_alone(tiny, text_folder, tmp_path):
+    source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
+    sweep(source, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
+    for hook in (EARLY, HOOK):
+        alone = train_checkpoint(source, hook, tmp_path / "alone" / hook, d_sae=32, k=4, batch=256)
+        assert torch.equal(load(tmp_path / f"batchtopk-{hook}-d_sae32-k4").W_enc, alone.W_enc)
+    assert len(sweep(source, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)) == 2  # nothing left to do
+
+
 def test_a_sweep_skips_what_exists(two, tmp_path, capsys):
     first = sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}

@@ -352,6 +352,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path)
     assert bool(load(tmp_path / "latest").W_dec.isfinite().all())
 
 
+def test_a_transcoders_input_that_is_not_finite_is_not_passed_over():
+    x, _ = planted(rows=512)
+    rule = Transcoder(d_in=32, d_out=32, d_sae=48, k=3)
+    state = initial(x, x, rule, 0)
+    broken = x.clone()
+    broken[3] = -float("nan")
+    with pytest.raises(InterpError, match="not finite"):
+        optimise(state, rule, TrainConfig(tokens=512).resolved(rule, 512), (broken, x), 0.5)
+
+
 def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     x, _ = planted(rows=256 * 20)
     config = TrainConfig(save_every=256 * 5)

@@ -5,7 +5,7 @@ Units   Everything here is in scaled units: inputs and targets have a mean squar
         mean. Losses are sums over O and means over B. An architecture is one file and one line in ARCHITECTURES.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -99,7 +99,7 @@ class Traits:
     """Learning rate of thresholds, as a multiple of the others'."""
     pairs: bool = False
     """A batch is a pair: inputs and targets."""
-    widths: tuple[int, ...] = field(default_factory=tuple)
+    widths: tuple[int, ...] = ()
     """Widths of the hook points that are read and written side by side (crosscoders)."""
 
 

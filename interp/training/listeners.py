@@ -15,10 +15,10 @@ EVERY = 50
 def json_log(path: str | Path) -> Listener:
     """Append every fiftieth step, every warning and the last step to a JSONL file."""
     file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
 
     def listen(step: Step) -> None:
         if step.step % EVERY == 0 or step.notes or step.sae is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(step.record()) + "\n")
 

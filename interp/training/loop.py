@@ -74,11 +74,11 @@ def train_many(
     total = sum(config.tokens or total_rows(batches, columns.get(name)) or 0 for name, (_, config) in runs.items())
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
     ears = list(listeners)
+    if into is not None:
+        ears.append(_log_each({name: _folder(into, name) for name in runs}))
     done, made = dict.fromkeys(runs, 0), dict[str, SAE]()
     with bar(f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs", max(total, 1)) as advance:
         for step in steps_many(batches, runs, held_out=held_out, into=into, restart=restart, columns=columns):
-            if into is not None and not made and not any(done.values()):
-                ears += [_log_each({name: _folder(into, name) for name in runs})]
             advance(step.tokens - done[step.run], f"FVU {step.fvu:.3f}, L0 {step.l0:.0f}, dead {step.dead}")
             done[step.run] = step.tokens
             for note in step.notes:

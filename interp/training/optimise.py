@@ -69,7 +69,9 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype))
     square = float(torch.linalg.vector_norm(out.error_BO)) ** 2
     loss = square / len(t_BO) + out.penalty
-    if not abs(loss) < float("inf"):
+    # A row of NaN inputs has no entries, so a transcoder's loss would not show it.
+    whole = traits.centred or float(torch.linalg.vector_norm(u_BD)) < float("inf")
+    if not (whole and abs(loss) < float("inf")):
         raise InterpError(
             f"the loss is not finite at step {state.step + 1} (batch {state.step}, counted from 0); the last saved "
             "state is good. Look for massive or missing activations in that batch, or lower lr."

@@ -74,8 +74,7 @@ def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture
     p = {"W_enc": W, "b_enc": W.new_zeros(len(W)), "b_dec": y_BO.mean(0) * scale_out}
     some = x_BD[:4096] * scale_in
     made = architecture.initial(p, some - p["b_dec"] if architecture.traits.centred else some)
-    order = ("W_enc", "W_dec", "b_enc", "b_dec")
-    p = {name: made[name].clone() for name in (*order, *sorted(made.keys() - set(order)))}
+    p = _ordered({name: value.clone() for name, value in made.items()})
     return State(
         p=p,
         scale_in=scale_in,
@@ -86,6 +85,12 @@ def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture
         tokens=0,
         optimiser=adam(p, architecture),
     )
+
+
+def _ordered(p: Params) -> Params:
+    """The parameters in one order, begun or resumed: Adam goes through them so."""
+    first = ("W_enc", "W_dec", "b_enc", "b_dec")
+    return {name: p[name] for name in (*first, *sorted(p.keys() - set(first)))}
 
 
 def _scale(rows: Tensor, widths: tuple[int, ...]) -> Tensor:
@@ -119,10 +124,7 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
                 f"{folder} holds a run with {key} = {kept.get(key)!r}, and {asked.get(key)!r} was asked; "
                 "choose another folder, or --restart to begin anew."
             )
-    p = {key[2:]: value for key, value in loaded.items() if key.startswith("p.")}
-    # In the order they were made in: Adam goes through them so.
-    order = ("W_enc", "W_dec", "b_enc", "b_dec")
-    p = {name: p[name] for name in (*order, *sorted(p.keys() - set(order)))}
+    p = _ordered({key[2:]: value for key, value in loaded.items() if key.startswith("p.")})
     optimiser = adam(p, architecture)
     for name, parameter in p.items():
         optimiser.state[parameter] = {moment: loaded[f"adam.{moment}.{name}"] for moment in MOMENTS}
