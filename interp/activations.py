@@ -249,6 +249,16 @@ class ActivationStore:
         for shard in self.shards:
             yield shard["first"], self.read(shard, hook_name)
 
+    def pieces(self, hook_name: str) -> Iterator[tuple[int, int, Callable[[], Tensor]]]:
+        """(first position, positions, function that gives the activations) shard by shard."""
+        self.check_hook(hook_name)
+        for shard in self.shards:
+
+            def read(shard: dict[str, Any] = shard) -> Tensor:
+                return self.read(shard, hook_name)
+
+            yield shard["first"], shard["positions"], read
+
     def width(self, hook_name: str) -> int:
         self.check_hook(hook_name)
         return int(self.read(self.shards[0], hook_name).shape[1])
@@ -331,6 +341,18 @@ class Stream:
     def check_hook(self, hook_name: str) -> None:
         if hook_name not in self.recipe["hooks"]:
             raise unknown("streamed hook point", hook_name, self.recipe["hooks"])
+
+    def pieces(self, hook_name: str) -> Iterator[tuple[int, int, Callable[[], Tensor]]]:
+        """As an `ActivationStore`'s; the model runs when a piece's function is called."""
+        self.check_hook(hook_name)
+        per = SHARD_POSITIONS // self.blocks.block
+        for start in range(0, len(self.blocks.tokens_NT), per):
+            rows = self.blocks.tokens_NT[start : start + per]
+
+            def read(rows: Tensor = rows) -> Tensor:
+                return self._run(rows, (hook_name,))[0]
+
+            yield start * self.blocks.block, rows.numel(), read
 
     def width(self, hook_name: str) -> int:
         self.check_hook(hook_name)

@@ -351,29 +351,57 @@ def index(
     beside: Annotated[
         bool, typer.Option("--beside", help="Write it into the checkpoint's folder, to be shared.")
     ] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Add documents to the index that is there.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, not where a killed build stopped.")] = False,
+    into: Annotated[str, typer.Option(help="Send a copy to this URL (s3://, gs://, file://).")] = "",
+    memory: Annotated[float, typer.Option(min=0.5, help="GiB to use beyond the model.")] = 2.0,
+    neurons: Annotated[int | None, typer.Option(help="Index the raw neurons of this layer instead.")] = None,
     device: Device = "auto",
 ) -> None:
     """Find where every feature fires in a corpus; under INTERP_HOME unless --beside."""
-    where = _bench(sae, device).build_index(corpus, tokens, keep=keep, beside=beside)
-    out.print(f"index in {where}")
+    bench = _bench(sae, device)
+    if neurons is not None:
+        if beside or extend or into:
+            raise InterpError(
+                "--neurons takes no --beside, --extend or --into: the index is the model's, not the SAE's."
+            )
+        where: Any = bench.build_neuron_index(neurons, corpus, tokens, keep=keep)
+    else:
+        options: dict[str, Any] = {"beside": beside, "extend": extend, "restart": restart, "into": into}
+        where = bench.build_index(corpus, tokens, keep=keep, memory_gib=memory, **options)
+    out.print(f"index in {where}", markup=False)
 
 
 @command("search", "interp search SAE 'token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2'")
 def search(
     sae: SaeArgument,
-    query: Annotated[
-        str,
-        typer.Argument(
-            help="Keys: text token fires promotes suppresses like density max status author dead labelled sort."
-        ),
-    ] = "",
-    limit: Annotated[int, typer.Option(min=1)] = 20,
+    query: Annotated[str, typer.Argument(help="Conditions; `interp keys` lists them.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Features to show.")] = 20,
+    neurons: Annotated[int | None, typer.Option(help="Search the raw neurons of this layer instead.")] = None,
+    save: Annotated[str, typer.Option(help="Keep the search and its answer, by name or in a .json file.")] = "",
+    rerun: Annotated[str, typer.Option(help="Run a kept search again, by name or file.")] = "",
     as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
 ) -> None:
-    """Find features by what they fire on, promote, resemble or are called."""
-    hits = _bench(sae).search(query, limit=limit)
+    """Find features by what they mean, fire on, promote, resemble, or separate."""
+    bench = _bench(sae)
+    changed = None
+    if rerun:
+        if query:
+            raise InterpError(f"--rerun {rerun} has its own query; leave {query!r} out.")
+        kept, hits = bench.rerun_search(rerun)
+        changed = kept.changes(hits)
+    elif neurons is not None:
+        hits = bench.search_neurons(neurons, query, limit=limit)
+    else:
+        hits = bench.search(query, limit=limit)
+    if save:
+        bench.save_search(save, query, limit=limit)
     if as_json:
         show([asdict(hit) for hit in hits])
+        return
+    if as_csv:
+        sys.stdout.write(hits.to_csv())
         return
     rows = [
         [
@@ -386,7 +414,25 @@ def search(
         ]
         for h in hits
     ]
-    table(["feature", "label", "score", "density", "max", "why"], rows, f"{hits.total} features")
+    partial = (
+        ", partial: this index keeps examples only (`interp index SAE` builds the full one)" if hits.partial else ""
+    )
+    table(["feature", "label", "score", "density", "max", "why"], rows, f"{hits.total} features{partial}")
+    if changed is not None:
+        came, went = (", ".join(map(str, changed[key])) or "none" for key in ("came", "went"))
+        out.print(f"since {kept.created}: came {came}; went {went}", markup=False)
+
+
+@command("keys", "interp keys")
+def keys(as_json: Json = False) -> None:
+    """What a search can ask for."""
+    from interp.search.query import KEYS
+
+    if as_json:
+        show(KEYS)
+    else:
+        table(["key", "finds features whose …"], [[f"{key}:", about] for key, about in KEYS.items()])
+        out.print("Conditions are joined by and (or nothing), or, not and parentheses.")
 
 
 @command("feature", "interp feature SAE 1234")
@@ -410,6 +456,9 @@ def feature(
     effects = zip(page.promoted, page.suppressed, strict=True)
     table(["promotes", "logit", "suppresses", "logit"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in effects])
     table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
+    together = [[c.feature, f"{c.count} of {c.of}", c.lift] for c in page.coactive[:5]]
+    table(["fires together with", "tokens", "times chance"], together)
+    table(["aligned neuron", "cosine"], [[f"{layer}.{n}", cosine] for layer, n, cosine in page.neurons])
     rows = [
         [
             e.value,

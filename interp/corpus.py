@@ -13,7 +13,7 @@ import json
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -72,6 +72,10 @@ class Corpus:
         if split is not None and split not in SPLITS:
             raise unknown("split", split, SPLITS)
         return (doc for doc in self.read() if split is None or doc.split == split)
+
+    def without(self, digests: set[str]) -> "Corpus":
+        """The same corpus without the texts that have these SHA-256s."""
+        return replace(self, read=lambda: (doc for doc in self.read() if doc.digest.hex() not in digests))
 
     def filter(self, *, min_chars: int) -> "Corpus":
         """The same corpus without its texts of fewer than `min_chars` characters."""

@@ -6,7 +6,7 @@ for hit in wb.search("token:/Paris|London/"):
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,23 +17,40 @@ import pandas as pd
 import torch
 
 from interp import places
-from interp.activations import harvest
+from interp.activations import stream
 from interp.checkpoint import Card, load
 from interp.checkpoint.card import versions
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
-from interp.index import Example, FeatureIndex, build_index
+from interp.index import Example, FeatureIndex, Neurons, build_index
 from interp.index.build import IndexConfig
 from interp.labels import Label, LabelBook
 from interp.models import Model, open_model
+from interp.models.sentence import sentence_encoder
+from interp.progress import bar
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.sae import SAE
-from interp.search import Hits, Sources, search
+from interp.search import Hits, SavedSearch, Sources, saved, search
 from interp.steering import FeatureEdit, SteerRun, generate, model_edit
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 
+KEPT_ANSWERS = 64
+TEXTS_AT_ONCE = 32
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
+
+
+@dataclass(frozen=True)
+class Coactive:
+    """A feature that fires together with another."""
+
+    feature: int
+    count: int
+    """Tokens on which it fires too."""
+    of: int
+    """Tokens of the other that were looked at."""
+    lift: float
+    """Share of them over its density."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +78,11 @@ class FeaturePage:
     suppressed: list[tuple[str, float]]
     nearest: list[tuple[int, float]]
     """(feature, decoder cosine)."""
+    coactive: list[Coactive]
+    neurons: list[tuple[int, int, float]]
+    """(layer, neuron, cosine of the decoder row with what the neuron writes)."""
+    band_edges: list[float]
+    """Largest activation of the documents it fires in, at the edges of their fifths, from strong to weak."""
     examples: list[Example]
 
     def _repr_html_(self) -> str:
@@ -183,6 +205,9 @@ class Workbench:
     def full_index_folder(self) -> Path:
         return places.cache() / "indexes" / self.card.sae_sha256
 
+    def _index_folder(self, name: str = "") -> Path:
+        return self.full_index_folder.with_name(f"{self.card.model_sha256}-{name}") if name else self.full_index_folder
+
     @cached_property
     def index(self) -> FeatureIndex:
         """The full index where one was built, else the one that came with the checkpoint."""
@@ -196,8 +221,78 @@ class Workbench:
 
     def search(self, query: str = "", *, limit: int = 20) -> Hits:
         """Features that meet the query (keys: `interp.search.KEYS`), best first."""
-        sources = Sources(self.index, self.labels, fires=lambda text: self.spectrum(text).largest(self.sae.d_sae))
-        return search(query, sources, limit=limit)
+        return search(query, self._sources, limit=limit)
+
+    @cached_property
+    def _answers(self) -> dict[Any, Any]:
+        """What the model said of texts that were searched with, so that a page can be drawn again at once."""
+        return {}
+
+    @property
+    def _sources(self) -> Sources:
+        def once(what: str, make: Callable[..., Any]) -> Callable[..., Any]:
+            def kept(*asked: Any) -> Any:
+                key = what, *(tuple(a) if isinstance(a, list) else a for a in asked)
+                if key not in self._answers:
+                    while len(self._answers) >= KEPT_ANSWERS:
+                        self._answers.pop(next(iter(self._answers)))
+                    self._answers[key] = make(*asked)
+                return self._answers[key]
+
+            return kept
+
+        return Sources(
+            self.index,
+            self.labels,
+            directions=lambda: self.sae.W_dec.cpu(),
+            activations=once("activations", self.spectrum),
+            largest=once("largest", self.largest),
+            meanings=once("meanings", _meanings) if self.index.meanings is not None else None,
+        )
+
+    def save_search(self, name: str, query: str, *, limit: int = 20) -> SavedSearch:
+        """Run the query and keep it with its answer, by name under INTERP_HOME or at a path; the search comes back."""
+        kept = SavedSearch.of(name, self.search(query, limit=limit), limit, self.index.meta)
+        kept.write(saved.place(name, self.card.sae_sha256))
+        return kept
+
+    def rerun_search(self, name: str) -> tuple[SavedSearch, Hits]:
+        """A saved search and its answer now; `SavedSearch.changes` tells what came and went."""
+        kept = saved.find(name, self.card.sae_sha256)
+        if kept.sae_sha256 != self.card.sae_sha256:
+            raise InterpError(f"the search {name} was asked of another SAE ({kept.sae_sha256[:12]}…).")
+        return kept, self.search(kept.query, limit=kept.limit)
+
+    def saved_searches(self) -> list[str]:
+        return saved.names(self.card.sae_sha256)
+
+    @torch.inference_mode()
+    def largest(self, texts: Sequence[str], tokens: int) -> np.ndarray:
+        """Each feature's largest activation on the first `tokens` tokens of each text, float32 (texts, features).
+
+        Sinks are left out, as everywhere. Texts of similar length are run together.
+        """
+        self._check_kind("running texts", writes=False)
+        hook, model = self.card.hook_name, self.model
+        ids = [[model.separator, *model.tokenize(text)[:tokens]] for text in texts]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        out = np.zeros((len(ids), self.sae.d_sae), dtype=np.float32)
+        with bar("reading texts", len(ids), "texts") as step:
+            for start in range(0, len(order), TEXTS_AT_ONCE):
+                rows = order[start : start + TEXTS_AT_ONCE]
+                width = max(len(ids[i]) for i in rows)
+                # Padded on the right: attention is causal, so padding changes nothing before it.
+                tokens_BT = torch.full((len(rows), width), model.separator)
+                for row, i in enumerate(rows):
+                    tokens_BT[row, : len(ids[i])] = torch.tensor(ids[i])
+                x_ND = model.run(tokens_BT, [hook]).activations[hook].float().flatten(0, 1)
+                real_N = (tokens_BT != self.card.separator).flatten().to(x_ND.device)
+                where = (real_N & (x_ND.norm(dim=1) <= self.card.norm_cutoff)).nonzero().squeeze(1)
+                active = self.sae.active(x_ND[where])
+                row_N = np.array(rows)[(where[active.rows] // width).cpu().numpy()]
+                np.maximum.at(out, (row_N, active.features.cpu().numpy()), active.values.cpu().numpy())
+                step(len(rows))
+        return out
 
     def feature(self, feature: int) -> FeaturePage:
         """The feature's page; InterpError when there is no such feature."""
@@ -223,6 +318,15 @@ class Workbench:
             promoted=pairs("promoted"),
             suppressed=pairs("suppressed"),
             nearest=[(int(f), float(c)) for f, c in zip(row["nearest"], row["nearest_cosine"], strict=True)],
+            coactive=[
+                Coactive(int(f), int(n), int(row["coactive_of"]), float(lift))
+                for f, n, lift in zip(row["coactive"], row["coactive_count"], row["coactive_lift"], strict=True)
+            ],
+            neurons=[
+                (int(layer), int(n), float(cosine))
+                for layer, n, cosine in zip(row["neuron_layers"], row["neurons"], row["neuron_cosines"], strict=True)
+            ],
+            band_edges=[float(edge) for edge in row["band_edges"]],
             examples=index.examples(int(feature)),
         )
 
@@ -299,25 +403,74 @@ class Workbench:
             **settings,
         )
 
-    def build_index(self, corpus: str | Corpus, tokens: int, *, keep: str = "all", beside: bool = False) -> Path:
-        """Index the SAE over `tokens` positions of a corpus; the folder comes back.
+    def build_index(
+        self,
+        corpus: str | Corpus,
+        tokens: int,
+        *,
+        keep: str = "all",
+        beside: bool = False,
+        extend: bool = False,
+        restart: bool = False,
+        into: str = "",
+        memory_gib: float = 2.0,
+    ) -> Path | str:
+        """Index the SAE over `tokens` positions of a corpus; where it lies comes back.
 
         The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
-        it into the checkpoint's folder, to be shared. A killed build goes on when called again.
+        it into the checkpoint's folder, to be shared; `into` sends a copy to a URL that fsspec knows. `extend` adds
+        documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
         """
         self._check_kind("an index", writes=False)
         if keep not in ("all", "examples"):
             raise unknown("way to keep activations", keep, ["all", "examples"])
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
-        into = self.folder / "index" if beside else self.full_index_folder
-        acts = into / ".activations"
-        store = harvest(self.model, text, [self.card.hook_name], tokens, acts)
-        config = IndexConfig(keep="all" if keep == "all" else "examples")
+        folder = self.folder / "index" if beside else self.full_index_folder
+        if restart:
+            shutil.rmtree(folder / ".build", ignore_errors=True)
+        if extend:
+            text = text.without(set(FeatureIndex.open(folder).documents["sha256"]))
+        config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend)
         norm, sha = self.card.norm_cutoff, self.card.sae_sha256
-        build_index(self.sae, store, self.model, into, config, norm_cutoff=norm, sae_sha256=sha)
-        shutil.rmtree(acts)
+        source = stream(self.model, text, self.card.hook_name, tokens)
+        build_index(self.sae, source, self.model, folder, config, norm_cutoff=norm, sae_sha256=sha)
         self.__dict__.pop("index", None)
-        return into
+        if into:
+            places.send(folder, into)
+        return into or folder
+
+    def neurons(self, layer: int) -> Neurons:
+        """The raw MLP neurons of a layer as a dictionary; InterpError when the model's cannot be told."""
+        outputs = self.model.neuron_outputs(self.sae.d_out)
+        if layer not in outputs:
+            known = f"layers 0 to {len(outputs) - 1} are known" if outputs else "its MLP weights could not be told"
+            raise InterpError(f"no neurons of layer {layer} in {self.card.model}: {known}.")
+        return Neurons(f"{self.card.model} layer {layer} neurons", f"blocks.{layer}.mlp.hook_post", outputs[layer])
+
+    def build_neuron_index(self, layer: int, corpus: str | Corpus, tokens: int, *, keep: str = "all") -> Path:
+        """Index the raw neurons of a layer, by the same code as features; found again by `neuron_bench`."""
+        dictionary = self.neurons(layer)
+        text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+        folder = self._index_folder(dictionary.hook_name)
+        source = stream(self.model, text, dictionary.hook_name, tokens)
+        config = IndexConfig(keep="all" if keep == "all" else "examples")
+        build_index(dictionary, source, self.model, folder, config, norm_cutoff=float("inf"))
+        return folder
+
+    def neuron_index(self, layer: int) -> FeatureIndex:
+        """The index of a layer's neurons; row 2n is neuron n where positive, row 2n + 1 where negative."""
+        folder = self._index_folder(f"blocks.{layer}.mlp.hook_post")
+        if not (folder / "index.json").exists():
+            raise InterpError(
+                f"there is no index of the neurons of layer {layer}; `interp index {self.folder} --neurons {layer}` builds it."
+            )
+        return FeatureIndex.open(folder)
+
+    def search_neurons(self, layer: int, query: str = "", *, limit: int = 20) -> Hits:
+        """Rows of a layer's neurons that meet the query: the keys that need no label and run no model."""
+        index = self.neuron_index(layer)
+        empty = LabelBook("", index.d_sae, url="sqlite://")
+        return search(query, Sources(index, empty, meanings=self._sources.meanings), limit=limit)
 
     def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:
         """Fidelity on the corpus's held-out split (documents that no training here reads)."""
@@ -357,6 +510,10 @@ class Workbench:
             *metrics.items(),
         ]
         return title_html(self.card.name) + table_html(["", ""], rows)
+
+
+def _meanings(texts: Sequence[str]) -> torch.Tensor:
+    return sentence_encoder().encode(texts)
 
 
 def resolve(path: str | Path) -> Path:

@@ -1,15 +1,22 @@
 """The index against a dense, obvious computation on the same activations."""
 
+import hashlib
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from interp.activations import harvest
+from interp import places
+from interp.activations import harvest, stream
 from interp.corpus import open_corpus
-from interp.index import FeatureIndex, build_index
-from interp.index.build import BINS, IndexConfig
+from interp.index import FeatureIndex, IndexConfig, Neurons, build_index
+from interp.index import build as build_module
+from interp.index.coactive import SAMPLED
+from interp.index.stats import BANDS, BINS, PER_BAND, QUANTILES, TOP_EXAMPLES, TOP_TOKENS, _hash
 from interp.models import Model
 from interp.types import InterpError
+from interp.workbench import Workbench
 from tests.conftest import HOOK
 
 
@@ -35,75 +42,165 @@ def index(checkpoint) -> FeatureIndex:
     return FeatureIndex.open(checkpoint / "index")
 
 
-def test_every_activation_is_there_in_order(index, dense):
-    rows = index.sql("SELECT feature, position, value FROM {activations}")
-    keys = list(zip(rows["feature"], rows["position"], strict=True))
-    assert keys == sorted(keys)
+@pytest.fixture(scope="module")
+def exact(checkpoint, store, wb_card):
+    """The float32 values that `SAE.active` gives, dense: what statistics are made of."""
+    from interp.checkpoint import load
+
+    sae, keep = load(checkpoint), store.keep(HOOK, wb_card.norm_cutoff)
+    x = torch.cat([x for _, x in store.in_order(HOOK)])
+    out = torch.zeros(len(x), sae.d_sae)
+    for rows in keep.nonzero().squeeze(1).split(build_module.BATCH):
+        out[rows] = sae.active(x[rows]).dense()
+    return out.numpy()
+
+
+def test_every_activation_is_there_in_both_orders(index, dense):
     codes, _ = dense
     positions, features = codes.nonzero()
-    assert set(keys) == set(zip(features.tolist(), positions.tolist(), strict=True))
-    value = codes[rows["position"], rows["feature"]]
-    assert np.allclose(rows["value"].astype(np.float32), value, rtol=2e-3)  # stored in float16
+    for name, order in (("activations", ["feature", "position"]), ("positions", ["position", "feature"])):
+        rows = index.sql(f"SELECT feature, position, value FROM {{{name}}}")
+        assert rows.equals(rows.sort_values(order, ignore_index=True))
+        keys = set(zip(rows["feature"], rows["position"], strict=True))
+        assert len(keys) == len(rows)
+        assert keys == set(zip(features.tolist(), positions.tolist(), strict=True))
+        value = codes[rows["position"], rows["feature"]]
+        assert np.allclose(rows["value"].astype(np.float32), value, rtol=2**-10)  # stored in float16
 
 
-def test_statistics_are_those_of_the_exact_values(index, dense):
-    codes, keep = dense
+def test_statistics_are_those_of_the_exact_values(index, exact, dense):
+    keep = dense[1]
     for row in index.features.itertuples():
-        column = codes[:, row.feature]
-        fired = column[column > 0]
-        assert row.fires == len(fired)
-        assert row.density == pytest.approx(len(fired) / keep.sum())
-        if len(fired):
-            assert row.max == pytest.approx(fired.max(), rel=1e-5)
-            assert row.mean == pytest.approx(fired.mean(), rel=1e-5)
-            bins = np.minimum((BINS * fired / np.float32(fired.max())).astype(int), BINS - 1)
-            # A value on the edge of a bin may fall on either side.
-            assert np.abs(np.cumsum(np.bincount(bins, minlength=BINS)) - np.cumsum(row.histogram)).max() <= 2
+        fired = exact[:, row.feature][exact[:, row.feature] > 0]
+        assert row.fires == row.stored == len(fired)
+        assert row.density == pytest.approx(len(fired) / keep.sum(), rel=1e-12)
+        if not len(fired):
+            assert (row.max, row.mean, list(row.top_tokens)) == (0, 0, [])
+            continue
+        assert row.max == fired.max()
+        assert row.mean == pytest.approx(fired.astype(np.float64).mean(), rel=1e-6)
+        assert np.allclose(row.quantiles, np.quantile(fired.astype(np.float64), QUANTILES), rtol=1e-6)
+        bins = np.minimum((BINS * fired.astype(np.float64) / np.float64(fired.max())).astype(int), BINS - 1)
+        assert list(row.histogram) == np.bincount(bins, minlength=BINS).tolist()
 
 
-def test_top_tokens_and_their_counts_are_right(index, dense):
+def test_tokens_and_documents_are_right_for_every_feature(index, exact):
+    for row in index.features.itertuples():
+        value = exact[:, row.feature].astype(np.float64)
+        fired = value > 0
+        if not fired.any():
+            continue
+        total = np.bincount(index.tokens, weights=value)
+        count = np.bincount(index.tokens[fired], minlength=len(total))
+        best = sorted(np.flatnonzero(count), key=lambda t: (-total[t], t))[:TOP_TOKENS]
+        assert np.allclose(total[list(row.top_tokens)], total[best], rtol=1e-12)
+        assert [count[t] for t in row.top_tokens] == list(row.top_token_counts)
+        share = count[count > 0] / fired.sum()
+        assert row.token_entropy == pytest.approx(-(share * np.log(share)).sum(), abs=1e-6)
+        assert row.documents == len(set(index.document_at[fired]))
+
+
+def test_examples_are_the_rule_applied_by_hand(index, exact):
+    """The strongest position of each document; the top, then of each fifth those with the smallest hash."""
+    for feature in index.features.sort_values("fires")["feature"].iloc[[-1, -5, -20, 5]]:
+        value = exact[:, feature]
+        peaks = {}
+        for position in np.flatnonzero(value):
+            document = index.document_at[position]
+            if document not in peaks or value[position] > value[peaks[document]]:
+                peaks[document] = position
+        ranked = sorted(peaks.values(), key=lambda p: (-value[p], p))
+        expected = [(0, int(p)) for p in ranked[:TOP_EXAMPLES]]
+        for band in range(1, BANDS + 1):
+            rest = [p for r, p in enumerate(ranked) if r * BANDS // len(ranked) + 1 == band and r >= TOP_EXAMPLES]
+            rest.sort(key=lambda p: _hash(np.array([p]))[0])
+            expected += [(band, int(p)) for p in rest[:PER_BAND]]
+        assert [(e.band, e.position) for e in index.examples(int(feature))] == expected
+        if ranked:
+            edges = index.row(int(feature))["band_edges"]
+            assert edges[0] == value[ranked[0]]
+            assert edges[-1] == value[ranked[-1]]
+
+
+def test_an_examples_window_is_the_text_around_it(index, dense):
     codes, _ = dense
     feature = int(index.features["fires"].idxmax())
-    row = index.row(feature)
-    fired = codes[:, feature] > 0
-    for token, count in zip(row["top_tokens"], row["top_token_counts"], strict=True):
-        assert count == int((fired & (index.tokens == token)).sum())
-    share = np.bincount(index.tokens[fired]) / fired.sum()
-    assert row["token_entropy"] == pytest.approx(-sum(p * np.log(p) for p in share if p), rel=1e-5)
-    assert row["documents"] == len(set(index._documents_at[fired]))
-
-
-def test_examples_are_pinned_to_the_positions_where_the_feature_fires(index, dense):
-    codes, _ = dense
-    feature = int(index.features["fires"].idxmax())
-    examples = index.examples(feature)
-    assert len(examples) >= 20
-    assert [e.value for e in examples if e.band == 0] == sorted(
-        (e.value for e in examples if e.band == 0), reverse=True
-    )
-    for e in examples:
+    for e in index.examples(feature):
         assert e.value == pytest.approx(codes[e.position, feature], rel=2e-3)
         assert e.values[e.peak] == e.value
         assert e.tokens[e.peak] == index.vocabulary[index.tokens[e.position]]
         low = e.position - e.peak
         assert np.allclose(e.values, codes[low : low + len(e.values), feature], rtol=2e-3)
-        assert len({index._documents_at[p] for p in range(low, low + len(e.tokens))}) == 1
+        assert len({index.document_at[p] for p in range(low, low + len(e.tokens))}) == 1
+
+
+def test_coactive_features_are_counted_right(index, exact, dense):
+    on, kept = exact > 0, dense[1].sum()
+    for row in index.features.itertuples():
+        where = np.flatnonzero(on[:, row.feature])
+        if len(where) > SAMPLED:
+            where = where[np.arange(SAMPLED) * len(where) // SAMPLED]
+        assert row.coactive_of == len(where)
+        both = on[where].sum(0)
+        assert list(row.coactive_count) == both[list(row.coactive)].tolist()
+        lift = both / max(len(where), 1) / np.maximum(on.sum(0) / kept, 1e-12)
+        assert np.allclose(row.coactive_lift, lift[list(row.coactive)], rtol=1e-5)
+        assert row.feature not in row.coactive
+        if len(where) and len(where) == on[:, row.feature].sum():  # not sampled: the best by Jaccard index
+            union = on.sum(0) + len(where) - both
+            jaccard = both / np.maximum(union, 1)
+            jaccard[row.feature] = 0
+            assert jaccard[list(row.coactive)].sum() == pytest.approx(np.sort(jaccard)[::-1][: len(row.coactive)].sum())
+
+
+def test_counts_over_marked_positions_and_tokens_are_exact(index, exact, monkeypatch):
+    on = exact > 0
+    draw = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.9):
+        mask = draw.random(len(on)) < share
+        assert index.fires_at(mask).tolist() == on[mask].sum(0).tolist()
+    tokens = draw.random(len(index.vocabulary)) < 0.3
+    assert index.fires_on(tokens).tolist() == on[tokens[index.tokens]].sum(0).tolist()
+    # The same from an index too large to keep decoded.
+    again = FeatureIndex.open(index.folder)
+    monkeypatch.setattr("interp.index.read.CODES_IN_MEMORY", 0)
+    mask = draw.random(len(on)) < 0.2
+    assert again.fires_at(mask).tolist() == on[mask].sum(0).tolist()
+    feature = int(index.features["fires"].idxmax())
+    assert index.fired(feature)[0].tolist() == np.flatnonzero(on[:, feature]).tolist()
 
 
 def test_promoted_tokens_are_those_the_unembedding_says(index, wb):
     unembed, gain = wb.model.unembedding()
-    effect = wb.sae.W_dec[5] @ (unembed * gain).T
-    effect = effect - effect.mean()
-    row = index.row(5)
-    assert row["promoted"][0] == int(effect.argmax())
-    assert row["suppressed"][0] == int(effect.argmin())
-    assert float(row["promoted_logits"][0]) == pytest.approx(float(effect.max()), rel=1e-2)
+    effects = wb.sae.W_dec @ (unembed * gain).T
+    effects = (effects - effects.mean(1, keepdim=True)).numpy()
+    for row in index.features.itertuples():
+        order = np.sort(effects[row.feature])
+        assert np.allclose(row.promoted_logits, order[::-1][:10], rtol=1e-3, atol=1e-4)
+        assert np.allclose(row.suppressed_logits, order[:10], rtol=1e-3, atol=1e-4)
+        assert np.allclose(effects[row.feature][list(row.promoted)], order[::-1][:10], atol=1e-5)
+        assert row.logit_std == pytest.approx(effects[row.feature].std(), rel=1e-3)
 
 
-def test_nearest_features_are_by_decoder_cosine(index, wb):
-    cosine = torch.nn.functional.cosine_similarity(wb.sae.W_dec[3:4], wb.sae.W_dec)
-    cosine[3] = -2
-    assert index.row(3)["nearest"][0] == int(cosine.argmax())
+def test_nearest_features_and_neurons_are_by_cosine(index, wb):
+    unit = torch.nn.functional.normalize(wb.sae.W_dec, dim=1)
+    cosine = unit @ unit.T - 4 * torch.eye(len(unit))
+    outputs = wb.model.neuron_outputs(16)
+    assert sorted(outputs) == [0, 1]
+    down = wb.model.module.state_dict()
+    weight = next(v for k, v in down.items() if ".1." in k and "down_proj" in k)
+    assert torch.equal(outputs[1], weight.T)
+    flat = torch.nn.functional.normalize(torch.cat([outputs[0], outputs[1]]), dim=1)
+    aligned = unit @ flat.T
+    for row in index.features.itertuples():
+        best = cosine[row.feature].sort(descending=True).values[: len(row.nearest)]
+        assert np.allclose(row.nearest_cosine, best, atol=1e-3)
+        top = aligned[row.feature].sort(descending=True).values[: len(row.neurons)]
+        assert np.allclose(row.neuron_cosines, top, atol=1e-3)
+        where = [32 * layer + n for layer, n in zip(row.neuron_layers, row.neurons, strict=True)]
+        assert np.allclose(aligned[row.feature][where], top, atol=1e-3)
+    near = index.neurons[(index.neurons["layer"] == 1) & (index.neurons["neuron"] == 3)]
+    assert np.allclose(near["cosine"], aligned[:, 32 + 3].sort(descending=True).values[: len(near)], atol=1e-3)
 
 
 def test_an_examples_index_keeps_whole_windows(wb, store, tmp_path, index):
@@ -112,44 +209,169 @@ def test_an_examples_index_keeps_whole_windows(wb, store, tmp_path, index):
     small = FeatureIndex.open(tmp_path)
     assert small.partial
     assert not index.partial
-    assert not (tmp_path / "positions.parquet").exists()
-    feature = int(index.features["fires"].idxmax())
-    assert small.examples(feature) == index.examples(feature)
+    assert not {"positions.parquet", "pairs.parquet", "unembedding.safetensors"} & set(small.meta["files"])
+    for feature in range(64):
+        assert small.examples(feature) == index.examples(feature)
+    assert small.features["fires"].equals(index.features["fires"])
+    assert small.features["stored"].sum() < index.features["stored"].sum()
+    with pytest.raises(InterpError, match="keeps examples only"):
+        small.fires_at(np.ones(len(small.tokens), dtype=bool))
 
 
-def test_a_killed_build_goes_on_and_gives_the_same(wb, tiny: Model, text_folder, tmp_path, monkeypatch):
+def _folder_hashes(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Model, text_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("interp.activations.SHARD_POSITIONS", 1024)
     store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "acts")
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "whole", **options)
-    from interp.index import build
+    real, calls = build_module._write_part, []
 
-    real, calls = build._write_part, []
-
-    def dies(pieces, part):
+    def dies(pieces, part, first):
         calls.append(part)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        real(pieces, part)
+        real(pieces, part, first)
 
-    monkeypatch.setattr(build, "_write_part", dies)
+    monkeypatch.setattr(build_module, "_write_part", dies)
     with pytest.raises(KeyboardInterrupt):
         build_index(wb.sae, store, tiny, tmp_path / "cut", **options)
     with pytest.raises(InterpError, match="there is no index"):
         FeatureIndex.open(tmp_path / "cut")
     build_index(wb.sae, store, tiny, tmp_path / "cut", **options)
     assert len(calls) == 3 + 2  # parts 1 and 2 were not made again
-    a, b = FeatureIndex.open(tmp_path / "whole"), FeatureIndex.open(tmp_path / "cut")
-    assert a.sql("FROM {activations}").equals(b.sql("FROM {activations}"))
+    assert _folder_hashes(tmp_path / "whole") == _folder_hashes(tmp_path / "cut")
     assert not (tmp_path / "cut" / ".build").exists()
 
 
+def test_a_kill_while_a_new_index_takes_the_old_ones_place_is_made_good(wb, store, tiny, tmp_path, monkeypatch):
+    from interp.index import format as disk
+
+    options = {"norm_cutoff": wb.card.norm_cutoff}
+    build_index(wb.sae, store, tiny, tmp_path, IndexConfig(keep="examples"), **options)
+    real, calls = disk.os.replace, []
+
+    def dies(a, b):
+        if str(b).endswith(".parquet") and "made" in str(a):
+            calls.append(b)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+        real(a, b)
+
+    monkeypatch.setattr(disk.os, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(wb.sae, store, tiny, tmp_path, **options)
+    monkeypatch.setattr(disk.os, "replace", real)
+    opened = FeatureIndex.open(tmp_path)
+    opened.verify()
+    assert not opened.partial
+    assert not (tmp_path / ".build").exists()
+
+
+def test_a_stream_from_the_model_gives_the_same_index_as_a_store(wb, store, tiny, text_folder, tmp_path):
+    options = {"norm_cutoff": wb.card.norm_cutoff}
+    build_index(wb.sae, store, tiny, tmp_path / "a", **options)
+    build_index(wb.sae, stream(tiny, open_corpus(text_folder), HOOK, 8_192), tiny, tmp_path / "b", **options)
+    a, b = _folder_hashes(tmp_path / "a"), _folder_hashes(tmp_path / "b")
+    assert a == b
+
+
+def test_an_extended_index_is_that_of_both_texts(wb, tiny, text_folder, tmp_path):
+    corpus = open_corpus(text_folder)
+    first, options = stream(tiny, corpus, HOOK, 3_072), {"norm_cutoff": wb.card.norm_cutoff}
+    build_index(wb.sae, first, tiny, tmp_path, **options)
+    before = FeatureIndex.open(tmp_path)
+    old = before.features.copy()
+    more = stream(tiny, corpus.without(set(before.documents["sha256"])), HOOK, 2_048)
+    build_index(wb.sae, more, tiny, tmp_path, IndexConfig(extend=True), **options)
+    build_index(wb.sae, more, tiny, tmp_path / "more", **options)
+    both, new = FeatureIndex.open(tmp_path), FeatureIndex.open(tmp_path / "more")
+    both.verify()
+    assert len(both.tokens) == len(first.blocks.tokens_NT.reshape(-1)) + len(new.tokens)
+    assert not both.documents["sha256"].duplicated().any()
+    assert (both.features["fires"] == old["fires"] + new.features["fires"]).all()
+    assert (both.features["max"] == np.maximum(old["max"], new.features["max"])).all()
+    assert np.allclose(both.features["total"], old["total"] + new.features["total"], rtol=1e-12)
+    assert (both.features["documents"] == old["documents"] + new.features["documents"]).all()
+    feature = int(both.features["fires"].idxmax())
+    shift = int(first.positions)
+    position, _ = both.fired(feature)
+    assert position[position >= shift].tolist() == (new.fired(feature)[0] + shift).tolist()
+    assert [text["positions"] for text in both.meta["texts"]] == [first.positions, new.meta["positions"]]
+    mask = np.zeros(len(both.tokens), dtype=bool)
+    mask[position] = True
+    assert both.fires_at(mask)[feature] == len(position)
+
+
+def test_an_index_of_other_weights_is_not_extended(wb, tiny, text_folder, tmp_path):
+    source = stream(tiny, open_corpus(text_folder), HOOK, 1_024)
+    build_index(wb.sae, source, tiny, tmp_path, norm_cutoff=1e9, sae_sha256="a")
+    with pytest.raises(InterpError, match="has sae_sha256 = 'a', and the text to be added has 'b'"):
+        build_index(wb.sae, source, tiny, tmp_path, IndexConfig(extend=True), norm_cutoff=1e9, sae_sha256="b")
+    build_index(wb.sae, source, tiny, tmp_path / "e", IndexConfig(keep="examples"), norm_cutoff=1e9)
+    with pytest.raises(InterpError, match="keeps examples only, so it cannot be extended"):
+        build_index(wb.sae, source, tiny, tmp_path / "e", IndexConfig(extend=True), norm_cutoff=1e9)
+
+
+@pytest.mark.parametrize("name", ["features.parquet", "activations.parquet", "tokens.parquet", "meanings.safetensors"])
+@pytest.mark.parametrize("how", ["cut", "edited"])
+def test_a_truncated_or_edited_file_is_named(checkpoint, tmp_path, name, how):
+    shutil.copytree(checkpoint / "index", tmp_path / "i")
+    path = tmp_path / "i" / name
+    raw = bytearray(path.read_bytes())
+    if how == "edited":
+        raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw if how == "edited" else raw[: len(raw) // 2])
+    with pytest.raises(InterpError, match=f"{name} is not the file that was written with this index"):
+        FeatureIndex.open(tmp_path / "i").verify()
+
+
+def test_neurons_are_indexed_by_the_same_code_signed(wb, tiny, text_folder, tmp_path):
+    hook = "blocks.1.mlp.hook_post"
+    neurons = wb.neurons(1)
+    source = stream(tiny, open_corpus(text_folder), hook, 2_048)
+    build_index(neurons, source, tiny, tmp_path, norm_cutoff=float("inf"))
+    index = FeatureIndex.open(tmp_path)
+    x = torch.cat([read() for _, _, read in source.pieces(hook)]).float().numpy()
+    x = x * source.blocks.real_NT().reshape(-1, 1).numpy()
+    assert index.d_sae == 64
+    width = x.shape[1]
+    order = np.argsort(-np.abs(x), axis=1, kind="stable")[:, :32]  # width is 32: all are kept
+    kept = np.zeros_like(x)
+    np.put_along_axis(kept, order, np.take_along_axis(x, order, 1), 1)
+    for neuron in range(0, width, 5):
+        assert index.features["fires"].iat[2 * neuron] == (kept[:, neuron] > 0).sum()
+        assert index.features["fires"].iat[2 * neuron + 1] == (kept[:, neuron] < 0).sum()
+        assert index.features["max"].iat[2 * neuron + 1] == pytest.approx(max(-kept[:, neuron].min(), 0), rel=1e-6)
+
+
+def test_only_the_largest_neurons_of_a_position_are_kept():
+    neurons = Neurons("n", "h", torch.randn(100, 8))
+    x = torch.randn(6, 100)
+    active = neurons.active(x)
+    assert active.offsets.diff().tolist() == [32] * 6
+    dense = active.dense()
+    signed = dense[:, 0::2] - dense[:, 1::2]
+    for row, kept in zip(x, signed, strict=True):
+        best = row.abs().sort(descending=True).indices[:32]
+        assert set(kept.nonzero().squeeze(1).tolist()) == set(best.tolist())
+        assert torch.equal(kept[best], row[best])
+
+
+def test_an_index_travels_by_url(checkpoint, index):
+    places.send(checkpoint / "index", "memory://shared/index")
+    there = FeatureIndex.open("memory://shared/index")
+    there.verify()
+    assert there.examples(3) == index.examples(3)
+    with pytest.raises(InterpError, match="there is nothing at memory://shared/nowhere"):
+        FeatureIndex.open("memory://shared/nowhere")
+    with pytest.raises(InterpError, match="cannot be reached"):
+        FeatureIndex.open("nothing://x")
+
+
 def test_an_index_of_other_weights_is_refused(checkpoint, tmp_path):
-    import shutil
-
-    from interp import places
-    from interp.workbench import Workbench
-
     shutil.copytree(checkpoint, tmp_path / "s")
     meta = places.read_json(tmp_path / "s" / "index" / "index.json")
     places.write_json(tmp_path / "s" / "index" / "index.json", meta | {"sae_sha256": "other"})

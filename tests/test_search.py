@@ -1,11 +1,34 @@
 import json
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from interp import places
+from interp.index import FeatureIndex, IndexConfig, build_index
 from interp.labels import LabelBook
-from interp.search import parse
+from interp.search import KEYS, parse
+from interp.search.contrast import contrast, texts
+from interp.search.keys import HANDLERS, wilson_low
+from interp.search.query import OPTION_KEYS, REGEX_KEYS, SORTS, And, Not, Or, Query, Term
 from interp.types import InterpError
+from interp.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def small(checkpoint, store, tmp_path_factory) -> Workbench:
+    """The same SAE with an index that keeps examples only."""
+    wb = Workbench.open(checkpoint, labels="sqlite://")
+    folder = tmp_path_factory.mktemp("small")
+    options = {"norm_cutoff": wb.card.norm_cutoff, "sae_sha256": wb.card.sae_sha256}
+    build_index(wb.sae, store, wb.model, folder, IndexConfig(keep="examples"), **options)
+    wb.__dict__["index"] = FeatureIndex.open(folder)
+    return wb
+
+
+# ---- the language ----
 
 
 def test_a_query_is_read_into_its_conditions():
@@ -20,20 +43,114 @@ def test_a_query_is_read_into_its_conditions():
     assert query.sort == "max"
 
 
+def test_and_or_not_and_parentheses_bind_as_in_algebra():
+    a, b, c = (Term("like", n) for n in "123")
+    assert parse("like:1 like:2 or like:3").root == Or((And((a, b)), c))
+    assert parse("like:1 (like:2 OR like:3)").root == And((a, Or((b, c))))
+    assert parse("like:1 and not like:2").root == And((a, Not(b)))
+    assert parse("not (like:1 like:2)").root == Not(And((a, b)))
+    assert parse("not not like:1").root == Not(Not(a))
+
+
+def test_bare_words_that_follow_each_other_are_one_text():
+    assert parse("european capitals like:1 of old").terms == (
+        Term("text", "european capitals"),
+        Term("like", "1"),
+        Term("text", "of old"),
+    )
+    assert [t.quoted for t in parse('"european capitals"').terms] == [True]
+
+
+def test_the_place_of_a_condition_is_kept():
+    assert [t.at for t in parse("like:1  (like:2)").terms] == [1, 10]
+
+
+VALUES = st.text(min_size=1, max_size=12).filter(lambda s: s.strip())
+
+
+@st.composite
+def _terms(draw):
+    key = draw(st.sampled_from([key for key in KEYS if key != "sort"]))
+    option = draw(st.sampled_from(["", "mean", "3", "-1"])) if key in OPTION_KEYS else ""
+    if key in REGEX_KEYS and draw(st.booleans()):
+        body = draw(st.text(alphabet="ab/.*+|() \t", min_size=1, max_size=8))
+        return Term(key, body, regex=True, option=option)
+    return Term(key, draw(VALUES), quoted=True, option=option)
+
+
+@st.composite
+def _nodes(draw, depth=3):
+    kind = draw(st.sampled_from(["term", "term", "not", "and", "or"])) if depth else "term"
+    if kind == "term":
+        return draw(_terms())
+    if kind == "not":
+        return Not(draw(_nodes(depth - 1)))
+    items = tuple(draw(st.lists(_nodes(depth - 1), min_size=2, max_size=3)))
+    return And(items) if kind == "and" else Or(items)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_nodes(), st.sampled_from(SORTS))
+def test_what_is_written_is_read_back(node, sort):
+    query = Query(node, sort)
+    assert parse(str(query)) == query
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(alphabet='abnotrd "/\\:().@1-', max_size=40) | st.text(max_size=30))
+def test_any_text_is_read_or_refused(text):
+    try:
+        query = parse(text)
+    except InterpError:
+        return
+    assert parse(str(query)) == query
+
+
+def test_a_query_as_deep_as_the_reader_goes_is_refused_without_a_crash():
+    with pytest.raises(InterpError, match="more than 50 deep"):
+        parse("(" * 5000 + "like:1" + ")" * 5000)
+    with pytest.raises(InterpError, match="more than 50 deep"):
+        parse("not " * 5000 + "like:1")
+
+
+def test_every_key_is_explained_and_handled():
+    assert set(KEYS) - {"sort"} == set(HANDLERS)
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
         ("tokens:/a/", r"no search key \(at character 1\) 'tokens': did you mean token"),
         ('a token:"open', r"cannot be read from character 3"),
+        ("(like:1", "a \\( is not closed"),
+        ("like:1)", "there is no \\( for this"),
+        ("()", "nothing between"),
+        ("or like:1", "either side of or"),
+        ("like:1 or", "either side of or"),
+        ("and like:1", "either side of and"),
+        ("like:1 not", "not must stand before a condition"),
+        ("like@3:1", "like: takes no @"),
+        ('like:""', "has nothing to look for"),
         ("density:many", "is no range"),
         ("density:2..1", "is empty"),
-        ("token:/(?=a)/", "no regular expression RE2 takes"),
+        ("token:/(?=a)/", "no regular expression RE2 takes .*lookaround"),
+        ("context:/(a)\\1/", "no regular expression RE2 takes"),
+        ("token:/a*/", "matches the empty text"),
+        ("topic:/(/", "no regular expression RE2 takes"),
         ("sort:size", "no sort order 'size'"),
         ("like:x", "by its number"),
+        ("with:999", "no feature 999"),
         ("like:999", "no feature 999"),
+        ("neuron:3", "must be LAYER.NUMBER"),
+        ("neuron:9.1", "knows layers 0 to 1, neurons 0 to 31"),
         ("status:good", "no label status 'good'"),
         ("dead:perhaps", "neither yes nor no"),
         ('promotes:"qqqqqq"', "no token 'qqqqqq'"),
+        ("topic:nonsense", "no topic among the index's documents 'nonsense'"),
+        ('fires@last:"Paris"', "no fires@ 'last'"),
+        ('fires@99:"Paris"', "the text has tokens 0 to"),
+        ("contrast:a.txt", "names 1 set"),
+        ("contrast:a.txt,b.txt", "there is no file or folder a.txt"),
         ("text:/a/", "takes no /regex/"),
     ],
 )
@@ -42,20 +159,146 @@ def test_a_mistake_in_a_query_is_answered_with_what_exists(wb, query, message):
         wb.search(query)
 
 
-def test_a_token_query_gives_precision_recall_and_f1_over_the_index(wb):
-    index = wb.index
-    hits = wb.search("token:/^ Paris$/", limit=64)
-    token = index.vocabulary.index(" Paris") if " Paris" in index.vocabulary else None
-    assert hits
+# ---- the keys, each against the obvious computation ----
+
+
+def _fired(index) -> np.ndarray:
+    """(positions, features): whether it fires."""
     rows = index.sql("SELECT feature, position FROM {activations}")
-    matching = {i for i, text in enumerate(index.vocabulary) if text == " Paris"}
-    assert token in matching
-    on = np.isin(index.tokens, list(matching))
-    for hit in hits[:3]:
-        fired = rows["position"][rows["feature"] == hit.feature].to_numpy()
-        both = on[fired].sum()
-        assert hit.score == pytest.approx(2 * both / (len(fired) + on.sum()), abs=1e-6)
-        assert hit.why["token"].startswith("precision")
+    on = np.zeros((len(index.tokens), index.d_sae), dtype=bool)
+    on[rows["position"], rows["feature"]] = True
+    return on
+
+
+def _check_predicate(hits, on, mask):
+    assert hits.total == (on[mask].any(0)).sum()
+    for hit in hits:
+        both = on[mask, hit.feature].sum()
+        assert hit.score == pytest.approx(2 * both / (on[:, hit.feature].sum() + mask.sum()), abs=1e-9)
+    assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+
+
+def test_a_token_query_gives_precision_recall_and_f1_over_the_index(wb):
+    index, on = wb.index, _fired(wb.index)
+    hits = wb.search("token:/^ Paris$/", limit=64)
+    paris = index.vocabulary.index(" Paris")
+    mask = (index.tokens == paris) & index.kept
+    assert mask.sum() > 10
+    _check_predicate(hits, on, mask)
+    f = hits[0].feature
+    both = on[mask, f].sum()
+    assert (
+        hits[0]
+        .why["token"]
+        .startswith(f"precision {both / on[:, f].sum():.2f}, recall {both / mask.sum():.2f} over {mask.sum()} matching")
+    )
+    assert wb.search('token:"Paris"', limit=64).total == wb.search("token:/Paris/").total
+
+
+@pytest.mark.parametrize("pattern", ["capital of", r"\d+", "cat|dog", r"(?i)PARIS", r"^The", r"Part \d+\.$", "é"])
+def test_a_context_query_counts_the_tokens_around_every_match(wb, pattern):
+    index, on = wb.index, _fired(wb.index)
+    raw, mask = index.vocabulary_bytes, np.zeros(len(index.tokens), dtype=bool)
+    for document in np.unique(index.document_at):
+        at = np.flatnonzero(index.document_at == document)
+        pieces = [b"" if index.tokens[p] == index.separator else raw[index.tokens[p]] for p in at]
+        text = b"".join(pieces).decode("utf-8", errors="replace")
+        ends = np.cumsum([len(piece) for piece in pieces])
+        # Python's $ also matches before a last line break; the texts here have none at their end.
+        for match in re.finditer(pattern, text):
+            begin, end = len(text[: match.start()].encode()), len(text[: match.end()].encode())
+            first, last = np.searchsorted(ends, [begin, end - 1], side="right")
+            mask[max(at[first] - 16, at[0]) : min(at[last] + 16, at[-1]) + 1] = True
+    mask &= index.kept
+    hits = wb.search(f"context:/{pattern}/", limit=64)
+    _check_predicate(hits, on, mask)
+    if hits:
+        assert f"over {mask.sum():,} tokens around" in hits[0].why["context"]
+
+
+def test_a_topic_query_finds_features_of_its_documents(wb):
+    index, on = wb.index, _fired(wb.index)
+    wanted = (index.documents["topic"] == "t2").to_numpy()
+    mask = wanted[index.document_at] & index.kept
+    hits = wb.search("topic:t2", limit=64)
+    base = mask.sum() / index.kept.sum()
+    for hit in hits:
+        both, fires = on[mask, hit.feature].sum(), on[:, hit.feature].sum()
+        assert hit.score == pytest.approx(wilson_low(np.array([both]), np.array([fires]))[0] / base, rel=1e-6)
+        assert hit.score > 1
+    assert hits
+    assert {h.feature for h in wb.search("topic:/^t2$/", limit=64)} == {h.feature for h in hits}
+    assert wb.search("topic:source=docs.jsonl", limit=64).total == 0  # all of the text: nothing is concentrated there
+
+
+def test_features_that_fire_together_are_counted_over_the_whole_index(wb):
+    on = _fired(wb.index)
+    feature = int(wb.index.features["fires"].idxmax())
+    for hit in wb.search(f"with:{feature}", limit=64):
+        both = (on[:, feature] & on[:, hit.feature]).sum()
+        assert hit.score == pytest.approx(both / (on[:, feature] | on[:, hit.feature]).sum())
+        assert both * wb.index.kept.sum() > on[:, feature].sum() * on[:, hit.feature].sum()
+
+
+def test_like_gives_the_nearest_features(wb):
+    unit = wb.sae.W_dec / wb.sae.W_dec.norm(dim=1, keepdim=True)
+    cosine = (unit @ unit[3]).numpy()
+    hits = wb.search("like:3", limit=64)
+    assert hits.total >= 10
+    assert [h.score for h in hits] == pytest.approx(sorted(np.delete(cosine, 3), reverse=True)[: hits.total], abs=1e-5)
+
+
+def test_promotes_gives_every_feature_that_raises_the_token_enough(wb):
+    unembed, gain = wb.model.unembedding()
+    effects = wb.sae.W_dec @ (unembed * gain).T
+    effects = (effects - effects.mean(1, keepdim=True)).numpy()
+    token = wb.index.vocabulary.index(" Paris")
+    z = effects[:, token] / effects.std(1)
+    for key, sign in (("promotes", 1), ("suppresses", -1)):
+        hits = wb.search(f'{key}:" Paris"', limit=64)
+        clear = {f for f in range(64) if sign * z[f] > 2.01}
+        assert clear <= {h.feature for h in hits} <= {f for f in range(64) if sign * z[f] > 1.99}
+        for hit in hits:
+            assert hit.score == pytest.approx(sign * effects[hit.feature, token], rel=2e-2, abs=1e-3)
+            assert not hit.partial
+    several = wb.search("promotes:/^ (Paris|Rome)$/", limit=64)
+    rome = wb.index.vocabulary.index(" Rome")
+    for hit in several:
+        assert hit.score == pytest.approx(max(effects[hit.feature, [token, rome]]), rel=2e-2, abs=1e-3)
+
+
+def test_neuron_gives_the_features_nearest_to_what_it_writes(wb):
+    out = wb.model.neuron_outputs(16)[1][3]
+    cosine = (wb.sae.W_dec @ out / wb.sae.W_dec.norm(dim=1) / out.norm()).numpy()
+    hits = wb.search("neuron:1.3", limit=64)
+    assert [h.score for h in hits] == pytest.approx(sorted(cosine, reverse=True)[: len(hits)], abs=1e-3)
+
+
+def test_fires_finds_what_is_active_on_a_text_at_most_on_average_or_at_a_token(wb):
+    text = "The capital of France is Paris"
+    spectrum = wb.spectrum(text)
+    dense = spectrum.matrix(list(range(64)))
+    for query, values in (
+        ("fires", dense.max(1)),
+        ("fires@mean", dense.sum(1) / sum(spectrum.counted)),
+        ("fires@3", dense[:, 3]),
+        ("fires@-1", dense[:, -1]),
+    ):
+        hits = wb.search(f'{query}:"{text}"', limit=64)
+        assert [h.score for h in hits] == pytest.approx(sorted((v for v in values if v > 0), reverse=True))
+
+
+def test_only_keeps_what_its_density_does_not_explain(wb):
+    from math import comb
+
+    text = "The capital of France is Paris"
+    spectrum = wb.spectrum(text)
+    tokens, index = sum(spectrum.counted), wb.index
+    for hit in wb.search(f'only:"{text}"', limit=64):
+        n = int((spectrum.matrix([hit.feature]) > 0).sum())
+        d = (index.features["fires"].iat[hit.feature] + 0.5) / (index.kept.sum() + 1)
+        tail = sum(comb(tokens, i) * d**i * (1 - d) ** (tokens - i) for i in range(n, tokens + 1))
+        assert hit.score == pytest.approx(-np.log10(tail), rel=1e-6)
 
 
 def test_conditions_narrow_and_ranges_hold(wb):
@@ -67,43 +310,191 @@ def test_conditions_narrow_and_ranges_hold(wb):
     assert wb.search("dead:yes").total + wb.search("dead:no").total == 64
 
 
+def test_or_and_not_are_set_algebra(wb):
+    a, b = ({h.feature for h in wb.search(q, limit=64)} for q in ("like:3", "with:5"))
+    assert {h.feature for h in wb.search("like:3 or with:5", limit=64)} == a | b
+    assert {h.feature for h in wb.search("like:3 with:5", limit=64)} == a & b
+    assert {h.feature for h in wb.search("like:3 not with:5", limit=64)} == a - b
+    assert {h.feature for h in wb.search("not (like:3 or with:5)", limit=64)} == set(range(64)) - a - b
+    for hit in wb.search("like:3 or with:5", limit=64):
+        assert set(hit.why) == {key for key, these in (("like", a), ("with", b)) if hit.feature in these}
+
+
+def test_a_key_that_comes_twice_is_told_apart(wb):
+    hits = wb.search('token:" Paris" or token:" Rome"', limit=64)
+    assert set().union(*(hit.why for hit in hits)) == {'token:" Paris"', 'token:" Rome"'}
+
+
 def test_results_are_sorted_and_ties_go_by_number(wb):
     by_max = [hit.max for hit in wb.search("sort:max", limit=64)]
     assert by_max == sorted(by_max, reverse=True)
     assert [hit.feature for hit in wb.search("", limit=64)] == list(range(64))
 
 
-def test_fires_finds_what_is_active_on_a_text(wb):
-    hits = wb.search('fires:"The capital of France is Paris"', limit=64)
-    largest = wb.spectrum("The capital of France is Paris").largest(64)
-    assert [hit.score for hit in hits] == sorted((float(v) for v in largest if v > 0), reverse=True)
-
-
-def test_like_gives_the_nearest_features(wb):
-    assert [h.feature for h in wb.search("like:3", limit=3)] == [int(f) for f in wb.index.row(3)["nearest"][:3]]
-
-
-def test_labels_are_found_by_their_words_and_status(wb):
+def test_labels_are_found_by_their_words_their_meaning_and_status(wb):
     wb.labels.set(7, "European capitals", author="me", status="confirmed")
+    wb.labels.set(9, "Diseases", author="you", note="and their treatment")
     (hit,) = wb.search('text:"european capitals"')
     assert (hit.feature, hit.label, hit.automatic) == (7, "European capitals", False)
+    assert wb.search("big cities of Europe")[0].feature == 7
+    assert wb.search("medicine")[0].feature == 9
+    assert wb.search('"treatment"')[0].feature == 9
     assert [h.feature for h in wb.search("status:confirmed author:me")] == [7]
-    assert [h.feature for h in wb.search("labelled:yes")] == [7]
+    assert {h.feature for h in wb.search("labelled:yes")} == {7, 9}
+
+
+def test_a_label_is_found_by_meaning_as_soon_as_it_is_written(wb):
+    assert wb.search("astronomy planets").total == 0 or wb.search("astronomy planets")[0].label != "Saturn"
+    wb.labels.set(4, "Saturn")
+    assert wb.search("astronomy planets")[0].label == "Saturn"
 
 
 def test_several_keys_are_joined_by_rank(wb):
     joined = wb.search('token:/capital|Paris/ fires:"The capital of France is Paris"', limit=64)
     assert joined.total > 0
-    assert all(set(hit.why) == {"token", "fires"} for hit in joined)
-    assert joined[0].score <= 2 / 61
+    assert all(set(hit.why) == set(hit.scores) == {"token", "fires"} for hit in joined)
+    for hit in joined:
+        ranks = [1 + sum(other.scores[key] > hit.scores[key] for other in joined) for key in ("token", "fires")]
+        assert hit.score == pytest.approx(sum(1 / (60 + rank) for rank in ranks), abs=3e-4)
 
 
-def test_hits_become_a_table_and_escape_what_they_show(wb):
-    wb.labels.set(2, "<script>alert(1)</script>")
+def test_a_small_index_answers_from_its_examples_and_says_so(small):
+    for query in ("token:/Paris/", "context:/capital of/", 'promotes:" Paris"', "with:5", "topic:t2"):
+        hits = small.search(query, limit=64)
+        assert hits.partial, query
+        assert all(hit.partial for hit in hits)
+    full = Workbench.open(small.folder, labels="sqlite://")
+    for hit in small.search("token:/^ Paris$/", limit=64):
+        assert (
+            hit.score
+            <= full.search("token:/^ Paris$/", limit=64).to_pandas().set_index("feature").score[hit.feature] + 1e-9
+        )
+    assert not small.search("like:3").partial
+    assert not small.search("neuron:1.3").partial
+
+
+# ---- contrast ----
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """Forty rows about cities and forty of code, with a label each; and the same as two files."""
+    cities = [f"The capital of France is Paris, and Rome is number {i}." for i in range(40)]
+    code = [f"def add(a, b):\n    return a + b + {i}" for i in range(40)]
+    rows = [{"label": "city", "text": t} for t in cities] + [{"label": "code", "text": t} for t in code]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "cities.txt").write_text("\n".join(cities))
+    (tmp_path / "code.jsonl").write_text("\n".join(json.dumps(t) for t in code))
+    (tmp_path / "rows.csv").write_text("label,text\n" + "\n".join(f'{r["label"]},"{r["text"]}"' for r in rows))
+    return tmp_path
+
+
+def test_a_contrast_separates_two_sets_of_texts(wb, reviews):
+    one = wb.search(f"contrast:{reviews}/rows.jsonl#label=city,code", limit=64)
+    two = wb.search(f"contrast:{reviews}/cities.txt,{reviews}/code.jsonl", limit=64)
+    three = wb.search(f"contrast:{reviews}/rows.csv#label=city,{reviews}/rows.csv#label=code", limit=64)
+    assert one.total > 0
+    assert [(h.feature, h.score) for h in one] == [(h.feature, h.score) for h in two]
+    assert [(h.feature, h.score) for h in one] == [(h.feature, h.score) for h in three]
+    assert re.match(r"larger on the (first|second) set: AUROC [\d.]+, effect", one[0].why["contrast"])
+    best, cities, code = one[0].feature, texts(f"{reviews}/cities.txt"), texts(f"{reviews}/code.jsonl")
+    a, b = ([wb.spectrum(t).largest(64)[best] for t in these] for these in (cities, code))
+    wins = np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b])
+    assert one[0].score == pytest.approx(max(wins, 1 - wins), abs=1e-9)
+
+
+def test_the_figures_of_a_contrast_are_the_textbooks():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(30, 5)).clip(0), draw.normal(size=(25, 5)).clip(0)
+    a[:, 0] += 1
+    a[:, 4] = b[:, 4] = 0
+    found = contrast(a, b)
+    for f in range(5):
+        wins = np.mean([(x > y) + 0.5 * (x == y) for x in a[:, f] for y in b[:, f]])
+        assert found.auroc_F[f] == pytest.approx(wins)
+    pooled = np.sqrt((29 * a[:, 0].var(ddof=1) + 24 * b[:, 0].var(ddof=1)) / 53)
+    assert found.effect_F[0] == pytest.approx((a[:, 0].mean() - b[:, 0].mean()) / pooled)
+    assert found.p_F[4] == 1
+    order = np.argsort(found.p_F)
+    q = np.minimum.accumulate((found.p_F[order] * 5 / np.arange(1, 6))[::-1])[::-1]  # Benjamini and Hochberg 1995
+    assert found.q_F[order] == pytest.approx(np.minimum(q, 1))
+
+
+def test_random_halves_of_one_text_are_seldom_told_apart(wb):
+    """Under the null, some feature has q below .05 in about one draw of twenty."""
+    draw = np.random.default_rng(1)
+    largest = wb.largest([f"The capital of France is Paris. A cat sat in London. Part {i}." for i in range(120)], 64)
+    false = 0
+    for _ in range(60):
+        order = draw.permutation(120)
+        false += bool((contrast(largest[order[:60]], largest[order[60:]]).q_F <= 0.05).any())
+    assert false <= 8  # 60 draws at .05: more than 8 once in 200
+
+
+def test_bad_sets_of_texts_are_refused(wb, reviews):
+    for query, message in (
+        (f"contrast:{reviews}/rows.jsonl#label=city,{reviews}/cities.txt", "text\\(s\\) in common"),
+        (f"contrast:{reviews}/rows.jsonl#name=city,code", "Its columns are label, text"),
+        (f"contrast:{reviews}/rows.jsonl#label,x", "write #column=value"),
+        (f"contrast:{reviews}/one.txt,{reviews}/code.jsonl", "needs at least 5 in each set"),
+    ):
+        (reviews / "one.txt").write_text("a single line")
+        with pytest.raises(InterpError, match=message):
+            wb.search(query)
+
+
+# ---- what comes back ----
+
+
+def test_hits_become_tables_and_escape_what_they_show(wb):
+    wb.labels.set(2, '<script>alert(1)</script>, "x"')
     hits = wb.search("labelled:yes")
     assert list(hits.to_pandas()["feature"]) == [2]
     assert "<script>" not in hits._repr_html_()
     assert "&lt;script&gt;" in hits._repr_html_()
+    import csv
+
+    rows = list(csv.DictReader(hits.to_csv().splitlines()))
+    assert rows[0]["label"] == '<script>alert(1)</script>, "x"'
+    assert rows[0]["labelled why"] == "has a label"
+
+
+def test_a_saved_search_runs_again_and_tells_what_changed(wb, tmp_path):
+    wb.labels.set(3, "one", author="me")
+    wb.save_search("mine", "author:me")
+    kept, hits = wb.rerun_search("mine")
+    assert kept.changes(hits) == {"came": [], "went": []}
+    wb.labels.set(3, "")
+    wb.labels.set(5, "two", author="me")
+    kept, hits = wb.rerun_search("mine")
+    assert kept.changes(hits) == {"came": [5], "went": [3]}
+    assert "mine" in wb.saved_searches()
+    path = tmp_path / "shared.json"
+    wb.save_search(str(path), "like:3")
+    assert wb.rerun_search(str(path))[0].query == "like:3"
+    with pytest.raises(InterpError, match="no saved search 'other'"):
+        wb.rerun_search("other")
+    places.write_json(path, {"name": "x"})
+    with pytest.raises(InterpError, match="is no saved search"):
+        wb.rerun_search(str(path))
+    with pytest.raises(InterpError, match="cannot name a search"):
+        wb.save_search("a*b", "like:3")
+
+
+def test_neurons_are_searched_with_the_same_language(wb, text_folder):
+    from interp.corpus import open_corpus
+
+    wb.build_neuron_index(1, open_corpus(text_folder), 2_048)
+    hits = wb.search_neurons(1, "token:/Paris|London/ density:..0.5", limit=5)
+    assert hits
+    assert all(0 <= hit.feature < 64 for hit in hits)
+    with pytest.raises(InterpError, match="no index of the neurons of layer 0"):
+        wb.search_neurons(0, "")
+    with pytest.raises(InterpError, match="no neurons of layer 7"):
+        wb.neurons(7)
+
+
+# ---- labels ----
 
 
 def test_every_version_of_a_label_is_kept(tmp_path):

@@ -1,42 +1,54 @@
-"""Build the index: one streaming pass of the SAE over activations, then DuckDB sorts and counts.
+"""Build the index: one pass of the dictionary over activations, DuckDB's external sort, one pass over the sorted rows.
 
-The pass writes a part for every shard of activations, so that a killed build goes on with the next part. DuckDB
-works within a set memory and spills to disk, so memory does not grow with the text.
+The first pass writes a part for every shard, so that a killed build goes on with the next part. The sorted rows stream
+by, some features at a time, so memory does not grow with the text. To extend an index, the parts of the new text are
+sorted together with the rows that are there.
 
-Axes    N position, D d_in, F d_sae, V vocabulary.
+Axes    N position, F feature, M activation, D d_in.
 """
 
 import shutil
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor
 
 from interp import places
-from interp.activations import ActivationStore
-from interp.corpus import write_parquet
+from interp.corpus import TokenBlocks, write_parquet
+from interp.device import keep_freed_memory
+from interp.index import weights
+from interp.index.coactive import coactive_columns
+from interp.index.format import (
+    EXAMPLES,
+    FORMAT,
+    PAIRS,
+    ROWS_PER_GROUP,
+    STATISTICS,
+    activation_writer,
+    code_type,
+    publish,
+    quoted,
+    settle,
+)
+from interp.index.read import FeatureIndex, meaning_texts
+from interp.index.stats import Activations, Measured, measure, whole_features
 from interp.models import Model
-from interp.models.vocabulary import vocabulary
+from interp.models.sentence import sentence_encoder
+from interp.models.vocabulary import vocabulary, vocabulary_bytes
 from interp.progress import bar, say
-from interp.sae import SAE
+from interp.sae.kernels import Active
 from interp.types import InterpError
 
-FORMAT = 1
-BINS = 50
-TOP_TOKENS = 20
-TOP_LOGITS = 10
-NEIGHBOURS = 10
-TOP_EXAMPLES = 20
-BANDS, PER_BAND = 5, 5
-WINDOW = 16
-"""Positions shown on either side of an example."""
 BATCH = 4096
 
 
@@ -47,12 +59,46 @@ class IndexConfig:
     keep: Literal["all", "examples"] = "all"
     """`all` activations, or only those in the windows of the examples."""
     memory_gib: float = 2.0
+    """Beyond the model and the dictionary; half is DuckDB's, which spills to disk when it is used up."""
     threads: int = 2
+    extend: bool = False
+    """Add the text to the index that is there."""
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """What is indexed: an `SAE`, or the `Neurons` of a layer."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def hook_name(self) -> str: ...
+    @property
+    def d_in(self) -> int: ...
+    @property
+    def d_sae(self) -> int: ...
+    @property
+    def W_dec(self) -> Tensor: ...
+    def active(self, x_BD: Tensor, /) -> Active: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Activations in order: an `ActivationStore`, or a `Stream` that makes them."""
+
+    @property
+    def recipe(self) -> dict[str, Any]: ...
+    @property
+    def blocks(self) -> TokenBlocks: ...
+    @property
+    def positions(self) -> int: ...
+    def check_hook(self, hook_name: str) -> None: ...
+    def pieces(self, hook_name: str) -> Iterator[tuple[int, int, Callable[[], Tensor]]]: ...
 
 
 def build_index(
-    sae: SAE,
-    store: ActivationStore,
+    sae: Dictionary,
+    store: Source,
     model: Model,
     into: str | Path,
     config: IndexConfig | None = None,
@@ -63,303 +109,339 @@ def build_index(
 ) -> None:
     """Write the index of `sae` over the store into a folder (see `FeatureIndex`).
 
-    Sinks (`norm_cutoff`) and separators are left out of every count. Raises InterpError when the store lacks
-    the SAE's hook point or their widths differ.
+    `sae` is a `Dictionary`, `store` a `Source`. Sinks (`norm_cutoff`) and separators are left out of every count.
+    Raises InterpError when the store lacks the dictionary's hook point, when their widths differ, and when an index
+    of something else is to be extended.
     """
     config = config or IndexConfig()
     hook = hook_name or sae.hook_name
     store.check_hook(hook)
+    keep_freed_memory()
     folder, work = Path(into), Path(into) / ".build"
-    work.mkdir(parents=True, exist_ok=True)
-    keep_N = store.keep(hook, norm_cutoff)
+    folder.mkdir(parents=True, exist_ok=True)
+    settle(folder)
+    before = FeatureIndex.open(folder) if config.extend else None
+    meta = _meta(sae, store, hook, norm_cutoff, sae_sha256, config, before)
+    stamp = work / "build.json"
+    if not stamp.exists() or places.read_json(stamp) != meta:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        places.write_json(stamp, meta)
+    run = _Run(sae, work, config, before)
+    _encode(run, store, hook, norm_cutoff)
+    shutil.rmtree(run.made, ignore_errors=True)
+    run.made.mkdir()
+    text = _text(run, store, hook)
+    _by_position(run, text)
+    features = _by_feature(run, text)
+    _write_vocabulary(model, run.made)
+    _features(run, features, model)
+    kept = int(text["kept"].to_numpy(zero_copy_only=False).sum())
+    publish(run.made, folder, meta | {"kept_positions": kept})
+
+
+def _meta(
+    sae: Dictionary,
+    store: Source,
+    hook: str,
+    norm_cutoff: float,
+    sha256: str,
+    config: IndexConfig,
+    before: FeatureIndex | None,
+) -> dict[str, Any]:
+    """What the index is of; everything that decides what it holds."""
+    text = {"corpus": store.recipe["corpus"], "positions": store.positions} | {
+        "tokens_sha256": store.recipe["tokens_sha256"]
+    }
     meta = {
         "format": FORMAT,
-        "sae_sha256": sae_sha256,
+        "sae_sha256": sha256,
+        "name": sae.name,
         "model_sha256": store.recipe["model_sha256"],
         "hook_name": hook,
-        "corpus": store.recipe["corpus"],
-        "tokens_sha256": store.recipe["tokens_sha256"],
-        "positions": store.positions,
-        "kept_positions": int(keep_N.sum()),
         "norm_cutoff": norm_cutoff,
         "keep": config.keep,
         "d_sae": sae.d_sae,
+        "separator": store.blocks.separator,
+        "block": store.blocks.block,
+        "texts": [text],
+        "positions": store.positions,
     }
-    stamp = work / "build.json"
-    if not stamp.exists() or places.read_json(stamp) != meta:
-        shutil.rmtree(work)
-        work.mkdir()
-        places.write_json(stamp, meta)
-    _encode(sae, store, hook, keep_N, work)
-    store.blocks.save(folder)
-    _write_vocabulary(model, folder)
-    with duckdb.connect(str(work / "sort.duckdb")) as db:
-        db.execute(f"SET memory_limit='{config.memory_gib}GiB'; SET threads={config.threads}")
-        db.execute(f"SET temp_directory={quoted(work)}; SET preserve_insertion_order=false")
-        _views(db, folder, work)
-        say("index: statistics")
-        statistics = _statistics(db, sae.d_sae, int(keep_N.sum()))
-        say("index: examples")
-        _examples(db, folder)
-        say("index: sorting activations")
-        _activations(db, folder, config.keep)
-    say("index: logits and neighbours")
-    columns = statistics | _logits(sae, model) | _neighbours(sae)
-    with places.whole_file(folder / "features.parquet") as partial:
-        write_parquet(pa.table(columns), partial)
-    places.write_json(folder / "index.json", meta)
-    shutil.rmtree(work)
+    if before is None:
+        return meta
+    if before.partial:
+        raise InterpError(
+            f"the index in {before.folder} keeps examples only, so it cannot be extended; build a full one, "
+            "with keep='all'."
+        )
+    for key in ("sae_sha256", "model_sha256", "hook_name", "norm_cutoff", "keep", "d_sae", "separator", "block"):
+        if before.meta[key] != meta[key]:
+            raise InterpError(
+                f"the index in {before.folder} has {key} = {before.meta[key]!r}, and the text to be added has "
+                f"{meta[key]!r}; build another index for it."
+            )
+    texts = [*before.meta["texts"], text]
+    return meta | {"texts": texts, "positions": before.meta["positions"] + store.positions}
 
 
-def _encode(sae: SAE, store: ActivationStore, hook: str, keep_N: Tensor, work: Path) -> None:
-    """One part of (feature, position, value) a shard, exact float32 values."""
+@dataclass
+class _Run:
+    """One build: where it works, and the index it extends."""
+
+    sae: Dictionary
+    work: Path
+    config: IndexConfig
+    before: FeatureIndex | None
+    fires_F: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def made(self) -> Path:
+        return self.work / "made"
+
+    @property
+    def first(self) -> int:
+        """Position at which the new text begins."""
+        return int(self.before.meta["positions"]) if self.before else 0
+
+    @property
+    def parts(self) -> list[Path]:
+        return sorted(self.work.glob("part-*.parquet"))
+
+    @property
+    def codes(self) -> Path:
+        """Features in order of position, raw: what is read at random for co-activation."""
+        return self.work / "codes"
+
+
+def _encode(run: _Run, store: Source, hook: str, norm_cutoff: float) -> None:
+    """One part of (feature, position, value) a shard, exact float32 values, and which of its positions count."""
+    sae = run.sae
+    real_N = store.blocks.real_NT().reshape(-1)
     with bar(f"index {sae.name}", store.positions) as step, torch.inference_mode():
-        for number, (first, x_ND) in enumerate(store.in_order(hook)):
-            part = work / f"part-{number:05d}.parquet"
-            if x_ND.shape[1] != sae.d_in:
-                raise InterpError(
-                    f"{hook} has width {x_ND.shape[1]} and the SAE reads {sae.d_in}: it was made for another model."
-                )
+        for number, (first, positions, read) in enumerate(store.pieces(hook)):
+            part = run.work / f"part-{number:05d}.parquet"
             if not part.exists():
-                kept = keep_N[first : first + len(x_ND)].nonzero().squeeze(1)
+                x_ND = read()
+                if x_ND.shape[1] != sae.d_in:
+                    raise InterpError(
+                        f"{hook} has width {x_ND.shape[1]} and the SAE reads {sae.d_in}: it was made for another model."
+                    )
+                kept_N = real_N[first : first + positions] & (x_ND.float().norm(dim=-1).cpu() <= norm_cutoff)
                 pieces = []
-                for rows in kept.split(BATCH):
-                    active = sae.active(x_ND[rows].to(sae.b_dec.device))
+                for rows in kept_N.nonzero().squeeze(1).split(BATCH):
+                    active = sae.active(x_ND[rows])
                     pieces.append((active.features.cpu(), rows[active.rows.cpu()] + first, active.values.cpu()))
-                _write_part(pieces, part)
-            step(len(x_ND))
+                with places.whole_file(part.with_suffix(".kept")) as partial:
+                    partial.write_bytes(np.packbits(kept_N.numpy()).tobytes())
+                _write_part(pieces, part, run.first)
+            step(positions)
 
 
-def _write_part(pieces: list[tuple[Tensor, Tensor, Tensor]], part: Path) -> None:
+def _write_part(pieces: list[tuple[Tensor, Tensor, Tensor]], part: Path, first: int) -> None:
     if not pieces:
         pieces = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0))]
     features, positions, values = (torch.cat([piece[i] for piece in pieces]).numpy() for i in range(3))
-    table = pa.table(
-        {
-            "feature": features.astype(np.uint32),
-            "position": positions.astype(np.uint32),
-            "value": values.astype(np.float32),
-        }
-    )
+    columns = {
+        "feature": features.astype(np.uint32),
+        "position": (positions + first).astype(np.uint32),
+        "value": values.astype(np.float32),
+    }
     with places.whole_file(part) as partial:
-        pq.write_table(table, partial, compression="none", use_dictionary=False)
+        pq.write_table(pa.table(columns), partial, compression="none", use_dictionary=False)
+
+
+def _text(run: _Run, store: Source, hook: str) -> dict[str, pa.Array]:
+    """token, document and kept of every position, that of the index before included; documents.parquet is written."""
+    blocks: TokenBlocks = store.blocks
+    documents = blocks.documents
+    kept = [np.unpackbits(np.frombuffer(p.with_suffix(".kept").read_bytes(), np.uint8)) for p in run.parts]
+    sizes = [positions for _, positions, _ in store.pieces(hook)]
+    columns = {
+        "token": blocks.tokens_NT.reshape(-1).numpy().astype(np.uint32),
+        "document": blocks.document_NT.reshape(-1).numpy().astype(np.uint32),
+        "kept": np.concatenate([k[:n] for k, n in zip(kept, sizes, strict=True)]).astype(bool),
+    }
+    if run.before:
+        old = pq.read_table(run.before.path("tokens.parquet"))
+        there = pq.read_table(run.before.path("documents.parquet"))
+        columns["document"] = columns["document"] + np.uint32(len(there))
+        columns = {name: np.concatenate([old[name].to_numpy(), column]) for name, column in columns.items()}
+        number = pa.array(np.arange(len(there), len(there) + len(documents), dtype=np.uint32))
+        documents = pa.concat_tables([there, documents.set_column(0, "document", number).cast(there.schema)])
+    write_parquet(documents, run.made / "documents.parquet")
+    return {name: pa.array(column) for name, column in columns.items()}
+
+
+def _by_position(run: _Run, text: dict[str, pa.Array]) -> None:
+    """The parts, which are in order of position, as one file; and the number of features active at each position."""
+    total = len(text["token"])
+    active_N = np.zeros(total, dtype=np.uint32)
+    run.fires_F = np.zeros(run.sae.d_sae, dtype=np.int64)
+    kind = code_type(run.sae.d_sae)
+    path = run.made / "positions.parquet"
+    keep_all = run.config.keep == "all"
+    with run.codes.open("wb") as codes, activation_writer(path) as writer:
+        for feature, position, value in _rows_by_position(run):
+            codes.write(feature.astype(kind).tobytes())
+            if not len(position):
+                continue
+            low, high = int(position[0]), int(position[-1]) + 1
+            active_N[low:high] += np.bincount(position - low, minlength=high - low).astype(np.uint32)
+            run.fires_F += np.bincount(feature, minlength=len(run.fires_F))
+            if keep_all:
+                table = pa.table({"feature": feature, "position": position, "value": pa.array(value)})
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    if not keep_all:
+        path.unlink()
+    text["active"] = pa.array(active_N)
+    table = pa.table({"position": pa.array(np.arange(total, dtype=np.uint32)), **text})
+    write_parquet(table, run.made / "tokens.parquet")
+
+
+def _rows_by_position(run: _Run) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    if run.before:
+        for batch in pq.ParquetFile(run.before.path("positions.parquet")).iter_batches(1 << 20):
+            yield batch["feature"].to_numpy(), batch["position"].to_numpy(), batch["value"].to_numpy()
+    for part in run.parts:
+        table = pq.read_table(part)
+        yield table["feature"].to_numpy(), table["position"].to_numpy(), halves(table["value"].to_numpy())
+
+
+def halves(values: np.ndarray) -> np.ndarray:
+    """float32 as float16, by PyTorch, which is several times faster than numpy."""
+    return torch.tensor(values).half().numpy()
+
+
+def _by_feature(run: _Run, text: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """activations.parquet, pairs.parquet and examples.parquet; the columns of features.parquet come back."""
+    token_N, document_N = text["token"].to_numpy(), text["document"].to_numpy()
+    offset_N = np.concatenate([[0], np.cumsum(text["active"].to_numpy(), dtype=np.int64)])
+    kept, total = int(np.sum(text["kept"].to_numpy(zero_copy_only=False))), int(offset_N[-1])
+    codes = np.memmap(run.codes, dtype=code_type(run.sae.d_sae), mode="r") if total else np.zeros(0, np.uint16)
+    keep_all, chunks = run.config.keep == "all", []
+
+    def work(rows: Activations) -> tuple[Activations, Measured, dict[str, Any]]:
+        found = measure(rows, token_N, document_N)
+        more = coactive_columns(rows, found.columns, codes, offset_N, run.fires_F, kept)
+        return rows, found, more | (_exact(run.before, run.first, rows, found.columns) if run.before else {})
+
+    with (
+        activation_writer(run.made / "activations.parquet") as activations,
+        pq.ParquetWriter(run.made / "examples.parquet", EXAMPLES, compression="zstd") as examples,
+        pq.ParquetWriter(run.made / "pairs.parquet", PAIRS, compression="zstd") as pairs,
+        bar("index: statistics", total, "activations") as step,
+    ):
+        for rows, found, more in _ahead(work, whole_features(_sorted(run)), run.config.threads):
+            chunks.append(found.columns | more)
+            examples.write_table(found.examples.cast(EXAMPLES))
+            pairs.write_table(found.pairs.cast(PAIRS), row_group_size=ROWS_PER_GROUP)
+            activations.write_table(_stored(rows, found, keep_all), row_group_size=ROWS_PER_GROUP)
+            step(len(rows))
+    if not keep_all:
+        (run.made / "pairs.parquet").unlink()
+    columns = {name: _spread(chunks, name, run.sae.d_sae, kind) for name, kind in STATISTICS.items()}
+    total_F, fires_F = columns["total"].to_numpy(), columns["fires"].to_numpy()
+    return {
+        "feature": pa.array(np.arange(run.sae.d_sae, dtype=np.uint32)),
+        **columns,
+        "stored": columns["fires" if keep_all else "near"],
+        "density": pa.array(fires_F / max(kept, 1)),
+        "mean": pa.array((total_F / np.maximum(fires_F, 1)).astype(np.float32)),
+    }
+
+
+def _ahead(work: Callable[[Any], Any], items: Iterator[Any], threads: int) -> Iterator[Any]:
+    """Results in order, so many at a time in threads (what they call lets go of the interpreter)."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _exact(before: FeatureIndex, first: int, rows: Activations, columns: dict[str, Any]) -> dict[str, Any]:
+    """Total and maximum without the rounding of the rows that were stored before (positions below `first`)."""
+    new_M = np.where(rows.position_M >= first, rows.value_M, np.float32(0))
+    start_G = np.cumsum(columns["fires"]) - columns["fires"]
+    old = before.features.loc[columns["feature"]]
+    return {
+        "total": old["total"].to_numpy() + np.add.reduceat(new_M.astype(np.float64), start_G),
+        "max": np.maximum(old["max"].to_numpy(), np.maximum.reduceat(new_M, start_G)),
+    }
+
+
+def _stored(rows: Activations, found: Measured, keep_all: bool) -> pa.Table:
+    kept = slice(None) if keep_all else found.near_M
+    value = pa.array(halves(rows.value_M[kept]))
+    return pa.table({"feature": rows.feature_M[kept], "position": rows.position_M[kept], "value": value})
+
+
+def _sorted(run: _Run) -> Iterator[pa.RecordBatch]:
+    """Every activation by (feature, position), in DuckDB's share of the memory."""
+    source = f"SELECT feature, position, value FROM read_parquet({quoted(run.work / 'part-*.parquet')})"
+    if run.before:
+        old = quoted(run.before.path("activations.parquet"))
+        source += f" UNION ALL SELECT feature, position, value::FLOAT FROM read_parquet({old})"
+    with duckdb.connect() as db:
+        db.execute(f"SET memory_limit='{run.config.memory_gib / 2}GiB'; SET threads={run.config.threads}")
+        db.execute(f"SET temp_directory={quoted(run.work)}")
+        ordered: Any = db.sql(f"FROM ({source}) ORDER BY feature, position")
+        yield from ordered.to_arrow_reader(1 << 19)
+
+
+def _spread(chunks: list[dict[str, Any]], name: str, d_sae: int, kind: pa.DataType) -> pa.Array:
+    """A statistic with a row for every feature; those that never fire get 0, or a list as long as the others' or empty."""
+    if not pa.types.is_list(kind):
+        column = np.zeros(d_sae, dtype=kind.to_pandas_dtype())
+        for chunk in chunks:
+            column[chunk["feature"]] = chunk[name]
+        return pa.array(column)
+    parts = [chunk[name] for chunk in chunks]
+    if parts and not isinstance(parts[0], tuple):  # every feature has as many
+        matrix = np.zeros((d_sae, parts[0].shape[1]), dtype=kind.value_type.to_pandas_dtype())
+        for chunk, part in zip(chunks, parts, strict=True):
+            matrix[chunk["feature"]] = part
+        return weights.lists(matrix, kind.value_type)
+    length = np.zeros(d_sae, dtype=np.int32)
+    for chunk, (lengths, _) in zip(chunks, parts, strict=True):
+        length[chunk["feature"]] = lengths
+    flat = np.concatenate([np.zeros(0), *(values for _, values in parts)])
+    offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(flat.astype(kind.value_type.to_pandas_dtype()), kind.value_type))
+
+
+@torch.inference_mode()
+def _features(run: _Run, columns: dict[str, Any], model: Model) -> None:
+    """features.parquet, with what the weights say; neurons, meanings and the unembedding beside it."""
+    say("index: logits, neighbours, meanings")
+    directions = run.sae.W_dec
+    unembedding = weights.centred_unembedding(model)
+    if unembedding is not None and unembedding.shape[0] != directions.shape[1]:
+        unembedding = None  # it writes somewhere else than into the residual stream
+    columns |= weights.logit_columns(directions, unembedding) | weights.neighbour_columns(directions)
+    aligned, neurons = weights.neuron_columns(directions, model.neuron_outputs(directions.shape[1]))
+    write_parquet(pa.table(columns | aligned), run.made / "features.parquet")
+    write_parquet(neurons, run.made / "neurons.parquet")
+    if run.config.keep == "all" and unembedding is not None:
+        save_file({"unembedding": unembedding.half()}, run.made / "unembedding.safetensors")
+    table = pq.read_table(run.made / "vocabulary.parquet", columns=["text"])
+    texts = meaning_texts(columns["top_tokens"].to_pylist(), table["text"].to_pylist())
+    try:
+        vectors = sentence_encoder().encode(texts)
+    except InterpError as error:
+        say(f"index: no meanings, so `text:` will go by words ({error})")
+        return
+    save_file({"meanings": vectors.half()}, run.made / "meanings.safetensors")
 
 
 def _write_vocabulary(model: Model, folder: Path) -> None:
     texts = vocabulary(model.tokenizer)
-    table = pa.table({"token": np.arange(len(texts), dtype=np.uint32), "text": texts})
-    with places.whole_file(folder / "vocabulary.parquet") as partial:
-        write_parquet(table, partial)
-
-
-def _views(db: duckdb.DuckDBPyConnection, folder: Path, work: Path) -> None:
-    db.execute(f"CREATE OR REPLACE VIEW act AS SELECT * FROM read_parquet({quoted(work / 'part-*.parquet')})")
-    db.execute(f"CREATE OR REPLACE VIEW tok AS SELECT * FROM read_parquet({quoted(folder / 'tokens.parquet')})")
-
-
-def quoted(path: Path) -> str:
-    """A path as a string of SQL."""
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _columns(db: duckdb.DuckDBPyConnection, query: str) -> dict[str, np.ndarray]:
-    return dict(db.execute(query).fetchnumpy() or {})
-
-
-def _table(db: duckdb.DuckDBPyConnection, query: str) -> Any:
-    return db.sql(query).to_arrow_table()
-
-
-def _statistics(db: duckdb.DuckDBPyConnection, d_sae: int, kept: int) -> dict[str, Any]:
-    """A column a statistic, a row a feature, features that never fire included."""
-    db.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE stat AS
-        SELECT feature, count(*) AS fires, avg(value) AS mean, max(value) AS max,
-               approx_quantile(value, [0.1, 0.25, 0.5, 0.75, 0.9, 0.99]) AS quantiles
-        FROM act GROUP BY feature
-        """
-    )
-    bins = _columns(
-        db,
-        f"""
-        SELECT feature, least(floor({BINS} * value / max), {BINS - 1})::INT AS bin, count(*) AS n
-        FROM act JOIN stat USING (feature) GROUP BY ALL
-        """,
-    )
-    histogram = np.zeros((d_sae, BINS), dtype=np.uint32)
-    histogram[bins["feature"], bins["bin"]] = bins["n"]
-    stat = _table(db, "SELECT * FROM stat")
-    rows = stat["feature"].to_numpy()
-    fires = _spread(d_sae, rows, stat["fires"].to_numpy(), np.uint32)
-    return {
-        "feature": np.arange(d_sae, dtype=np.uint32),
-        "fires": fires,
-        "density": fires / max(kept, 1),
-        "mean": _spread(d_sae, rows, stat["mean"].to_numpy(), np.float32),
-        "max": _spread(d_sae, rows, stat["max"].to_numpy(), np.float32),
-        "quantiles": pa.array(_lists(d_sae, rows, stat["quantiles"]), pa.list_(pa.float32())),
-        "histogram": pa.array(list(histogram), pa.list_(pa.uint32())),
-        **_token_statistics(db, d_sae),
+    columns = {
+        "token": np.arange(len(texts), dtype=np.uint32),
+        "text": texts,
+        "bytes": vocabulary_bytes(model.tokenizer),
     }
-
-
-def _token_statistics(db: duckdb.DuckDBPyConnection, d_sae: int) -> dict[str, Any]:
-    """Which tokens and how many documents each feature fires on."""
-    db.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE pair AS
-        SELECT feature, token, count(*) AS n, sum(value) AS total
-        FROM act JOIN tok USING (position) GROUP BY ALL
-        """
-    )
-    tokens = _table(
-        db,
-        f"""
-        SELECT feature, list(token ORDER BY total DESC, token) AS tokens, list(n ORDER BY total DESC, token) AS counts
-        FROM (SELECT *, row_number() OVER (PARTITION BY feature ORDER BY total DESC, token) AS rank FROM pair)
-        WHERE rank <= {TOP_TOKENS} GROUP BY feature
-        """,
-    )
-    shares = "SELECT feature, n / sum(n) OVER (PARTITION BY feature) AS p FROM pair"
-    entropy = _columns(db, f"SELECT feature, -sum(p * ln(p)) AS nats FROM ({shares}) GROUP BY feature")
-    touched = "SELECT feature, count(DISTINCT document) AS n FROM act JOIN tok USING (position) GROUP BY feature"
-    documents = _columns(db, touched)
-    rows = tokens["feature"].to_numpy()
-    return {
-        "top_tokens": pa.array(_lists(d_sae, rows, tokens["tokens"]), pa.list_(pa.uint32())),
-        "top_token_counts": pa.array(_lists(d_sae, rows, tokens["counts"]), pa.list_(pa.uint32())),
-        "token_entropy": _spread(d_sae, entropy["feature"], entropy["nats"], np.float32),
-        "documents": _spread(d_sae, documents["feature"], documents["n"], np.uint32),
-    }
-
-
-def _spread(d_sae: int, at: Any, values: Any, dtype: Any) -> np.ndarray:
-    """A value a feature, 0 where there is none."""
-    column = np.zeros(d_sae, dtype=dtype)
-    column[at] = values
-    return column
-
-
-def _lists(d_sae: int, at: Any, values: Any) -> list[Any]:
-    """A list a feature, empty where there is none."""
-    column: list[Any] = [[] for _ in range(d_sae)]
-    for feature, value in zip(at, values.to_pylist(), strict=True):
-        column[feature] = value
-    return column
-
-
-def _examples(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """The strongest position of a feature in each document is a candidate; kept are the top and a few of each fifth.
-
-    Within a fifth, which are kept is drawn by a hash of the position: the same every time, and no one's choice.
-    """
-    db.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE peak AS
-        SELECT feature, document, arg_max(position, value) AS position, max(value) AS value
-        FROM act JOIN tok USING (position) GROUP BY feature, document
-        """
-    )
-    db.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE example AS
-        WITH ranked AS (
-            SELECT feature, position, value,
-                   row_number() OVER (PARTITION BY feature ORDER BY value DESC, position) AS rank,
-                   ntile({BANDS}) OVER (PARTITION BY feature ORDER BY value DESC, position) AS band
-            FROM peak
-        ), drawn AS (
-            SELECT *, row_number() OVER (PARTITION BY feature, band ORDER BY hash(position), position) AS place
-            FROM ranked WHERE rank > {TOP_EXAMPLES}
-        )
-        SELECT feature, 0::UTINYINT AS band, rank::UTINYINT AS rank, position, value FROM ranked WHERE rank <= {TOP_EXAMPLES}
-        UNION ALL
-        SELECT feature, band::UTINYINT, place::UTINYINT, position, value FROM drawn WHERE place <= {PER_BAND}
-        """
-    )
-    table = _table(
-        db,
-        "SELECT * FROM example ORDER BY feature, band, rank",
-    )
-    with places.whole_file(folder / "examples.parquet") as partial:
-        write_parquet(_halves(table), partial)
-
-
-def _halves(table: pa.Table) -> pa.Table:
-    values = pa.array(table["value"].to_numpy().astype(np.float16))
-    return table.set_column(table.schema.get_field_index("value"), "value", values)
-
-
-def _activations(db: duckdb.DuckDBPyConnection, folder: Path, keep: str) -> None:
-    """activations.parquet by (feature, position); with `all`, positions.parquet by position as well."""
-    source = "act"
-    if keep == "examples":
-        db.execute(
-            f"""
-            CREATE OR REPLACE TEMP TABLE near AS
-            SELECT DISTINCT feature, (position // {WINDOW} + step)::BIGINT AS chunk
-            FROM example, (SELECT unnest([-1, 0, 1]) AS step)
-            """
-        )
-        source = f"(SELECT act.* FROM act SEMI JOIN near ON act.feature = near.feature AND act.position // {WINDOW} = near.chunk)"
-    orders = {"activations": "feature, position"} | ({"positions": "position, feature"} if keep == "all" else {})
-    (folder / "positions.parquet").unlink(missing_ok=True)
-    db.execute("SET preserve_insertion_order=true")  # else a streamed result comes out of order
-    for name, order in orders.items():
-        query = f"SELECT feature, position, value FROM {source} ORDER BY {order}"
-        stream: Any = db.sql(query).to_arrow_reader(1 << 20)
-        with places.whole_file(folder / f"{name}.parquet") as partial:
-            schema = pa.schema({"feature": pa.uint32(), "position": pa.uint32(), "value": pa.float16()})
-            # Sorted integers: their differences are small, which a dictionary would hide.
-            encoding: dict[str, Any] = {
-                "use_dictionary": ["feature"],
-                "column_encoding": {"position": "DELTA_BINARY_PACKED"},
-            }
-            with pq.ParquetWriter(partial, schema, compression="zstd", compression_level=3, **encoding) as writer:
-                for batch in stream:
-                    writer.write_table(_halves(pa.Table.from_batches([batch])).cast(schema), row_group_size=131_072)
-
-
-@torch.inference_mode()
-def _logits(sae: SAE, model: Model) -> dict[str, Any]:
-    """The tokens whose logits each decoder row raises and lowers most, through the final norm's gain."""
-    try:
-        unembed_VD, gain_D = model.unembedding()
-    except InterpError:
-        empty = pa.array([[]] * sae.d_sae, pa.list_(pa.uint32()))
-        return {"promoted": empty, "suppressed": empty}
-    effects: dict[str, list[Any]] = {"promoted": [], "promoted_logits": [], "suppressed": [], "suppressed_logits": []}
-    unembed_DV = (unembed_VD * gain_D).T.contiguous().cpu()
-    for rows_FD in sae.W_dec.cpu().split(256):
-        logits_FV = logit_effects(rows_FD, unembed_DV)
-        for name, sign in (("promoted", 1.0), ("suppressed", -1.0)):
-            top = (logits_FV * sign).topk(TOP_LOGITS, dim=1)
-            effects[name] += list(top.indices.numpy().astype(np.uint32))
-            effects[f"{name}_logits"] += list((top.values * sign).numpy().astype(np.float16))
-    types = {True: pa.list_(pa.float16()), False: pa.list_(pa.uint32())}
-    return {name: pa.array(value, types[name.endswith("logits")]) for name, value in effects.items()}
-
-
-def logit_effects(rows_FD: Float[Tensor, "F D"], unembed_DV: Float[Tensor, "D V"]) -> Float[Tensor, "F V"]:
-    """Direct effect of a unit of each direction on each logit, up to the final norm's scale, less its mean over tokens."""
-    logits = rows_FD @ unembed_DV
-    return logits - logits.mean(1, keepdim=True)
-
-
-@torch.inference_mode()
-def _neighbours(sae: SAE) -> dict[str, Any]:
-    """The features whose decoder rows have the largest cosine with each one's."""
-    unit = torch.nn.functional.normalize(sae.W_dec.cpu(), dim=1)
-    ids, cosines = [], []
-    count = min(NEIGHBOURS, sae.d_sae - 1)
-    for start in range(0, sae.d_sae, 512):
-        cosine = unit[start : start + 512] @ unit.T
-        cosine[torch.arange(len(cosine)), torch.arange(start, start + len(cosine))] = -2
-        top = cosine.topk(count, dim=1)
-        ids += list(top.indices.numpy().astype(np.uint32))
-        cosines += list(top.values.numpy().astype(np.float16))
-    return {
-        "nearest": pa.array(ids, pa.list_(pa.uint32())),
-        "nearest_cosine": pa.array(cosines, pa.list_(pa.float16())),
-    }
+    write_parquet(pa.table(columns), folder / "vocabulary.parquet")

@@ -1,6 +1,10 @@
-"""Read an index: statistics, examples with their context, and activations, straight from its Parquet files."""
+"""Read an index: statistics, examples with their context, activations, and how often features fire where.
+
+Axes    N position, F feature, V vocabulary.
+"""
 
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,21 +14,19 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
 
 from interp import places
-from interp.index.build import FORMAT, WINDOW, quoted
+from interp.index.coactive import count_at
+from interp.index.format import FORMAT, NEEDED, OPTIONAL, WINDOW, checker, code_type, quoted, settle
+from interp.index.written import Written, write
 from interp.render import visible
 from interp.types import InterpError, check_feature
 
-NEEDED = (
-    "index.json",
-    "features.parquet",
-    "examples.parquet",
-    "activations.parquet",
-    "tokens.parquet",
-    "documents.parquet",
-    "vocabulary.parquet",
-)
+CODES_IN_MEMORY = 1 << 30
+"""Bytes of features by position that are kept decoded; larger indexes are decoded anew for each question."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,23 @@ class Example:
 
 @dataclass
 class FeatureIndex:
-    """The index in a folder; opened by `FeatureIndex.open`."""
+    """The index in a folder; opened by `FeatureIndex.open`. Each file's hash is compared when it is first read."""
 
     folder: Path
     meta: dict[str, Any]
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    path: Callable[[str], Path] = field(repr=False)
+    """From a file's name to its path, its SHA-256 compared at first."""
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @staticmethod
     def open(folder: str | Path) -> "FeatureIndex":
-        """The index in a folder that `build_index` wrote; InterpError when it is missing or unfinished."""
-        path = Path(folder)
-        missing = [name for name in NEEDED if not (path / name).exists()]
+        """The index that `build_index` wrote into a folder, or a copy of one at a URL that fsspec knows.
+
+        Raises InterpError when it is missing, unfinished, of another format, or a file has another length.
+        """
+        path = places.local_copy(str(folder)) if "://" in str(folder) else Path(folder)
+        settle(path)
+        missing = [name for name in ("index.json", *(f"{n}.parquet" for n in NEEDED)) if not (path / name).exists()]
         if missing:
             raise InterpError(f"there is no index in {path} ({missing[0]} is missing); `interp index SAE` builds one.")
         meta = places.read_json(path / "index.json")
@@ -65,7 +73,7 @@ class FeatureIndex:
             raise InterpError(
                 f"the index in {path} has format {meta.get('format')}, this version reads {FORMAT}; build it again."
             )
-        return FeatureIndex(path, meta)
+        return FeatureIndex(path, meta, checker(path, meta))
 
     @property
     def partial(self) -> bool:
@@ -82,36 +90,198 @@ class FeatureIndex:
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
         """A query over the index's files, each named by `{features}`, `{activations}` and so on."""
-        files = {name.partition(".")[0]: f"read_parquet({quoted(self.folder / name)})" for name in NEEDED[1:]}
+        there = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.parquet" in self.meta["files"]]
+        used = {n: f"read_parquet({quoted(self.path(f'{n}.parquet'))})" for n in there if "{" + n + "}" in query}
         with self._lock:
-            return self._db.execute(query.format(**files), parameters or []).df()
+            return self._db.execute(query.format(**used), parameters or []).df()
+
+    def verify(self) -> None:
+        """Compare every file's hash; InterpError names the first that differs."""
+        for name in self.meta["files"]:
+            self.path(name)
 
     @cached_property
     def features(self) -> pd.DataFrame:
         """A row a feature: density, mean, max, quantiles, histogram, top tokens, logits, neighbours."""
-        return pq.read_table(self.folder / "features.parquet").to_pandas().set_index("feature", drop=False)
+        return pq.read_table(self.path("features.parquet")).to_pandas().set_index("feature", drop=False)
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        return list(pq.read_table(self.folder / "vocabulary.parquet")["text"].to_pylist())
+        return list(pq.read_table(self.path("vocabulary.parquet"), columns=["text"])["text"].to_pylist())
+
+    @cached_property
+    def vocabulary_bytes(self) -> list[bytes]:
+        return list(pq.read_table(self.path("vocabulary.parquet"), columns=["bytes"])["bytes"].to_pylist())
+
+    def _of_positions(self, name: str) -> np.ndarray:
+        column = pq.read_table(self.path("tokens.parquet"), columns=[name])[name]
+        return np.asarray(column.to_numpy())
 
     @cached_property
     def tokens(self) -> np.ndarray:
         """Token id at every position."""
-        return pq.read_table(self.folder / "tokens.parquet", columns=["token"])["token"].to_numpy()
+        return self._of_positions("token")
 
     @cached_property
-    def _documents_at(self) -> np.ndarray:
-        return pq.read_table(self.folder / "tokens.parquet", columns=["document"])["document"].to_numpy()
+    def document_at(self) -> np.ndarray:
+        """Row of `documents` of every position."""
+        return self._of_positions("document")
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """True where a position counts: a document's own token that is no sink."""
+        return self._of_positions("kept")
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Position p owns entries offsets[p] to offsets[p + 1] of `codes`."""
+        return np.concatenate([[0], np.cumsum(self._of_positions("active"), dtype=np.int64)])
 
     @cached_property
     def documents(self) -> pd.DataFrame:
-        return pq.read_table(self.folder / "documents.parquet").to_pandas()
+        return pq.read_table(self.path("documents.parquet")).to_pandas()
 
     @cached_property
     def token_counts(self) -> np.ndarray:
-        """How often each token id stands at a position that counts (separators and sinks count nearly never)."""
-        return np.bincount(self.tokens, minlength=len(self.vocabulary))
+        """How often each token id stands at a position that counts."""
+        return np.bincount(self.tokens[self.kept], minlength=len(self.vocabulary))
+
+    @cached_property
+    def written(self) -> Written:
+        """The documents' text, and which position wrote which bytes."""
+        return write(self.tokens, self.document_at, self.vocabulary_bytes, self.separator)
+
+    # ---- how often features fire where (full indexes) ----
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        out = np.empty(int(self.offsets[-1]), dtype=code_type(self.d_sae))
+        file, at = pq.ParquetFile(self.path("positions.parquet")), 0
+        for group in range(0, file.num_row_groups, 64):  # several at a time are decoded in threads
+            groups = range(group, min(group + 64, file.num_row_groups))
+            for chunk in file.read_row_groups(list(groups), columns=["feature"])["feature"].chunks:
+                out[at : at + len(chunk)] = chunk.to_numpy()
+                at += len(chunk)
+        return out
+
+    def _code_chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(first position, last position + 1, features in order of position), decoded anew when they are many."""
+        total, itemsize = int(self.offsets[-1]), np.dtype(code_type(self.d_sae)).itemsize
+        if total * itemsize <= CODES_IN_MEMORY:
+            yield 0, len(self.offsets) - 1, self._codes
+            return
+        held, low = np.zeros(0, dtype=code_type(self.d_sae)), 0
+        for batch in pq.ParquetFile(self.path("positions.parquet")).iter_batches(1 << 22, columns=["feature"]):
+            held = np.concatenate([held, batch["feature"].to_numpy().astype(held.dtype)])
+            have = int(self.offsets[low]) + len(held)
+            high = int(np.searchsorted(self.offsets, have, side="right")) - 1
+            yield low, high, held
+            held, low = held[int(self.offsets[high] - self.offsets[low]) :], high
+
+    def fires_at(self, mask_N: np.ndarray) -> np.ndarray:
+        """For each feature, at how many of the marked positions it fires, as float64; exact.
+
+        Raises InterpError on an index that keeps examples only.
+        """
+        if self.partial:
+            raise InterpError(
+                f"the index in {self.folder} keeps examples only; `interp index SAE` builds the full one."
+            )
+        if np.count_nonzero(mask_N) > len(mask_N) // 2:  # the rest is fewer
+            return self.features["fires"].to_numpy() - self.fires_at(~mask_N)
+        count_F = np.zeros(self.d_sae)
+        for low, high, codes in self._code_chunks():
+            offsets = self.offsets[low : high + 1] - self.offsets[low]
+            position = np.flatnonzero(mask_N[low:high])
+            for start in range(0, len(position), 1 << 15):  # what is gathered stays in cache
+                count_F += count_at(codes, offsets, position[start : start + (1 << 15)], self.d_sae)
+        return count_F
+
+    @cached_property
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(features, first row of each; token, count): how often each feature fires on each token."""
+        table = pq.read_table(self.path("pairs.parquet"))
+        feature, start = np.unique(table["feature"].to_numpy(), return_index=True)
+        return feature, start, table["token"].to_numpy(), table["count"].to_numpy()
+
+    def fires_on(self, matching_V: np.ndarray) -> np.ndarray:
+        """For each feature, how often it fires on the marked tokens, as float64; exact.
+
+        An index that keeps examples only has each feature's strongest tokens: a lower bound.
+        """
+        if self.partial:
+            row, token = self._top_tokens
+            hit = matching_V[token[0]]
+            return np.bincount(row[hit], weights=token[1][hit], minlength=self.d_sae)
+        feature, start, token_P, count = self._pairs
+        out = np.zeros(self.d_sae)
+        if len(feature):
+            out[feature] = np.add.reduceat(count * matching_V[token_P], start)
+        return out
+
+    @cached_property
+    def _top_tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """(feature, (token, count)) of every feature's strongest tokens."""
+        row = np.repeat(np.arange(self.d_sae), self.features["top_tokens"].map(len))
+        columns = (np.concatenate(self.features[name].to_numpy()) for name in ("top_tokens", "top_token_counts"))
+        return row, np.stack([column.astype(np.int64) for column in columns])
+
+    def fired(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """(positions, values) of a feature's stored activations, ascending."""
+        check_feature(feature, self.d_sae, str(self.folder))
+        first, last = self._first_row[feature], self._first_row[feature + 1]
+        file = self._activations
+        groups = self._group_starts
+        low, high = (int(g) for g in np.searchsorted(groups, [first, max(last - 1, first)], side="right") - 1)
+        if first == last:
+            return np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float16)
+        with self._lock:
+            table = file.read_row_groups(list(range(low, high + 1)), columns=["position", "value"])
+        rows = table.slice(first - groups[low], last - first)
+        return rows["position"].to_numpy(), rows["value"].to_numpy()
+
+    @cached_property
+    def _activations(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self.path("activations.parquet"), memory_map=True)
+
+    @cached_property
+    def _group_starts(self) -> np.ndarray:
+        meta = self._activations.metadata
+        sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+        return np.concatenate([[0], np.cumsum(sizes)])
+
+    @cached_property
+    def _first_row(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.features["stored"].to_numpy(), dtype=np.int64)])
+
+    @property
+    def strongest(self) -> tuple[np.ndarray, np.ndarray]:
+        """(feature, position) of every feature's strongest examples."""
+        top = self._examples[self._examples["band"] == 0]
+        return top["feature"].to_numpy(), top["position"].to_numpy()
+
+    @cached_property
+    def neurons(self) -> pd.DataFrame:
+        """(layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes."""
+        return pq.read_table(self.path("neurons.parquet")).to_pandas()
+
+    # ---- vectors ----
+
+    @cached_property
+    def meanings(self) -> Float[Tensor, "F E"] | None:
+        """A unit sentence vector for each feature's automatic description; None where no encoder was at hand."""
+        if "meanings.safetensors" not in self.meta["files"]:
+            return None
+        return load_file(self.path("meanings.safetensors"))["meanings"].float()
+
+    @cached_property
+    def unembedding(self) -> Float[Tensor, "D V"] | None:
+        """What each token's logit reads from the residual stream (see `weights.centred_unembedding`), if it is kept."""
+        if "unembedding.safetensors" not in self.meta["files"]:
+            return None
+        return load_file(self.path("unembedding.safetensors"))["unembedding"]
+
+    # ---- what people read ----
 
     def row(self, feature: int) -> dict[str, Any]:
         check_feature(feature, self.d_sae, str(self.folder))
@@ -134,20 +304,24 @@ class FeatureIndex:
         if not fires:
             return "never fires in the index"
         on, says = _distinct(self.text(top_tokens), 4), _distinct(self.text(promoted), 3)
-        return f"fires on {', '.join(on)}" + (f"; promotes {', '.join(says)}" if says else "")
+        return f"fires on {_quoted(on)}" + (f"; promotes {_quoted(says)}" if says else "")
 
     def examples(self, feature: int, window: int = WINDOW) -> list[Example]:
         """The feature's examples, strongest first, then by band."""
-        check_feature(feature, self.d_sae, str(self.folder))
-        found = self.sql("SELECT * FROM {examples} WHERE feature = ? ORDER BY band, rank", [feature])
-        fired = self.sql("SELECT position, value FROM {activations} WHERE feature = ?", [feature])
-        at = dict(zip(fired["position"].tolist(), fired["value"].astype(float).tolist(), strict=True))
-        return [self._example(row, at, min(window, WINDOW)) for row in found.itertuples()]
+        position, value = self.fired(feature)
+        start, stop = np.searchsorted(self._examples["feature"], [feature, feature + 1])
+        at = dict(zip(position.tolist(), value.astype(float).tolist(), strict=True))
+        rows = self._examples.iloc[start:stop].itertuples()
+        return [self._example(row, at, min(window, WINDOW)) for row in rows]
+
+    @cached_property
+    def _examples(self) -> pd.DataFrame:
+        return pq.read_table(self.path("examples.parquet")).to_pandas()
 
     def _example(self, row: Any, at: dict[int, float], window: int) -> Example:
         position = int(row.position)
         low, high = self._stretch(position, window)
-        document = self.documents.iloc[int(self._documents_at[position])]
+        document = self.documents.iloc[int(self.document_at[position])]
         return Example(
             position=position,
             value=float(row.value),
@@ -164,29 +338,37 @@ class FeatureIndex:
         """Positions around one, within its block and document."""
         start = position // self.block * self.block
         low, high = max(start + 1, position - window), min(start + self.block, position + window + 1)
-        owner = self._documents_at[position]
-        while low < position and self._documents_at[low] != owner:
+        owner = self.document_at[position]
+        while low < position and self.document_at[low] != owner:
             low += 1
-        while high - 1 > position and self._documents_at[high - 1] != owner:
+        while high - 1 > position and self.document_at[high - 1] != owner:
             high -= 1
         if low < position and int(self.tokens[low]) == self.separator:
             low += 1
         return low, high
 
-    @cached_property
+    @property
     def separator(self) -> int:
-        meta = pq.read_schema(self.folder / "tokens.parquet").metadata or {}
-        return int(meta[b"separator"])
+        return int(self.meta["separator"])
 
-    @cached_property
+    @property
     def block(self) -> int:
-        meta = pq.read_schema(self.folder / "tokens.parquet").metadata or {}
-        return int(meta[b"block"])
+        return int(self.meta["block"])
+
+
+def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:
+    """What a sentence encoder is given for each feature: its strongest tokens, which say more than they would in a
+    sentence."""
+    return [", ".join(_distinct([vocabulary[t] for t in tokens], 5)) for tokens in top_tokens]
 
 
 def _distinct(tokens: list[str], count: int) -> list[str]:
-    """The first few tokens that differ by more than case and spaces, each in quotes."""
+    """The first few tokens that differ by more than case and spaces."""
     kept: dict[str, str] = {}
     for token in tokens:
-        kept.setdefault(token.strip().lower() or token, f"‘{visible(token.strip(' ') or token)}’")
+        kept.setdefault(token.strip().lower() or token, token.strip(" ") or token)
     return list(kept.values())[:count]
+
+
+def _quoted(tokens: list[str]) -> str:
+    return ", ".join(f"‘{visible(token)}’" for token in tokens)

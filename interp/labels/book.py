@@ -55,6 +55,7 @@ class LabelBook:
             _schema.create_all(self.engine)
         except sa.exc.SQLAlchemyError as error:
             raise InterpError(f"the label store {url.split('@')[-1]} cannot be opened: {error}.") from error
+        self._read: tuple[int | None, dict[int, Label]] | None = None
         self._shipped = {label.feature: label for label in read_jsonl(shipped)} if shipped and shipped.exists() else {}
 
     def set(self, feature: int, text: str, *, author: str = "", note: str = "", status: str = "proposed") -> Label:
@@ -88,10 +89,15 @@ class LabelBook:
 
     def all(self) -> dict[int, Label]:
         """The current label of every feature that has one."""
-        newest = sa.select(sa.func.max(_labels.c.id)).where(_labels.c.sae == self.sae).group_by(_labels.c.feature)
+        newest = sa.select(sa.func.max(_labels.c.id)).where(_labels.c.sae == self.sae)
         with self.engine.connect() as db:
-            own = {row.feature: _label(row) for row in db.execute(_labels.select().where(_labels.c.id.in_(newest)))}
-        return {f: label for f, label in sorted((self._shipped | own).items()) if label.text}
+            version = db.execute(newest).scalar()  # labels are only ever added, so this names the whole book
+            if self._read is None or self._read[0] != version:
+                latest = newest.group_by(_labels.c.feature)
+                own = {row.feature: _label(row) for row in db.execute(_labels.select().where(_labels.c.id.in_(latest)))}
+                both = sorted((self._shipped | own).items())
+                self._read = version, {f: label for f, label in both if label.text}
+        return dict(self._read[1])
 
     def get(self, feature: int) -> Label | None:
         """The current label, or None when the feature has none."""

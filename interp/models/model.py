@@ -325,6 +325,25 @@ class Model:
         gain = next(norms, torch.ones(weight.shape[1]))
         return weight.detach().float(), gain.detach().float()
 
+    def neuron_outputs(self, width: int) -> dict[int, Float[Tensor, "M D"]]:
+        """By layer, what a unit of each MLP neuron adds to a residual stream of that width; {} when it cannot be told."""
+        found: dict[int, Tensor] = {}
+        for layer in range(10_000):
+            hook, out = (self.hook_points.get(f"blocks.{layer}.mlp.{name}") for name in ("hook_post", "out.hook_in"))
+            if hook is None or out is None:
+                return found
+            owner = next((m for m in self.module.modules() if getattr(m, "hook_in", None) is out), None)
+            weight = getattr(getattr(owner, "original_component", owner), "weight", None)
+            if weight is None or weight.ndim != 2:
+                return {}
+            # A Linear keeps (out, in); GPT-2's Conv1D keeps (in, out).
+            linear = isinstance(getattr(owner, "original_component", owner), nn.Linear)
+            rows = (weight.T if linear else weight).detach().float()
+            if rows.shape[1] != width:
+                return {}
+            found[layer] = rows.contiguous()
+        return found
+
 
 def _choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
     """One token a row: the likeliest, or a draw from the smallest set with probability `top_p`."""

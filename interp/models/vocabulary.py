@@ -13,6 +13,11 @@ def _byte_of_character() -> dict[str, int]:
 
 def vocabulary(tokenizer: Any) -> list[str]:
     """The text of every token id."""
+    return [raw.decode("utf-8", errors="backslashreplace") for raw in vocabulary_bytes(tokenizer)]
+
+
+def vocabulary_bytes(tokenizer: Any) -> list[bytes]:
+    """The bytes of every token id; those of a text's tokens, one after the other, are the text."""
     size = len(tokenizer)
     pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
     special = set(tokenizer.all_special_ids)
@@ -23,9 +28,9 @@ def vocabulary(tokenizer: Any) -> list[str]:
     texts = []
     for token, piece in enumerate(pieces):
         if piece is None:
-            texts.append(f"<{token}>")
+            texts.append(f"<{token}>".encode())
         elif byte_level and token not in special and all(c in bytes_of for c in piece):
-            texts.append(bytes(bytes_of[c] for c in piece).decode("utf-8", errors="backslashreplace"))
+            texts.append(bytes(bytes_of[c] for c in piece))
         else:
-            texts.append(piece.replace("▁", " "))
+            texts.append(piece.replace("▁", " ").encode())
     return texts

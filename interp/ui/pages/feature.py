@@ -114,5 +114,17 @@ with page("Feature") as wb:
         st.subheader("Nearest features")
         for other, cosine in shown.nearest[:8]:
             feature_link(other, plain(f"{other} · cosine {cosine:.2f} · {wb.name(other)}"))
+        if shown.coactive:
+            st.subheader("Fires together with")
+        for c in shown.coactive[:6]:
+            share = f"{c.count} of {c.of} tokens, {c.lift:,.0f} times chance"
+            feature_link(c.feature, plain(f"{c.feature} · {share} · {wb.name(c.feature)}"))
+        if shown.neurons:
+            st.subheader("Aligned neurons")
+            rows = [{"neuron": f"{layer}.{n}", "cosine": cosine} for layer, n, cosine in shown.neurons]
+            st.dataframe(pd.DataFrame(rows), hide_index=True)
+            st.caption(
+                "Cosine of the decoder row with what the neuron writes. `neuron:LAYER.NUMBER` finds a neuron's features."
+            )
         st.subheader("Label")
         label_editor(wb, feature)

@@ -6,10 +6,17 @@ import streamlit as st
 
 from interp.render import visible
 from interp.search import KEYS, Hits
-from interp.ui.shared import bars, page, plain, remember, url
+from interp.search.saved import find
+from interp.ui.shared import PAGES, bars, page, plain, remember, url
 from interp.workbench import Workbench
 
 SHOWN = 500
+EXAMPLES = (
+    "token:/^ ?(Paris|London)$/ density:1e-5..1e-2",
+    "medicine and disease",
+    'context:"import " not topic:source=python',
+    "neuron:15.3 or like:17",
+)
 
 
 def table(wb: Workbench, hits: Hits) -> pd.DataFrame:
@@ -37,19 +44,36 @@ def table(wb: Workbench, hits: Hits) -> pd.DataFrame:
     return frame if any(hit.why for hit in hits) else frame.drop(columns=["score", "why"])
 
 
+def keep_search(wb: Workbench, query: str, hits: Hits) -> None:
+    """The answer as a file, and the searches that were kept."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left.download_button("Download as CSV", hits.to_csv(), "search.csv", "text/csv")
+    with right.popover("Saved searches", use_container_width=True):
+        name = st.text_input("Name", placeholder="capitals")
+        if st.button("Save this search", disabled=not (name and query)):
+            wb.save_search(name, query)
+            st.success(f"Saved as {plain(name)}.")
+        for saved in wb.saved_searches():
+            kept = find(saved, wb.card.sae_sha256)
+            st.page_link(PAGES / "features.py", label=plain(f"{saved}: {kept.query}"), query_params={"q": kept.query})
+
+
 with page("Features") as wb:
     query = st.text_input(
         "Search",
         st.query_params.get("q", ""),
         placeholder="token:/^ ?(Paris|London)$/ density:1e-5..1e-2 sort:density",
-        help="All conditions must hold. " + "  \n".join(f"**{key}:** {plain(about)}" for key, about in KEYS.items()),
+        help="Conditions, joined by and, or, not and parentheses; bare words are looked for by meaning.  \n"
+        + "  \n".join(f"**{key}:** {plain(about)}" for key, about in KEYS.items()),
     )
     remember(q=query)
+    if not query:
+        st.caption("For example: " + " · ".join(f"`{example}`" for example in EXAMPLES))
     hits = wb.search(query, limit=SHOWN)
     more = f", the first {SHOWN} shown" if hits.total > SHOWN else ""
     partial = (
-        " Partial: answered from the strongest tokens and logits that this index keeps."
-        if any(h.partial for h in hits[:1])
+        " Partial: answered from the examples that this index keeps; `interp index` builds the full one."
+        if hits.partial
         else ""
     )
     st.markdown(f"**{hits.total:,}** features{more}.{partial}")
@@ -66,6 +90,7 @@ with page("Features") as wb:
                 "max": st.column_config.NumberColumn("max", format="%.2f"),
             },
         )
+        keep_search(wb, query, hits)
     else:
         st.info("No feature meets this query. Take a condition away, or widen a range.")
     density = wb.index.features["density"].to_numpy()

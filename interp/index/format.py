@@ -1,0 +1,135 @@
+"""What an index is on disk: its files, their hashes, and how a finished one takes its place.
+
+| file | a row is |
+|---|---|
+| `features.parquet` | a feature, with its statistics |
+| `activations.parquet` | (feature, position, value), sorted so; value in float16 |
+| `positions.parquet` | the same by (position, feature); with `keep="all"` only |
+| `pairs.parquet` | (feature, token, count): how often the feature fires on the token; with `keep="all"` only |
+| `examples.parquet` | (feature, band, rank, position, value) |
+| `tokens.parquet` | a position: token, document, whether it counts, how many features fire there |
+| `documents.parquet`, `vocabulary.parquet` | a document: source, title, topic, split, hash; a token: text and bytes |
+| `neurons.parquet` | (layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes |
+| `meanings.safetensors` | a sentence vector for each feature's automatic description |
+| `unembedding.safetensors` | what each token's logit reads from the residual stream; with `keep="all"` only |
+| `index.json` | what it is an index of, and the SHA-256 of every other file |
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interp import places
+from interp.types import InterpError
+
+FORMAT = 2
+WINDOW = 16
+"""Positions shown on either side of an example."""
+NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabulary")
+OPTIONAL = ("positions", "pairs", "neurons")
+COMMIT = "commit.json"
+
+ROWS_PER_GROUP = 131_072
+"""Rows a Parquet row group: what a reader decodes to get at one feature."""
+ACTIVATIONS = pa.schema({"feature": pa.uint32(), "position": pa.uint32(), "value": pa.float16()})
+EXAMPLES = pa.schema(
+    {
+        "feature": pa.uint32(),
+        "band": pa.uint8(),
+        "rank": pa.uint8(),
+        "position": pa.uint32(),
+        "value": pa.float16(),
+    }
+)
+PAIRS = pa.schema({"feature": pa.uint32(), "token": pa.uint32(), "count": pa.uint32()})
+_NUMBERS, _REALS = pa.list_(pa.uint32()), pa.list_(pa.float32())
+STATISTICS = {
+    "fires": pa.uint32(),
+    "total": pa.float64(),
+    "max": pa.float32(),
+    "quantiles": _REALS,
+    "histogram": _NUMBERS,
+    "documents": pa.uint32(),
+    "band_edges": _REALS,
+    "token_entropy": pa.float32(),
+    "top_tokens": _NUMBERS,
+    "top_token_counts": _NUMBERS,
+    "near": pa.uint32(),
+    "coactive": _NUMBERS,
+    "coactive_count": _NUMBERS,
+    "coactive_lift": _REALS,
+    "coactive_of": pa.uint32(),
+}
+"""Columns of features.parquet that come from activations."""
+# Sorted integers: their differences are small, which a dictionary would hide.
+ENCODING: dict[str, Any] = {"use_dictionary": ["feature"], "column_encoding": {"position": "DELTA_BINARY_PACKED"}}
+
+
+def code_type(d_sae: int) -> type[np.uint16] | type[np.uint32]:
+    """The narrowest integer that holds a feature's number."""
+    return np.uint16 if d_sae <= 1 << 16 else np.uint32
+
+
+def quoted(path: Path | str) -> str:
+    """A path as a string of SQL."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def activation_writer(path: Path) -> pq.ParquetWriter:
+    """A writer of (feature, position, value) in either order."""
+    return pq.ParquetWriter(path, ACTIVATIONS, compression="zstd", compression_level=1, **ENCODING)
+
+
+def publish(made: Path, folder: Path, meta: dict[str, Any]) -> None:
+    """Move a finished index from `made` into `folder`, with `index.json` naming every file's hash.
+
+    A note of what is to be moved is written first, so that a kill in between is made good by `settle`.
+    """
+    files = {path.name: places.sha256_file(path) for path in sorted(made.iterdir()) if path.is_file()}
+    places.write_json(made / "index.json", meta | {"files": files})
+    places.write_json(folder / COMMIT, {"from": made.relative_to(folder).as_posix(), "files": [*files, "index.json"]})
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Finish a move that was cut short; nothing to do otherwise."""
+    note = folder / COMMIT
+    if not note.exists():
+        return
+    todo = places.read_json(note)
+    made = folder / todo["from"]
+    for name in todo["files"]:
+        if (made / name).exists():
+            os.replace(made / name, folder / name)
+    for stale in folder.iterdir():
+        if stale.is_file() and stale.name not in (*todo["files"], COMMIT):
+            stale.unlink()
+    shutil.rmtree(made.parent, ignore_errors=True)
+    note.unlink()
+
+
+def checker(folder: Path, meta: dict[str, Any]) -> Callable[[str], Path]:
+    """A function from a file's name to its path, which compares its SHA-256 when the file is first asked for."""
+    known: set[str] = set()
+
+    def path_of(name: str) -> Path:
+        path = folder / name
+        if name not in known:
+            digest = meta["files"].get(name)
+            if digest is None or not path.exists():
+                raise InterpError(f"the index in {folder} has no {name}; `interp index SAE` builds it anew.")
+            if places.sha256_file(path) != digest:
+                raise InterpError(
+                    f"{path} is not the file that was written with this index (its SHA-256 differs): it was cut short "
+                    "or edited. Fetch it again, or build the index anew with `interp index SAE --restart`."
+                )
+            known.add(name)
+        return path
+
+    return path_of
