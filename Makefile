@@ -42,9 +42,15 @@ format: $(READY)
 	.peers/bin/python -m pip install --quiet --no-deps -r requirements/peers-nodeps.txt
 	touch .peers/.ready
 
-bench-peers: .peers/.ready
+.peers-dashboard/.ready: requirements/peers-dashboard.txt
+	$(PYTHON) -m venv --clear .peers-dashboard
+	.peers-dashboard/bin/python -m pip install --quiet -r requirements/peers-dashboard.txt
+	touch .peers-dashboard/.ready
+
+bench-peers: .peers/.ready .peers-dashboard/.ready
 
 bench: $(READY) bench-peers
 	$(BIN)/python benchmarks/harvest.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/search.py

@@ -112,20 +112,23 @@ def sha256_file(path: Path) -> str:
 def local_copy(url: str) -> Path:
     """The folder at a URL that fsspec knows (s3://, gs://, file://, memory://), copied into the cache.
 
-    Files whose size is the same are not fetched again; whoever reads them compares their hashes.
+    Files that did not change there are not fetched again; whoever reads them compares their hashes.
     """
     files, root = _remote(url)
     into = cache() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
     try:
-        listed = [entry for entry in files.ls(root, detail=True) if entry["type"] == "file"]
+        listed = {e["name"].rpartition("/")[2]: e["name"] for e in files.ls(root, detail=True) if e["type"] == "file"}
     except FileNotFoundError:
         raise InterpError(f"there is nothing at {url}.") from None
-    for entry in listed:
-        target = into / entry["name"].rpartition("/")[2]
-        is_note = target.suffix == ".json"
-        if is_note or not target.exists() or target.stat().st_size != entry["size"]:
-            with whole_file(target) as partial:
-                files.get_file(entry["name"], str(partial))
+    note = into / ".fetched.json"
+    have = read_json(note) if note.exists() else {}
+    for name, there in listed.items():
+        version = str(files.ukey(there))  # an ETag, or what else changes with the file
+        if have.get(name) != version or not (into / name).exists():
+            with whole_file(into / name) as partial:
+                files.get_file(there, str(partial))
+            have[name] = version
+            write_json(note, have)
     return into
 
 

@@ -76,6 +76,8 @@ class FeaturePage:
     top_tokens: list[tuple[str, int]]
     promoted: list[tuple[str, float]]
     suppressed: list[tuple[str, float]]
+    logit_histogram: list[int]
+    """Counts of tokens in 50 equal bins from the most suppressed to the most promoted."""
     nearest: list[tuple[int, float]]
     """(feature, decoder cosine)."""
     coactive: list[Coactive]
@@ -317,6 +319,7 @@ class Workbench:
             top_tokens=list(zip(index.text(row["top_tokens"]), map(int, row["top_token_counts"]), strict=True)),
             promoted=pairs("promoted"),
             suppressed=pairs("suppressed"),
+            logit_histogram=[int(n) for n in row["logit_histogram"]],
             nearest=[(int(f), float(c)) for f, c in zip(row["nearest"], row["nearest_cosine"], strict=True)],
             coactive=[
                 Coactive(int(f), int(n), int(row["coactive_of"]), float(lift))

@@ -179,6 +179,8 @@ def test_promoted_tokens_are_those_the_unembedding_says(index, wb):
         assert np.allclose(row.promoted_logits, order[::-1][:10], rtol=1e-3, atol=1e-4)
         assert np.allclose(row.suppressed_logits, order[:10], rtol=1e-3, atol=1e-4)
         assert np.allclose(effects[row.feature][list(row.promoted)], order[::-1][:10], atol=1e-5)
+        bins = np.histogram(effects[row.feature], 50)[0]
+        assert np.abs(np.cumsum(bins) - np.cumsum(row.logit_histogram)).max() <= 1  # a value on an edge
         assert row.logit_std == pytest.approx(effects[row.feature].std(), rel=1e-3)
 
 
@@ -365,6 +367,8 @@ def test_an_index_travels_by_url(checkpoint, index):
     there = FeatureIndex.open("memory://shared/index")
     there.verify()
     assert there.examples(3) == index.examples(3)
+    again = FeatureIndex.open("memory://shared/index")
+    assert again.path("features.parquet").stat().st_mtime_ns == there.path("features.parquet").stat().st_mtime_ns
     with pytest.raises(InterpError, match="there is nothing at memory://shared/nowhere"):
         FeatureIndex.open("memory://shared/nowhere")
     with pytest.raises(InterpError, match="cannot be reached"):

@@ -106,6 +106,7 @@ def settle(folder: Path) -> None:
     made = folder / todo["from"]
     for name in todo["files"]:
         if (made / name).exists():
+            (made / name).chmod(0o644)  # safetensors writes for the owner only
             os.replace(made / name, folder / name)
     for stale in folder.iterdir():
         if stale.is_file() and stale.name not in (*todo["files"], COMMIT):

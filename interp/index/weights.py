@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.models import Model
@@ -17,6 +17,7 @@ from interp.sae import kernels
 from interp.types import InterpError
 
 TOP_LOGITS = 10
+LOGIT_BINS = 50
 NEIGHBOURS = 10
 ALIGNED = 5
 """Neurons kept for each feature."""
@@ -30,13 +31,15 @@ def logit_columns(W_dec: Float[Tensor, "F D"], unembedding: Float[Tensor, "D V"]
     """The tokens whose logits each decoder row raises and lowers most, and the spread of its effects."""
     if unembedding is None:
         empty = pa.array([[]] * len(W_dec), pa.list_(pa.uint32()))
-        return {"promoted": empty, "suppressed": empty} | {
-            f"{name}_logits": empty.cast(pa.list_(pa.float16())) for name in ("promoted", "suppressed")
-        }
+        none = dict.fromkeys(("promoted", "suppressed", "logit_histogram"), empty)
+        reals = {f"{name}_logits": empty.cast(pa.list_(pa.float16())) for name in ("promoted", "suppressed")}
+        return none | reals | {"logit_std": np.zeros(len(W_dec), dtype=np.float32)}
     found: dict[str, list[Tensor]] = {name: [] for name in ("promoted", "suppressed")}
     logits: dict[str, list[Tensor]] = {name: [] for name in found}
+    counts = []
     for rows_FD in W_dec.cpu().split(ROWS):
         effects_FV = rows_FD @ unembedding
+        counts.append(histogram(effects_FV))
         for name in found:
             ids, values = _largest(effects_FV, TOP_LOGITS)
             found[name].append(ids)
@@ -45,11 +48,20 @@ def logit_columns(W_dec: Float[Tensor, "F D"], unembedding: Float[Tensor, "D V"]
     # The variance over tokens of d · W is d · cov(W) d.
     covariance_DD = unembedding @ unembedding.T / unembedding.shape[1]
     spread_F = ((W_dec.cpu() @ covariance_DD) * W_dec.cpu()).sum(1).clamp_min(0).sqrt()
-    columns: dict[str, Any] = {"logit_std": spread_F.numpy()}
+    columns: dict[str, Any] = {"logit_std": spread_F.numpy(), "logit_histogram": lists(torch.cat(counts), pa.uint32())}
     for name in found:
         columns[name] = lists(torch.cat(found[name]), pa.uint32())
         columns[f"{name}_logits"] = lists(torch.cat(logits[name]), pa.float16())
     return columns
+
+
+def histogram(values_FV: Float[Tensor, "F V"]) -> Int[Tensor, "F H"]:
+    """Counts in LOGIT_BINS equal bins from each row's smallest to its largest value."""
+    low, high = values_FV.amin(1, keepdim=True), values_FV.amax(1, keepdim=True)
+    scale = LOGIT_BINS / (high - low).clamp_min(1e-30)
+    bins = ((values_FV - low).mul_(scale)).to(torch.int32).clamp_(max=LOGIT_BINS - 1)
+    bins += (torch.arange(len(bins), dtype=torch.int32) * LOGIT_BINS)[:, None]
+    return torch.bincount(bins.flatten(), minlength=len(bins) * LOGIT_BINS).view(-1, LOGIT_BINS)
 
 
 def centred_unembedding(model: Model) -> Float[Tensor, "D V"] | None:

@@ -50,6 +50,13 @@ def charts(shown: FeaturePage) -> None:
     centres = [(i + 0.5) * step for i in range(len(shown.histogram))]
     title = f"Activations above 0: {shown.fires:,} tokens in {shown.documents:,} documents"
     st.plotly_chart(bars(centres, list(map(float, shown.histogram)), title, "activation"), key="histogram")
+    if shown.logit_histogram:
+        low, high = shown.suppressed[0][1], shown.promoted[0][1]
+        step = (high - low) / len(shown.logit_histogram)
+        centres = [low + (i + 0.5) * step for i in range(len(shown.logit_histogram))]
+        heights = list(map(float, shown.logit_histogram))
+        title = "Effect of a unit on every token's logit"
+        st.plotly_chart(bars(centres, heights, title, "logit", log_y=True), key="logits")
     logits = pd.DataFrame(
         {
             "promotes": [visible(token) for token, _ in shown.promoted],
