@@ -121,9 +121,10 @@ def main() -> None:
         if not given.quick:
             full_index(wb)
             wb = Workbench.open(EMBEDDED, labels=f"sqlite:///{made}/labels.sqlite")
-        figures = measure(wb, quick=given.quick) if labelled(wb) is None else {}
+        labelled(wb)
+        figures = measure(wb, quick=given.quick)
     if given.quick:
-        print(json.dumps(figures if given.json else figures, indent=None if given.json else 2))
+        print(json.dumps(figures, indent=None if given.json else 2))
     else:
         report("search", figures | {"open_ms": round(1e3 * opening)})
 

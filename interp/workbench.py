@@ -32,6 +32,7 @@ from interp.progress import bar
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.sae import SAE
 from interp.search import Hits, SavedSearch, Sources, saved, search
+from interp.search.meanings import Meanings
 from interp.steering import FeatureEdit, SteerRun, generate, model_edit
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 
@@ -230,6 +231,10 @@ class Workbench:
         """What the model said of texts that were searched with, so that a page can be drawn again at once."""
         return {}
 
+    @cached_property
+    def _meanings(self) -> Meanings:
+        return Meanings(lambda texts: sentence_encoder().encode(texts), places.cache() / "meanings.sqlite")
+
     @property
     def _sources(self) -> Sources:
         def once(what: str, make: Callable[..., Any]) -> Callable[..., Any]:
@@ -249,7 +254,7 @@ class Workbench:
             directions=lambda: self.sae.W_dec.cpu(),
             activations=once("activations", self.spectrum),
             largest=once("largest", self.largest),
-            meanings=once("meanings", _meanings) if self.index.meanings is not None else None,
+            meanings=self._meanings if self.index.meanings is not None else None,
         )
 
     def save_search(self, name: str, query: str, *, limit: int = 20) -> SavedSearch:
@@ -513,10 +518,6 @@ class Workbench:
             *metrics.items(),
         ]
         return title_html(self.card.name) + table_html(["", ""], rows)
-
-
-def _meanings(texts: Sequence[str]) -> torch.Tensor:
-    return sentence_encoder().encode(texts)
 
 
 def resolve(path: str | Path) -> Path:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from interp.index import FeatureIndex
@@ -95,9 +97,10 @@ def _cosines(asked: str, labelled: list[int], texts: list[str], sources: Sources
     vectors = sources.index.meanings
     if vectors is None or sources.meanings is None:
         return None
-    own = sources.meanings([asked, *(texts[f] for f in labelled)])
-    cosine_F = (vectors @ own[0]).numpy().astype(np.float64)
-    cosine_F[labelled] = (own[1:] @ own[0]).numpy()
+    asked_E = sources.meanings([asked])[0]
+    cosine_F = (vectors @ asked_E).numpy().astype(np.float64)
+    if labelled:
+        cosine_F[labelled] = (sources.meanings([texts[f] for f in labelled]) @ asked_E).numpy()
     cosine_F[sources.index.features["fires"].to_numpy() == 0] *= 0
     return cosine_F
 
@@ -162,8 +165,7 @@ def _topic(term: Term, sources: Sources) -> Found:
         column, value = "topic", term.value
     held = index.documents[column].astype(str)
     if term.regex:
-        check(term)
-        marked_D = held.str.contains(value, regex=True).to_numpy()
+        marked_D = np.asarray(pc.match_substring_regex(pa.array(held, pa.large_string()), check(term)))
     else:
         marked_D = (held.str.lower() == value.lower()).to_numpy()
     if not marked_D.any():
