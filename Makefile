@@ -45,6 +45,8 @@ format: $(READY)
 .peers-dashboard/.ready: requirements/peers-dashboard.txt
 	$(PYTHON) -m venv --clear .peers-dashboard
 	.peers-dashboard/bin/python -m pip install --quiet -r requirements/peers-dashboard.txt
+	# Built for another torch, and not needed: transformers imports it if it is there.
+	.peers-dashboard/bin/python -m pip uninstall --quiet --yes torchvision torchaudio
 	touch .peers-dashboard/.ready
 
 bench-peers: .peers/.ready .peers-dashboard/.ready
