@@ -617,7 +617,7 @@ def dashboard(
             "the embedded model is not installed; run `interp setup`, or name your own SAE: `interp dashboard SAE`."
         )
     folder = Workbench.open(sae).folder.resolve()
-    script = Path(__file__).parent / "ui" / "main.py"
+    script = Path(__file__).parent / "ui" / "entry" / "app.py"
     options = {
         "server.port": port,
         "server.address": host,
