@@ -1,10 +1,10 @@
 """Seconds that SAEDashboard takes for a batch of features, on a model and SAE given as folders. Imports nothing of `interp`.
 
-    .peers-dashboard/bin/python benchmarks/dashboard_peer.py SAE_FOLDER MODEL_FOLDER TOKENS_FOLDER
+    .peers-dashboard/bin/python benchmarks/dashboard_peer.py SAE_FOLDER MODEL_FOLDER STORE_FOLDER SHARDS
 
-Its own runner with its defaults of 128 features a batch as its Neuronpedia runner has them, activations cached on disk. The
-model is TransformerLens' own Llama, which this version of it does not know by name, so its configuration is written out.
-The first batch also runs the model; the others tell the rate.
+Its own runner with 128 features a batch, as its Neuronpedia runner has them, on activations that are cached on disk already
+in its own way (those of a harvest, so that its rate is not that of its forward passes). The model, whose unembedding it
+reads, is TransformerLens' own Llama, which this version of it does not know by name, so its configuration is written out.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 BATCH, BATCHES = 128, 2
@@ -76,36 +76,49 @@ def rope_theta(folder: str) -> float:
     return float(config.get("rope_theta") or config["rope_parameters"]["rope_theta"])
 
 
-def main(sae_folder: str, model_folder: str, tokens_folder: str) -> None:
+def cached(store: str, shards: int, hook: str, cache: Path) -> torch.Tensor:
+    """Write a harvest's activations as SAEDashboard caches them; the tokens come back, shape (sequences, 256)."""
+    import pyarrow.parquet as pq
+    from sae_dashboard.feature_data_generator import save_tensor_dict_torch
+
+    manifest = json.loads((Path(store) / "manifest.json").read_text())
+    block, files, number = manifest["recipe"]["block"], manifest["shards"][:shards], 0
+    for entry in files:
+        with safe_open(Path(store) / entry["file"], framework="pt") as file:
+            x = file.get_tensor(hook).float().view(-1, block, file.get_slice(hook).get_shape()[1])
+        for part in x.split(MINIBATCH):
+            save_tensor_dict_torch({hook: part.clone()}, cache / f"model_activations_{number}.pt")
+            number += 1
+    tokens = pq.read_table(Path(store) / "tokens.parquet", columns=["token"])["token"].to_numpy()
+    return torch.from_numpy(tokens[: sum(e["positions"] for e in files)].astype("int64")).view(-1, block)
+
+
+def main(sae_folder: str, model_folder: str, store: str, shards: str) -> None:
     from sae_dashboard.sae_vis_data import SaeVisConfig
     from sae_dashboard.sae_vis_runner import SaeVisRunner
     from sae_lens import SAE
 
-    quiet = io.StringIO()
-    with contextlib.redirect_stdout(quiet):
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         model = hooked(model_folder)
         sae = SAE.load_from_disk(sae_folder, device="cpu")
         hook = sae.cfg.metadata.hook_name
         sae.cfg.hook_name = hook  # where this version looks for it
-        tokens = load_file(Path(tokens_folder) / "tokens.safetensors")["tokens"]
+        tokens = cached(store, int(shards), hook, Path(folder))
         seconds = []
-        with tempfile.TemporaryDirectory() as cache:
-            for batch in range(BATCHES + 1):
-                features = list(range(batch * BATCH, (batch + 1) * BATCH))
-                cfg = SaeVisConfig(
-                    hook_point=hook,
-                    features=features,
-                    minibatch_size_features=BATCH,
-                    minibatch_size_tokens=MINIBATCH,
-                    device="cpu",
-                    cache_dir=Path(cache),
-                )
-                began = time.perf_counter()
-                data = SaeVisRunner(cfg).run(encoder=sae, model=model, tokens=tokens)
-                seconds.append(round(time.perf_counter() - began, 1))
-                assert len(data.feature_data_dict) == BATCH
-    rate = BATCH / (sum(seconds[1:]) / BATCHES)
-    print(json.dumps({"features/s": round(rate, 2), "first batch s": seconds[0], "later batches s": seconds[1:]}))
+        for batch in range(BATCHES):
+            cfg = SaeVisConfig(
+                hook_point=hook,
+                features=list(range(batch * BATCH, (batch + 1) * BATCH)),
+                minibatch_size_features=BATCH,
+                minibatch_size_tokens=MINIBATCH,
+                device="cpu",
+                cache_dir=Path(folder),
+            )
+            began = time.perf_counter()
+            data = SaeVisRunner(cfg).run(encoder=sae, model=model, tokens=tokens)
+            seconds.append(round(time.perf_counter() - began, 1))
+            assert len(data.feature_data_dict) == BATCH
+    print(json.dumps({"features/s": round(BATCH * BATCHES / sum(seconds), 2), "batches of 128, s": seconds}))
 
 
 if __name__ == "__main__":

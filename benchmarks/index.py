@@ -7,9 +7,8 @@
 Each size is built in a process of its own, whose peak memory is read at its end; the work includes the sort, all
 statistics, examples, co-activation, logits, neighbours, neurons and meanings, and both orders of all activations.
 
-SAEDashboard runs on the same SAE, model, tokens and device, in its environment. Its first batch of features also runs the
-model, so its rate is that of the later batches alone, which favours it; ours is of the whole build, straight from the
-model, forward passes and all.
+SAEDashboard runs in its environment on the same SAE, the same cached activations and device, for two batches of 128
+features, of which it would need 72. Ours is the whole build of that size, all features.
 """
 
 import argparse
@@ -26,8 +25,8 @@ from common import peak_mib, report
 
 TOKENS, SHARDS = 524_288, (8, 16, 32, 122)
 DASHBOARD = Path(__file__).parent.parent / ".peers-dashboard" / "bin" / "python"
-PEER_BLOCKS = 512
-"""Blocks of 256 tokens for the comparison: 131,072 tokens."""
+PEER_SHARDS = 16
+"""Shards of 65,536 tokens for the comparison."""
 
 
 def build(sae: str, acts: str, shards: int) -> None:
@@ -60,49 +59,19 @@ def build(sae: str, acts: str, shards: int) -> None:
     print(json.dumps(figures))
 
 
-def from_the_model(sae: str, folder: str) -> None:
-    """The index of the tokens in a file, model included: features a second."""
-    import torch
-    from safetensors.torch import load_file
-
-    from interp.activations import Stream
-    from interp.corpus import open_corpus, tokenize
-    from interp.index import build_index
-    from interp.workbench import Workbench
-
-    wb = Workbench.open(sae)
-    hook = wb.card.hook_name
-    tokens_NT = load_file(Path(folder) / "tokens.safetensors")["tokens"]
-    blocks = tokenize(open_corpus("wiki-en"), wb.model, tokens_NT.numel())
-    assert torch.equal(blocks.tokens_NT, tokens_NT)
-    recipe = {"model_sha256": wb.card.model_sha256, "corpus": {}, "tokens_sha256": "", "hooks": [hook]}
-    source = Stream(wb.model, blocks, recipe)
-    with tempfile.TemporaryDirectory() as into:
-        began = time.perf_counter()
-        build_index(wb.sae, source, wb.model, into, norm_cutoff=wb.card.norm_cutoff)
-        seconds = time.perf_counter() - began
-    print(json.dumps({"features/s": round(wb.sae.d_sae / seconds, 1), "seconds": round(seconds, 1)}))
-
-
-def beside_dashboard(sae: str) -> dict[str, Any]:
-    """Features a second of both on the same tokens."""
+def beside_dashboard(sae: str, store: str, shards: int, ours: dict[str, Any]) -> dict[str, Any]:
+    """Features a second of both on the same cached activations."""
     if not DASHBOARD.exists():
         return {"left out": "SAEDashboard's environment is not there; `make bench-peers` makes it"}
-    from safetensors.torch import save_file
-
-    from interp.corpus import open_corpus, tokenize
     from interp.models.embedded import smollm2_folder
     from interp.workbench import Workbench
 
     wb = Workbench.open(sae)
-    with tempfile.TemporaryDirectory() as folder:
-        tokens = tokenize(open_corpus("wiki-en"), wb.model, PEER_BLOCKS * 256).tokens_NT
-        save_file({"tokens": tokens.contiguous()}, Path(folder) / "tokens.safetensors")
-        ours = _told([sys.executable, __file__, "--from-model", sae, folder])
-        script = Path(__file__).with_name("dashboard_peer.py")
-        theirs = _told([str(DASHBOARD), str(script), str(wb.folder), str(smollm2_folder()), folder])
-    ratio = round(ours["features/s"] / theirs["features/s"], 1)
-    return {"tokens": int(tokens.numel()), "interp": ours, "SAEDashboard": theirs, "ratio": ratio}
+    script = Path(__file__).with_name("dashboard_peer.py")
+    theirs = _told([str(DASHBOARD), str(script), str(wb.folder), str(smollm2_folder()), store, str(shards)])
+    rate = round(wb.sae.d_sae / ours["seconds"], 1)
+    ratio = round(rate / theirs["features/s"], 1)
+    return {"tokens": ours["tokens"], "interp": {"features/s": rate}, "SAEDashboard": theirs, "ratio": ratio}
 
 
 def _told(call: list[str]) -> dict[str, Any]:
@@ -124,11 +93,14 @@ def main(sae: str, acts: str | None, *, peer: bool) -> None:
             harvest(wb.model, open_corpus("wiki-en + python"), [wb.card.hook_name], TOKENS, made)
         store = ActivationStore.open(acts or made)
         sizes = [n for n in SHARDS if n <= len(store.shards)]
-        rows = [_told([sys.executable, __file__, "--build", sae, str(store.folder), str(n)]) for n in sizes]
+        figures: dict[str, Any] = {"sae": Path(sae).name, "sizes": []}
+        for n in sizes:
+            figures["sizes"].append(_told([sys.executable, __file__, "--build", sae, str(store.folder), str(n)]))
+            if peer and n == min(PEER_SHARDS, sizes[-1]):  # right after ours of the same size
+                figures["beside SAEDashboard"] = beside_dashboard(sae, str(store.folder), n, figures["sizes"][-1])
     finally:
         shutil.rmtree(made)
-    figures = {"sae": Path(sae).name, "sizes": rows}
-    report("index", figures | ({"beside SAEDashboard": beside_dashboard(sae)} if peer else {}))
+    report("index", figures)
 
 
 if __name__ == "__main__":
@@ -136,8 +108,6 @@ if __name__ == "__main__":
 
     if sys.argv[1:2] == ["--build"]:
         build(sys.argv[2], sys.argv[3], int(sys.argv[4]))
-    elif sys.argv[1:2] == ["--from-model"]:
-        from_the_model(sys.argv[2], sys.argv[3])
     else:
         parser = argparse.ArgumentParser()
         parser.add_argument("--acts")

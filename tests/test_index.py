@@ -272,6 +272,17 @@ def test_a_kill_while_a_new_index_takes_the_old_ones_place_is_made_good(wb, stor
     assert not (tmp_path / ".build").exists()
 
 
+def test_a_build_with_little_memory_sorts_some_features_at_a_time_into_the_same_bytes(
+    wb, store, tiny, tmp_path, monkeypatch
+):
+    options = {"norm_cutoff": wb.card.norm_cutoff}
+    build_index(wb.sae, store, tiny, tmp_path / "a", **options)
+    monkeypatch.setattr(build_module, "SORTED_BYTES", 2**30 / 1000)  # a thousand rows a GiB
+    build_index(wb.sae, store, tiny, tmp_path / "b", **options)
+    assert len(list(build_module._ranges(np.full(64, 400), 1000))) == 32
+    assert _folder_hashes(tmp_path / "a") == _folder_hashes(tmp_path / "b")
+
+
 def test_a_stream_from_the_model_gives_the_same_index_as_a_store(wb, store, tiny, text_folder, tmp_path):
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "a", **options)
