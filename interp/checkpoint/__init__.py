@@ -2,5 +2,6 @@
 
 from interp.checkpoint.card import Card
 from interp.checkpoint.folder import load, save, save_weights, verify_files
+from interp.checkpoint.archive import pack, unpack
 
-__all__ = ["Card", "load", "save", "save_weights", "verify_files"]
+__all__ = ["Card", "load", "pack", "save", "save_weights", "unpack", "verify_files"]
