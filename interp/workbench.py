@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp import places
+from interp import places, verification
 from interp.activations import harvest
 from interp.checkpoint import Card, load, pack
 from interp.checkpoint.archive import Packed
@@ -34,6 +34,7 @@ from interp.sae import SAE
 from interp.search import Hits, Sources, search
 from interp.steering import FeatureEdit, SteerRun, generate, model_edit
 from interp.types import FeatureRef, InterpError, check_feature, unknown
+from interp.verification import Verification
 
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
@@ -369,6 +370,30 @@ class Workbench:
             *metrics.items(),
         ]
         return title_html(self.card.name) + table_html(["", ""], rows)
+
+
+def verify(
+    path: str | Path,
+    *,
+    model: str = "",
+    hook_name: str = "",
+    numbers: bool = True,
+    write: bool = False,
+    device: str = "auto",
+) -> Verification:
+    """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
+
+    `write` first stores hashes, numbers and tolerances in it, which is its maker's part. What came of it is remembered
+    for the library's list.
+    """
+    folder = resolve(path)
+    if not (folder / "card.json").exists():
+        if write:
+            raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
+        return verification.verify_plain(folder, model=model, hook_name=hook_name, device=device)
+    if write:
+        verification.seal(folder, device=device)
+    return verification.verify(folder, model=model, device=device, numbers=numbers)
 
 
 def resolve(path: str | Path) -> Path:

@@ -1,7 +1,7 @@
 """Checkpoints on disk: a folder that sae-lens opens as it is, with a card beside it."""
 
+from interp.checkpoint.archive import pack, unpack
 from interp.checkpoint.card import Card
 from interp.checkpoint.folder import load, save, save_weights, verify_files
-from interp.checkpoint.archive import pack, unpack
 
 __all__ = ["Card", "load", "pack", "save", "save_weights", "unpack", "verify_files"]

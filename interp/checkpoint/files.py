@@ -12,7 +12,7 @@ from interp.types import InterpError
 
 WEIGHTS = "sae_weights.safetensors"
 KNOWN = re.compile(
-    r"(card|cfg|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|LICENSE"
+    r"(card|cfg|checks|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|LICENSE"
     r"|(sae_weights|sparsity)\.safetensors"
     r"|index/[a-z0-9_]{1,60}\.(parquet|json)|(presets|report)/[a-z0-9_.-]{0,60}[a-z0-9_]\.(json|jsonl|md|csv|parquet)"
 )

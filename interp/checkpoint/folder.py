@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from interp import places
 from interp.checkpoint.card import Card
+from interp.checkpoint.files import WEIGHTS
 from interp.sae import SAE
 from interp.types import InterpError
 
 SAELENS_VERSION = "6.54.12"
-WEIGHTS = "sae_weights.safetensors"
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
 _FOUR = ("W_enc", "b_enc", "W_dec", "b_dec")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -39,7 +39,9 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
     """Write the checkpoint; the card as written, with the weights' hash, comes back."""
     into = Path(folder)
     digest = save_weights(sae, into, card)
-    written = replace(card, sae_sha256=digest)
+    written = replace(
+        card, sae_sha256=digest, files={"cfg.json": places.sha256_file(into / "cfg.json"), WEIGHTS: digest}
+    )
     written.write(into)
     return written
 
@@ -108,11 +110,11 @@ def _cfg(sae: SAE, card: Card | None) -> dict[str, Any]:
     }
 
 
-def load(folder: str | Path, device: str = "cpu") -> SAE:
+def load(folder: str | Path, device: str = "cpu", *, check: bool = True) -> SAE:
     """The SAE in a folder of SAELens 6's format, with or without our card.
 
     Raises InterpError, saying what is wrong, for a folder that is missing, incomplete or of another kind, and
-    when the weights are not the ones the card names.
+    when the weights are not the ones the card names (unless `check` is false: for who compares them himself).
     """
     path = Path(folder)
     if not path.is_dir():
@@ -130,7 +132,7 @@ def load(folder: str | Path, device: str = "cpu") -> SAE:
             "fold the scale in first, or every activation would be wrong."
         )
     card = Card.read(path) if (path / "card.json").exists() else None
-    if card is not None:
+    if card is not None and check:
         verify_files(path)
     try:
         tensors = load_file(path / WEIGHTS, device=device)
@@ -179,10 +181,12 @@ def _k(path: Path, cfg: dict[str, Any], tensors: dict[str, Any]) -> int:
 
 
 def verify_files(folder: str | Path) -> None:
-    """Raises InterpError when the weights are not those the card names (the cheap part of verifying)."""
+    """Raises InterpError when weights or cfg.json are not those the card names (the cheap part of verifying)."""
     path = Path(folder)
     card = Card.read(path)
-    if card.sae_sha256 and places.sha256_file(path / WEIGHTS) != card.sae_sha256:
-        raise InterpError(
-            f"{path / WEIGHTS} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
-        )
+    wanted = {WEIGHTS: card.sae_sha256 or card.files.get(WEIGHTS, ""), "cfg.json": card.files.get("cfg.json", "")}
+    for name, digest in wanted.items():
+        if digest and places.sha256_file(path / name) != digest:
+            raise InterpError(
+                f"{path / name} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
+            )
