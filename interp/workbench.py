@@ -25,6 +25,7 @@ from interp.checkpoint.card import versions
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
+from interp.exports import Subject, export
 from interp.index import Example, FeatureIndex, build_index
 from interp.index.build import IndexConfig
 from interp.labels import Label, LabelBook
@@ -333,6 +334,14 @@ class Workbench:
         """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
         with tempfile.TemporaryDirectory() as made:
             return pack(self.folder, into, added=self._labels(Path(made)) if labels else {})
+
+    def export(self, form: str, into: str | Path, features: Sequence[int] | None = None) -> list[str]:
+        """Features (all that fire, without) for other tools: formats are `interp.exports.EXPORTS`.
+
+        What the format does not hold comes back, a phrase each.
+        """
+        subject = Subject(sae=self.sae, card=self.card, index=self.index, labels=self.labels.all())
+        return export(subject, form, into, features)
 
     def _labels(self, folder: Path) -> dict[str, Path]:
         """The current labels, shipped and own, as the file that ships; none when there are none."""
