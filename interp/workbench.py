@@ -19,9 +19,10 @@ import torch
 
 from interp import places, verification
 from interp.activations import harvest
-from interp.checkpoint import Card, formats, load, pack
+from interp.checkpoint import Card, formats, load, pack, pull, push
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
+from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
@@ -343,6 +344,11 @@ class Workbench:
         subject = Subject(sae=self.sae, card=self.card, index=self.index, labels=self.labels.all())
         return export(subject, form, into, features)
 
+    def push(self, to: str, *, labels: bool = False, **given: Any) -> Moved:
+        """Share the checkpoint on a hub or at a URL (see `checkpoint.remote`); `labels` as for `pack`."""
+        with tempfile.TemporaryDirectory() as made:
+            return push(self.folder, to, added=self._labels(Path(made)) if labels else {}, **given)
+
     def _labels(self, folder: Path) -> dict[str, Path]:
         """The current labels, shipped and own, as the file that ships; none when there are none."""
         path = folder / "labels.jsonl"
@@ -416,6 +422,22 @@ def convert(source: str | Path, target: str, into: str | Path, **given: Any) -> 
     except InterpError:
         place = source
     return verification.adopt(formats.convert(place, target, into, **given))
+
+
+def pull_checkpoint(
+    source: str, into: str | Path, *, model: str = "", hook_name: str = "", endpoint: str | None = None
+) -> tuple[Moved, str]:
+    """Fetch a checkpoint (see `checkpoint.remote.pull`); one without a card gets one where its model opens.
+
+    The sentence beside it says why there is no card; it is empty when there is one.
+    """
+    moved = pull(source, into, endpoint=endpoint)
+    if not (Path(into) / "card.json").exists():
+        try:
+            verification.give_card(Path(into), model, hook_name, source=moved.address)
+        except InterpError as error:
+            return moved, f"it has no card, and none could be made: {error}"
+    return moved, ""
 
 
 def resolve(path: str | Path) -> Path:

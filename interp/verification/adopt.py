@@ -1,10 +1,12 @@
 """A converted checkpoint as one's own: compared with its source on real activations, and given a card."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from interp import places
 from interp.checkpoint import Card, load
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import hashes
@@ -24,7 +26,7 @@ def adopt(done: Conversion) -> dict[str, Any]:
     """What the conversion did, with the largest differences on real inputs; a card is written where it can be."""
     told: dict[str, Any] = {"source": done.source, "target": done.target, "into": str(done.into), "lost": done.lost}
     try:
-        model, tokens, x_NTD = _real(done)
+        model, tokens, x_NTD = _real(done.sae, done.model)
     except InterpError as error:
         x = _drawn(done.sae)
         found = {**done.error(x), "inputs": f"drawn at random: {error}"}
@@ -33,19 +35,31 @@ def adopt(done: Conversion) -> dict[str, Any]:
     rows = x_NTD[:, 1:].reshape(-1, x_NTD.shape[-1])
     found = {**done.error(rows), "inputs": f"{len(rows)} activations of {model.name} at {done.sae.hook_name}"}
     if done.target == "saelens" and not (done.into / "card.json").exists():
-        _write_card(done, model, tokens, x_NTD)
+        _write_card(done.into, model, tokens, x_NTD, {"converted_from": done.source, "not_held": done.lost})
     return told | {"error": found}
 
 
-def _real(done: Conversion) -> tuple[Model, Tensor, Tensor]:
+def give_card(folder: Path, model: str = "", hook_name: str = "", *, source: str = "") -> Card:
+    """Write a card for a checkpoint that has none, with what its model says of it, so that it opens like one's own.
+
+    Raises InterpError when neither cfg.json nor the caller names a model and hook point that can be opened here.
+    """
+    sae = load(folder)
+    sae.hook_name = hook_name or sae.hook_name
+    meta = places.read_json(folder / "cfg.json").get("metadata") or {}
+    opened, tokens, x_NTD = _real(sae, model or str(meta.get("model_name") or ""))
+    return _write_card(folder, opened, tokens, x_NTD, {"pulled_from": source}, sae.hook_name)
+
+
+def _real(sae: SAE, name: str) -> tuple[Model, Tensor, Tensor]:
     """(model, tokens, activations at the hook point the SAE reads); InterpError when they cannot be had here."""
-    hook = done.sae.hook_name
-    if not done.model or not hook:
+    hook = sae.hook_name
+    if not name or not hook:
         raise InterpError("neither the source nor you named a model and a hook point.")
-    model = open_model(done.model, dtype="float32", device="cpu")
+    model = open_model(name, dtype="float32", device="cpu")
     model.check_hook(hook)
-    if model.shapes().get(hook) != (done.sae.d_in,):
-        raise InterpError(f"{hook} of {model.name} has shape {model.shapes().get(hook)}, not {done.sae.d_in}.")
+    if model.shapes().get(hook) != (sae.d_in,):
+        raise InterpError(f"{hook} of {model.name} has shape {model.shapes().get(hook)}, not {sae.d_in}.")
     tokens = probe_blocks(model, min(256, model.n_ctx))
     return model, tokens, activations(model, [hook], tokens)[hook]
 
@@ -57,15 +71,17 @@ def _drawn(sae: SAE) -> Tensor:
     return start + torch.randn(512, sae.d_in, generator=draw) * max(float(sae.W_dec.norm(dim=1).mean()), 1.0) * 2
 
 
-def _write_card(done: Conversion, model: Model, tokens: Tensor, x_NTD: Tensor) -> None:
-    sae, counted = load(done.into), tokens != model.separator
+def _write_card(
+    folder: Path, model: Model, tokens: Tensor, x_NTD: Tensor, recipe: dict[str, Any], hook_name: str = ""
+) -> Card:
+    sae, counted = load(folder), tokens != model.separator
     counted[:, 0] = False
-    digests = hashes(done.into)
+    digests = hashes(folder)
     card = Card(
-        name=done.into.name,
+        name=folder.name,
         model=model.source,
         model_sha256=model.fingerprint(),
-        hook_name=sae.hook_name,
+        hook_name=hook_name or sae.hook_name,
         hook_name_out=sae.hook_name_out,
         dtype=model.dtype_name,
         attention=model.attention,
@@ -74,9 +90,10 @@ def _write_card(done: Conversion, model: Model, tokens: Tensor, x_NTD: Tensor) -
         separator=model.separator,
         context=int(tokens.shape[1]),
         sae_sha256=digests["sae_weights.safetensors"],
-        recipe={"converted_from": done.source, "not_held": done.lost},
+        recipe=recipe,
         versions=versions(),
         licences={"weights": "not known: as at its source"},
         files=digests,
     )
-    card.write(done.into)
+    card.write(folder)
+    return card
