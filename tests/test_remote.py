@@ -51,7 +51,7 @@ def test_what_was_pushed_is_pulled_with_a_readme_that_says_how_to_open_it(hub, p
     pull("hf:me/sae", tmp_path / "out", endpoint=hub.endpoint)
     assert contents(tmp_path / "out") == hub.repos["me/sae"]
     assert load(tmp_path / "out").d_sae == 64
-    assert not list((places.cache() / "pulls").iterdir())
+    assert not list((places.cache() / "pulls").glob("*"))
 
 
 def test_a_folder_inside_a_repository_and_a_second_checkpoint_beside_it(hub, plain, tmp_path):
@@ -99,7 +99,7 @@ def test_a_repository_that_is_not_what_it_says_leaves_nothing(hub, plain, tmp_pa
         pull("hf:me/sae", tmp_path / "out", endpoint=hub.endpoint)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
-    assert not list((places.cache() / "pulls").iterdir())
+    assert not list((places.cache() / "pulls").glob("*"))
 
 
 def test_names_that_are_no_checkpoints_stay_on_the_hub(hub, plain, tmp_path):
