@@ -1,6 +1,5 @@
 """card.json: where an SAE comes from, how it was made, and what was measured, so that a claim can be traced."""
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,14 +65,16 @@ def _check_kind(folder: Path, key: str, value: Any, kind: Any) -> None:
     """Raises InterpError when a field is of another kind than the class says."""
     wanted = _KINDS[getattr(kind, "__name__", str(kind)).partition("[")[0]]
     fits = isinstance(value, wanted) and not isinstance(value, bool)
-    if fits and isinstance(value, float):
-        fits = math.isfinite(value)
+    if fits and key in _RANGES:
+        low, high = _RANGES[key]
+        fits = low <= value <= high
     if fits and key in ("files", "versions", "licences"):
         fits = all(isinstance(text, str) for text in value.values())
     if not fits:
         raise InterpError(f"{folder}/card.json gives {key} the value {str(value)[:60]!r}, which is none of its kind.")
 
 
+_RANGES = {"norm_cutoff": (0, 1e30), "separator": (0, 2**31), "context": (2, 2**24)}
 _KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict}
 _REQUIRED = (
     "name",

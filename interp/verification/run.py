@@ -166,7 +166,7 @@ def _read_checks(folder: Path) -> dict[str, Any] | None:
             FLOOR.keys() - t.keys() for t in tolerances.values()
         ):
             raise ValueError("a token or tolerance is missing")
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise InterpError(f"{folder / CHECKS} was not written by `interp verify --write`: {error}.") from None
     return {**raw, **kept, "tokens": tokens, "sample": sample, "tolerances": tolerances}
 
