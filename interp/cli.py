@@ -665,7 +665,7 @@ def push(
 @command("pull", "interp pull hf:me/my-sae --into saes/theirs")
 def pull(
     source: Annotated[
-        str, typer.Argument(help="hf:org/name[/folder][@revision], a URL, or RELEASE/ID of sae-lens' list.")
+        str, typer.Argument(help="hf:org/name, hf:org/name/folder@revision, a URL, or RELEASE/ID of sae-lens' list.")
     ],
     into: Annotated[Path, typer.Option(help="Folder to make.")],
     model: Annotated[str, typer.Option(help="Model of an SAE without a card; as it says without.")] = "",
