@@ -76,16 +76,22 @@ def verify(folder: Path, *, model: str = "", device: str = "auto", numbers: bool
     card = Card.read(folder)
     checks, dtype = check_files(folder), ""
     if numbers:
-        sae = load(folder, check=False)
-        try:
-            opened = _open(card, model, device)
-        except InterpError as error:
-            checks.append(Check(what="numbers", verdict="unchecked", found=f"the model cannot be opened: {error}"))
-        else:
-            sae.to(opened.device)
-            dtype = opened.dtype_name
-            checks += _numbers(folder, card, sae, opened)
+        made, dtype = _made_anew(folder, card, model, device)
+        checks += made
     return Verification(name=card.name, checks=checks, dtype=dtype, seconds=time.perf_counter() - began)
+
+
+def _made_anew(folder: Path, card: Card, model: str, device: str) -> tuple[list[Check], str]:
+    """(checks of numbers, dtype they were computed in); a sentence in their place where weights or model do not open."""
+    try:
+        sae = load(folder, check=False)
+    except InterpError as error:
+        return [_differs("weights", str(error))], ""
+    try:
+        opened = _open(card, model, device)
+    except InterpError as error:
+        return [_unchecked("numbers", f"the model cannot be opened: {error}")], ""
+    return _numbers(folder, card, sae.to(opened.device), opened), opened.dtype_name
 
 
 def _open(card: Card, model: str, device: str, dtype: str | None = None) -> Model:
@@ -116,8 +122,12 @@ def _numbers(folder: Path, card: Card, sae: SAE, model: Model) -> list[Check]:
         index = FeatureIndex.open(folder / "index")
     except InterpError as error:
         checks.append(_unchecked("index", str(error)))
-    else:
+        return checks
+    try:
         checks += _against_index(card, sae, model, index, stored.get("tolerances", {}) if stored else {})
+    except Exception as error:  # a broken Parquet file is answered with whatever its reader stumbles on
+        first = (str(error).splitlines() or [""])[0]
+        checks.append(_differs("index", f"it cannot be read: {type(error).__name__}: {first[:200]}"))
     return checks
 
 
@@ -134,7 +144,7 @@ def _identity(folder: Path, card: Card, model: Model) -> Iterator[Check]:
         yield _differs("separator", f"the card says {card.separator}, and {model.name} puts {model.separator} in front")
     try:
         shipped = FeatureIndex.open(folder / "index").vocabulary
-    except (InterpError, OSError, KeyError):
+    except Exception:  # an index that is missing or broken is told of where it is compared
         return
     wrong = sum(a != b for a, b in zip(shipped, vocabulary(model.tokenizer), strict=False))
     if wrong:
