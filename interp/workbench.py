@@ -6,6 +6,7 @@ for hit in wb.search("token:/Paris|London/"):
 """
 
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,13 +17,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp import places
+from interp import places, verification
 from interp.activations import stream
-from interp.checkpoint import Card, load
+from interp.checkpoint import Card, formats, load, pack, pull, push
+from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
+from interp.checkpoint.record import remember
+from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
+from interp.exports import Subject, export
 from interp.index import Example, FeatureIndex, Neurons, build_index
 from interp.index.build import IndexConfig
 from interp.labels import Label, LabelBook
@@ -35,6 +40,7 @@ from interp.search import Hits, SavedSearch, Sources, saved, search
 from interp.search.meanings import Meanings
 from interp.steering import FeatureEdit, SteerRun, generate, model_edit
 from interp.types import FeatureRef, InterpError, check_feature, unknown
+from interp.verification import Verification
 
 KEPT_ANSWERS = 64
 TEXTS_AT_ONCE = 32
@@ -487,6 +493,29 @@ class Workbench:
         blocks = tokenize(text, self.model, tokens, split="heldout")
         return evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
 
+    def pack(self, into: str | Path, *, labels: bool = False) -> Packed:
+        """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
+        with tempfile.TemporaryDirectory() as made:
+            return pack(self.folder, into, added=self._labels(Path(made)) if labels else {})
+
+    def export(self, form: str, into: str | Path, features: Sequence[int] | None = None) -> list[str]:
+        """Features (all that fire, without) for other tools: formats are `interp.exports.EXPORTS`.
+
+        What the format does not hold comes back, a phrase each.
+        """
+        subject = Subject(sae=self.sae, card=self.card, index=self.index, labels=self.labels.all())
+        return export(subject, form, into, features)
+
+    def push(self, to: str, *, labels: bool = False, **given: Any) -> Moved:
+        """Share the checkpoint on a hub or at a URL (see `checkpoint.remote`); `labels` as for `pack`."""
+        with tempfile.TemporaryDirectory() as made:
+            return push(self.folder, to, added=self._labels(Path(made)) if labels else {}, **given)
+
+    def _labels(self, folder: Path) -> dict[str, Path]:
+        """The current labels, shipped and own, as the file that ships; none when there are none."""
+        path = folder / "labels.jsonl"
+        return {path.name: path} if self.labels.export(path) else {}
+
     def _check_kind(self, what: str, *, writes: bool) -> None:
         """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""
         if self.sae.widths:
@@ -518,6 +547,64 @@ class Workbench:
             *metrics.items(),
         ]
         return title_html(self.card.name) + table_html(["", ""], rows)
+
+
+def verify(
+    path: str | Path,
+    *,
+    model: str = "",
+    hook_name: str = "",
+    numbers: bool = True,
+    write: bool = False,
+    device: str = "auto",
+) -> Verification:
+    """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
+
+    `write` first stores hashes, numbers and tolerances in it, which is its maker's part. What came of it is remembered
+    for the library's list.
+    """
+    folder = resolve(path)
+    carded = (folder / "card.json").exists()
+    if write and not carded:
+        raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
+    if write:
+        verification.seal(folder, device=device)
+    if carded:
+        found = verification.verify(folder, model=model, device=device, numbers=numbers)
+    else:
+        found = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device)
+    if not model:  # with another model than it names, the answer is of that question only
+        remember(folder, found.verdict, found.dtype)
+    return found
+
+
+def convert(source: str | Path, target: str, into: str | Path, **given: Any) -> dict[str, Any]:
+    """Convert a checkpoint (see `checkpoint.formats.convert`), and compare what was written with what was read.
+
+    The comparison is on activations of the model it was made for where that opens, else on rows drawn at random, and
+    says which. In SAELens' format a card is written too, when the model opens: the folder is a checkpoint like one's own.
+    """
+    try:
+        place: str | Path = resolve(source)
+    except InterpError:
+        place = source
+    return verification.adopt(formats.convert(place, target, into, **given))
+
+
+def pull_checkpoint(
+    source: str, into: str | Path, *, model: str = "", hook_name: str = "", endpoint: str | None = None
+) -> tuple[Moved, str]:
+    """Fetch a checkpoint (see `checkpoint.remote.pull`); one without a card gets one where its model opens.
+
+    The sentence beside it says why there is no card; it is empty when there is one.
+    """
+    moved = pull(source, into, endpoint=endpoint)
+    if not (Path(into) / "card.json").exists():
+        try:
+            verification.give_card(Path(into), model, hook_name, source=moved.address)
+        except InterpError as error:
+            return moved, f"it has no card, and none could be made: {error}"
+    return moved, ""
 
 
 def resolve(path: str | Path) -> Path:
