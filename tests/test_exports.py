@@ -36,7 +36,17 @@ def test_a_batch_has_exactly_the_keys_that_sae_dashboards_classes_write(named, t
     top = [a for a in first["activations"] if a["bin_contains"] == -1]
     assert top[0]["bin_min"] == -1
     assert top[0]["bin_max"] == pytest.approx(page.max, rel=1e-3)
+    assert sum(first["logits_hist_data_bar_heights"]) == len(named.index.vocabulary)
+    middles = first["logits_hist_data_bar_values"]
+    assert middles == sorted(middles)
+    assert page.suppressed[0][1] < middles[0] < middles[-1] < page.promoted[0][1]
     for activation in first["activations"]:
+        peak = activation["values"][activation["qualifying_token_index"]]
+        low, high = (
+            first["activations"][0][key] if activation["bin_contains"] == -1 else activation[key]
+            for key in ("bin_min", "bin_max")
+        )
+        assert low - 2e-3 * high <= peak <= high * 1.002
         assert activation["values"][activation["qualifying_token_index"]] > 0
     skipped = json.loads((tmp_path / "np" / "skipped_indexes.json").read_text())
     exported = {feature["feature_index"] for feature in batch["features"]}

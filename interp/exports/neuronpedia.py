@@ -2,10 +2,10 @@
 
 Held otherwise than by sae-dashboard, because the index counts otherwise:
     groups      the top examples, then fifths of the documents a feature fires in (by its largest value there), where
-                theirs are intervals of activation; `bin_min` and `bin_max` are those of the examples shown
+                theirs are intervals of activation; `bin_min` and `bin_max` are the fifth's edges
     logits      direct effects through the final norm's gain, less their mean over tokens
     counts      sinks and separators are not counted
-Empty, because the index does not keep them: correlated neurons and features, the histogram of logits, `vector`.
+Empty, because the index does not keep them: Pearson correlations of neurons and features, `vector`.
 """
 
 import json
@@ -33,7 +33,7 @@ def write(subject: Subject, features: list[int], folder: Path) -> list[str]:
     lines = [json.dumps(_explanation(subject, f), ensure_ascii=False) for f in features if f in subject.labels]
     (folder / "explanations.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return [
-        "correlated neurons and features, the histogram of logits and the vector: not in the index, left empty",
+        "correlated neurons and features (Pearson) and the vector: not in the index, left empty",
         "bands are fifths of documents, not intervals of activation (see interp/exports/neuronpedia.py)",
     ]
 
@@ -61,13 +61,12 @@ def _feature(subject: Subject, feature: int) -> dict[str, Any]:
         "pos_values": _rounded([value for _, value in promoted]),
         "frac_nonzero": float(row["density"]),
         **_histogram(row),
-        "logits_hist_data_bar_heights": [],
-        "logits_hist_data_bar_values": [],
+        **_logits(row),
         "n_prompts_total": int(meta["positions"]) // subject.index.block,
         "n_tokens_in_prompt": subject.index.block,
         "dataset": _dataset(meta),
         "decoder_weights_dist": [],
-        "activations": _activations(subject.index.examples(feature), float(row["max"])),
+        "activations": _activations(subject.index.examples(feature), [float(edge) for edge in row["band_edges"]]),
         "vector": [],
     }
 
@@ -93,12 +92,24 @@ def _histogram(row: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _activations(examples: list[Example], largest: float) -> list[dict[str, Any]]:
+def _logits(row: dict[str, Any]) -> dict[str, list[Any]]:
+    """Middles of equal bins from the smallest to the largest effect on a token's logit, and their counts."""
+    counts = [int(count) for count in row["logit_histogram"]]
+    if not counts:
+        return {"logits_hist_data_bar_values": [], "logits_hist_data_bar_heights": []}
+    low, high = float(row["suppressed_logits"][0]), float(row["promoted_logits"][0])
+    width = (high - low) / len(counts)
+    return {
+        "logits_hist_data_bar_values": _rounded([low + (i + 0.5) * width for i in range(len(counts))]),
+        "logits_hist_data_bar_heights": counts,
+    }
+
+
+def _activations(examples: list[Example], edges: list[float]) -> list[dict[str, Any]]:
     rows = []
     for band in sorted({example.band for example in examples}):
         group = [example for example in examples if example.band == band]
-        values = [example.value for example in group]
-        bounds = (-1, round(largest, 3), -1) if band == 0 else (round(min(values), 3), round(max(values), 3), 0.2)
+        bounds = (-1, round(edges[0], 3), -1) if band == 0 else (round(edges[band], 3), round(edges[band - 1], 3), 0.2)
         for example in group:
             rows.append(
                 {
