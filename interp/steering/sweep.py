@@ -272,7 +272,8 @@ def _control_rows(
                 ],
             )
             for factor in config.factors
-            if factor
+            # The sign flipped at -1 is the feature at 1.
+            if factor > 0 or (factor < 0 and name != "sign flipped")
         ]
         for name, along in kinds.items()
     }

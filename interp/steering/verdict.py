@@ -283,8 +283,8 @@ def _sentence(made: Verdict, name: str) -> str:
     words = {
         "both": "fires on tokens one can name and moves the output",
         "controller": "moves the output, and fires on no tokens one can name",
-        "detector": "fires on tokens one can name, and moves the output no more than controls do",
-        "neither": "neither fires on tokens one can name nor moves the output more than controls do",
+        "detector": "fires on tokens one can name, and does not move the output",
+        "neither": "neither fires on tokens one can name nor moves the output",
     }[made.verdict]
     times = math.exp(made.shift[0])
     return (
