@@ -314,17 +314,17 @@ class Workbench:
         prompt: str,
         edits: Sequence[FeatureEdit],
         *,
-        on_step: Callable[[list[int | None]], None] | None = None,
+        on_text: Callable[[str, str], None] | None = None,
         **sampling: Any,
     ) -> SteerRun:
         """What the model says after the prompt, with and without the edits.
 
         `sampling` are the fields of `interp.steering.Sampling`: max_new_tokens, seed, temperature, top_p, stop, chat.
-        `on_step` is given each step's two tokens (baseline, steered) as they come.
+        `on_text` is told the baseline and the steered text after every token.
         """
         settings = _sampling(sampling)
         self.check_edits(edits)
-        return generate(self.stage, prompt, edits, settings, on_step)
+        return generate(self.stage, prompt, edits, settings, on_text)
 
     def steer_many(
         self,
@@ -472,8 +472,8 @@ class Workbench:
         """Names of the sets of edits kept for this SAE."""
         return presets.names(self.card.sae_sha256)
 
-    def preset(self, name: str | Path) -> Preset:
-        """The preset of that name, or in that file, when it is for this SAE."""
+    def preset(self, name: str | Path | Mapping[str, Any]) -> Preset:
+        """The preset of that name, in that file, or with that content, when it is for this SAE."""
         found = presets.read(name, self.card.sae_sha256)
         self.check_edits(found.edits)
         return found

@@ -52,21 +52,25 @@ def names(sae_sha256: str) -> list[str]:
     return sorted(path.stem for path in folder(sae_sha256).glob("*.json"))
 
 
-def read(name_or_path: str | Path, sae_sha256: str) -> Preset:
-    """The preset of that name, or in that file; InterpError when there is none or it is for other weights."""
-    path = Path(name_or_path).expanduser()
-    if path.suffix != ".json" or not path.exists():
-        stored = folder(sae_sha256) / f"{name_or_path}.json"
-        if not stored.exists():
-            raise unknown("preset", name_or_path, names(sae_sha256), try_="The path of a preset's file works as well.")
-        path = stored
-    given = places.read_json(path)
-    if not isinstance(given, Mapping) or given.get("format") != FORMAT or "edits" not in given:
-        raise InterpError(f"{path} is no preset of format {FORMAT}.")
-    if given.get("sae_sha256") != sae_sha256:
+def read(given: str | Path | Mapping[str, Any], sae_sha256: str) -> Preset:
+    """The preset of that name, in that file, or with that content; InterpError when it is none or for other weights."""
+    content = given if isinstance(given, Mapping) else _content(given, sae_sha256)
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT or "edits" not in content:
+        raise InterpError(f"this is no preset of format {FORMAT}; `interp steer --save-preset NAME` writes one.")
+    if content.get("sae_sha256") != sae_sha256:
         raise InterpError(
-            f"the preset {given.get('name')!r} is for {given.get('sae')} with weights "
-            f"{str(given.get('sae_sha256'))[:12]}…, and this SAE has {sae_sha256[:12]}…; open the SAE it was made for."
+            f"the preset {content.get('name')!r} is for {content.get('sae')} with weights "
+            f"{str(content.get('sae_sha256'))[:12]}…, and this SAE has {sae_sha256[:12]}…; open the SAE it was made for."
         )
-    fields = {key: str(given.get(key, "")) for key in ("name", "note", "sae", "sae_sha256", "model_sha256")}
-    return Preset(**fields, edits=[from_dict(edit) for edit in given["edits"]])
+    fields = {key: str(content.get(key, "")) for key in ("name", "note", "sae", "sae_sha256", "model_sha256")}
+    return Preset(**fields, edits=[from_dict(edit) for edit in content["edits"]])
+
+
+def _content(name_or_path: str | Path, sae_sha256: str) -> Any:
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".json" and path.exists():
+        return places.read_json(path)
+    stored = folder(sae_sha256) / f"{name_or_path}.json"
+    if not stored.exists():
+        raise unknown("preset", name_or_path, names(sae_sha256), try_="The path of a preset's file works as well.")
+    return places.read_json(stored)

@@ -20,6 +20,8 @@ FORMAT = 1
 ROWS = 96
 """Rows that are generated at a time."""
 OnStep = Callable[[list[int | None]], None]
+OnText = Callable[[str, str], None]
+"""Told the baseline and the steered text so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,13 @@ class Sampling:
     seed: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
     """Strings that end an answer; it is cut before them."""
     chat: bool = False
     """Put the prompt into the model's chat template."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if any(not text for text in self.stop):
             raise InterpError("a stop string is empty; leave it out.")
 
@@ -198,16 +200,20 @@ def continue_rows(
 
 
 def generate(
-    stage: Stage,
-    prompt: str,
-    edits: Sequence[FeatureEdit],
-    sampling: Sampling,
-    on_step: OnStep | None = None,
+    stage: Stage, prompt: str, edits: Sequence[FeatureEdit], sampling: Sampling, on_text: OnText | None = None
 ) -> SteerRun:
     """The prompt continued with and without the edits, as two rows of one batch that draw the same random numbers."""
     (ids,) = stage.prompts([prompt], sampling.chat)
+    so_far: list[list[int]] = [[], []]
+
+    def show(step: list[int | None]) -> None:
+        for answer, token in zip(so_far, step, strict=True):
+            answer += [] if token is None else [token]
+        if on_text is not None:
+            on_text(*(stage.text(answer, sampling.stop) for answer in so_far))
+
     rows = [[], list(edits)]
-    baseline, steered = continue_rows(stage, [ids, ids], rows, [sampling.seed] * 2, sampling, on_step)
+    baseline, steered = continue_rows(stage, [ids, ids], rows, [sampling.seed] * 2, sampling, show if on_text else None)
     return SteerRun(
         prompt=prompt,
         edits=[to_dict(edit) for edit in edits],
@@ -216,7 +222,7 @@ def generate(
         prompt_tokens=ids,
         baseline_tokens=baseline,
         steered_tokens=steered,
-        sampling=_plain(sampling),
+        sampling=plain(sampling),
         conflicts=conflicts(edits, stage.saes),
         environment=stage.record(),
     )
@@ -252,12 +258,12 @@ def generate_many(
             {"prompt": p, "variant": v, "seed": s, "tokens": tokens, "text": stage.text(tokens, sampling.stop)}
             for (p, v, s), tokens in zip(cells, answers, strict=True)
         ],
-        sampling=_plain(sampling),
+        sampling=plain(sampling),
         environment=stage.record(),
     )
 
 
-def _plain(sampling: Sampling) -> dict[str, Any]:
+def plain(sampling: Sampling) -> dict[str, Any]:
     return asdict(sampling) | {"stop": list(sampling.stop)}
 
 

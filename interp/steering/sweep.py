@@ -15,7 +15,7 @@ from interp.render import table_html, title_html
 from interp.steering.edits import Add, Clamp, Direction, FeatureEdit, Source, check_edit, describe_source, row, to_dict
 from interp.steering.intervals import bootstrap
 from interp.steering.measures import Forced, TextMeasures, forced, text_measures
-from interp.steering.run import Sampling, Stage, check_request, continue_rows
+from interp.steering.run import Sampling, Stage, check_request, continue_rows, plain
 from interp.steering.verdict import (
     OPENINGS,
     Subject,
@@ -39,14 +39,14 @@ Note = Callable[[str], None]
 class SweepConfig:
     """Which strengths, on which prompts, with what beside them."""
 
-    factors: tuple[float, ...] = FACTORS
+    factors: Sequence[float] = FACTORS
     """Multiples of the feature's largest activation on text."""
-    prompts: tuple[str, ...] = OPENINGS
-    seeds: tuple[int, ...] = (0,)
+    prompts: Sequence[str] = OPENINGS
+    seeds: Sequence[int] = (0,)
     kind: str = "clamp"
     """`clamp` or `add`; a direction is always added."""
     where: str = "all"
-    targets: tuple[str, ...] = ()
+    targets: Sequence[str] = ()
     """Tokens whose probability is followed; without, the 20 that the feature promotes."""
     regex: str | None = None
     """Looked for in the generated text."""
@@ -227,7 +227,7 @@ def sweep(
         series=points,
         verdict=verdict,
         config=asdict(config),
-        sampling=asdict(sampling),
+        sampling=plain(sampling),
         environment=stage.record(),
     )
 
