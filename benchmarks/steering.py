@@ -94,7 +94,7 @@ def exactness(wb: Workbench, blocks: int) -> dict[str, Any]:
     size = wb.index.block
     tokens = torch.tensor(wb.index.tokens[: blocks * size].astype("int64")).view(blocks, size)
     x_BTD = wb.model.run(tokens, [hook]).activations[hook].float()
-    site, _ = wb.model._site(tokens, None)
+    site, _ = wb.model.site(tokens)
     worst = 0.0
     for feature in torch.randint(0, sae.d_sae, (20,), generator=torch.Generator().manual_seed(0)).tolist():
         strength = float(wb.index.row(feature)["max"])

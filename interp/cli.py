@@ -519,6 +519,7 @@ def steer(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     record: Annotated[Path | None, typer.Option(help="File for the record, which `interp replay` repeats.")] = None,
     save_preset: Annotated[str, typer.Option(help="Keep these edits under a name.")] = "",
+    stream: Annotated[bool, typer.Option("--stream", help="Print the steered text while it is generated.")] = False,
     as_json: Json = False,
 ) -> None:
     """Continue texts with and without edits of features, or sweep one feature over strengths.
@@ -552,7 +553,9 @@ def steer(
     if len(prompt) > 1 or len(seeds) > 1:
         run = bench.steer_many(prompt, [[], edits] if edits else [[]], seeds=seeds, **sampling)
     else:
-        run = bench.steer(prompt[0], edits, seed=seeds[0], **sampling)
+        told = _typed() if stream and not as_json else None
+        run = bench.steer(prompt[0], edits, seed=seeds[0], on_text=told, **sampling)
+        sys.stdout.write("\n" if told else "")
     _show_run(run, record, as_json)
 
 
@@ -609,6 +612,20 @@ def _pair(text: str, sign: str = "=") -> tuple[Any, float]:
         return _feature(feature), float(strength)
     except (ValueError, InterpError):
         raise InterpError(f"{text!r} is no edit; write FEATURE{sign}STRENGTH, such as 1234{sign}8.") from None
+
+
+def _typed() -> Callable[[str, str], None]:
+    """Prints what a growing steered text has gained; a character cut in two waits for its rest."""
+    shown = 0
+
+    def told(_: str, steered: str) -> None:
+        nonlocal shown
+        whole = steered.rstrip("\ufffd")
+        sys.stdout.write(whole[shown:])
+        sys.stdout.flush()
+        shown = max(shown, len(whole))
+
+    return told
 
 
 def _say(text: str) -> None:

@@ -306,7 +306,7 @@ class Workbench:
 
     @cached_property
     def _saes(self) -> dict[str, Hooked]:
-        own = Hooked(self.sae, self.card.norm_cutoff, self.card.separator)
+        own = Hooked(self.sae, self.card.norm_cutoff, self.card.separator, self.card.sae_sha256)
         return {"": own, self.card.name: own}
 
     def steer(
@@ -414,7 +414,8 @@ class Workbench:
     ) -> Effects:
         """What ablating the feature, and holding it at `strength` (its largest activation), does to the next token.
 
-        Contexts are the index's examples, each cut to the last `length` tokens; forward passes only.
+        Contexts are the index's examples, then other positions where it fires, in an order without meaning; each is cut
+        to its last `length` tokens. Forward passes only.
         """
         own = self._own(feature)
         if contexts < 1 or length < 2:
@@ -422,7 +423,11 @@ class Workbench:
         largest = float(self.index.row(own)["max"]) if strength is None else strength
         self.check_edits([Clamp(feature=own, strength=largest)])
         found = self.index.sql("SELECT position FROM {examples} WHERE feature = ? ORDER BY band, rank", [own])
-        positions = [int(p) for p in found["position"][:contexts]]
+        positions = [int(p) for p in found["position"]]
+        if len(positions) < contexts:
+            more = "SELECT position FROM {activations} WHERE feature = ? ORDER BY hash(position), position"
+            positions += [int(p) for p in self.index.sql(more, [own])["position"]]
+        positions = list(dict.fromkeys(positions))[:contexts]
         tokens, block, separator = self.index.tokens, self.index.block, self.card.separator
         texts, following = [], []
         for position in positions:
@@ -544,7 +549,7 @@ class Workbench:
             )
         other = Workbench.open(folder, labels="sqlite://")
         other._check_kind("steering", writes=True)
-        return Hooked(other.sae.to(self.sae.W_dec.device), card.norm_cutoff, card.separator)
+        return Hooked(other.sae.to(self.sae.W_dec.device), card.norm_cutoff, card.separator, card.sae_sha256)
 
     def _repr_html_(self) -> str:
         metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}

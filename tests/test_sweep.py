@@ -212,6 +212,9 @@ def test_effects_equal_one_context_at_a_time(wb):
     assert found.clamped.raised[0][1] == pytest.approx(float(mean.max()), abs=1e-4)
     assert found.ablated.kl[0] > 0
     assert "effects on the next token" in found._repr_html_()
+    many = wb.effects(5, contexts=70, length=8)
+    assert many.contexts == 70
+    assert len({row["position"] for row in many.rows}) == 70
     with pytest.raises(InterpError, match="give at least 1 context"):
         wb.effects(5, contexts=0)
     with pytest.raises(InterpError, match="open elsewhere to ask this of elsewhere#3"):
@@ -341,6 +344,10 @@ def test_presets_several_prompts_and_effects_on_the_command_line(monkeypatch, ca
     assert code == 0, err
     assert len(json.loads(out)["outputs"]) == 8
     assert json.loads(out)["variants"][1][2]["feature"]["name"] == "contrast"
+    code, out, _ = call(monkeypatch, capsys, "steer", checkpoint, "A cat", "--clamp", "5=9", "--tokens", 6, "--stream")
+    streamed, _, rest = out.partition("baseline")
+    assert streamed.strip()
+    assert streamed.split() == rest.partition("steered")[2].split()
     code, out, _ = call(monkeypatch, capsys, "effects", checkpoint, 5, "--contexts", 3, "--json")
     assert json.loads(out)["contexts"] == 3
     assert cli.app is not None

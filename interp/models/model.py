@@ -186,7 +186,7 @@ class Model:
         """
         logits = not hooks if logits is None else logits
         tokens_BT = tokens_BT.to(self.device)
-        site, extra = self._site(tokens_BT, real_BT)
+        site, extra = self.site(tokens_BT, real_BT)
         seen: dict[str, Tensor] = {}
         wanted = set(hooks)
 
@@ -209,7 +209,8 @@ class Model:
             raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
         return Run(activations=seen, logits=out.logits if out is not None else None)
 
-    def _site(self, tokens_BT: Tensor, real_BT: Tensor | None) -> tuple[Site, dict[str, Any]]:
+    def site(self, tokens_BT: Tensor, real_BT: Tensor | None = None) -> tuple[Site, dict[str, Any]]:
+        """Where the tokens stand, and what the module is to be told of padding; InterpError when they are too many."""
         if tokens_BT.shape[1] > self.n_ctx:
             raise InterpError(
                 f"{tokens_BT.shape[1]:,} tokens are more than the {self.n_ctx:,} that {self.name} reads; shorten the text."
@@ -339,7 +340,7 @@ class Model:
         stop: Sequence[str],
     ) -> Iterator[list[int | None]]:
         tokens_BT, real_BT = self.padded(prompts)
-        site, extra = self._site(tokens_BT, real_BT)
+        site, extra = self.site(tokens_BT, real_BT)
         ended = [False] * len(prompts)
         answers: list[list[int]] = [[] for _ in prompts]
         cache, eos, prompt_B = None, self.tokenizer.eos_token_id, site.prompt_B

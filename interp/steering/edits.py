@@ -109,6 +109,8 @@ class Hooked:
     sae: SAE
     norm_cutoff: float
     separator: int
+    sha256: str = ""
+    """Of its weights, for the record."""
 
     @property
     def hook_name(self) -> str:

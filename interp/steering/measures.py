@@ -115,7 +115,7 @@ def text_measures(
         fires = [False] * len(both)
         if home is not None:
             x_BTD = run.activations[home.hook_name].float()
-            site, _ = stage.model._site(tokens_BT, real_BT)
+            site, _ = stage.model.site(tokens_BT, real_BT)
             active_BT = home.sae.encode_feature(x_BTD, number(source)) > 0  # type: ignore[arg-type]
             active_BT &= editable(x_BTD, site, home.norm_cutoff, home.separator)
             fires = [bool(a[-len(t) :].any()) for a, t in zip(active_BT, answers[part], strict=True)]

@@ -92,6 +92,7 @@ class Stage:
         return {
             "format": FORMAT,
             **self.identity,
+            "saes": {name: home.sha256 for name, home in self.saes.items() if name},
             "dtype": self.model.dtype_name,
             "attention": self.model.attention,
             "device": self.model.device.type,
