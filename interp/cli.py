@@ -678,10 +678,11 @@ def effects(
 ) -> None:
     """What ablating and holding a feature does to the next token where it fires; nothing is generated."""
     from interp.render import visible
+    from interp.steering.run import as_json as strict
 
     found = _bench(sae).effects(number, contexts=contexts, strength=strength)
     if as_json:
-        show(asdict(found))
+        sys.stdout.write(strict(found) + "\n")
         return
     for effect in (found.ablated, found.clamped):
         out.print(

@@ -16,7 +16,7 @@ from interp.steering.run import first_difference
 from interp.steering.verdict import detections
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
-from tests.conftest import HOOK
+from tests.conftest import HOOK, ROOT
 from tests.test_cli import call
 
 PROMPTS = ("The capital of", "A cat sat on")
@@ -233,7 +233,7 @@ def test_a_replay_is_identical_or_says_where_it_first_differs(wb):
     assert batch.texts(1)[0] == batch.outputs[2]["text"]
     direction = wb.contrast(["The capital of France is Paris."], ["A cat sat on the mat."])
     small = SweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False, controls=False)
-    for each in (run, batch, wb.sweep(direction, config=small, max_new_tokens=3)):
+    for each in (run, batch, wb.sweep(direction, config=small, max_new_tokens=2)):
         assert wb.replay(json.loads(each.to_json())).identical
     record = json.loads(run.to_json())
     was = record["steered_tokens"][3]
@@ -386,3 +386,14 @@ def test_a_direction_needs_no_index(wb):
     found = wb.verdict(direction)
     assert found.verdict in ("controller", "neither")
     assert found.detection == 0.0
+
+
+def test_the_documented_figures_are_the_studys():
+    study = json.loads((ROOT / "benchmarks" / "results" / "steering_study.json").read_text())
+    docs = (ROOT / "docs" / "steering.md").read_text(encoding="utf-8")
+    for name, found in study["verdicts"].items():
+        low, high = (100 * end for end in found["interval"])
+        assert f"| {name} | {found['count']} | {100 * found['share']:.1f} % ({low:.1f} to {high:.1f}) |" in docs
+    moves, fires = study["moves"]["count"], study["fires"]["count"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{moves} move the output beyond their controls and {fires} fire on tokens" in readme

@@ -1,6 +1,7 @@
 """Generate with and without edits, from the same random numbers, and write down all that is needed to do it again."""
 
 import json
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -120,7 +121,7 @@ class SteerRun:
     kind: str = "steer"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        return as_json(self)
 
     def _repr_html_(self) -> str:
         def shown(text: str) -> Html:
@@ -144,7 +145,7 @@ class SteerBatch:
     kind: str = "batch"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        return as_json(self)
 
     def texts(self, variant: int) -> list[str]:
         """The answers under one set of edits, by prompt, then seed."""
@@ -268,6 +269,19 @@ def plain(sampling: Sampling) -> dict[str, Any]:
     return asdict(sampling) | {"stop": list(sampling.stop)}
 
 
+def as_json(record: Any) -> str:
+    """A record as strict JSON: what could not be measured (nan) is null."""
+    return json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 # ---- replay ----
 
 
@@ -290,7 +304,7 @@ class Replay:
 
 def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     """The record against the same request run anew; what identifies the machine is told apart from results."""
-    then, now = dict(recorded), json.loads(json.dumps(again))
+    then, now = dict(recorded), json.loads(json.dumps(_finite(again)))
     before, after = then.pop("environment", {}), now.pop("environment", {})
     changed = [
         f"{key} {before.get(key)} is {after.get(key)} here"

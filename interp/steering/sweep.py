@@ -3,7 +3,6 @@
 Axes    P prompt, S seed. A cell is a prompt with a seed; every figure is a mean over cells with a 95 % interval.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from interp.render import table_html, title_html
 from interp.steering.edits import Add, Clamp, Direction, FeatureEdit, Source, check_edit, describe_source, row, to_dict
 from interp.steering.intervals import bootstrap
 from interp.steering.measures import Forced, TextMeasures, forced, text_measures
-from interp.steering.run import Sampling, Stage, check_request, continue_rows, plain
+from interp.steering.run import Sampling, Stage, as_json, check_request, continue_rows, plain
 from interp.steering.verdict import (
     OPENINGS,
     Subject,
@@ -116,7 +115,7 @@ class Sweep:
         return self.series["feature"]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        return as_json(self)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a series and strength, with the means and the shift's interval."""

@@ -198,7 +198,10 @@ def sweep_tab(wb: Workbench, edits: list[FeatureEdit]) -> None:
             verdict=controls,
         )
         with st.status("Sweeping …") as status:
-            note = lambda text: status.update(label=f"Sweeping: {text} …")  # noqa: E731
+
+            def note(text: str) -> None:
+                status.update(label=f"Sweeping: {text} …")
+
             st.session_state.steer_sweep = wb.sweep(features[0], config=config, note=note, max_new_tokens=int(tokens))
             status.update(label="Swept", state="complete")
     found = st.session_state.get("steer_sweep")
