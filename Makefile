@@ -48,3 +48,4 @@ bench: $(READY) bench-peers
 	$(BIN)/python benchmarks/harvest.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/steering.py

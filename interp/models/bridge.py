@@ -94,7 +94,7 @@ def _contiguous_unembedding(module: Any) -> None:
     """Hand the unembedding whole tensors: on a slice (the last position only) a bfloat16 product takes 500 times as long."""
     head = getattr(module, "get_output_embeddings", lambda: None)()
     if head is not None:
-        head.register_forward_pre_hook(lambda _, given: tuple(each.contiguous() for each in given))
+        head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]) if given else None)
 
 
 def _outer(hook: str) -> bool:
