@@ -57,3 +57,4 @@ bench: $(READY) bench-peers
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/sharing.py
+	$(BIN)/python benchmarks/steering.py
