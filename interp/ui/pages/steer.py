@@ -244,7 +244,7 @@ def curve(found: Sweep, measure: str) -> go.Figure:
         height=380,
         margin={"l": 10, "r": 10, "t": 20, "b": 10},
         xaxis_title="strength, times the feature's largest activation",
-        yaxis_title=MEASURES[measure],
+        yaxis_title=measure,
     )
     if measure == "perplexity":
         figure.update_yaxes(type="log")
