@@ -146,7 +146,7 @@ def _settings(subject: Subject) -> dict[str, Any]:
         "hook_name": card.hook_name,
         "prepend_bos": False,
         "separator": card.separator,
-        "tokens_sha256": subject.index.meta.get("tokens_sha256"),
+        "tokens_sha256": [text["tokens_sha256"] for text in subject.index.meta["texts"]],
         "huggingface_dataset_path": _dataset(subject.index.meta),
         "n_prompts_total": int(subject.index.meta["positions"]) // subject.index.block,
         "n_tokens_in_prompt": subject.index.block,
@@ -155,7 +155,7 @@ def _settings(subject: Subject) -> dict[str, Any]:
 
 
 def _dataset(meta: dict[str, Any]) -> str:
-    corpora = [meta["corpus"]] if "corpus" in meta else [text["corpus"] for text in meta.get("texts", [])]
+    corpora = [text["corpus"] for text in meta["texts"]]
     return "; ".join(str(corpus.get("name")) for corpus in corpora)
 
 
