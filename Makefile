@@ -56,3 +56,5 @@ bench: $(READY) bench-peers
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/sharing.py
+	$(BIN)/python benchmarks/steering.py

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Transcoder,
         make_architecture,
     )
-    from interp.steering import Ablate, Add, Clamp, Scale
+    from interp.steering import Ablate, Add, Clamp, Direction, Orthogonal, Scale, SweepConfig, When
     from interp.training import Step, TrainConfig, steps, steps_many, train, train_many
     from interp.types import FeatureRef, InterpError
     from interp.workbench import Workbench
@@ -61,7 +61,11 @@ _HOME = {
     "Ablate": "steering",
     "Add": "steering",
     "Clamp": "steering",
+    "Direction": "steering",
+    "Orthogonal": "steering",
     "Scale": "steering",
+    "SweepConfig": "steering",
+    "When": "steering",
     "Step": "training",
     "TrainConfig": "training",
     "steps": "training",
@@ -83,19 +87,23 @@ __all__ = [
     "Clamp",
     "Corpus",
     "Crosscoder",
+    "Direction",
     "FeatureIndex",
     "FeatureRef",
     "Gated",
     "InterpError",
     "JumpReLU",
     "Matryoshka",
+    "Orthogonal",
     "Scale",
     "Standard",
     "Step",
     "Stream",
+    "SweepConfig",
     "TopK",
     "TrainConfig",
     "Transcoder",
+    "When",
     "Workbench",
     "build_index",
     "evaluate",

@@ -538,39 +538,249 @@ def label(
 @command("steer", "interp steer SAE 'The best city is' --clamp 1234=8 --tokens 40")
 def steer(
     sae: SaeArgument,
-    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="Texts to continue; a sweep has neutral ones of its own.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Edits kept under a name, or a preset's file.")] = "",
     clamp: Annotated[list[str] | None, typer.Option(help="FEATURE=ACTIVATION to hold; repeatable.")] = None,
     add: Annotated[list[str] | None, typer.Option(help="FEATURE=AMOUNT of its decoder row to add.")] = None,
     scale: Annotated[list[str] | None, typer.Option(help="FEATURE=FACTOR to multiply by.")] = None,
-    ablate: Annotated[list[int] | None, typer.Option(help="FEATURE to set to 0.")] = None,
+    ablate: Annotated[list[str] | None, typer.Option(help="FEATURE to set to 0.")] = None,
+    orthogonal: Annotated[list[str] | None, typer.Option(help="FEATURE whose direction is removed.")] = None,
+    contrast: Annotated[
+        str, typer.Option(help="TOWARD.txt,AWAY.txt=AMOUNT: add the difference of means of two files of lines.")
+    ] = "",
+    unit: Annotated[str, typer.Option(help="Of what is added: activation, or residual (its norm).")] = "activation",
+    where: Annotated[str, typer.Option(help="all, prompt, generated, from:I or token:/REGEX/.")] = "all",
+    when: Annotated[str, typer.Option(help="Only while FEATURE>ACTIVATION; self>ACTIVATION means its own.")] = "",
+    include_masked: Annotated[bool, typer.Option("--include-masked", help="Edit sinks as well.")] = False,
+    sweep: Annotated[str, typer.Option(help="FEATURE to sweep over strengths, with controls and a verdict.")] = "",
+    strengths: Annotated[str, typer.Option(help="Of a sweep: multiples of its largest activation.")] = "",
+    kind: Annotated[str, typer.Option(help="Of a sweep: clamp or add.")] = "clamp",
+    target: Annotated[list[str] | None, typer.Option(help="Of a sweep: a token to follow; repeatable.")] = None,
+    regex: Annotated[str, typer.Option(help="Of a sweep: looked for in the texts (RE2).")] = "",
+    controls: Annotated[bool, typer.Option(help="Of a sweep: run its controls.")] = True,
     tokens: Annotated[int, typer.Option(min=1, help="New tokens.")] = 40,
-    seed: int = 0,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable for sweeps and several prompts.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    top_p: float = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer; repeatable.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    record: Annotated[Path | None, typer.Option(help="File for the record, which `interp replay` repeats.")] = None,
+    save_preset: Annotated[str, typer.Option(help="Keep these edits under a name.")] = "",
+    stream: Annotated[bool, typer.Option("--stream", help="Print the steered text while it is generated.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Continue a text with and without edits of features."""
-    from interp.steering import Ablate, Add, Clamp, Scale
+    """Continue texts with and without edits of features, or sweep one feature over strengths.
 
-    kinds = ((Clamp, clamp), (Add, add), (Scale, scale))
-    edits: list[Any] = [kind(feature=f, strength=s) for kind, pairs in kinds for f, s in map(_pair, pairs or [])]
-    edits += [Ablate(feature=f) for f in ablate or []]
-    run = _bench(sae).steer(prompt, edits, max_new_tokens=tokens, seed=seed, temperature=temperature, chat=chat)
-    if as_json:
-        show(asdict(run))
+    Edits act in this order: preset, clamp, add, scale, ablate, orthogonal, contrast.
+    """
+    from interp.steering import SweepConfig
+
+    bench = _bench(sae)
+    sampling: dict[str, Any] = {"max_new_tokens": tokens, "temperature": temperature, "top_p": top_p, "chat": chat}
+    sampling["stop"] = tuple(stop or ())
+    seeds = tuple(seed or [0])
+    if sweep:
+        grid: dict[str, Any] = {"factors": tuple(_numbers("--strengths", strengths, float))} if strengths else {}
+        grid |= {"prompts": tuple(prompt)} if prompt else {}
+        config = SweepConfig(
+            seeds=seeds, kind=kind, where=where, targets=tuple(target or ()), regex=regex or None,
+            controls=controls, **grid,
+        )  # fmt: skip
+        _show_run(bench.sweep(_feature(sweep), config=config, note=_say, **sampling), record, as_json)
         return
-    out.print("[bold]baseline[/bold]")
-    out.print(run.baseline, markup=False)
-    out.print("[bold]steered[/bold]")
-    out.print(run.steered, markup=False)
+    if not prompt:
+        raise InterpError("there is no text to continue; give a prompt, or --sweep FEATURE.")
+    given = {"Clamp": clamp, "Add": add, "Scale": scale, "Ablate": ablate, "Orthogonal": orthogonal}
+    edits = _edits(given, unit=unit, where=where, when=when, include_masked=include_masked)
+    edits = (bench.preset(preset).edits if preset else []) + edits
+    if contrast:
+        edits.append(_contrast_edit(bench, contrast, unit, where))
+    if save_preset:
+        out.print(f"preset in {bench.save_preset(save_preset, edits)}", markup=False)
+    if len(prompt) > 1 or len(seeds) > 1:
+        run = bench.steer_many(prompt, [[], edits] if edits else [[]], seeds=seeds, **sampling)
+    else:
+        told = _typed() if stream and not as_json else None
+        run = bench.steer(prompt[0], edits, seed=seeds[0], on_text=told, **sampling)
+        sys.stdout.write("\n" if told else "")
+    _show_run(run, record, as_json)
 
 
-def _pair(text: str) -> tuple[int, float]:
-    feature, _, strength = text.partition("=")
+def _edits(given: dict[str, list[str] | None], *, unit: str, **where: Any) -> list[Any]:
+    """The edits that the options mean, kind by kind."""
+    from interp.steering.edits import KINDS, When
+
+    when = where.pop("when")
+    if when:
+        own = when.replace(" ", "").startswith("self>")
+        of, above = _pair(when.replace("self", "0", 1) if own else when, ">")
+        where["when"] = When(feature=None if own else of, above=above)
+    edits: list[Any] = []
+    for kind, values in given.items():
+        for value in values or []:
+            if kind in ("Ablate", "Orthogonal"):
+                edits.append(KINDS[kind](feature=_feature(value), **where))
+                continue
+            feature, strength = _pair(value)
+            more: dict[str, Any] = {"unit": unit} if kind == "Add" else {}
+            edits.append(KINDS[kind](feature=feature, strength=strength, **more, **where))  # type: ignore[call-arg]
+    return edits
+
+
+def _contrast_edit(bench: Any, text: str, unit: str, where: str) -> Any:
+    from interp.steering import Add
+
+    files, _, amount = text.rpartition("=")
+    toward, _, away = files.partition(",")
     try:
-        return int(feature), float(strength)
+        strength = float(amount)
+        lines = [
+            [x for x in Path(name).read_text(encoding="utf-8").splitlines() if x.strip()] for name in (toward, away)
+        ]
+    except (ValueError, OSError) as error:
+        raise InterpError(f"{text!r} is no contrast ({error}); write TOWARD.txt,AWAY.txt=AMOUNT.") from None
+    return Add(feature=bench.contrast(*lines), strength=strength, unit=unit, where=where)
+
+
+def _feature(text: str) -> Any:
+    """A number, or NAME#NUMBER for a feature of another SAE."""
+    from interp.types import FeatureRef
+
+    name, _, number = text.strip().rpartition("#")
+    try:
+        return FeatureRef(sae=name, feature=int(number)) if name else int(number)
     except ValueError:
-        raise InterpError(f"{text!r} is no edit; write FEATURE=STRENGTH, such as 1234=8.") from None
+        raise InterpError(f"{text!r} is no feature; write its number, or SAE#NUMBER for another SAE's.") from None
+
+
+def _pair(text: str, sign: str = "=") -> tuple[Any, float]:
+    feature, _, strength = text.rpartition(sign)
+    try:
+        return _feature(feature), float(strength)
+    except (ValueError, InterpError):
+        raise InterpError(f"{text!r} is no edit; write FEATURE{sign}STRENGTH, such as 1234{sign}8.") from None
+
+
+def _typed() -> Callable[[str, str], None]:
+    """Prints what a growing steered text has gained; a character cut in two waits for its rest."""
+    shown = 0
+
+    def told(_: str, steered: str) -> None:
+        nonlocal shown
+        whole = steered.rstrip("\ufffd")
+        sys.stdout.write(whole[shown:])
+        sys.stdout.flush()
+        shown = max(shown, len(whole))
+
+    return told
+
+
+def _say(text: str) -> None:
+    from interp.progress import say
+
+    say(f"steer: {text}")
+
+
+def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
+    """A run, a batch or a sweep on standard output, and its record in a file if asked."""
+    from interp.places import write_json
+
+    if record is not None:
+        write_json(record, json.loads(run.to_json()))
+    if as_json:
+        sys.stdout.write(run.to_json() + "\n")
+    elif run.kind == "steer":
+        for title, text in (("baseline", run.baseline), ("steered", run.steered)):
+            out.print(f"[bold]{title}[/bold]")
+            out.print(text, markup=False)
+        for sentence in run.conflicts:
+            out.print(sentence, markup=False)
+    elif run.kind == "batch":
+        rows = [[run.prompts[o["prompt"]], o["variant"], run.seeds[o["seed"]], o["text"]] for o in run.outputs]
+        table(["prompt", "edits", "seed", "text"], rows)
+    else:
+        names = [
+            "series",
+            "factor",
+            "shift",
+            "kl",
+            "perplexity",
+            "distinct_2",
+            "loops",
+            "fires",
+            "says_target",
+            "matches",
+        ]
+        table(names, [[row[name] for name in names] for row in run.rows()])
+        out.print(run.verdict.sentence if run.verdict else "", markup=False)
+
+
+@command("effects", "interp effects SAE 1234")
+def effects(
+    sae: SaeArgument,
+    number: Annotated[int, typer.Argument(help="The feature.")],
+    contexts: Annotated[int, typer.Option(min=1, help="Examples of the index to use.")] = 45,
+    strength: Annotated[float | None, typer.Option(help="To hold it at; its largest activation without.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What ablating and holding a feature does to the next token where it fires; nothing is generated."""
+    from interp.render import visible
+    from interp.steering.run import as_json as strict
+
+    found = _bench(sae).effects(number, contexts=contexts, strength=strength)
+    if as_json:
+        sys.stdout.write(strict(found) + "\n")
+        return
+    for effect in (found.ablated, found.clamped):
+        out.print(
+            f"{effect.edit}, {found.contexts} contexts: KL {effect.kl[0]:.3g} ({effect.kl[1]:.3g} to {effect.kl[2]:.3g}), "
+            f"loss {effect.loss[0]:+.3g}, another likeliest token in {effect.top_changes[0]:.0%}",
+            markup=False,
+        )
+        pairs = zip(effect.raised, effect.lowered, strict=True)
+        table(["raises", "nats", "lowers", "nats"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in pairs])
+
+
+@command("replay", "interp replay run.json")
+def replay(
+    file: Annotated[Path, typer.Argument(help="A record that `interp steer --record` wrote.")],
+    sae: Annotated[str, typer.Option(help="Folder of the checkpoint; found by its name without.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Repeat a recorded run and say whether it is identical or where it first differs (exit code 1)."""
+    from interp.places import read_json
+
+    record = read_json(file)
+    where = sae or (record.get("environment", {}).get("sae", "") if isinstance(record, dict) else "")
+    if not where:
+        raise InterpError(f"{file} is no record of a steering run; `interp steer --record FILE` writes one.")
+    found = _bench(where).replay(record)
+    if as_json:
+        show(asdict(found))
+    else:
+        out.print(found.sentence(), markup=False)
+    if not found.identical:
+        raise typer.Exit(1)
+
+
+@command("presets", "interp presets SAE")
+def presets(
+    sae: SaeArgument,
+    name: Annotated[str, typer.Argument(help="One preset, by name or file, to be shown.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Sets of edits kept for an SAE; files that can be passed on."""
+    bench = _bench(sae)
+    if name:
+        show(bench.preset(name).to_dict())
+        return
+    rows = [bench.preset(each).to_dict() for each in bench.presets()]
+    if as_json:
+        show(rows)
+    else:
+        table(["preset", "edits", "note"], [[row["name"], len(row["edits"]), row["note"]] for row in rows])
 
 
 @command("evaluate", "interp evaluate saes/mine --corpus wiki-en --tokens 50000")
@@ -586,6 +796,172 @@ def evaluate(
         show(report.to_dict())
     else:
         table(["measure", "value"], [[key, value] for key, value in report.to_dict().items()])
+
+
+@command("pack", "interp pack saes/mine --into mine.interp.tar")
+def pack(
+    sae: SaeArgument,
+    into: Annotated[Path | None, typer.Option(help="File to write; the folder's name without.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+) -> None:
+    """Make one file of a checkpoint: weights, card, index, and labels, presets and report where there are any."""
+    from interp.workbench import Workbench, resolve
+
+    folder = resolve(sae)
+    target = into or Path(f"{folder.resolve().name}.interp.tar")
+    packed = Workbench.open(folder).pack(target, labels=labels) if labels else _archive().pack(folder, target)
+    out.print(f"{len(packed.files)} files, {packed.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+    if packed.left_out:
+        out.print(f"left out, as no files of a checkpoint: {', '.join(packed.left_out)}", markup=False, soft_wrap=True)
+
+
+def _archive() -> Any:
+    from interp.checkpoint import archive
+
+    return archive
+
+
+@command("unpack", "interp unpack mine.interp.tar --into saes/theirs")
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="File that `interp pack` wrote.")],
+    into: Annotated[Path | None, typer.Option(help="Folder to make; saes/ and the file's name without.")] = None,
+) -> None:
+    """Check every name, size and hash of a packed checkpoint, and only then make its folder."""
+    target = into or Path("saes") / archive.name.removesuffix(".tar").removesuffix(".interp")
+    unpacked = _archive().unpack(archive, target)
+    out.print(f"{len(unpacked.files)} files, {unpacked.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+
+
+@command("verify", "interp verify saes/theirs")
+def verify(
+    sae: SaeArgument,
+    model: Annotated[str, typer.Option(help="Model to recompute with; the one the card names without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point, for a folder that names none.")] = "",
+    files_only: Annotated[bool, typer.Option("--files-only", help="Hashes only; no model is opened.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="For its maker: store hashes, numbers, tolerances.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check every file's hash, then recompute activations, L0, EV, counts and index rows; exit code 2 when one differs."""
+    from interp import workbench
+
+    found = workbench.verify(sae, model=model, hook_name=hook, numbers=not files_only, write=write, device=device)
+    if as_json:
+        show(found.to_dict())
+    else:
+        table(["", "what", "found"], [[check.verdict, check.what, check.found] for check in found.checks])
+        out.print(f"{found.verdict} in {found.seconds:.1f} s {found.dtype and f'(recomputed in {found.dtype})'}")
+    if found.differs:
+        causes = "; ".join(f"{check.what}: {check.found}" for check in found.differs)
+        raise InterpError(f"{found.name} is not what it says. {causes}")
+
+
+@command("convert", "interp convert theirs/layers.15 --to saelens --into saes/theirs --model smollm2")
+def convert(
+    source: Annotated[str, typer.Argument(help="Folder or file of a checkpoint, in any format that is known.")],
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[
+        str, typer.Option(help="saelens (also ours), sparsify, dictionary_learning, llamascopium.")
+    ] = "saelens",
+    from_: Annotated[str, typer.Option("--from", help="Its format; told from the files without.")] = "",
+    model: Annotated[str, typer.Option(help="Model it was made for; as the source says without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point it reads; as the source says without.")] = "",
+    scale: Annotated[float | None, typer.Option(help="Factor of activations in training, where not folded.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint in another library's format, compare both on real activations, and list what is not held."""
+    from interp import workbench
+
+    done = workbench.convert(source, to, into, format_=from_, model=model, hook_name=hook, scale=scale)
+    if as_json:
+        show(done)
+        return
+    out.print(f"{done['source']} → {done['target']} in {into}", markup=False, soft_wrap=True)
+    table(["not held", ""], [["", phrase] for phrase in done["lost"]])
+    table(["measure", "value"], [[key, value] for key, value in done["error"].items()])
+
+
+@command("export", "interp export saes/mine --to html --into pages --query 'density:1e-5..1e-2' --limit 1000")
+def export(
+    sae: SaeArgument,
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    to: Annotated[str, typer.Option(help="html, neuronpedia, csv, parquet or labels.")] = "html",
+    query: Annotated[str, typer.Option(help="Only features that a search finds.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
+) -> None:
+    """Write features for other tools: pages that open without a server, SAEDashboard's JSON, tables, labels."""
+    bench = _bench(sae)
+    features = [hit.feature for hit in bench.search(query, limit=limit or bench.sae.d_sae)] if query or limit else None
+    lost = bench.export(to, into, features)
+    out.print(f"{to} in {into}; not held: {'; '.join(lost)}", markup=False, soft_wrap=True)
+
+
+Endpoint = Annotated[str | None, typer.Option(help="A hub's address; huggingface_hub's own without.")]
+
+
+@command("push", "interp push saes/mine hf:me/my-sae")
+def push(
+    sae: SaeArgument,
+    to: Annotated[
+        str, typer.Argument(help="hf:org/name, hf:org/name/folder, or a URL such as s3://bucket/a.interp.tar.")
+    ],
+    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Of a repository that is made.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    endpoint: Endpoint = None,
+) -> None:
+    """Share a checkpoint on a hub, in one commit with a README.md, or as one file at any URL that fsspec opens."""
+    from interp.workbench import Workbench, resolve
+
+    bench = Workbench.open(resolve(sae))
+    given = {} if "://" in to else {"private": private, "message": message, "endpoint": endpoint}
+    moved = bench.push(to, labels=labels, **given)
+    out.print(f"{len(moved.files)} files at {moved.address}", markup=False, soft_wrap=True)
+    if moved.left_out:
+        out.print(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}", markup=False, soft_wrap=True)
+
+
+@command("pull", "interp pull hf:me/my-sae --into saes/theirs")
+def pull(
+    source: Annotated[
+        str, typer.Argument(help="hf:org/name, hf:org/name/folder@revision, a URL, or RELEASE/ID of sae-lens' list.")
+    ],
+    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    model: Annotated[str, typer.Option(help="Model of an SAE without a card; as it says without.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point of an SAE without a card.")] = "",
+    endpoint: Endpoint = None,
+) -> None:
+    """Fetch a shared checkpoint, check it, and only then make its folder."""
+    from interp.workbench import pull_checkpoint
+
+    moved, note = pull_checkpoint(source, into, model=model, hook_name=hook, endpoint=endpoint)
+    out.print(f"{len(moved.files)} files of {moved.address} in {into}", markup=False, soft_wrap=True)
+    for phrase in [*moved.left_out, *([note] if note else [])]:
+        out.print(f"not taken over: {phrase}", markup=False, soft_wrap=True)
+
+
+@command("library", "interp library saes")
+def library(
+    root: Annotated[Path, typer.Argument(help="Folder; every checkpoint below it is listed.")] = Path("saes"),
+    as_json: Json = False,
+) -> None:
+    """The checkpoints in a folder: model, hook point, size, L0, EV, ΔCE, labels, verified or not."""
+    from interp.library import library as entries
+
+    found = entries(root)
+    if as_json:
+        show([asdict(entry) for entry in found])
+        return
+    head = ["name", "model", "hook", "features", "MiB", "L0", "EV", "ΔCE", "labels", "verified"]
+    rows = [
+        [e.name, e.model, e.hook, e.features, e.mib, e.l0, e.ev, e.delta_ce, e.labels, e.verified]
+        for e in found
+        if not e.problem
+    ]
+    table(head, [["" if cell is None else cell for cell in row] for row in rows])
+    for entry in found:
+        if entry.problem:
+            out.print(f"{entry.folder}: {entry.problem}", markup=False, soft_wrap=True)
 
 
 @command("setup", "interp setup")

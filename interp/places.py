@@ -68,6 +68,28 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes it only when the block ends without an error.
+
+    Raises InterpError when something is there already, and when the disk is full or not writable.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InterpError(f"{path} exists already; name another folder, or move that one away first.")
+    place = path.absolute()
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        os.replace(partial, place)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def disk_error(path: Path, error: OSError) -> InterpError:
     """The sentence for a disk that will not take or give a file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -100,7 +122,7 @@ def read_json(path: Path) -> Any:
         raise InterpError(f"there is no file {path}.") from None
     except OSError as error:
         raise disk_error(path, error) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers or nesting beyond reason
         raise InterpError(f"{path} is not readable as JSON: {error}.") from None
 
 

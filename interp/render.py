@@ -60,3 +60,55 @@ def chart_text(text: str) -> str:
 def visible(token: str) -> str:
     """A token as plain text in which spaces and line breaks can be seen."""
     return token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·")
+
+
+# ---- pages that open without a server ----
+
+STYLE = """body{font:15px system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color-scheme:light dark}
+table{border-collapse:collapse;margin:.7em 0}td,th{padding:.15em .7em .15em 0;vertical-align:top;text-align:left}
+.t{font-family:ui-monospace,monospace;white-space:pre-wrap;line-height:1.6}.t b{font-weight:400;border-radius:3px}
+.t b{background:rgba(234,120,40,var(--a))}.t u{text-underline-offset:3px}svg{display:block;margin:.7em 0}"""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def page_html(title: str, body: Html) -> str:
+    """A whole document, whose content policy lets nothing run and nothing be fetched."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def line_html(tokens: Sequence[str], values: Sequence[float], top: float, *, peak: int | None = None) -> Html:
+    """As `tokens_html` for pages with STYLE, a tenth of its size: only tokens with a value get an element."""
+    parts = []
+    for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
+        shown = html.escape(token.replace("\n", "↵").replace("\t", "⇥"))
+        if value:
+            share = 0.08 + 0.77 * math.log10(1 + 9 * min(abs(value) / top, 1.0)) if top > 0 else 0.0
+            shown = f'<b style="--a:{share:.2f}" title="{value:.3g}">{shown}</b>'
+        parts.append(f"<u>{shown}</u>" if place == peak else shown)
+    return Html(f'<span class="t">{"".join(parts)}</span>')
+
+
+def link_html(address: str, text: str) -> Html:
+    """A link to another page of the same folder."""
+    return Html(f'<a href="{html.escape(address)}">{html.escape(text)}</a>')
+
+
+def bars_svg(counts: Sequence[int], title: str, width: int = 500, height: int = 80) -> Html:
+    """A histogram, heights by the logarithm of 1 + count."""
+    most = math.log1p(max(counts, default=0)) or 1.0
+    step = width / max(len(counts), 1)
+    bars = []
+    for place, count in enumerate(counts):
+        tall = height * math.log1p(count) / most
+        if count:
+            bars.append(
+                f'<rect x="{place * step:.1f}" y="{height - tall:.1f}" width="{step * 0.9:.1f}" height="{tall:.1f}" '
+                f'fill="rgb({WARM})"><title>{count}</title></rect>'
+            )
+    head = f'<svg width="{width}" height="{height}" role="img" aria-label="{html.escape(title)}">'
+    return Html(f"{head}{''.join(bars)}</svg><p>{html.escape(title)} (heights logarithmic)</p>")

@@ -6,8 +6,9 @@ for hit in wb.search("token:/Paris|London/"):
 """
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp import places
+from interp import exports, places, verification
 from interp.activations import stream
-from interp.checkpoint import Card, load
+from interp.checkpoint import Card, formats, load, pack, pull, push
+from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
+from interp.checkpoint.record import remember
+from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
@@ -33,8 +37,37 @@ from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.sae import SAE
 from interp.search import Hits, SavedSearch, Sources, saved, search
 from interp.search.meanings import Meanings
-from interp.steering import FeatureEdit, SteerRun, generate, model_edit
+from interp.steering import (
+    Add,
+    Clamp,
+    Direction,
+    Effects,
+    FeatureEdit,
+    Hooked,
+    Preset,
+    Replay,
+    Sampling,
+    Stage,
+    SteerBatch,
+    SteerRun,
+    Subject,
+    Sweep,
+    SweepConfig,
+    Verdict,
+    compare,
+    contrast,
+    effects,
+    generate,
+    generate_many,
+    judge,
+    matched_features,
+    presets,
+    sweep,
+)
+from interp.steering.edits import check_edit, from_dict
+from interp.steering.verdict import MATCHED
 from interp.types import FeatureRef, InterpError, check_feature, unknown
+from interp.verification import Verification
 
 KEPT_ANSWERS = 64
 TEXTS_AT_ONCE = 32
@@ -373,43 +406,206 @@ class Workbench:
 
         return vocabulary(self.model.tokenizer)
 
+    # ---- steering: thin ways into interp.steering, with what the index and the labels know ----
+
+    @cached_property
+    def stage(self) -> Stage:
+        """The model with this SAE (and those that edits have named) at their hook points, for `interp.steering`."""
+        identity = {
+            "sae": self.card.name,
+            "sae_sha256": self.card.sae_sha256,
+            "hook_name": self.card.hook_name,
+            "model": self.model.name,
+            "model_sha256": self.card.model_sha256,
+            "versions": versions(),
+        }
+        return Stage(self.model, self._saes, lambda: self._vocabulary, identity)
+
+    @cached_property
+    def _saes(self) -> dict[str, Hooked]:
+        own = Hooked(self.sae, self.card.norm_cutoff, self.card.separator, self.card.sae_sha256)
+        return {"": own, self.card.name: own}
+
     def steer(
         self,
         prompt: str,
         edits: Sequence[FeatureEdit],
         *,
-        max_new_tokens: int = 40,
-        seed: int = 0,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        chat: bool = False,
+        on_text: Callable[[str, str], None] | None = None,
+        **sampling: Any,
     ) -> SteerRun:
-        """What the model says after the prompt, with and without the edits. `chat` uses the model's template."""
+        """What the model says after the prompt, with and without the edits.
+
+        `sampling` are the fields of `interp.steering.Sampling`: max_new_tokens, seed, temperature, top_p, stop, chat.
+        `on_text` is told the baseline and the steered text after every token.
+        """
+        settings = _sampling(sampling)
         self.check_edits(edits)
-        hooked = [
-            model_edit(e, self.sae, norm_cutoff=self.card.norm_cutoff, separator=self.card.separator) for e in edits
-        ]
-        model = self.model
-        ids = model.chat([{"role": "user", "content": prompt}]) if chat else model.prompt(prompt)
-        settings: dict[str, Any] = {"seed": seed, "temperature": temperature, "top_p": top_p}
-        baseline, steered = generate(model, ids, hooked, max_new_tokens=max_new_tokens, **settings)
-        return SteerRun(
-            prompt=prompt,
-            edits=[{"kind": type(edit).__name__, **asdict(edit)} for edit in edits],
-            baseline=model.decode(baseline),
-            steered=model.decode(steered),
-            prompt_tokens=ids,
-            baseline_tokens=baseline,
-            steered_tokens=steered,
-            model=model.name,
-            model_sha256=self.card.model_sha256,
-            dtype=model.dtype_name,
-            attention=model.attention,
-            sae=self.card.name,
-            sae_sha256=self.card.sae_sha256,
-            versions=versions(),
-            **settings,
+        return generate(self.stage, prompt, edits, settings, on_text)
+
+    def steer_many(
+        self,
+        prompts: Sequence[str],
+        variants: Sequence[Sequence[FeatureEdit]],
+        *,
+        seeds: Sequence[int] = (0,),
+        **sampling: Any,
+    ) -> SteerBatch:
+        """Every prompt under every set of edits (an empty one is the baseline) with every seed, in one batch."""
+        settings = _sampling(sampling)
+        self.check_edits([edit for edits in variants for edit in edits])
+        return generate_many(self.stage, prompts, variants, seeds, settings)
+
+    def contrast(
+        self, toward: Sequence[str], away: Sequence[str], *, hook_name: str | None = None, name: str = "contrast"
+    ) -> Direction:
+        """The difference of mean activations of two sets of texts, to steer by with `Add(feature=direction, ...)`."""
+        own = hook_name in (None, self.card.hook_name)
+        cutoff = self.card.norm_cutoff if own else None
+        return contrast(self.model, toward, away, hook_name or self.card.hook_name, norm_cutoff=cutoff, name=name)
+
+    def sweep(
+        self,
+        feature: int | FeatureRef | Direction,
+        *,
+        config: SweepConfig | None = None,
+        largest: float | None = None,
+        words: str | None = None,
+        note: Callable[[str], None] = lambda text: None,
+        **sampling: Any,
+    ) -> Sweep:
+        """Dose and response of a feature (or a direction), its controls and the verdict.
+
+        Strengths are multiples of `largest`, by default the feature's largest activation in the index. `words` is
+        the text of the prompt-only baseline, by default made of the label or of the tokens the feature fires on.
+        """
+        settings, config = _sampling(sampling), config or SweepConfig()
+        self.check_edits([Add(feature=feature, strength=largest or 1.0, where=config.where)])
+        subject = self.subject(feature, largest=largest, words=words)
+        return sweep(self.stage, subject, config, settings, note)
+
+    def verdict(self, feature: int | FeatureRef | Direction, *, largest: float | None = None) -> Verdict:
+        """Controller, detector, both or neither, by forward passes only."""
+        self.check_edits([Add(feature=feature, strength=largest or 1.0)])
+        return judge(self.stage, self.subject(feature, largest=largest))
+
+    def subject(
+        self, feature: int | FeatureRef | Direction, *, largest: float | None = None, words: str | None = None
+    ) -> Subject:
+        """What the index knows of a feature that steering needs: strength, matched features, tokens at its peaks."""
+        if isinstance(feature, Direction):
+            return Subject(source=feature, largest=1.0 if largest is None else largest, words=words or "")
+        own = self._own(feature)
+        row, density = self.index.row(own), self.index.features["density"].to_numpy()
+        matched = matched_features(density, own, min(MATCHED, int((density > 0).sum()) - 1))
+        if words is None:
+            label = self.labels.get(own)
+            fired = list(dict.fromkeys(t.strip() for t in self.index.text(row["top_tokens"]) if t.strip()))
+            about = f"is about {label.text}" if label else f"uses the words {', '.join(fired[:5])}"
+            words = f"The following text {about}." if label or fired else ""
+        return Subject(
+            source=own,
+            largest=float(row["max"]) if largest is None else largest,
+            matched=matched,
+            peaks=self._peaks([own, *matched]),
+            words=words,
         )
+
+    def _own(self, feature: int | FeatureRef) -> int:
+        if isinstance(feature, FeatureRef) and feature.sae != self.card.name:
+            raise InterpError(f"the index here is {self.card.name}'s; open {feature.sae} to ask this of {feature}.")
+        number = feature.feature if isinstance(feature, FeatureRef) else feature
+        return check_feature(number, self.sae.d_sae, self.card.name)
+
+    def _peaks(self, features: Sequence[int]) -> dict[int, list[int]]:
+        """Token ids at the peaks of the features' examples, strongest first, then by band."""
+        wanted = ", ".join(str(int(f)) for f in features)
+        found = self.index.sql(
+            f"SELECT feature, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
+        )
+        tokens = self.index.tokens[found["position"].to_numpy()]
+        return {int(f): [int(t) for t in tokens[(found["feature"] == f).to_numpy()]] for f in features}
+
+    def effects(
+        self, feature: int | FeatureRef, *, contexts: int = 45, length: int = 64, strength: float | None = None
+    ) -> Effects:
+        """What ablating the feature, and holding it at `strength` (its largest activation), does to the next token.
+
+        Contexts are the index's examples, then other positions where it fires, in an order without meaning; each is cut
+        to its last `length` tokens. Forward passes only.
+        """
+        own = self._own(feature)
+        if contexts < 1 or length < 2:
+            raise InterpError(f"{contexts} contexts of {length} tokens: give at least 1 context of 2 tokens.")
+        largest = float(self.index.row(own)["max"]) if strength is None else strength
+        self.check_edits([Clamp(feature=own, strength=largest)])
+        found = self.index.sql("SELECT position FROM {examples} WHERE feature = ? ORDER BY band, rank", [own])
+        positions = [int(p) for p in found["position"]]
+        if len(positions) < contexts:
+            more = "SELECT position FROM {activations} WHERE feature = ? ORDER BY hash(position), position"
+            positions += [int(p) for p in self.index.sql(more, [own])["position"]]
+        positions = list(dict.fromkeys(positions))[:contexts]
+        tokens, block, separator = self.index.tokens, self.index.block, self.card.separator
+        texts, following = [], []
+        for position in positions:
+            start = max(position // block * block + 1, position + 2 - length)
+            texts.append([separator, *(int(t) for t in tokens[start : position + 1])])
+            after = int(tokens[position + 1]) if (position + 1) % block else separator
+            following.append(-1 if after == separator else after)
+        return effects(self.stage, own, texts, following, positions, largest)
+
+    def replay(self, record: Mapping[str, Any]) -> Replay:
+        """Run a recorded run, batch or sweep again, and say whether it came out the same.
+
+        Raises InterpError when the record is none, or was made with other weights.
+        """
+        then = record.get("environment")
+        if not isinstance(then, Mapping) or record.get("kind") not in ("steer", "batch", "sweep"):
+            raise InterpError("this file is no record of a steering run; `interp steer --record FILE` writes one.")
+        for key, mine in (("sae_sha256", self.card.sae_sha256), ("model_sha256", self.card.model_sha256)):
+            if then.get(key) != mine:
+                raise InterpError(
+                    f"the record was made with {then.get('sae')} on {then.get('model')}, {key} "
+                    f"{str(then.get(key))[:12]}…, and here it is {mine[:12]}…; open the SAE it was made with."
+                )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(int(then.get("threads", threads)))
+        try:
+            return compare(record, self._again(record))
+        finally:
+            torch.set_num_threads(threads)
+
+    def _again(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            sampling = dict(record["sampling"])
+            if record["kind"] == "steer":
+                edits = [from_dict(edit) for edit in record["edits"]]
+                return asdict(self.steer(record["prompt"], edits, **sampling))
+            if record["kind"] == "batch":
+                variants = [[from_dict(edit) for edit in edits] for edits in record["variants"]]
+                return asdict(self.steer_many(record["prompts"], variants, seeds=record["seeds"], **sampling))
+            source: Any = from_dict(record["subject"]).feature
+            config, largest = SweepConfig(**record["config"]), float(record["largest"])
+        except (KeyError, TypeError) as error:
+            raise InterpError(f"the record is not whole: {error}.") from None
+        return asdict(self.sweep(source, config=config, largest=largest, words=record["words"], **sampling))
+
+    def presets(self) -> list[str]:
+        """Names of the sets of edits kept for this SAE."""
+        return presets.names(self.card.sae_sha256)
+
+    def preset(self, name: str | Path | Mapping[str, Any]) -> Preset:
+        """The preset of that name, in that file, or with that content, when it is for this SAE."""
+        found = presets.read(name, self.card.sae_sha256)
+        self.check_edits(found.edits)
+        return found
+
+    def save_preset(self, name: str, edits: Sequence[FeatureEdit], *, note: str = "") -> Path:
+        """Keep the edits under a name; the file that comes back can be passed on."""
+        self.check_edits(edits)
+        card = self.card
+        hashes = {"sae_sha256": card.sae_sha256, "model_sha256": card.model_sha256}
+        return presets.save(Preset(name=name, note=note, sae=card.name, edits=list(edits), **hashes))
 
     def build_index(
         self,
@@ -487,6 +683,29 @@ class Workbench:
         blocks = tokenize(text, self.model, tokens, split="heldout")
         return evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
 
+    def pack(self, into: str | Path, *, labels: bool = False) -> Packed:
+        """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
+        with tempfile.TemporaryDirectory() as made:
+            return pack(self.folder, into, added=self._labels(Path(made)) if labels else {})
+
+    def export(self, form: str, into: str | Path, features: Sequence[int] | None = None) -> list[str]:
+        """Features (all that fire, without) for other tools: formats are `interp.exports.EXPORTS`.
+
+        What the format does not hold comes back, a phrase each.
+        """
+        subject = exports.Subject(sae=self.sae, card=self.card, index=self.index, labels=self.labels.all())
+        return exports.export(subject, form, into, features)
+
+    def push(self, to: str, *, labels: bool = False, **given: Any) -> Moved:
+        """Share the checkpoint on a hub or at a URL (see `checkpoint.remote`); `labels` as for `pack`."""
+        with tempfile.TemporaryDirectory() as made:
+            return push(self.folder, to, added=self._labels(Path(made)) if labels else {}, **given)
+
+    def _labels(self, folder: Path) -> dict[str, Path]:
+        """The current labels, shipped and own, as the file that ships; none when there are none."""
+        path = folder / "labels.jsonl"
+        return {path.name: path} if self.labels.export(path) else {}
+
     def _check_kind(self, what: str, *, writes: bool) -> None:
         """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""
         if self.sae.widths:
@@ -503,11 +722,23 @@ class Workbench:
         """Raises InterpError, before any model is opened, when an edit cannot be made."""
         self._check_kind("steering", writes=True)
         for edit in edits:
-            if isinstance(edit.feature, FeatureRef) and edit.feature.sae != self.card.name:
-                raise InterpError(f"feature {edit.feature} belongs to another SAE than {self.card.name}.")
-            model_edit(edit, self.sae, norm_cutoff=self.card.norm_cutoff, separator=self.card.separator)
-            number = edit.feature.feature if isinstance(edit.feature, FeatureRef) else edit.feature
-            check_feature(number, self.sae.d_sae, self.card.name)
+            for source in (edit.feature, edit.along, edit.when.feature if edit.when else None):
+                if isinstance(source, FeatureRef) and source.sae not in self._saes:
+                    self._saes[source.sae] = self._other(source.sae)
+            check_edit(edit, self._saes)
+
+    def _other(self, name: str) -> Hooked:
+        """Another SAE that an edit names; InterpError when it was made for another model."""
+        folder = resolve(name)
+        card = Card.read(folder)
+        if card.model_sha256 != self.card.model_sha256:
+            raise InterpError(
+                f"{name} was made for {card.model} with weights {card.model_sha256[:12]}…, and {self.card.name} for "
+                f"{self.card.model} with {self.card.model_sha256[:12]}…; edits of one run need SAEs of one model."
+            )
+        other = Workbench.open(folder, labels="sqlite://")
+        other._check_kind("steering", writes=True)
+        return Hooked(other.sae.to(self.sae.W_dec.device), card.norm_cutoff, card.separator, card.sae_sha256)
 
     def _repr_html_(self) -> str:
         metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}
@@ -518,6 +749,72 @@ class Workbench:
             *metrics.items(),
         ]
         return title_html(self.card.name) + table_html(["", ""], rows)
+
+
+def verify(
+    path: str | Path,
+    *,
+    model: str = "",
+    hook_name: str = "",
+    numbers: bool = True,
+    write: bool = False,
+    device: str = "auto",
+) -> Verification:
+    """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
+
+    `write` first stores hashes, numbers and tolerances in it, which is its maker's part. What came of it is remembered
+    for the library's list.
+    """
+    folder = resolve(path)
+    carded = (folder / "card.json").exists()
+    if write and not carded:
+        raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
+    if write:
+        verification.seal(folder, device=device)
+    if carded:
+        found = verification.verify(folder, model=model, device=device, numbers=numbers)
+    else:
+        found = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device)
+    if not model:  # with another model than it names, the answer is of that question only
+        remember(folder, found.verdict, found.dtype)
+    return found
+
+
+def convert(source: str | Path, target: str, into: str | Path, **given: Any) -> dict[str, Any]:
+    """Convert a checkpoint (see `checkpoint.formats.convert`), and compare what was written with what was read.
+
+    The comparison is on activations of the model it was made for where that opens, else on rows drawn at random, and
+    says which. In SAELens' format a card is written too, when the model opens: the folder is a checkpoint like one's own.
+    """
+    try:
+        place: str | Path = resolve(source)
+    except InterpError:
+        place = source
+    return verification.adopt(formats.convert(place, target, into, **given))
+
+
+def pull_checkpoint(
+    source: str, into: str | Path, *, model: str = "", hook_name: str = "", endpoint: str | None = None
+) -> tuple[Moved, str]:
+    """Fetch a checkpoint (see `checkpoint.remote.pull`); one without a card gets one where its model opens.
+
+    The sentence beside it says why there is no card; it is empty when there is one.
+    """
+    moved = pull(source, into, endpoint=endpoint)
+    if not (Path(into) / "card.json").exists():
+        try:
+            verification.give_card(Path(into), model, hook_name, source=moved.address)
+        except InterpError as error:
+            return moved, f"it has no card, and none could be made: {error}"
+    return moved, ""
+
+
+def _sampling(given: Mapping[str, Any]) -> Sampling:
+    known = [field.name for field in fields(Sampling)]
+    for name in given:
+        if name not in known:
+            raise unknown("setting of sampling", name, known)
+    return Sampling(**given)
 
 
 def resolve(path: str | Path) -> Path:

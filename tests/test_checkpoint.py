@@ -72,7 +72,10 @@ def test_a_folder_without_a_card_opens_as_far_as_it_goes(tmp_path):
         (lambda f: shutil.rmtree(f), "there is no folder"),
         (lambda f: (f / "sae_weights.safetensors").unlink(), "has no sae_weights"),
         (lambda f: (f / "cfg.json").write_text("{"), "not readable as JSON"),
-        (lambda f: (f / "cfg.json").write_text('{"architecture": "gated"}'), "has no tensor b_gate, b_mag, r_mag"),
+        (
+            lambda f: (f / "card.json").unlink() or (f / "cfg.json").write_text('{"architecture": "gated"}'),
+            "has no tensor b_gate, b_mag, r_mag",
+        ),
         (lambda f: (f / "card.json").write_text("[]"), "later format"),
         (lambda f: (f / "card.json").write_text('{"format": 1}'), "has no name, model"),
         (
@@ -92,6 +95,9 @@ def test_cfg_and_weights_that_disagree_are_refused(tmp_path):
     save(make("jumprelu"), tmp_path, card())
     cfg = json.loads((tmp_path / "cfg.json").read_text())
     (tmp_path / "cfg.json").write_text(json.dumps(cfg | {"d_sae": 65}))
+    with pytest.raises(InterpError, match="cfg.json is not the file that card.json names"):
+        load(tmp_path)
+    (tmp_path / "card.json").unlink()
     with pytest.raises(InterpError, match="says W_enc is \\(16, 65\\) and W_dec \\(65, 16\\), the weights"):
         load(tmp_path)
 

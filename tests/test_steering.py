@@ -4,10 +4,28 @@ import pytest
 import torch
 
 from interp.models import Edit
-from interp.steering import Ablate, Add, Clamp, Scale, model_edit
+from interp.sae import SAE
+from interp.steering import (
+    Ablate,
+    Add,
+    Clamp,
+    Direction,
+    Hooked,
+    Orthogonal,
+    Preset,
+    Scale,
+    Stage,
+    When,
+    compile_edits,
+    contrast,
+    model_edit,
+)
+from interp.steering.edits import conflicts, from_dict, to_dict
 from interp.types import FeatureRef, InterpError
+from interp.workbench import Workbench
 from tests.conftest import HOOK
 
+EARLY = "blocks.0.hook_resid_post"
 TEXT = "The capital of France is Paris."
 
 
@@ -29,10 +47,33 @@ def slow(wb, feature, wanted):
     return out
 
 
+@pytest.fixture(scope="module")
+def wb(checkpoint):
+    return Workbench.open(checkpoint, labels="sqlite://")
+
+
 @pytest.fixture
 def firing(wb):
     """A feature that fires somewhere on the text."""
     return wb.spectrum(TEXT).strongest(1)[0]
+
+
+@pytest.fixture(scope="module")
+def saes(wb):
+    """The workbench's SAE, and a random one a layer below it."""
+    draw = torch.Generator().manual_seed(3)
+    W = torch.randn(24, 16, generator=draw)
+    early = SAE(
+        W_enc=W.T.contiguous(), b_enc=torch.zeros(24), W_dec=W / W.norm(dim=1, keepdim=True), b_dec=torch.zeros(16),
+        threshold=torch.zeros(24), name="early", hook_name=EARLY,
+    )  # fmt: skip
+    return {"": Hooked(wb.sae, wb.card.norm_cutoff, 0), "early": Hooked(early, 1e9, 0)}
+
+
+def hooked_run(wb, edits, text=TEXT):
+    tokens = torch.tensor([wb.model.prompt(text)])
+    run = wb.model.run(tokens, [EARLY, HOOK], edits, logits=True)
+    return {name: x[0].float() for name, x in run.activations.items()} | {"logits": run.logits[0]}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +83,7 @@ def firing(wb):
         (lambda f: Ablate(feature=f), torch.zeros_like),
         (lambda f: Scale(feature=f, strength=3.0), lambda z: 3 * z),
         (lambda f: Add(feature=f, strength=2.0), lambda z: z + 2),
+        (lambda f: Clamp(feature=f, strength=6.0, when=When(above=-1.0)), lambda z: torch.full_like(z, 6.0)),
     ],
 )
 def test_an_edit_equals_the_slow_hook_within_1e5_of_the_norm(wb, firing, edit, wanted):
@@ -54,6 +96,9 @@ def test_the_sae_in_the_loop_with_no_change_leaves_every_bit(wb, firing):
     x = activations(wb)
     assert torch.equal(activations(wb, [Scale(feature=firing, strength=1.0)]), x)
     assert torch.equal(activations(wb, [Add(feature=firing, strength=0.0)]), x)
+    same = [model_edit(Scale(feature=f, strength=1.0), wb.sae, norm_cutoff=1e9, separator=0) for f in range(64)]
+    tokens = torch.tensor([wb.model.prompt(TEXT)])
+    assert torch.equal(wb.model.run(tokens, edits=same).logits, wb.model.run(tokens).logits)
 
 
 def test_sinks_are_never_moved(wb):
@@ -84,6 +129,8 @@ def test_steering_gives_both_texts_and_a_record(wb):
     run = wb.steer("The capital", [Clamp(feature=3, strength=40.0)], max_new_tokens=12, seed=4, temperature=1.0)
     again = wb.steer("The capital", [Clamp(feature=3, strength=40.0)], max_new_tokens=12, seed=4, temperature=1.0)
     assert run == again
+    assert run.sampling["seed"] == 4
+    assert run.environment["sae_sha256"] == wb.card.sae_sha256
     assert run.baseline_tokens != run.steered_tokens
     assert run.baseline == wb.model.decode(run.baseline_tokens)
     assert run.edits == [{"kind": "Clamp", "feature": 3, "strength": 40.0, "where": "all"}]
@@ -93,19 +140,323 @@ def test_steering_gives_both_texts_and_a_record(wb):
     assert "steered" in run._repr_html_()
 
 
+def test_orthogonal_leaves_no_part_along_the_row_and_residual_units_scale_with_the_norm(wb, firing):
+    x, row = activations(wb), wb.sae.W_dec[firing]
+    unit = row / row.norm()
+    flat = activations(wb, [Orthogonal(feature=firing)])
+    assert (flat[1:] @ unit).abs().max() < 1e-5
+    assert torch.allclose(flat[1:], x[1:] - (x[1:] @ unit)[:, None] * unit, atol=1e-5)
+    added = activations(wb, [Add(feature=firing, strength=0.5, unit="residual")])
+    assert torch.allclose(added[1:], x[1:] + 0.5 * x[1:].norm(dim=1, keepdim=True) * unit, atol=1e-5)
+
+
+def test_an_edit_along_another_direction_moves_just_as_far(wb, firing):
+    x = activations(wb)
+    own, other = (activations(wb, [Clamp(feature=firing, strength=6.0, along=a)]) - x for a in (None, 5))
+    assert torch.allclose(own.norm(dim=1), other.norm(dim=1), rtol=1e-3, atol=1e-5)
+    row = wb.sae.W_dec[5]
+    assert torch.allclose(
+        other[1:] / other[1:].norm(dim=1, keepdim=True), (row / row.norm()).expand(len(x) - 1, -1), atol=1e-4
+    )
+
+
+def test_edits_at_one_hook_point_act_in_their_order(wb, firing):
+    x = activations(wb)
+    first, second = Clamp(feature=firing, strength=6.0), Scale(feature=firing, strength=2.0)
+    row = wb.sae.W_dec[firing]
+
+    def slow_clamp(y, to):
+        return y + (to - wb.sae.encode_feature(y, firing))[:, None] * row
+
+    held = slow_clamp(x, 6.0)
+    doubled = held + wb.sae.encode_feature(held, firing)[:, None] * row
+    assert torch.allclose(activations(wb, [first, second])[1:], doubled[1:], atol=1e-4)
+    twice = x + wb.sae.encode_feature(x, firing)[:, None] * row
+    assert torch.allclose(activations(wb, [second, first])[1:], slow_clamp(twice, 6.0)[1:], atol=1e-4)
+
+
+def test_edits_at_several_layers_act_as_one_after_the_other(wb, saes):
+    below, above = Add(feature=FeatureRef(sae="early", feature=2), strength=3.0), Clamp(feature=1, strength=4.0)
+    both = hooked_run(wb, compile_edits([[above, below]], saes))
+    only = hooked_run(wb, compile_edits([[below]], saes))
+    expected = only[HOOK] + (4.0 - wb.sae.encode_feature(only[HOOK], 1))[:, None] * wb.sae.W_dec[1]
+    assert torch.equal(both[EARLY], only[EARLY])
+    assert torch.allclose(both[HOOK][1:], expected[1:], atol=1e-5)
+
+
+def test_a_condition_opens_an_edit_only_where_its_feature_is_above_the_threshold(wb, saes):
+    x = hooked_run(wb, [])
+    own = wb.sae.encode(x[HOOK])
+    feature = int((own[1:] > 0).sum(0).clamp_max(len(own) - 3).argmax())
+    middle = float(own[1:, feature].median())
+    cases = {
+        None: own[:, feature] > middle,
+        FeatureRef(sae="early", feature=4): saes["early"].sae.encode(x[EARLY])[:, 4] > middle,
+    }
+    for source, opened in cases.items():
+        edit = Add(feature=feature, strength=5.0, when=When(feature=source, above=middle))
+        got = hooked_run(wb, compile_edits([[edit]], saes, order=[EARLY, HOOK]))[HOOK]
+        moved = (got - x[HOOK]).norm(dim=1) > 1e-6
+        assert torch.equal(moved[1:], opened[1:])
+        assert moved.any()
+        assert not moved.all()
+
+
+def test_conditions_are_read_before_the_first_edit(wb, firing):
+    edits = [Ablate(feature=firing), Add(feature=5, strength=4.0, when=When(feature=firing, above=0.0))]
+    saes = {"": Hooked(wb.sae, wb.card.norm_cutoff, 0)}
+    fires = wb.sae.encode_feature(activations(wb), firing) > 0
+    with_both = hooked_run(wb, compile_edits([edits], saes))[HOOK] - activations(wb, edits[:1])
+    assert torch.equal(with_both.norm(dim=1)[1:] > 1e-6, fires[1:])
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("from:3", lambda tokens, texts: [p >= 3 for p in range(len(tokens))]),
+        ("from:-2", lambda tokens, texts: [p >= len(tokens) - 2 for p in range(len(tokens))]),
+        ("token:/^ ?(France|Paris)$/", lambda tokens, texts: [t.strip() in ("France", "Paris") for t in texts]),
+        ("prompt", lambda tokens, texts: [True] * len(tokens)),
+        ("generated", lambda tokens, texts: [False] * len(tokens)),
+    ],
+)
+def test_an_edit_touches_the_places_it_names(wb, saes, where, expected):
+    tokens = wb.model.prompt(TEXT)
+    edit = compile_edits([[Add(feature=2, strength=9.0, where=where)]], saes, vocabulary=lambda: wb._vocabulary)
+    moved = (hooked_run(wb, edit)[HOOK] - hooked_run(wb, [])[HOOK]).norm(dim=1) > 1e-6
+    wanted = expected(tokens, [wb._vocabulary[t] for t in tokens])
+    assert moved.tolist()[1:] == wanted[1:]
+    assert not moved[0]  # a sink
+    assert any(wanted) == (where != "generated")
+
+
+def test_sinks_are_moved_when_asked(wb):
+    x = activations(wb)
+    assert not torch.equal(activations(wb, [Add(feature=1, strength=9.0, include_masked=True)])[0], x[0])
+
+
+def test_a_topk_sae_is_edited_through_its_whole_code(wb):
+    import torch.nn.functional as F
+
+    sae = SAE(
+        W_enc=wb.sae.W_enc, b_enc=wb.sae.b_enc, W_dec=wb.sae.W_dec, b_dec=wb.sae.b_dec, k=4, name="k", hook_name=HOOK
+    )
+    x = hooked_run(wb, [])[HOOK]
+    code = sae.encode(x)
+    for feature in code.sum(0).topk(2).indices.tolist():
+        edit = model_edit(Scale(feature=feature, strength=3.0), sae, norm_cutoff=1e9, separator=0)
+        expected = x + sae.decode(code * (1 + 2 * F.one_hot(torch.tensor(feature), 64))) - sae.decode(code)
+        assert torch.allclose(hooked_run(wb, [edit])[HOOK][1:], expected[1:], atol=1e-5)
+
+
+# ---- generation ----
+
+
+def test_a_batch_with_its_own_edits_and_seeds_equals_one_by_one(wb, saes):
+    prompts = [wb.model.prompt(text) for text in ("The capital", "A cat sat on the mat; the dog", "Numbers", "def")]
+    rows = [
+        [], [Clamp(feature=3, strength=20.0)], [Add(feature=4, strength=9.0, where="generated"), Ablate(feature=3)],
+        [Clamp(feature=3, strength=-5.0, where="from:-1")],
+    ]  # fmt: skip
+    for settings in ({}, {"temperature": 1.0}, {"temperature": 0.8, "top_p": 0.7}):
+        together = wb.model.generate(
+            prompts, edits=compile_edits(rows, saes), seed=[5, 6, 7, 8], max_new_tokens=10, **settings
+        )
+        for prompt, row, seed, answer in zip(prompts, rows, (5, 6, 7, 8), together, strict=True):
+            made = compile_edits([row], saes)
+            assert wb.model.generate([prompt], edits=made, seed=seed, max_new_tokens=10, **settings) == [answer]
+
+
+def test_streaming_gives_the_same_tokens_and_lets_the_model_run_in_between(wb):
+    prompts = [wb.model.prompt("The capital"), wb.model.prompt("A cat")]
+    edit = model_edit(Clamp(feature=3, strength=20.0), wb.sae, norm_cutoff=1e9, separator=0)
+    tokens = torch.tensor([prompts[0]])
+    plain, steps = wb.model.run(tokens).logits, []
+    for step in wb.model.stream(prompts, edits=[edit], max_new_tokens=6):
+        steps.append(step)
+        assert torch.equal(wb.model.run(tokens).logits, plain)
+    assert [list(row) for row in zip(*steps, strict=True)] == wb.model.generate(prompts, edits=[edit], max_new_tokens=6)
+
+
+def test_a_row_ends_with_its_stop_string_and_the_text_is_cut_before_it(wb):
+    whole = wb.steer("The capital", [], max_new_tokens=12).baseline
+    stop = whole[5:7]
+    run = wb.steer("The capital", [], max_new_tokens=12, stop=[stop])
+    assert run.baseline == whole[: whole.find(stop)]
+    assert len(run.baseline_tokens) < 12
+    other = wb.steer("The capital", [], max_new_tokens=12, stop=["never there"])
+    assert other.baseline == whole
+
+
+def test_top_p_draws_from_the_smallest_set_and_temperature_follows_the_softmax():
+    from interp.models.model import _choose
+
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(4000, 1)
+    draws = [torch.Generator().manual_seed(n) for n in range(4000)]
+    p = logits[0].softmax(-1)
+    counts = torch.bincount(torch.tensor(_choose(logits, 1.0, 1.0, draws)), minlength=4) / 4000
+    assert torch.allclose(counts, p, atol=0.03)
+    kept = torch.bincount(torch.tensor(_choose(logits, 1.0, 0.8, draws)), minlength=4) / 4000
+    assert kept[2:].sum() == 0  # .64 + .24 reach .8
+    assert torch.allclose(kept[:2], p[:2] / p[:2].sum(), atol=0.03)
+
+
+def test_the_text_so_far_is_told_while_it_grows(wb):
+    told = []
+    run = wb.steer(
+        "A cat", [Clamp(feature=3, strength=9.0)], max_new_tokens=4, on_text=lambda a, b: told.append((a, b))
+    )
+    assert len(told) == 4
+    assert told[-1] == (run.baseline, run.steered)
+
+
+# ---- contrast, conflicts, presets ----
+
+
+def test_a_contrast_is_the_difference_of_mean_activations(wb):
+    sets = (["The capital of France is Paris.", "Rome"], ["A cat sat on the mat.", "one, two and three"])
+
+    def mean(texts):
+        rows = []
+        for text in texts:
+            x = wb.model.run(torch.tensor([wb.model.prompt(text)]), [HOOK]).activations[HOOK][0, 1:]
+            rows.append(x[x.norm(dim=1) <= wb.card.norm_cutoff].mean(0))
+        return torch.stack(rows).mean(0)
+
+    made = wb.contrast(*sets)
+    assert torch.allclose(torch.tensor(made.vector), mean(sets[0]) - mean(sets[1]), atol=1e-5)
+    moved = activations(wb, [Add(feature=made, strength=2.0)]) - activations(wb)
+    assert torch.allclose(moved[1:], 2 * torch.tensor(made.vector).expand(len(moved) - 1, -1), atol=1e-4)
+    with pytest.raises(InterpError, match="the set of texts 'away' is empty"):
+        contrast(wb.model, ["a"], [], HOOK)
+
+
+def test_conflicts_are_named(wb, saes):
+    held, gone = Clamp(feature=3, strength=8.0), Ablate(feature=3)
+    assert conflicts([held, gone], saes) == [
+        "Ablate on feature 3 undoes the earlier Clamp 8 on feature 3 wherever both act."
+    ]
+    apart = [Clamp(feature=3, strength=8.0, where="prompt"), Ablate(feature=3, where="generated")]
+    assert conflicts(apart, saes) == []
+    row = wb.sae.W_dec[3]
+    near = Direction(name="near", hook_name=HOOK, vector=tuple(row.tolist()), norm_cutoff=1e9)
+    (said,) = conflicts([held, Add(feature=near, strength=1.0)], saes)
+    assert "their directions have a cosine of 1.00" in said
+    assert wb.steer("A cat", [held, gone], max_new_tokens=1).conflicts == conflicts([held, gone], saes)
+
+
+def test_every_edit_is_written_and_read_back():
+    direction = Direction(name="d", hook_name=HOOK, vector=(1.0, 0.5), norm_cutoff=9.0)
+    for edit in (
+        Clamp(feature=3, strength=8.0, where="from:2", when=When(above=1.0)),
+        Add(feature=direction, strength=0.5, unit="residual"),
+        Scale(feature=FeatureRef(sae="x", feature=2), strength=2.0, include_masked=True),
+        Ablate(feature=1, when=When(feature=FeatureRef(sae="x", feature=7), above=0.0)),
+        Orthogonal(feature=1, along=4),
+    ):
+        assert from_dict(to_dict(edit)) == edit
+    with pytest.raises(InterpError, match="no edit 'Push'"):
+        from_dict({"kind": "Push"})
+    with pytest.raises(InterpError, match="an edit Clamp cannot be read"):
+        from_dict({"kind": "Clamp", "feature": 3})
+
+
+def test_presets_are_kept_by_name_and_read_from_a_file(wb, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    edits = [Clamp(feature=3, strength=8.0), Ablate(feature=4)]
+    path = wb.save_preset("calm", edits, note="a note")
+    assert wb.presets() == ["calm"]
+    assert wb.preset("calm").edits == wb.preset(path).edits == edits
+    with pytest.raises(InterpError, match="did you mean calm"):
+        wb.preset("clam")
+    other = wb.preset("calm").to_dict() | {"sae_sha256": "0" * 64}
+    with pytest.raises(InterpError, match="is for tiny with weights 0000"):
+        wb.preset(other)
+    with pytest.raises(InterpError, match="cannot name a preset"):
+        wb.save_preset("../up", edits)
+    assert isinstance(wb.preset(path), Preset)
+
+
+# ---- mistakes ----
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (Clamp(feature=64, strength=1.0), "no feature 64 in .* features 0 to 63"),
         (Clamp(feature=1, strength=float("nan")), "is not finite"),
+        (Add(feature=1, strength=float("inf")), "is not finite"),
+        (Add(feature=1, strength=1.0, unit="miles"), "no unit of a strength 'miles'"),
         (Add(feature=1, strength=1.0, where="nowhere"), "no place to edit 'nowhere'"),
-        (Clamp(feature=FeatureRef(sae="other", feature=1), strength=1.0), "belongs to another SAE"),
+        (Add(feature=1, strength=1.0, where="token:/(/"), "no regular expression RE2 takes"),
+        (Add(feature=1, strength=1.0, when=When(feature=99, above=0.0)), "no feature 99"),
+        (Add(feature=1, strength=1.0, when=When(above=float("nan"))), "is not finite"),
+        (
+            Clamp(feature=Direction(name="d", hook_name=HOOK, vector=(1.0,), norm_cutoff=1.0), strength=1.0),
+            "has no activation to clamp",
+        ),
+        (
+            Add(feature=Direction(name="d", hook_name=HOOK, vector=(0.0,), norm_cutoff=1.0), strength=1.0),
+            "must be finite and not 0",
+        ),
+        (Clamp(feature=FeatureRef(sae="other", feature=1), strength=1.0), "there is no SAE at other"),
     ],
 )
 def test_an_edit_that_cannot_be_made_is_refused_before_the_model_is_opened(checkpoint, edit, message, monkeypatch):
-    from interp.workbench import Workbench
-
     fresh = Workbench.open(checkpoint, labels="sqlite://")
     monkeypatch.setattr("interp.workbench.open_model", lambda *a, **k: pytest.fail("the model was opened"))
     with pytest.raises(InterpError, match=message):
         fresh.steer("A cat", [edit])
+
+
+def test_an_sae_of_another_model_is_refused(checkpoint, wb, tmp_path):
+    import shutil
+
+    from interp import places
+
+    shutil.copytree(checkpoint, tmp_path / "s")
+    card = places.read_json(tmp_path / "s" / "card.json")
+    places.write_json(tmp_path / "s" / "card.json", card | {"model_sha256": "0" * 64})
+    with pytest.raises(InterpError, match="edits of one run need SAEs of one model"):
+        wb.steer("A cat", [Clamp(feature=FeatureRef(sae=str(tmp_path / "s"), feature=1), strength=1.0)])
+
+
+@pytest.mark.parametrize(
+    ("edits", "settings", "message"),
+    [
+        ([Clamp(feature=1, strength=1.0, where="from:40")], {}, "begins outside the prompt, which has positions 0 to"),
+        ([], {"max_new_tokens": 600}, "exceed the 512"),
+        ([], {"max_new_tokens": 0}, "ask for at least 1"),
+        ([], {"temperature": -1.0}, "the temperature is -1.0"),
+        ([], {"top_p": 0.0}, "top_p is 0.0"),
+        ([], {"stop": ("",)}, "a stop string is empty"),
+        ([], {"temprature": 1.0}, "did you mean temperature"),
+        (
+            [
+                Add(
+                    feature=Direction(name="d", hook_name="blocks.9.x", vector=(1.0,) * 16, norm_cutoff=1.0),
+                    strength=1.0,
+                )
+            ],
+            {},
+            "no hook point in tiny-llama",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_before_anything_is_computed(wb, monkeypatch, edits, settings, message):
+    _ = wb.stage
+    monkeypatch.setattr(type(wb.model.module), "forward", lambda *a, **k: pytest.fail("the model ran"))
+    with pytest.raises(InterpError, match=message):
+        wb.steer("A cat", edits, **settings)
+
+
+def test_a_condition_on_a_later_layer_is_refused(saes):
+    edit = Add(feature=FeatureRef(sae="early", feature=1), strength=1.0, when=When(feature=1, above=0.0))
+    with pytest.raises(InterpError, match="which the model reaches after"):
+        compile_edits([[edit]], saes, order=[EARLY, HOOK])
+
+
+def test_a_stage_names_the_seeds_it_lacks(wb):
+    with pytest.raises(InterpError, match="2 seeds were given for 1 prompts"):
+        wb.model.generate([wb.model.prompt("A")], seed=[1, 2])
+    assert isinstance(wb.stage, Stage)

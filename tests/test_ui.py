@@ -91,6 +91,27 @@ def test_steering_shows_both_texts_side_by_side():
     assert at(app, "edits") == "11,clamp,20"
 
 
+def test_edits_with_places_and_thresholds_are_in_the_url():
+    edits = "11,clamp,20,token:/a%2Cb/,1.5;12,orthogonal,0"
+    app = run("steer", edits=edits, prompt="A city")
+    assert at(app, "edits") == edits
+    rows = app.session_state["steer_rows"]
+    assert rows["where"].tolist() == ["token:/a,b/", "all"]
+    assert rows["above"][0] == 1.5
+
+
+def test_a_sweep_shows_its_verdict_its_curve_and_its_record():
+    app = run("steer", edits="8501,clamp,20")
+    app.multiselect[0].set_value([1.0])
+    app.text_area[1].set_value("The best city is\nI think that")
+    next(n for n in app.number_input if n.label == "Tokens a text").set_value(3)
+    next(b for b in app.button if b.label == "Sweep").click().run()
+    assert not app.exception
+    assert app.info[0].value.startswith("feature 8501")
+    table = app.dataframe[-1].value
+    assert set(table["series"]) == {"baseline", "feature", "random features", "noise", "sign flipped", "prompt only"}
+
+
 def test_a_bad_edit_in_the_url_is_a_sentence():
     assert "cannot be read" in run("steer", edits="11,clamp").error[0].value
     assert "no edit 'push'" in run("steer", edits="11,push,2").error[0].value

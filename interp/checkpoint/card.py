@@ -37,6 +37,8 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the folder's files by name; cards written before there was this field have none."""
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
@@ -46,15 +48,34 @@ class Card:
     def read(folder: Path) -> "Card":
         """The folder's card; InterpError when it is missing, broken, or of a later format."""
         raw = places.read_json(folder / "card.json")
-        if not isinstance(raw, dict) or raw.get("format", 0) > FORMAT:
+        version = raw.get("format", 0) if isinstance(raw, dict) else None
+        if not isinstance(version, int) or version > FORMAT:
             raise InterpError(f"{folder}/card.json is of a later format than this version reads; update interp.")
         known = Card.__dataclass_fields__
         missing = [k for k, f in known.items() if k not in raw and k in _REQUIRED]
         if missing:
             raise InterpError(f"{folder}/card.json has no {', '.join(missing)}; it was not written whole.")
-        return Card(**{key: value for key, value in raw.items() if key in known})
+        kept = {key: value for key, value in raw.items() if key in known}
+        for key, value in kept.items():
+            _check_kind(folder, key, value, known[key].type)
+        return Card(**kept)
 
 
+def _check_kind(folder: Path, key: str, value: Any, kind: Any) -> None:
+    """Raises InterpError when a field is of another kind than the class says."""
+    wanted = _KINDS[getattr(kind, "__name__", str(kind)).partition("[")[0]]
+    fits = isinstance(value, wanted) and not isinstance(value, bool)
+    if fits and key in _RANGES:
+        low, high = _RANGES[key]
+        fits = low <= value <= high
+    if fits and key in ("files", "versions", "licences"):
+        fits = all(isinstance(text, str) for text in value.values())
+    if not fits:
+        raise InterpError(f"{folder}/card.json gives {key} the value {str(value)[:60]!r}, which is none of its kind.")
+
+
+_RANGES = {"norm_cutoff": (0, 1e30), "separator": (0, 2**31), "context": (2, 2**24)}
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict}
 _REQUIRED = (
     "name",
     "model",

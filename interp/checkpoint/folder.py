@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from interp import places
 from interp.checkpoint.card import Card
+from interp.checkpoint.files import WEIGHTS
+from interp.checkpoint.formats import saelens
+from interp.checkpoint.formats.foreign import gated, integer, make
 from interp.sae import SAE
 from interp.types import InterpError
 
 SAELENS_VERSION = "6.54.12"
-WEIGHTS = "sae_weights.safetensors"
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
 _FOUR = ("W_enc", "b_enc", "W_dec", "b_dec")
 KINDS: dict[str, tuple[str, ...]] = {
@@ -30,29 +32,36 @@ KINDS: dict[str, tuple[str, ...]] = {
     "skip_transcoder": (*_FOUR, "W_skip"),
     "jumprelu_transcoder": (*_FOUR, "threshold"),
     "jumprelu_skip_transcoder": (*_FOUR, "threshold", "W_skip"),
+    "topk_transcoder": _FOUR,
+    "topk_skip_transcoder": (*_FOUR, "W_skip"),
     "crosscoder": (*_FOUR, "threshold"),
 }
-"""What is read, with the tensors each needs; `crosscoder` is our own, SAELens has no format for it."""
+"""What is read, with the tensors each needs; the last three are our own, SAELens has no format for them."""
+OWN = tuple(KINDS)[-3:]
 
 
 def save(sae: SAE, folder: str | Path, card: Card) -> Card:
     """Write the checkpoint; the card as written, with the weights' hash, comes back."""
     into = Path(folder)
     digest = save_weights(sae, into, card)
-    written = replace(card, sae_sha256=digest)
+    written = replace(
+        card, sae_sha256=digest, files={"cfg.json": places.sha256_file(into / "cfg.json"), WEIGHTS: digest}
+    )
     written.write(into)
     return written
 
 
-def save_weights(sae: SAE, folder: str | Path, card: Card | None = None) -> str:
+def save_weights(
+    sae: SAE, folder: str | Path, card: Card | None = None, *, dtype: torch.dtype = torch.float16, model: str = ""
+) -> str:
     """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back."""
     into = Path(folder)
     tensors = {name: getattr(sae, name) for name in TENSORS if getattr(sae, name) is not None}
-    halves = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    halves = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in tensors.items()}
     for name, half in halves.items():
         if not bool(half.isfinite().all()):
             raise InterpError(
-                f"{name} has values that float16 cannot hold, so nothing was saved; train on scaled activations."
+                f"{name} has values that {str(dtype).partition('.')[2]} cannot hold, so nothing was saved; train on scaled activations."
             )
     with places.whole_file(into / WEIGHTS) as partial:
         try:
@@ -60,21 +69,22 @@ def save_weights(sae: SAE, folder: str | Path, card: Card | None = None) -> str:
         except SafetensorError as error:
             raise places.disk_error(into, OSError(28, str(error))) from error
         digest = places.sha256_file(partial)
-    places.write_json(into / "cfg.json", _cfg(sae, card))
+    places.write_json(into / "cfg.json", _cfg(sae, card, model))
     return digest
 
 
-def _architecture(sae: SAE) -> str:
+def architecture_of(sae: SAE) -> str:
     """SAELens' name for what the SAE is."""
     if sae.widths:
         return "crosscoder"
-    if sae.centred:
+    if sae.centred or not (sae.hook_name_out or sae.W_skip is not None or sae.d_in != sae.d_out):
         return sae.rule
     return f"{sae.rule}_transcoder" if sae.W_skip is None else f"{sae.rule}_skip_transcoder"
 
 
-def _cfg(sae: SAE, card: Card | None) -> dict[str, Any]:
+def _cfg(sae: SAE, card: Card | None, model: str = "") -> dict[str, Any]:
     known: dict[str, Any] = {"hook_name": sae.hook_name or None, "hook_name_out": sae.hook_name_out or None}
+    known |= {"model_name": model} if model else {}
     if card is not None:
         known |= {
             "hook_name": card.hook_name,
@@ -86,11 +96,11 @@ def _cfg(sae: SAE, card: Card | None) -> dict[str, Any]:
             "training_architecture": card.architecture,
         }
     return {
-        "architecture": _architecture(sae),
+        "architecture": architecture_of(sae),
         **({"k": sae.k, "rescale_acts_by_decoder_norm": False} if sae.rule == "topk" else {}),
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
-        **({} if sae.centred else {"d_out": sae.d_out}),
+        **({"d_out": sae.d_out} if "transcoder" in architecture_of(sae) else {}),
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": sae.centred,
@@ -108,11 +118,12 @@ def _cfg(sae: SAE, card: Card | None) -> dict[str, Any]:
     }
 
 
-def load(folder: str | Path, device: str = "cpu") -> SAE:
+def load(folder: str | Path, device: str = "cpu", *, check: bool = True, scale: float | None = None) -> SAE:
     """The SAE in a folder of SAELens 6's format, with or without our card.
 
     Raises InterpError, saying what is wrong, for a folder that is missing, incomplete or of another kind, and
-    when the weights are not the ones the card names.
+    when the weights are not the ones the card names (unless `check` is false: for who compares them himself).
+    `scale` is what training multiplied activations by, for a folder that says they are normalised: it is folded in.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -121,20 +132,21 @@ def load(folder: str | Path, device: str = "cpu") -> SAE:
         if not (path / name).exists():
             raise InterpError(f"{path} is not a checkpoint: it has no {name}.")
     cfg = places.read_json(path / "cfg.json")
-    kind = cfg.get("architecture") if isinstance(cfg, dict) else None
-    if kind not in KINDS:
+    cfg = saelens.current(cfg) if isinstance(cfg, dict) else {}
+    kind = cfg.get("architecture")
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InterpError(f"{path} holds an SAE of architecture {kind!r}; this version reads {', '.join(KINDS)}.")
-    if cfg.get("normalize_activations") not in (None, "none"):
+    if cfg.get("normalize_activations") not in (None, "none") and scale is None:
         raise InterpError(
             f"{path} normalises its inputs ({cfg['normalize_activations']}), which is not folded into its weights; "
-            "fold the scale in first, or every activation would be wrong."
+            "fold the scale in first (`interp convert --scale`), or every activation would be wrong."
         )
     card = Card.read(path) if (path / "card.json").exists() else None
-    if card is not None:
+    if card is not None and check:
         verify_files(path)
     try:
         tensors = load_file(path / WEIGHTS, device=device)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InterpError(f"{path / WEIGHTS} cannot be read: {error}.") from None
     missing = [name for name in KINDS[kind] if name not in tensors]
     if missing:
@@ -143,46 +155,43 @@ def load(folder: str | Path, device: str = "cpu") -> SAE:
     found = tuple(tensors["W_enc"].shape), tuple(tensors["W_dec"].shape)
     if said != found:
         raise InterpError(f"{path}: cfg.json says W_enc is {said[0]} and W_dec {said[1]}, the weights are {found}.")
-    meta = cfg.get("metadata") or {}
-    return SAE(
-        **_weights(kind, tensors),
-        k=_k(path, cfg, tensors) if kind == "topk" else None,
-        centred=bool(cfg.get("apply_b_dec_to_input", True)),
-        name=card.name if card else path.name,
-        hook_name=card.hook_name if card else str(meta.get("hook_name") or ""),
-        hook_name_out=str(meta.get("hook_name_out") or ""),
-        widths=tuple(cfg.get("widths", ())),
-    )
+    if scale is not None:
+        tensors = saelens.fold_scale({name: tensor.float() for name, tensor in tensors.items()}, scale)
+    return _opened(path, kind, cfg, tensors, card)
 
 
-def _weights(kind: str, tensors: dict[str, Any]) -> dict[str, Any]:
+def _opened(path: Path, kind: str, cfg: dict[str, Any], tensors: dict[str, Any], card: Card | None) -> SAE:
+    """The SAE of a configuration and tensors whose matrices have its sizes."""
+    meta = cfg.get("metadata") if isinstance(cfg.get("metadata"), dict) else {}
+    floats = {name: tensor.float() for name, tensor in tensors.items()}
+    k = integer(path / "cfg.json", cfg, "k") if kind.startswith("topk") else None
+    if cfg.get("rescale_acts_by_decoder_norm") and k is not None:
+        floats = saelens.fold_norms(floats)
+    weights = _weights(path, kind, saelens.fold_finetuning(floats) if "b_enc" in floats else floats)
+    widths = cfg.get("widths") or ()
+    if not isinstance(widths, list | tuple) or not all(isinstance(width, int) for width in widths):
+        raise InterpError(f"{path}/cfg.json gives widths the value {widths!r}, where a list of numbers is needed.")
+    name, hook = (card.name, card.hook_name) if card else (path.name, str((meta or {}).get("hook_name") or ""))
+    out = str((meta or {}).get("hook_name_out") or "")
+    centred = bool(cfg.get("apply_b_dec_to_input", True))
+    return make(path, weights, k=k, centred=centred, name=name, hook_name=hook, hook_name_out=out, widths=tuple(widths))
+
+
+def _weights(path: Path, kind: str, tensors: dict[str, Any]) -> dict[str, Any]:
     """The tensors of a kind as `SAE` takes them: ReLU is a threshold of 0, a gate another threshold."""
-    kept = {name: tensors[name].float() for name in KINDS[kind]}
+    kept = {name: tensors[name] for name in KINDS[kind]}
     if kind in ("standard", "transcoder", "skip_transcoder"):
         return kept | {"threshold": torch.zeros_like(kept["b_enc"])}
-    if kind == "gated":
-        gain, b_mag, b_gate = kept.pop("r_mag").exp(), kept.pop("b_mag"), kept.pop("b_gate")
-        threshold = (b_mag - gain * b_gate).clamp_min(0.0)
-        return kept | {"W_enc": kept["W_enc"] * gain, "b_enc": b_mag, "threshold": threshold}
-    return kept
-
-
-def _k(path: Path, cfg: dict[str, Any], tensors: dict[str, Any]) -> int:
-    norms = tensors["W_dec"].float().norm(dim=1)
-    if cfg.get("rescale_acts_by_decoder_norm") and bool(((norms - 1).abs() > 1e-2).any()):
-        raise InterpError(
-            f"{path} ranks features by activation times decoder norm, and its norms are not 1; fold them."
-        )
-    if not isinstance(cfg.get("k"), int):
-        raise InterpError(f"{path}/cfg.json has no k, which a topk SAE needs.")
-    return int(cfg["k"])
+    return gated(path, kept) if kind == "gated" else kept
 
 
 def verify_files(folder: str | Path) -> None:
-    """Raises InterpError when the weights are not those the card names (the cheap part of verifying)."""
+    """Raises InterpError when weights or cfg.json are not those the card names (the cheap part of verifying)."""
     path = Path(folder)
     card = Card.read(path)
-    if card.sae_sha256 and places.sha256_file(path / WEIGHTS) != card.sae_sha256:
-        raise InterpError(
-            f"{path / WEIGHTS} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
-        )
+    wanted = {WEIGHTS: card.sae_sha256 or card.files.get(WEIGHTS, ""), "cfg.json": card.files.get("cfg.json", "")}
+    for name, digest in wanted.items():
+        if digest and places.sha256_file(path / name) != digest:
+            raise InterpError(
+                f"{path / name} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
+            )

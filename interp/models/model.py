@@ -31,6 +31,8 @@ class Site:
     """Position of each token in its own prompt, counted from 0 without padding."""
     generated: bool = False
     """Whether these tokens were generated, and not part of the prompt."""
+    prompt_B: Int[Tensor, " B"] | None = None
+    """Tokens of each row's prompt, the first position counted."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,17 @@ class Model:
         *,
         logits: bool | None = None,
         real_BT: Bool[Tensor, "B T"] | None = None,
+        last: int = 0,
     ) -> Run:
         """Activations at the hook points after the edits, and the logits if asked.
 
         Without `logits=True` the pass ends at the last hook point asked for. Positions where `real_BT` is
-        false are padding on the left: they are neither attended to nor counted.
+        false are padding on the left: they are neither attended to nor counted. With `last`, logits are computed
+        at that many positions from the end only.
         """
         logits = not hooks if logits is None else logits
         tokens_BT = tokens_BT.to(self.device)
-        site, extra = self._site(tokens_BT, real_BT)
+        site, extra = self.site(tokens_BT, real_BT)
         seen: dict[str, Tensor] = {}
         wanted = set(hooks)
 
@@ -195,6 +199,8 @@ class Model:
             return hook
 
         readers = {name: keep(name) for name in dict.fromkeys(hooks)}
+        if last:
+            extra = extra | {"logits_to_keep": last}
         out = None
         with torch.inference_mode(), self._hooked(readers, edits, [site]), suppress(_Stop):
             out = self.module(tokens_BT, use_cache=False, **extra)
@@ -203,12 +209,13 @@ class Model:
             raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
         return Run(activations=seen, logits=out.logits if out is not None else None)
 
-    def _site(self, tokens_BT: Tensor, real_BT: Tensor | None) -> tuple[Site, dict[str, Tensor]]:
+    def site(self, tokens_BT: Tensor, real_BT: Tensor | None = None) -> tuple[Site, dict[str, Any]]:
+        """Where the tokens stand, and what the module is to be told of padding; InterpError when they are too many."""
         if tokens_BT.shape[1] > self.n_ctx:
             raise InterpError(
                 f"{tokens_BT.shape[1]:,} tokens are more than the {self.n_ctx:,} that {self.name} reads; shorten the text."
             )
-        extra = {}
+        extra: dict[str, Any] = {}
         if real_BT is None:
             real_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
             position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
@@ -216,7 +223,17 @@ class Model:
             real_BT = real_BT.to(tokens_BT.device)
             position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
             extra = {"attention_mask": real_BT.long(), "position_ids": position_BT}
-        return Site(tokens_BT, real_BT, position_BT), extra
+        return Site(tokens_BT, real_BT, position_BT, prompt_B=real_BT.sum(1)), extra
+
+    def padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """(tokens, which are real): the prompts as rows of one length, filled on the left."""
+        longest = max(map(len, prompts), default=0)
+        tokens_BT = torch.full((len(prompts), longest), self.separator)
+        real_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            tokens_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt))
+            real_BT[row, longest - len(prompt) :] = True
+        return tokens_BT.to(self.device), real_BT.to(self.device)
 
     @contextmanager
     def _hooked(
@@ -253,52 +270,102 @@ class Model:
         edits: Sequence[Edit] = (),
         temperature: float = 0.0,
         top_p: float = 1.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
+        stop: Sequence[str] = (),
     ) -> list[list[int]]:
-        """New token ids for each prompt (separator included by the caller), with a key–value cache.
+        """New token ids for each prompt; `stream` has the particulars."""
+        answers: list[list[int]] = [[] for _ in prompts]
+        settings: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop}
+        for step in self.stream(prompts, max_new_tokens=max_new_tokens, edits=edits, **settings):
+            for answer, token in zip(answers, step, strict=True):
+                if token is not None:
+                    answer.append(token)
+        return answers
 
-        `temperature` 0 takes the likeliest token. Each prompt draws from its own generator, seeded by
-        (seed, row), so a prompt's random numbers do not depend on what else runs. Ends a row at the
-        tokenizer's eos, which is kept. Raises InterpError when prompt and answer exceed the context.
-        """
-        longest = max((len(prompt) for prompt in prompts), default=0)
-        if longest == 0:
+    def check_generation(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float
+    ) -> None:
+        """Raises InterpError when these prompts cannot be continued so: empty, too long, or no such sampling."""
+        if not prompts or min(map(len, prompts)) == 0:
             raise InterpError("there is no prompt to continue; give at least one token.")
+        longest = max(map(len, prompts))
+        if max_new_tokens < 1:
+            raise InterpError(f"{max_new_tokens} new tokens cannot be generated; ask for at least 1.")
         if longest + max_new_tokens > self.n_ctx:
             raise InterpError(
                 f"a prompt of {longest:,} tokens and {max_new_tokens:,} new ones exceed the {self.n_ctx:,} "
                 f"that {self.name} reads; shorten one of them."
             )
-        device = self.device
-        tokens_BT = torch.full((len(prompts), longest), self.separator, device=device)
-        real_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            tokens_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt), device=device)
-            real_BT[row, longest - len(prompt) :] = True
-        draws = [torch.Generator().manual_seed(seed * 1_000_003 + row) for row in range(len(prompts))]
-        site, extra = self._site(tokens_BT, real_BT)
-        where = [site]
+        if not 0 <= temperature < float("inf"):
+            raise InterpError(f"the temperature is {temperature}; it must be 0 (the likeliest token) or more.")
+        if not 0 < top_p <= 1:
+            raise InterpError(f"top_p is {top_p}; it must be above 0 and at most 1.")
+
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int = 40,
+        edits: Sequence[Edit] = (),
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | Sequence[int] = 0,
+        stop: Sequence[str] = (),
+    ) -> Iterator[list[int | None]]:
+        """Step by step, the next token of each prompt (separator included by the caller), None where a row has ended.
+
+        Works with a key–value cache. `temperature` 0 takes the likeliest token. Each row draws from its own
+        generator: seeded by (seed, row) for one seed, by `seed[row]` as the first row would be for a list of them;
+        so a row's random numbers do not depend on what else runs. A row ends with the tokenizer's eos, or with the
+        token that completes one of the strings `stop`; both are kept. Raises InterpError (see `check_generation`).
+        """
+        self.check_generation(prompts, max_new_tokens, temperature, top_p)
+        for edit in edits:
+            self.check_hook(edit.hook_name)
+        if not isinstance(seed, int) and len(seed) != len(prompts):
+            raise InterpError(f"{len(seed)} seeds were given for {len(prompts)} prompts; give one each.")
+        each = range(len(prompts)) if isinstance(seed, int) else [0] * len(prompts)
+        seeds = [seed] * len(prompts) if isinstance(seed, int) else seed
+        draws = [torch.Generator().manual_seed(s * 1_000_003 + row) for s, row in zip(seeds, each, strict=True)]
+        return self._steps(
+            prompts, max_new_tokens, edits, lambda logits: _choose(logits, temperature, top_p, draws), stop
+        )
+
+    def _steps(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        edits: Sequence[Edit],
+        choose: Callable[[Tensor], list[int]],
+        stop: Sequence[str],
+    ) -> Iterator[list[int | None]]:
+        tokens_BT, real_BT = self.padded(prompts)
+        site, extra = self.site(tokens_BT, real_BT)
+        ended = [False] * len(prompts)
         answers: list[list[int]] = [[] for _ in prompts]
-        open_rows = set(range(len(prompts)))
-        cache, step_tokens = None, tokens_BT
-        eos = self.tokenizer.eos_token_id
-        with torch.inference_mode(), self._hooked({}, edits, where):
-            for _ in range(max_new_tokens):
-                out = self.module(step_tokens, use_cache=True, past_key_values=cache, logits_to_keep=1, **extra)
-                cache = out.past_key_values
-                chosen = _choose(out.logits[:, -1].float().cpu(), temperature, top_p, draws)
-                for row in sorted(open_rows):
-                    answers[row].append(chosen[row])
-                    if chosen[row] == eos:
-                        open_rows.discard(row)
-                if not open_rows:
-                    break
-                step_tokens = torch.tensor(chosen, device=device)[:, None]
-                real_BT = torch.cat([real_BT, torch.ones_like(step_tokens, dtype=torch.bool)], 1)
-                position_B1 = where[0].position_BT[:, -1:] + 1
-                where[0] = Site(step_tokens, real_BT[:, -1:], position_B1, generated=True)
-                extra = {"attention_mask": real_BT.long(), "position_ids": position_B1}
-        return answers
+        cache, eos, prompt_B = None, self.tokenizer.eos_token_id, site.prompt_B
+        for _ in range(max_new_tokens):
+            # Hooks are in place for the step only: whoever takes the tokens may run the model in between.
+            with torch.inference_mode(), self._hooked({}, edits, [site]):
+                out = self.module(site.tokens_BT, use_cache=True, past_key_values=cache, logits_to_keep=1, **extra)
+                chosen = choose(out.logits[:, -1])
+            cache = out.past_key_values
+            yield [None if over else token for over, token in zip(ended, chosen, strict=True)]
+            for row, token in enumerate(chosen):
+                answers[row].append(token)
+                ended[row] = ended[row] or token == eos or (bool(stop) and self._stops(answers[row], stop))
+            if all(ended):
+                return
+            step_B1 = torch.tensor(chosen, device=self.device)[:, None]
+            real_BT = torch.cat([real_BT, torch.ones_like(step_B1, dtype=torch.bool)], 1)
+            position_B1 = site.position_BT[:, -1:] + 1
+            site = Site(step_B1, real_BT[:, -1:], position_B1, generated=True, prompt_B=prompt_B)
+            extra = {"attention_mask": real_BT.long(), "position_ids": position_B1}
+
+    def _stops(self, answer: list[int], stop: Sequence[str]) -> bool:
+        """Whether the last tokens hold one of the strings."""
+        text = self.decode(answer[-4 * max(map(len, stop)) - 4 :])
+        return any(each in text for each in stop)
 
     # ---- the way out ----
 
@@ -345,16 +412,31 @@ class Model:
         return found
 
 
+NUCLEUS = 512
+"""How many of the likeliest tokens are sorted first when drawing with `top_p`; a row that needs more sorts all."""
+
+
 def _choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
-    """One token a row: the likeliest, or a draw from the smallest set with probability `top_p`."""
+    """One token a row: the likeliest, or a draw from the smallest set with probability `top_p`.
+
+    One uniform number a row and step, so that two runs with one seed stay comparable whatever they drew before.
+    """
     if temperature <= 0:
-        return [int(token) for token in logits_BV.argmax(-1)]
+        return [int(token) for token in logits_BV.argmax(-1).tolist()]
+    probability_BV = (logits_BV.float().cpu() / temperature).softmax(-1)
+    point_B = torch.stack([torch.rand((), generator=draw) for draw in draws])
+    if top_p >= 1:
+        mass_BV = probability_BV.double().cumsum(-1)
+        found = torch.searchsorted(mass_BV, (point_B.double() * mass_BV[:, -1])[:, None], right=True).squeeze(1)
+        return [int(token) for token in found.clamp_max(logits_BV.shape[1] - 1).tolist()]
+    top = probability_BV.topk(min(NUCLEUS, logits_BV.shape[1]), dim=-1)
     chosen = []
-    for logits_V, draw in zip(logits_BV, draws, strict=True):
-        probability, order = (logits_V / temperature).softmax(-1).sort(descending=True)
-        kept = probability.cumsum(-1) - probability < top_p
+    for row, point in enumerate(point_B):
+        values, order = top.values[row], top.indices[row]
+        if values.sum() < top_p:
+            values, order = probability_BV[row].sort(descending=True)
+        kept = values.cumsum(-1) - values < top_p
         kept[0] = True
-        mass = (probability * kept).cumsum(-1)
-        point = torch.rand((), generator=draw) * mass[-1]
-        chosen.append(int(order[min(int((mass < point).sum()), len(order) - 1)]))
+        mass = (values * kept).cumsum(-1)
+        chosen.append(int(order[min(int((mass <= point * mass[-1]).sum()), len(order) - 1)]))
     return chosen

@@ -1,12 +1,105 @@
-"""Generate with and without edits, from the same random numbers."""
+"""Generate with and without edits, from the same random numbers, and write down all that is needed to do it again."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from interp.models import Edit, Model
 from interp.render import Html, table_html, tokens_html
+from interp.steering.apply import Vocabulary, compile_edits
+from interp.steering.edits import FeatureEdit, Saes, check_edit, check_positions, conflicts, describe, hook_of, to_dict
+from interp.types import InterpError
+
+FORMAT = 1
+ROWS = 96
+"""Rows that are generated at a time."""
+OnStep = Callable[[list[int | None]], None]
+OnText = Callable[[str, str], None]
+"""Told the baseline and the steered text so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn; `seed` counts only above temperature 0."""
+
+    max_new_tokens: int = 40
+    seed: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: Sequence[str] = ()
+    """Strings that end an answer; it is cut before them."""
+    chat: bool = False
+    """Put the prompt into the model's chat template."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        if any(not text for text in self.stop):
+            raise InterpError("a stop string is empty; leave it out.")
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A model with the SAEs whose features are edited in it."""
+
+    model: Model
+    saes: Saes
+    vocabulary: Vocabulary
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """Names and hashes for the record."""
+
+    def compile(self, rows: Sequence[Sequence[FeatureEdit]]) -> list[Edit]:
+        """The rows' edits as the model takes them."""
+        edits = [edit for row in rows for edit in row]
+        for edit in edits:
+            check_edit(edit, self.saes)
+        hooks = {hook_of(edit, self.saes) for edit in edits}
+        for hook_name in hooks:
+            self.model.check_hook(hook_name)
+        several = len(hooks) > 1 or any(edit.when is not None and edit.when.feature is not None for edit in edits)
+        order = self.model.hook_names() if several else ()
+        return compile_edits(rows, self.saes, order=order, vocabulary=self.vocabulary)
+
+    @cached_property
+    def unembedding(self) -> tuple[Tensor, Tensor]:
+        return self.model.unembedding()
+
+    @cached_property
+    def folded(self) -> list[str]:
+        """The text of every token without case and spaces (spaces alone stay)."""
+        return [text.strip().lower() or text for text in self.vocabulary()]
+
+    def prompts(self, texts: Sequence[str], chat: bool) -> list[list[int]]:
+        """Token ids of the prompts; InterpError for an empty or too long one."""
+        if not texts:
+            raise InterpError("there is no prompt; give at least one.")
+        if chat:
+            return [self.model.chat([{"role": "user", "content": text}]) for text in texts]
+        return [self.model.prompt(text) for text in texts]
+
+    def text(self, tokens: Sequence[int], stop: Sequence[str] = ()) -> str:
+        """The answer as text, cut before the first stop string."""
+        text = self.model.decode(tokens)
+        return text[: min([text.find(each) for each in stop if each in text], default=len(text))]
+
+    def record(self) -> dict[str, Any]:
+        """What a replay depends on besides the request."""
+        return {
+            "format": FORMAT,
+            **self.identity,
+            "saes": {name: home.sha256 for name, home in self.saes.items() if name},
+            "dtype": self.model.dtype_name,
+            "attention": self.model.attention,
+            "device": self.model.device.type,
+            "threads": torch.get_num_threads(),
+            "cpu": torch.backends.cpu.get_cpu_capability() + " " + platform.machine(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,19 +113,15 @@ class SteerRun:
     prompt_tokens: list[int]
     baseline_tokens: list[int]
     steered_tokens: list[int]
-    seed: int
-    temperature: float
-    top_p: float
-    model: str
-    model_sha256: str
-    dtype: str
-    attention: str
-    sae: str
-    sae_sha256: str
-    versions: dict[str, str]
+    sampling: dict[str, Any]
+    conflicts: list[str]
+    """Edits that undo or disturb each other."""
+    environment: dict[str, Any]
+    """Hashes of model and SAEs, dtype, attention, device, threads and library versions."""
+    kind: str = "steer"
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        return as_json(self)
 
     def _repr_html_(self) -> str:
         def shown(text: str) -> Html:
@@ -41,23 +130,212 @@ class SteerRun:
         return table_html(["", self.prompt], [("baseline", shown(self.baseline)), ("steered", shown(self.steered))])
 
 
+@dataclass(frozen=True, kw_only=True)
+class SteerBatch:
+    """Answers to several prompts, each under several sets of edits and with several seeds."""
+
+    prompts: list[str]
+    prompt_tokens: list[list[int]]
+    variants: list[list[dict[str, Any]]]
+    seeds: list[int]
+    outputs: list[dict[str, Any]]
+    """Of each (prompt, variant, seed), by their places in the lists above: tokens and text."""
+    sampling: dict[str, Any]
+    environment: dict[str, Any]
+    kind: str = "batch"
+
+    def to_json(self) -> str:
+        return as_json(self)
+
+    def texts(self, variant: int) -> list[str]:
+        """The answers under one set of edits, by prompt, then seed."""
+        return [output["text"] for output in self.outputs if output["variant"] == variant]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (self.prompts[o["prompt"]], o["variant"], o["seed"], Html(tokens_html([o["text"]], [0.0], 1.0)))
+            for o in self.outputs
+        ]
+        return table_html(["prompt", "edits", "seed", "text"], rows)
+
+
+def check_request(
+    stage: Stage, prompts: Sequence[Sequence[int]], variants: Sequence[Sequence[FeatureEdit]], sampling: Sampling
+) -> None:
+    """Raises InterpError when the prompts cannot be continued under these edits."""
+    for edits in variants:
+        check_positions(edits, prompts)
+    stage.model.check_generation(prompts, sampling.max_new_tokens, sampling.temperature, sampling.top_p)
+
+
+def continue_rows(
+    stage: Stage,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Sequence[FeatureEdit]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    on_step: OnStep | None = None,
+) -> list[list[int]]:
+    """New tokens of each prompt under its own edits and seed; `ROWS` of them run at a time."""
+    check_request(stage, prompts, rows, sampling)
+    answers: list[list[int]] = []
+    for start in range(0, len(prompts), ROWS):
+        part = slice(start, start + ROWS)
+        made: list[list[int]] = [[] for _ in prompts[part]]
+        steps = stage.model.stream(
+            prompts[part],
+            edits=stage.compile(rows[part]),
+            seed=list(seeds[part]),
+            max_new_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stop=sampling.stop,
+        )
+        for step in steps:
+            for answer, token in zip(made, step, strict=True):
+                if token is not None:
+                    answer.append(token)
+            if on_step is not None:
+                on_step(step)
+        answers += made
+    return answers
+
+
 def generate(
-    model: Model,
-    prompt: Sequence[int],
-    edits: Sequence[Edit],
-    *,
-    max_new_tokens: int = 40,
-    seed: int = 0,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-) -> tuple[list[int], list[int]]:
-    """(baseline, steered) token ids that follow the prompt; both draw the same random numbers."""
-    settings: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-        "temperature": temperature,
-        "top_p": top_p,
-    }
-    (baseline,) = model.generate([prompt], **settings)
-    (steered,) = model.generate([prompt], edits=edits, **settings) if edits else ([*baseline],)
-    return baseline, steered
+    stage: Stage, prompt: str, edits: Sequence[FeatureEdit], sampling: Sampling, on_text: OnText | None = None
+) -> SteerRun:
+    """The prompt continued with and without the edits, as two rows of one batch that draw the same random numbers."""
+    (ids,) = stage.prompts([prompt], sampling.chat)
+    so_far: list[list[int]] = [[], []]
+
+    def show(step: list[int | None]) -> None:
+        for answer, token in zip(so_far, step, strict=True):
+            answer += [] if token is None else [token]
+        if on_text is not None:
+            on_text(*(stage.text(answer, sampling.stop) for answer in so_far))
+
+    rows = [[], list(edits)]
+    baseline, steered = continue_rows(stage, [ids, ids], rows, [sampling.seed] * 2, sampling, show if on_text else None)
+    return SteerRun(
+        prompt=prompt,
+        edits=[to_dict(edit) for edit in edits],
+        baseline=stage.text(baseline, sampling.stop),
+        steered=stage.text(steered, sampling.stop),
+        prompt_tokens=ids,
+        baseline_tokens=baseline,
+        steered_tokens=steered,
+        sampling=plain(sampling),
+        conflicts=conflicts(edits, stage.saes),
+        environment=stage.record(),
+    )
+
+
+def generate_many(
+    stage: Stage,
+    prompts: Sequence[str],
+    variants: Sequence[Sequence[FeatureEdit]],
+    seeds: Sequence[int],
+    sampling: Sampling,
+) -> SteerBatch:
+    """Every prompt under every set of edits with every seed, in one batch."""
+    ids = stage.prompts(prompts, sampling.chat)
+    if not variants or not seeds:
+        raise InterpError(
+            "nothing to generate: give at least one set of edits (an empty one is the baseline) and one seed."
+        )
+    cells = [(p, v, s) for p in range(len(ids)) for v in range(len(variants)) for s in range(len(seeds))]
+    answers = continue_rows(
+        stage,
+        [ids[p] for p, _, _ in cells],
+        [variants[v] for _, v, _ in cells],
+        [seeds[s] for *_, s in cells],
+        sampling,
+    )
+    return SteerBatch(
+        prompts=list(prompts),
+        prompt_tokens=ids,
+        variants=[[to_dict(edit) for edit in edits] for edits in variants],
+        seeds=list(seeds),
+        outputs=[
+            {"prompt": p, "variant": v, "seed": s, "tokens": tokens, "text": stage.text(tokens, sampling.stop)}
+            for (p, v, s), tokens in zip(cells, answers, strict=True)
+        ],
+        sampling=plain(sampling),
+        environment=stage.record(),
+    )
+
+
+def plain(sampling: Sampling) -> dict[str, Any]:
+    return asdict(sampling) | {"stop": list(sampling.stop)}
+
+
+def as_json(record: Any) -> str:
+    """A record as strict JSON: what could not be measured (nan) is null."""
+    return json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---- replay ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Whether a recorded run came out the same again."""
+
+    identical: bool
+    difference: str
+    """Where it first differs; empty when it does not."""
+    environment: list[str]
+    """What of the machine and its libraries is not as recorded."""
+
+    def sentence(self) -> str:
+        if self.identical:
+            return "identical: every recorded token and number came out again."
+        because = f" Not as recorded: {'; '.join(self.environment)}." if self.environment else ""
+        return f"it first differs at {self.difference}.{because}"
+
+
+def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
+    """The record against the same request run anew; what identifies the machine is told apart from results."""
+    then, now = dict(recorded), json.loads(json.dumps(_finite(again)))
+    before, after = then.pop("environment", {}), now.pop("environment", {})
+    changed = [
+        f"{key} {before.get(key)} is {after.get(key)} here"
+        for key in sorted({*before, *after})
+        if key != "versions" and before.get(key) != after.get(key)
+    ]
+    old, new = before.get("versions", {}), after.get("versions", {})
+    changed += [f"{key} {old.get(key)} is {new.get(key)} here" for key in sorted(old) if old.get(key) != new.get(key)]
+    difference = first_difference(then, now)
+    return Replay(identical=not difference, difference=difference, environment=changed)
+
+
+def first_difference(recorded: Any, again: Any, path: str = "") -> str:
+    """The place of the first unequal value in two JSON values, with both; empty when they are equal."""
+    if isinstance(recorded, dict) and isinstance(again, dict):
+        # Token ids before the texts and numbers that follow from them.
+        for key in sorted({*recorded, *again}, key=lambda key: ("tokens" not in key, key != "outputs", key)):
+            found = first_difference(recorded.get(key), again.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return ""
+    if isinstance(recorded, list) and isinstance(again, list):
+        for place, (a, b) in enumerate(zip(recorded, again, strict=False)):
+            found = first_difference(a, b, f"{path}[{place}]")
+            if found:
+                return found
+        if len(recorded) != len(again):
+            return f"{path}: {len(recorded)} entries recorded, {len(again)} now"
+        return ""
+    return "" if recorded == again else f"{path}: {recorded!r} recorded, {again!r} now"
+
+
+def summary(edits: Sequence[FeatureEdit]) -> str:
+    return "; ".join(describe(edit) for edit in edits) or "no edit"

@@ -1,4 +1,4 @@
-"""Navigation: four pages, each with a URL that opens it again."""
+"""Navigation: the pages, each with a URL that opens it again."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ def main() -> None:
         st.Page(PAGES / "feature.py", title="Feature", icon=":material/lightbulb:"),
         st.Page(PAGES / "prompt.py", title="Prompt", icon=":material/gradient:"),
         st.Page(PAGES / "steer.py", title="Steer", icon=":material/explore:"),
+        st.Page(PAGES / "library.py", title="Library", icon=":material/menu_book:"),
     ]
     st.navigation(pages, position="top").run()
 

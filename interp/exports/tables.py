@@ -1,0 +1,86 @@
+"""Features, examples and labels as tables: CSV and Parquet, and the labels alone as JSON lines."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.exports.subject import Subject
+from interp.labels import Label
+
+PLAIN = ("density", "fires", "mean", "max", "documents", "token_entropy")
+
+
+def features_table(subject: Subject, features: list[int]) -> pd.DataFrame:
+    """A row a feature: its name, statistics, and what it fires on, promotes and resembles; lists are JSON."""
+    rows = []
+    for feature in features:
+        row, (name, automatic) = subject.index.row(feature), subject.name(feature)
+        label = subject.labels.get(feature)
+        rows.append(
+            {
+                "feature": feature,
+                "label": name,
+                "automatic": automatic,
+                "author": label.author if label else "",
+                "status": label.status if label else "",
+                "note": label.note if label else "",
+                **{column: row[column].item() for column in PLAIN if column in row},
+                "top_tokens": _json(subject.index.text(row["top_tokens"])),
+                "promoted": _json([token for token, _ in subject.effects(row, "promoted")]),
+                "suppressed": _json([token for token, _ in subject.effects(row, "suppressed")]),
+                "nearest": _json([int(other) for other in row["nearest"]]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def examples_table(subject: Subject, features: list[int]) -> pd.DataFrame:
+    """A row an example: its text, where it is from, and the activation at each token (lists are JSON)."""
+    rows = []
+    for feature in features:
+        for example in subject.index.examples(feature):
+            told = asdict(example)
+            lists = {name: _json(told.pop(name)) for name in ("tokens", "values")}
+            rows.append({"feature": feature, **told, "text": "".join(example.tokens), **lists})
+    return pd.DataFrame(rows)
+
+
+def labels_table(subject: Subject, features: list[int]) -> pd.DataFrame:
+    names = [field.name for field in fields(Label)]
+    return pd.DataFrame([asdict(subject.labels[f]) for f in features if f in subject.labels], columns=names)
+
+
+def write_csv(subject: Subject, features: list[int], folder: Path) -> list[str]:
+    for name, table in _tables(subject, features).items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return ["histograms, and activations outside the examples"]
+
+
+def write_parquet(subject: Subject, features: list[int], folder: Path) -> list[str]:
+    for name, table in _tables(subject, features).items():
+        table.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+    return ["histograms, and activations outside the examples"]
+
+
+def write_labels(subject: Subject, features: list[int], folder: Path) -> list[str]:
+    """labels.jsonl, which this project reads back, and the same as labels.csv."""
+    table = labels_table(subject, features)
+    lines = [json.dumps(row, ensure_ascii=False) for row in table.to_dict("records")]
+    (folder / "labels.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    table.to_csv(folder / "labels.csv", index=False)
+    return ["automatic descriptions, and the history of each label"]
+
+
+def _tables(subject: Subject, features: list[int]) -> dict[str, pd.DataFrame]:
+    return {
+        "features": features_table(subject, features),
+        "examples": examples_table(subject, features),
+        "labels": labels_table(subject, features),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,151 @@
+"""When numbers do not come out as stored: which one change would make them come out?
+
+Each suspect is a way in which shared checkpoints go wrong. It is judged by the share of stored (position, feature,
+value) rows that it brings back, or, where nothing is stored, by the variance that the SAE then explains.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.models import Model
+from interp.sae import SAE
+from interp.sae.metrics import Reconstruction
+from interp.verification.measure import activations, agreement, counted, linear, offset
+
+MATCH = 0.8
+"""Share of the stored rows that a cause has to bring back."""
+BLOCKS = 2
+"""How many blocks are tried: suspects are many, and one that is right is right on every block."""
+ROWS = 96
+"""Positions on which each hook point of the model is tried for a better fit."""
+SITES = (
+    "hook_resid_post",
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_mlp_out",
+    "hook_attn_out",
+    "hook_mlp_in",
+    "hook_in",
+)
+"""Where SAEs are made; of several names of one tensor the first is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What there is to try suspects on."""
+
+    model: Model
+    sae: SAE
+    hook_name: str
+    tokens_NT: Tensor
+    separator: int
+    norm_cutoff: float
+
+    def at(self, hook_name: str) -> Tensor:
+        return activations(self.model, [hook_name], self.tokens_NT)[hook_name]
+
+
+def diagnose(scene: Scene, rows: list[Any]) -> str:
+    """The sentence that names the cause, from stored rows whose positions count through the scene's blocks."""
+    size = int(scene.tokens_NT.shape[1])
+    inside = sorted({row[0] // size for row in rows})[:BLOCKS]
+    place = {block: i for i, block in enumerate(inside)}
+    near = [(place[p // size] * size + p % size, f, v) for p, f, v in rows if p // size in place and v > 0]
+    if not near:
+        return ""
+    cut = Scene(**{**vars(scene), "tokens_NT": scene.tokens_NT[inside]})
+    here = agreement(cut.sae, cut.at(cut.hook_name), near)
+    if here >= MATCH:
+        return "which features pass, not how strongly: another threshold, k or activation function than when stored"
+    found = [(share, cause) for share, cause in _suspects(cut, near) if share >= MATCH and share > here]
+    return (
+        max(found, key=lambda pair: pair[0])[1]
+        if found
+        else "none of the usual causes: other SAE or model weights, or other text"
+    )
+
+
+def _suspects(scene: Scene, rows: list[Any]) -> Iterator[tuple[float, str]]:
+    """(share of the rows brought back, what then differs) for each thing that goes wrong."""
+    x_NTD = scene.at(scene.hook_name)
+    factor = _fitted_scale(scene.sae, x_NTD, rows)
+    yield (
+        agreement(scene.sae, x_NTD, rows, scale=factor),
+        f"scale not folded: the stored numbers come out when the activations are multiplied by {factor:.4g} "
+        f"(√d over their mean norm is {scene.sae.d_in**0.5 / float(x_NTD.norm(dim=-1).median()):.4g})",
+    )
+    for about, tokens_NT, shift in _prefixes(scene):
+        moved = activations(scene.model, [scene.hook_name], tokens_NT)[scene.hook_name]
+        moved = torch.nn.functional.pad(moved[:, max(shift, 0) :], (0, 0, max(-shift, 0), 0))[
+            :, : scene.tokens_NT.shape[1]
+        ]
+        moved = torch.nn.functional.pad(moved, (0, 0, 0, scene.tokens_NT.shape[1] - moved.shape[1]))
+        yield agreement(scene.sae, moved, rows), f"another BOS or separator: the stored numbers come out {about}"
+    others = [hook for hook in candidates(scene) if hook != scene.hook_name]
+    for hook, x in activations(scene.model, others, scene.tokens_NT).items():
+        yield agreement(scene.sae, x, rows), f"another hook point: the stored numbers are those of {hook}"
+
+
+def _fitted_scale(sae: SAE, x_NTD: Tensor, rows: list[Any]) -> float:
+    """The s for which s x·w + c comes nearest to the stored values (least squares)."""
+    position, feature, value = (torch.tensor(column) for column in zip(*rows, strict=True))
+    dots = linear(sae, x_NTD.reshape(-1, x_NTD.shape[-1])[position], feature).double()
+    return float((dots * (value.double() - offset(sae, feature))).sum() / dots.square().sum().clamp_min(1e-12))
+
+
+def _prefixes(scene: Scene) -> Iterator[tuple[str, Tensor, int]]:
+    """Other ways to begin a block: (what it is, tokens, by how much positions move to the right)."""
+    tokens = scene.tokens_NT
+    yield "without the separator in front", tokens[:, 1:], -1
+    for name in ("bos_token_id", "eos_token_id"):
+        token = getattr(scene.model.tokenizer, name, None)
+        if token is not None and token != scene.separator:
+            front = torch.full_like(tokens[:, :1], token)
+            about = f"with the tokenizer's {name[:3]} ({token})"
+            yield f"{about} in place of the separator", torch.cat([front, tokens[:, 1:]], 1), 0
+            if tokens.shape[1] < scene.model.n_ctx:
+                yield f"{about} before the separator", torch.cat([front, tokens], 1), 1
+    if scene.model.separator != scene.separator:
+        swapped = torch.where(tokens == scene.separator, scene.model.separator, tokens)
+        yield f"with the model's separator {scene.model.separator} for {scene.separator}", swapped, 0
+
+
+def candidates(scene: Scene) -> list[str]:
+    """Hook points at which SAEs are made, of the SAE's width."""
+    ends = {name: name.rpartition(".")[2] for name, shape in scene.model.shapes().items() if shape == (scene.sae.d_in,)}
+    return sorted((name for name in ends if ends[name] in SITES), key=lambda name: SITES.index(ends[name]))
+
+
+# ---- where nothing is stored: what the SAE explains ----
+
+
+@torch.inference_mode()
+def explained(scene: Scene, x_NTD: Tensor, scale: float = 1.0, rows: int = 0) -> tuple[float, float]:
+    """(FVU, L0) at counted positions, or about `rows` of them, inputs multiplied by `scale`."""
+    x_PD = x_NTD[counted(scene.tokens_NT, x_NTD, scene.separator, scene.norm_cutoff)]
+    x_PD = x_PD[:: max(len(x_PD) // rows, 1)] if rows else x_PD
+    sums = Reconstruction(scene.sae.d_sae)
+    sums.add((x_PD * scale).to(scene.sae.b_dec.device), scene.sae)
+    return sums.fvu, sums.l0
+
+
+def diagnose_fit(scene: Scene, fvu: float) -> str:
+    """The sentence for an SAE that explains much more elsewhere than where its file says; empty when it does not."""
+    cut = Scene(**{**vars(scene), "tokens_NT": scene.tokens_NT[:BLOCKS]})
+    x_NTD = cut.at(cut.hook_name)
+    norm = float(x_NTD[counted(cut.tokens_NT, x_NTD, cut.separator, cut.norm_cutoff)].norm(dim=-1).mean())
+    root = cut.sae.d_in**0.5
+    tries: list[tuple[float, str]] = []
+    for scale, why in ((root / norm, "to norm √d"), (1 / norm, "to norm 1"), (norm / root, "back from norm √d")):
+        made = explained(cut, x_NTD, scale, ROWS)[0]
+        tries.append((made, f"scale not folded: with activations scaled {why} (times {scale:.4g}) FVU is {made:.3f}"))
+    others = [hook for hook in candidates(cut) if hook != cut.hook_name]
+    for hook, x in activations(cut.model, others, cut.tokens_NT).items():
+        made = explained(cut, x, rows=ROWS)[0]
+        tries.append((made, f"another hook point: at {hook} FVU is {made:.3f}"))
+    best, cause = min(tries, key=lambda pair: pair[0])
+    return cause if best < fvu / 2 and best < 0.7 else ""

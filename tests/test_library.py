@@ -1,0 +1,61 @@
+import shutil
+
+import pytest
+
+from interp import workbench
+from interp.library import library
+from interp.types import InterpError
+from interp.workbench import Workbench
+from tests.conftest import HOOK, ROOT
+
+
+@pytest.fixture
+def shelf(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
+    shutil.copytree(checkpoint, tmp_path / "saes" / "b" / "tiny")
+    shutil.copytree(checkpoint, tmp_path / "saes" / "plain", ignore=shutil.ignore_patterns("card.json", "index"))
+    (tmp_path / "saes" / "broken").mkdir()
+    (tmp_path / "saes" / "broken" / "cfg.json").write_text("{")
+    return tmp_path / "saes"
+
+
+def test_every_checkpoint_is_listed_and_a_broken_one_says_why(shelf):
+    tiny, broken, plain = library(shelf)
+    assert (tiny.name, tiny.hook, tiny.features, tiny.indexed) == ("tiny", HOOK, 64, 8192)
+    assert tiny.mib > 0
+    assert "has no sae_weights.safetensors" in broken.problem
+    assert (plain.name, plain.hook, plain.problem) == ("plain", HOOK, "")
+
+
+def test_labels_and_figures_of_the_card_are_shown(shelf):
+    Workbench.open(shelf / "b" / "tiny").labels.set(3, "three")
+    assert library(shelf)[0].labels == 1
+    (shown,) = [entry for entry in library(ROOT / "saes") if "batchtopk-9216" in entry.name]
+    assert shown.l0 == pytest.approx(31.9, abs=0.1)
+    assert shown.ev == pytest.approx(0.871, abs=1e-3)
+    assert shown.delta_ce == pytest.approx(0.102, abs=1e-3)
+
+
+def test_a_verdict_is_remembered_until_a_file_changes(shelf):
+    tiny = shelf / "b" / "tiny"
+    assert library(shelf)[0].verified == "not verified"
+    workbench.verify(tiny, numbers=False)
+    assert library(shelf)[0].verified.startswith("files only 2")
+    (tiny / "labels.jsonl").write_text("")
+    assert library(shelf)[0].verified.startswith("changed since 2")
+
+
+def test_a_folder_that_is_not_there_is_answered_in_a_sentence(tmp_path):
+    with pytest.raises(InterpError, match="there is no folder"):
+        library(tmp_path / "nowhere")
+
+
+def test_the_page_shows_the_embedded_sae_and_links_to_it(monkeypatch):
+    from tests.test_ui import run
+
+    monkeypatch.chdir(ROOT)
+    app = run("library")
+    frame = app.dataframe[0].value
+    assert "smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216" in set(frame["name"])
+    assert "sae=" in frame["open"][0]
+    assert "there is no folder" in run("library", root="/nowhere").error[0].value

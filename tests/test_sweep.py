@@ -1,0 +1,399 @@
+"""Sweeps, verdicts, effects and replays, each figure against a slow way to it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from interp import cli
+from interp.sae import SAE
+from interp.steering import Add, Clamp, Direction, Hooked, Stage, Subject, SweepConfig, judge, matched_features
+from interp.steering.intervals import bootstrap, wilson
+from interp.steering.measures import distinct, loops
+from interp.steering.run import first_difference
+from interp.steering.verdict import detections
+from interp.types import FeatureRef, InterpError
+from interp.workbench import Workbench
+from tests.conftest import HOOK, ROOT
+from tests.test_cli import call
+
+PROMPTS = ("The capital of", "A cat sat on")
+
+
+@pytest.fixture(scope="module")
+def wb(checkpoint):
+    return Workbench.open(checkpoint, labels="sqlite://")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return SweepConfig(factors=(-1.0, 0.0, 2.0), prompts=PROMPTS, regex="a", seeds=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def swept(wb, config):
+    return wb.sweep(5, config=config, max_new_tokens=9, temperature=0.7)
+
+
+def logprobs(wb, tokens, edits=()):
+    return wb.model.run(torch.tensor([tokens]), edits=list(edits)).logits[0].float().log_softmax(-1)
+
+
+def test_a_points_figures_equal_reading_each_text_by_itself(wb, swept, config):
+    shifts, kls, losses, fires = [], [], [], []
+    point = swept.curve[2]
+    edit = Clamp(feature=5, strength=2 * swept.largest)
+    baselines = iter(swept.baseline.tokens)
+    answers = iter(point.tokens)
+    for prompt in swept.prompt_tokens:
+        for _ in config.seeds:
+            base, said = next(baselines), next(answers)
+            span = slice(len(prompt) - 1, len(prompt) + len(base) - 1)
+            plain = logprobs(wb, prompt + base)[span]
+            moved = logprobs(wb, prompt + base, wb.stage.compile([[edit]]))[span]
+            targets = swept.target_tokens
+            shifts.append(float((moved[:, targets].logsumexp(1) - plain[:, targets].logsumexp(1)).mean()))
+            kls.append(float((moved.exp() * (moved - plain)).sum(1).mean()))
+            read = logprobs(wb, prompt + said)
+            losses.append(-np.mean([float(read[len(prompt) - 1 + i, t]) for i, t in enumerate(said)]))
+            x = wb.model.run(torch.tensor([prompt + said]), [HOOK]).activations[HOOK][0, len(prompt) :]
+            kept = x[(torch.tensor(said) != 0) & (x.norm(dim=1) <= wb.card.norm_cutoff)]
+            fires.append(bool((wb.sae.encode_feature(kept, 5) > 0).any()))
+    assert point.shift[0] == pytest.approx(np.mean(shifts), abs=1e-5)
+    assert point.kl[0] == pytest.approx(np.mean(kls), abs=1e-5)
+    assert point.perplexity[0] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+    assert point.fires[0] == np.mean(fires)
+    assert point.shift[1] <= point.shift[0] <= point.shift[2]
+    assert point.matches[0] == np.mean(["a" in text for text in point.texts])
+
+
+def test_a_sweep_has_its_controls_beside_it_and_shares_its_random_numbers(wb, swept, config):
+    assert {name: [p.factor for p in points] for name, points in swept.series.items()} == {
+        "feature": [-1.0, 0.0, 2.0],
+        "random features": [-1.0, 2.0],
+        "noise": [-1.0, 2.0],
+        "sign flipped": [2.0],
+        "prompt only": [0.0],
+    }
+    assert swept.words.startswith("The following text uses the words")
+    (alone,) = wb.model.generate(
+        [swept.prompt_tokens[1]], seed=[2], temperature=0.7, max_new_tokens=9,
+        edits=wb.stage.compile([[Clamp(feature=5, strength=-swept.largest)]]),
+    )  # fmt: skip
+    assert swept.curve[0].tokens[3] == alone
+    assert swept.verdict is not None
+    assert "feature 5" in swept._repr_html_()
+    assert len(swept.rows()) == 10
+
+
+def test_a_direction_is_swept_like_a_feature(wb):
+    direction = wb.contrast(["The capital of France is Paris."], ["A cat sat on the mat."])
+    config = SweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False)
+    found = wb.sweep(direction, config=config, max_new_tokens=3)
+    assert set(found.series) == {"feature", "noise", "sign flipped"}
+    assert found.curve[0].shift[0] > found.series["sign flipped"][0].shift[0]
+
+
+# ---- verdict ----
+
+
+@pytest.fixture(scope="module")
+def planted(wb):
+    """At the last layer: feature 0 writes one token's unembedding, feature 1 what no token reads, the rest noise."""
+    unembed, gain = wb.model.unembedding()
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randn(40, 16, generator=draw)
+    rows[0] = unembed[77] * gain
+    _, _, V = torch.linalg.svd(unembed * gain)
+    rows[1] = V[-1]
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    sae = SAE(
+        W_enc=rows.T.contiguous(), b_enc=torch.zeros(40), W_dec=rows, b_dec=torch.zeros(16),
+        threshold=torch.zeros(40), name="planted", hook_name=HOOK,
+    )  # fmt: skip
+    return Stage(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb._vocabulary)
+
+
+def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted):
+    matched = tuple(range(2, 21))
+
+    def verdict(feature, largest, own):
+        peaks = {feature: own, **dict.fromkeys(matched, [8] * 20)}
+        return judge(planted, Subject(source=feature, largest=largest, matched=matched, peaks=peaks))
+
+    same, scattered = [7] * 20, list(range(20, 40))
+    loud = verdict(0, 20.0, same)
+    assert loud.verdict == "both"
+    assert loud.shift[1] > max(loud.shift_controls)
+    assert loud.output_score > max(loud.output_score_controls)
+    assert loud.flipped < 0
+    assert loud.detection == 1.0
+    assert len(loud.shift_controls) == len(loud.output_score_controls) == 24
+    assert verdict(0, 20.0, scattered).verdict == "controller"
+    assert verdict(1, 0.001, same).verdict == "detector"
+    assert verdict(1, 0.001, scattered).verdict == "neither"
+
+
+def test_the_verdicts_shift_and_output_score_equal_one_prompt_at_a_time(wb, planted):
+    subject = Subject(source=0, largest=3.0, matched=tuple(range(2, 21)))
+    found = judge(planted, subject, prompts=PROMPTS)
+    sae, shifts, scores = planted.saes[""].sae, [], []
+    for text in PROMPTS:
+        tokens = wb.model.prompt(text)
+        plain = logprobs(wb, tokens)[-1]
+        targets = [planted.vocabulary().index(t) for t in found.targets]
+        held = logprobs(wb, tokens, planted.compile([[Clamp(feature=0, strength=3.0)]]))[-1]
+        shifts.append(float(held[targets].logsumexp(0) - plain[targets].logsumexp(0)))
+        x = wb.model.run(torch.tensor([tokens]), [HOOK]).activations[HOOK][0, -1]
+        push = Add(feature=0, strength=10 * float(sae.encode(x).max()), where="from:-1")
+        pushed = logprobs(wb, tokens, planted.compile([[push]]))[-1]
+        best = max(targets, key=lambda t: float(pushed[t]))
+        rank = pushed.argsort(descending=True).tolist().index(best)
+        scores.append((1 - rank / len(pushed)) * float(pushed[best].exp()))
+    assert found.shift[0] == pytest.approx(np.mean(shifts), abs=1e-5)
+    assert found.output_score == pytest.approx(np.mean(scores), rel=1e-4)
+
+
+def test_matched_features_are_alive_near_in_density_and_drawn_by_the_seed():
+    density = np.concatenate([[0.0, 0.0], np.geomspace(1e-5, 1e-1, 400)])
+    drawn = matched_features(density, 200)
+    assert len(set(drawn)) == 19
+    assert 200 not in drawn
+    assert all(abs(math.log10(density[f] / density[200])) < 0.6 for f in drawn)
+    assert drawn == matched_features(density, 200) != matched_features(density, 200, seed=1)
+    with pytest.raises(InterpError, match="fewer than the 19 controls"):
+        matched_features(np.ones(5), 0)
+
+
+def test_detection_holds_every_second_example_against_the_others():
+    folded = ["paris", "london", "the", "rome"]
+    own, others = detections({4: [0, 0, 1, 1, 2, 3], 9: [3, 0, 3, 2], 8: []}, 4, folded)
+    assert own == pytest.approx(2 / 3)  # paris, london known; rome not
+    assert others == [1.0, 0.0]
+
+
+def test_intervals_cover_what_they_should():
+    assert wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 0)[1:] == (0.0, 1.0)
+    draw = np.random.default_rng(0)
+    hits = sum(low <= 0 <= high for _, low, high in (bootstrap(draw.normal(size=(30, 2))) for _ in range(200)))
+    assert 175 <= hits <= 200
+    assert bootstrap(np.array([1.0, np.nan, 3.0]))[0] == 2.0
+
+
+def test_loops_and_repetition():
+    assert distinct([1, 2, 1, 2], 2) == pytest.approx(2 / 3)
+    assert math.isnan(distinct([1], 2))
+    assert loops([9, 8, 7, 1, 2, 3, 1, 2, 3, 1, 2, 3])
+    assert loops([5] * 8)
+    assert not loops([5] * 7)
+    assert not loops(list(range(40)))
+    assert not loops([1, 2, 3, 1, 2, 3, 1, 2, 4])
+
+
+# ---- effects ----
+
+
+def test_effects_equal_one_context_at_a_time(wb):
+    found = wb.effects(5, contexts=6, length=20, strength=7.0)
+    assert found.contexts == 6
+    index, seen = wb.index, []
+    for row in found.rows:
+        start = max(row["position"] // index.block * index.block + 1, row["position"] + 2 - 20)
+        tokens = [0, *index.tokens[start : row["position"] + 1].tolist()]
+        plain = logprobs(wb, tokens)[-1]
+        held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=5, strength=7.0)]]))[-1]
+        assert row["clamped_kl"] == pytest.approx(float((held.exp() * (held - plain)).sum()), abs=1e-5)
+        assert row["clamped_top_changes"] == (int(held.argmax()) != int(plain.argmax()))
+        seen.append(held - plain)
+    mean = torch.stack(seen).mean(0)
+    assert found.clamped.raised[0][1] == pytest.approx(float(mean.max()), abs=1e-4)
+    assert found.ablated.kl[0] > 0
+    assert "effects on the next token" in found._repr_html_()
+    many = wb.effects(5, contexts=70, length=8)
+    assert many.contexts == 70
+    assert len({row["position"] for row in many.rows}) == 70
+    with pytest.raises(InterpError, match="give at least 1 context"):
+        wb.effects(5, contexts=0)
+    with pytest.raises(InterpError, match="open elsewhere to ask this of elsewhere#3"):
+        wb.effects(FeatureRef(sae="elsewhere", feature=3))
+
+
+# ---- records ----
+
+
+def test_a_replay_is_identical_or_says_where_it_first_differs(wb):
+    run = wb.steer("The capital", [Clamp(feature=3, strength=40.0)], max_new_tokens=8, seed=4, temperature=1.0)
+    batch = wb.steer_many(
+        ["The capital", "A cat"], [[], [Clamp(feature=3, strength=9.0)]], seeds=[0, 1], max_new_tokens=5
+    )
+    assert len(batch.outputs) == 8
+    assert batch.texts(1)[0] == batch.outputs[2]["text"]
+    direction = wb.contrast(["The capital of France is Paris."], ["A cat sat on the mat."])
+    small = SweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False, controls=False)
+    for each in (run, batch, wb.sweep(direction, config=small, max_new_tokens=2)):
+        assert wb.replay(json.loads(each.to_json())).identical
+    record = json.loads(run.to_json())
+    was = record["steered_tokens"][3]
+    record["steered_tokens"][3] = 1 if was != 1 else 2
+    record["environment"]["versions"]["torch"] = "0.1"
+    found = wb.replay(record)
+    assert found.difference == f"steered_tokens[3]: {record['steered_tokens'][3]} recorded, {was} now"
+    assert "torch 0.1 is" in found.sentence()
+    with pytest.raises(InterpError, match="made with tiny on tiny-llama, sae_sha256 0000"):
+        wb.replay(record | {"environment": record["environment"] | {"sae_sha256": "0" * 64}})
+    with pytest.raises(InterpError, match="is no record of a steering run"):
+        wb.replay({"kind": "steer"})
+    del record["sampling"]
+    with pytest.raises(InterpError, match="the record is not whole: 'sampling'"):
+        wb.replay(record)
+
+
+def test_the_first_difference_is_the_first():
+    assert first_difference({"a": [1, 2]}, {"a": [1, 2]}) == ""
+    assert first_difference({"a": [1, 2]}, {"a": [1, 3]}) == "a[1]: 2 recorded, 3 now"
+    assert first_difference([1], [1, 2], "x") == "x: 1 entries recorded, 2 now"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"factors": ()}, "the sweep has no factors"),
+        ({"factors": (1.0, float("nan"))}, "are not all finite"),
+        ({"kind": "push"}, "cannot 'push'"),
+        ({"targets": ("The capital of France",)}, "tokens for tiny-llama; name single tokens"),
+        ({"regex": "("}, "no regular expression RE2 takes"),
+        ({"where": "from:99"}, "begins outside the prompt"),
+        ({"prompts": ("word " * 900,)}, "reads at most 511"),
+    ],
+)
+def test_a_sweep_that_cannot_be_made_is_refused_before_anything_is_generated(wb, monkeypatch, given, message):
+    _ = wb.stage
+    monkeypatch.setattr(type(wb.model.module), "forward", lambda *a, **k: pytest.fail("the model ran"))
+    with pytest.raises(InterpError, match=message):
+        wb.sweep(5, config=SweepConfig(**{"prompts": PROMPTS, **given}), max_new_tokens=4)
+
+
+def test_a_feature_that_never_fires_has_no_unit_of_strength(wb):
+    with pytest.raises(InterpError, match="never fires in the index"):
+        wb.sweep(5, config=SweepConfig(prompts=PROMPTS), largest=0.0, max_new_tokens=4)
+
+
+# ---- the command line ----
+
+
+def test_sweep_record_and_replay_on_the_command_line(monkeypatch, capsys, checkpoint, tmp_path):
+    file = tmp_path / "run.json"
+    given = ["--sweep", "5", "--strengths=2", "--tokens", 3, "--record", file, "--json"]
+    code, out, err = call(monkeypatch, capsys, "steer", checkpoint, "The capital", "A cat", *given)
+    assert code == 0, err
+    assert json.loads(out)["kind"] == "sweep"
+    assert json.loads(file.read_text()) == json.loads(out)
+    code, out, err = call(monkeypatch, capsys, "replay", file, "--sae", checkpoint)
+    assert (code, out.strip()) == (0, "identical: every recorded token and number came out again."), err
+    record = json.loads(file.read_text())
+    record["series"]["feature"][0]["tokens"][1][0] += 1
+    file.write_text(json.dumps(record))
+    code, out, _ = call(monkeypatch, capsys, "replay", file, "--sae", checkpoint)
+    assert code == 1
+    assert out.startswith("it first differs at series.feature[0].tokens[1][0]")
+    code, out, _ = call(
+        monkeypatch,
+        capsys,
+        "steer",
+        checkpoint,
+        "--sweep",
+        "5",
+        "--strengths",
+        "1",
+        "--tokens",
+        3,
+        "--no-controls",
+        "The cat",
+    )
+    assert code == 0
+    assert "random features" not in out
+
+
+def test_presets_several_prompts_and_effects_on_the_command_line(monkeypatch, capsys, checkpoint, tmp_path):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    (tmp_path / "up.txt").write_text("The capital of France is Paris.\n")
+    (tmp_path / "down.txt").write_text("A cat sat on the mat.\n")
+    edits = ["--clamp", "5=9", "--orthogonal", "6", "--when", "self>-1", "--save-preset", "mine"]
+    code, _, err = call(monkeypatch, capsys, "steer", checkpoint, "The capital", *edits, "--tokens", 3)
+    assert code == 0, err
+    code, out, _ = call(monkeypatch, capsys, "presets", checkpoint, "mine")
+    assert [edit["kind"] for edit in json.loads(out)["edits"]] == ["Clamp", "Orthogonal"]
+    more = ["--preset", "mine", "--contrast", f"{tmp_path}/up.txt,{tmp_path}/down.txt=0.5", "--seed", 1, "--seed", 2]
+    code, out, err = call(
+        monkeypatch,
+        capsys,
+        "steer",
+        checkpoint,
+        "The capital",
+        "A cat",
+        *more,
+        "--temperature",
+        0.9,
+        "--tokens",
+        3,
+        "--json",
+    )
+    assert code == 0, err
+    assert len(json.loads(out)["outputs"]) == 8
+    assert json.loads(out)["variants"][1][2]["feature"]["name"] == "contrast"
+    code, out, _ = call(monkeypatch, capsys, "steer", checkpoint, "A cat", "--clamp", "5=9", "--tokens", 6, "--stream")
+    streamed, _, rest = out.partition("baseline")
+    assert streamed.strip()
+    assert streamed.split() == rest.partition("steered")[2].split()
+    code, out, _ = call(monkeypatch, capsys, "effects", checkpoint, 5, "--contexts", 3, "--json")
+    assert json.loads(out)["contexts"] == 3
+    assert cli.app is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["steer", "SAE", "A cat", "--clamp", "x=1"], "write FEATURE=STRENGTH"),
+        (["steer", "SAE", "A cat", "--ablate", "x"], "'x' is no feature"),
+        (["steer", "SAE", "A cat", "--add", "1=2", "--where", "from:77"], "begins outside the prompt"),
+        (["steer", "SAE", "A cat", "--add", "1=2", "--when", "3"], "write FEATURE>STRENGTH"),
+        (["steer", "SAE", "A cat", "--preset", "none"], "no preset 'none'"),
+        (["steer", "SAE", "A cat", "--contrast", "a=1"], "is no contrast"),
+        (["steer", "SAE", "A cat", "--add", "nowhere#1=2"], "there is no SAE at nowhere"),
+        (["steer", "SAE"], "there is no text to continue"),
+        (["steer", "SAE", "--sweep", "99"], "no feature 99"),
+        (["steer", "SAE", "--sweep", "1", "--strengths", "a"], "--strengths is 'a'"),
+        (["steer", "SAE", "--sweep", "1", "--strengths", "inf"], "are not all finite"),
+        (["effects", "SAE", "99"], "no feature 99"),
+        (["replay", "none.json"], "there is no file none.json"),
+    ],
+)
+def test_mistakes_in_steering_are_one_sentence_and_exit_code_2(
+    monkeypatch, capsys, tmp_path, checkpoint, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(monkeypatch, capsys, *[checkpoint if a == "SAE" else a for a in arguments])
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_direction_needs_no_index(wb):
+    direction = Direction(name="d", hook_name=HOOK, vector=tuple(wb.sae.W_dec[3].tolist()), norm_cutoff=1e9)
+    found = wb.verdict(direction)
+    assert found.verdict in ("controller", "neither")
+    assert found.detection == 0.0
+
+
+def test_the_documented_figures_are_the_studys():
+    study = json.loads((ROOT / "benchmarks" / "results" / "steering_study.json").read_text())
+    docs = (ROOT / "docs" / "steering.md").read_text(encoding="utf-8")
+    for name, found in study["verdicts"].items():
+        low, high = (100 * end for end in found["interval"])
+        assert f"| {name} | {found['count']} | {100 * found['share']:.1f} % ({low:.1f} to {high:.1f}) |" in docs
+    moves, fires = study["moves"]["count"], study["fires"]["count"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{moves} move the output beyond their controls and {fires} fire on tokens" in readme
