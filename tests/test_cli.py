@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from interp import cli
+from interp.workbench import Workbench
 from tests.conftest import HOOK, ROOT
 
 
@@ -67,6 +69,46 @@ def test_the_whole_way_from_text_to_steering(monkeypatch, capsys, tiny_folder, t
         code, out, _ = call(monkeypatch, capsys, *command, "--json")
         assert code == 0
         assert len(json.loads(out)) > 0
+
+
+def test_searches_are_kept_run_again_and_written_as_csv(monkeypatch, capsys, checkpoint, tmp_path):
+    kept = tmp_path / "paris.json"
+    code, out, _ = call(monkeypatch, capsys, "search", checkpoint, "token:/Paris/ sort:max", "--csv", "--save", kept)
+    assert code == 0
+    head, *rows = out.splitlines()
+    assert head.startswith("feature,label,score,density,max,automatic,partial,token score,token why")
+    assert rows
+    code, out, _ = call(monkeypatch, capsys, "search", checkpoint, "--rerun", kept)
+    assert code == 0
+    assert "came none; went none" in re.sub(r"\s+", " ", out)
+    code, _, err = call(monkeypatch, capsys, "search", checkpoint, "like:3", "--rerun", kept)
+    assert code == 2
+    assert "has its own query" in err
+
+
+def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
+    monkeypatch, capsys, checkpoint, text_folder, tmp_path
+):
+    copy = tmp_path / "sae"
+    shutil.copytree(checkpoint, copy)
+    base = ["index", copy, "--corpus", text_folder]
+    code, _, err = call(monkeypatch, capsys, *base, "--tokens", 1024, "--into", f"file://{tmp_path}/away", "--restart")
+    assert code == 0, err
+    code, _, err = call(monkeypatch, capsys, *base, "--tokens", 1024, "--extend")
+    assert code == 0, err
+    from interp.index import FeatureIndex
+
+    assert len(FeatureIndex.open(Workbench.open(copy, labels="sqlite://").full_index_folder).meta["texts"]) == 2
+    assert len(FeatureIndex.open(f"file://{tmp_path}/away").meta["texts"]) == 1
+    code, _, err = call(monkeypatch, capsys, *base, "--tokens", 1024, "--neurons", 0)
+    assert code == 0, err
+    code, out, _ = call(monkeypatch, capsys, "search", copy, "token:/a/", "--neurons", 0, "--json")
+    assert code == 0
+    assert json.loads(out)
+    code, _, err = call(monkeypatch, capsys, *base, "--neurons", 0, "--beside")
+    assert code == 2
+    assert "takes no --beside" in err
+    shutil.rmtree(Workbench.open(copy, labels="sqlite://").full_index_folder)
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,24 @@ assert not asked, asked
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_sentence_encoder_is_transformers_bert():
+    from transformers import BertModel
+
+    from interp import places
+    from interp.models.sentence import PACKAGE, open_sentence_encoder, sentence_encoder
+
+    folder = places.package_folder(PACKAGE) / "model"
+    texts = ["a cat", "The kitten sat on the mat, and purred.", "stocks fell", ""]
+    ours = open_sentence_encoder(folder, torch.float32)
+    theirs = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    vectors = ours.encode(texts)
+    for text, vector in zip(texts, vectors, strict=True):
+        ids = torch.tensor([ours.tokenizer.encode(text).ids])
+        with torch.no_grad():
+            mean = theirs(input_ids=ids).last_hidden_state.mean(1)
+        assert torch.allclose(vector, torch.nn.functional.normalize(mean, dim=1)[0], atol=1e-5)
+    cosine = vectors @ vectors.T
+    assert cosine[0, 1] > cosine[0, 2] + 0.2
+    assert torch.allclose(sentence_encoder().encode(texts), vectors, atol=0.03)  # bfloat16
