@@ -89,6 +89,7 @@ def test_searches_are_kept_run_again_and_written_as_csv(monkeypatch, capsys, che
 def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
     monkeypatch, capsys, checkpoint, text_folder, tmp_path
 ):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))  # indexes that no other test should find
     copy = tmp_path / "sae"
     shutil.copytree(checkpoint, copy)
     base = ["index", copy, "--corpus", text_folder]
@@ -108,7 +109,6 @@ def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
     code, _, err = call(monkeypatch, capsys, *base, "--neurons", 0, "--beside")
     assert code == 2
     assert "takes no --beside" in err
-    shutil.rmtree(Workbench.open(copy, labels="sqlite://").full_index_folder)
 
 
 @pytest.mark.parametrize(
