@@ -577,6 +577,7 @@ def steer(
     """
     from interp.steering import SweepConfig
 
+    # Longer than most: two thirds are options, a line each.
     bench = _bench(sae)
     sampling: dict[str, Any] = {"max_new_tokens": tokens, "temperature": temperature, "top_p": top_p, "chat": chat}
     sampling["stop"] = tuple(stop or ())

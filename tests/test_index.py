@@ -248,6 +248,18 @@ def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Mode
     assert not (tmp_path / "cut" / ".build").exists()
 
 
+def test_a_new_index_replaces_the_old_ones_files_and_nobody_elses(wb, store, tiny, tmp_path):
+    folder = tmp_path / "index"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    build_index(wb.sae, store, tiny, folder, norm_cutoff=wb.card.norm_cutoff)
+    assert (folder / "positions.parquet").exists()
+    build_index(wb.sae, store, tiny, folder, IndexConfig(keep="examples"), norm_cutoff=wb.card.norm_cutoff)
+    assert (folder / "notes.txt").read_text() == "mine"
+    files = FeatureIndex.open(folder).meta["files"]
+    assert {path.name for path in folder.iterdir()} == {*files, "index.json", "notes.txt"}
+
+
 def test_a_kill_while_a_new_index_takes_the_old_ones_place_is_made_good(wb, store, tiny, tmp_path, monkeypatch):
     from interp.index import format as disk
 

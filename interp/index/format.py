@@ -33,6 +33,7 @@ WINDOW = 16
 """Positions shown on either side of an example."""
 NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabulary")
 OPTIONAL = ("positions", "pairs", "neurons")
+OURS = {f"{name}.parquet" for name in (*NEEDED, *OPTIONAL)} | {"meanings.safetensors", "unembedding.safetensors"}
 COMMIT = "commit.json"
 
 ROWS_PER_GROUP = 131_072
@@ -108,9 +109,8 @@ def settle(folder: Path) -> None:
         if (made / name).exists():
             (made / name).chmod(0o644)  # safetensors writes for the owner only
             os.replace(made / name, folder / name)
-    for stale in folder.iterdir():
-        if stale.is_file() and stale.name not in (*todo["files"], COMMIT):
-            stale.unlink()
+    for name in OURS - set(todo["files"]):  # of the index before; whatever else lies here is not ours to take away
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(made.parent, ignore_errors=True)
     note.unlink()
 
