@@ -5,6 +5,7 @@ Axes    N position, F feature, V vocabulary.
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +21,22 @@ from torch import Tensor
 
 from interp import places
 from interp.index.coactive import count_at
-from interp.index.format import FORMAT, NEEDED, OPTIONAL, WINDOW, checker, code_type, quoted, settle
+from interp.index.format import (
+    FORMAT,
+    NEEDED,
+    OPTIONAL,
+    ROWS_PER_GROUP,
+    WINDOW,
+    checker,
+    code_type,
+    quoted,
+    settle,
+)
 from interp.index.written import Written, write
 from interp.render import visible
 from interp.types import InterpError, check_feature
 
+THREADS = 2
 CODES_IN_MEMORY = 1 << 30
 """Bytes of features by position that are kept decoded; larger indexes are decoded anew for each question."""
 
@@ -86,7 +98,7 @@ class FeatureIndex:
 
     @cached_property
     def _db(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(config={"threads": 2})
+        return duckdb.connect(config={"threads": THREADS})
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
         """A query over the index's files, each named by `{features}`, `{activations}` and so on."""
@@ -155,13 +167,21 @@ class FeatureIndex:
 
     @cached_property
     def _codes(self) -> np.ndarray:
-        out = np.empty(int(self.offsets[-1]), dtype=code_type(self.d_sae))
-        file, at = pq.ParquetFile(self.path("positions.parquet")), 0
-        for group in range(0, file.num_row_groups, 64):  # several at a time are decoded in threads
-            groups = range(group, min(group + 64, file.num_row_groups))
-            for chunk in file.read_row_groups(list(groups), columns=["feature"])["feature"].chunks:
-                out[at : at + len(chunk)] = chunk.to_numpy()
-                at += len(chunk)
+        path = self.path("positions.parquet")
+        known = pq.read_metadata(path)
+        first = np.cumsum([0] + [known.row_group(i).num_rows for i in range(known.num_row_groups)])
+        out = np.empty(int(first[-1]), dtype=code_type(self.d_sae))
+
+        def decode(groups: np.ndarray) -> None:
+            at = first[groups[0]]
+            file = pq.ParquetFile(path, metadata=known)  # one reader decodes a column in one thread only
+            for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=groups.tolist(), columns=["feature"]):
+                out[at : at + len(batch)] = batch["feature"].to_numpy()
+                at += len(batch)
+
+        shares = np.array_split(np.arange(known.num_row_groups), THREADS)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(decode, [share for share in shares if len(share)]))
         return out
 
     def _code_chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
