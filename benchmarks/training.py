@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import cycle
+from itertools import accumulate, cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -154,15 +154,30 @@ def against_product(batches: list[torch.Tensor]) -> dict[str, Any]:
 
 
 def memory(kind: str) -> None:
-    """Print what a run's steps add to a process, in units of its parameters and moments; a process of its own."""
+    """Print what a run's steps need, beside its parameters and moments; a process of its own.
+
+    `tensors` are those alive at the fullest moment of a step, parameters and moments among them; `process` is what
+    the process grew by in all, with what its libraries and its allocator keep.
+    """
     keep_freed_memory()
     batches = planted(4)
     before = peak_mib()
     step = ours(kind, batches, begin=0)
-    for _ in range(30):
-        step()
+    step()  # makes the moments, which are not a step's own
+    transient = 0.0
+    for number in range(1, 30):
+        transient = max(transient, alive_mib(step) if number in (1, 15, 29) else step() or 0.0)
     held = (2 * D_IN * D_SAE + D_SAE + D_IN) * 4 * 3 / 2**20
-    print(json.dumps({"added MiB": round(peak_mib() - before), "parameters and moments MiB": round(held)}))
+    found = {"parameters and moments": held, "tensors": held + transient, "process": peak_mib() - before}
+    print(json.dumps({f"{name}, MiB": round(mib) for name, mib in found.items()}))
+
+
+def alive_mib(step: Callable[[], Any]) -> float:
+    """The most that a step's own tensors take at a time, by the profiler's record of what is made and freed."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    record = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(accumulate(e.nbytes() for e in sorted(record, key=lambda e: e.start_ns()))) / 2**20
 
 
 def expectation() -> None:

@@ -142,7 +142,7 @@ def fired(active: Active) -> Bool[Tensor, " F"]:
     return mask
 
 
-def add_to(total: dict[str, Any], part: dict[str, Any]) -> None:
+def add_to(total: dict[str, Any], **part: Any) -> None:
     """Sums of blocks of rows: each of `part` is added to its namesake, in place."""
     for name, value in part.items():
         if name in total:
@@ -160,6 +160,6 @@ def unit_rows(W: Float[Tensor, "F D"]) -> Float[Tensor, "F D"]:
     return W / W.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def gate(gradient: Tensor, value: Tensor) -> Tensor:
-    """The gradient where the value is positive, else 0, in one pass."""
-    return torch.ops.aten.threshold_backward(gradient, value, 0)
+def gate_(gradient: Tensor, value: Tensor) -> Tensor:
+    """In place: the gradient where the value is positive, else 0, in one pass."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, value, 0, grad_input=gradient)

@@ -68,10 +68,10 @@ def select(p: Params, u_BD: Float[Tensor, "B D"], k: float, moment: Moment) -> t
         flat, values = kernels.entries_above(rows, matrix, level, k * 1.5)
         if len(flat) >= count or not level:
             break
-    mask = kernels.largest(values, count)
-    kept = values[mask]
+    passed = kernels.largest(values, count).nonzero().squeeze(1)
+    kept = values.index_select(0, passed)
     smallest = kept.min() if len(kept) else torch.zeros_like(moment.hint)
-    return kernels.from_flat(flat[mask], kept, len(u_BD), len(matrix)), smallest
+    return kernels.from_flat(flat.index_select(0, passed), kept, len(u_BD), len(matrix)), smallest
 
 
 def _levels(rows_BC: Tensor, matrix_FC: Tensor, k: float, hint: float) -> Iterator[float]:

@@ -23,7 +23,7 @@ from interp.sae.architecture import (
     add_to,
     check_positive,
     check_sizes,
-    gate,
+    gate_,
 )
 
 RISE = 0.05
@@ -58,21 +58,20 @@ class Gated:
         for rows, code in kernels.codes(u_BD, p["W_enc"], p["b_enc"], moment.dtype, float(moment.hint)):
             opened = code.values  # ReLU(π)
             a = opened - code.at(p["b_enc"])
-            z = gate((a * code.at(gain_F) + code.at(p["b_mag"])).relu(), opened)
+            z = gate_((a * code.at(gain_F)).add_(code.at(p["b_mag"])).relu_(), opened)
             error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
             g_BO = error_BO * (2 / batch)
             aux_BO = (code.decode(opened, p["W_dec"]) - t_BO[rows]) * (2 / batch)
-            dm = gate(code.dots(g_BO, p["W_dec"]), z)
-            dgate = gate(code.dots(aux_BO, p["W_dec"]) + code.at(norm_F * weight), opened)
-            da = dm * code.at(gain_F) + dgate
-            grads = {"W_enc": code.outer(da, u_BD[rows]), "b_enc": code.sums(dgate), "W_dec": code.outer(z, g_BO)}
-            grads |= {"b_mag": code.sums(dm), "r_mag": code.sums(dm * a * code.at(gain_F)), "into": code.sums(da)}
-            sums = {
-                "opened": code.sums(opened),
-                "open": code.sums((opened > 0).to(z.dtype)),
-                "count": code.sums((z > 0).to(z.dtype)),
-            }
-            add_to(total, grads | sums | {"aux": aux_BO.square().sum() * (batch / 4)})
+            # In place where it can be: each of these matrices is as large as a block.
+            add_to(total, W_dec=code.outer(z, g_BO), opened=code.sums(opened), aux=aux_BO.square().sum() * (batch / 4))
+            dm = gate_(code.dots(g_BO, p["W_dec"]), z)
+            add_to(total, count=code.sums(z.sign_()), b_mag=code.sums(dm))
+            da = dm.mul_(code.at(gain_F))
+            add_to(total, r_mag=code.sums(a.mul_(da)))
+            dgate = gate_(code.dots(aux_BO, p["W_dec"]).add_(code.at(norm_F * weight)), opened)
+            da.add_(dgate)
+            add_to(total, b_enc=code.sums(dgate), into=code.sums(da), open=code.sums(torch.sign(opened, out=dgate)))
+            add_to(total, W_enc=code.outer(da, u_BD[rows]))
             errors.append(error_BO)
         opened_F, count_F, into_F = total.pop("opened"), total.pop("count"), total.pop("into")
         open_F = total.pop("open")

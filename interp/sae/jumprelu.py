@@ -95,15 +95,16 @@ class JumpReLU:
             error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
             g_BO = error_BO * (2 / batch)
             dz = code.dots(g_BO, p["W_dec"])
-            into = passed
             if self.form == "tanh":
                 dz, sums = self._tanh(p, code, z, passed, over, dz, u_BD[rows], moment.share / batch)
-                into = passed + window * code.at(theta_F / (2 * half))
-                add_to(total, sums)
-            into = dz * into
-            grads = {"W_enc": code.outer(into, u_BD[rows]), "b_enc": code.sums(into), "W_dec": code.outer(z, g_BO)}
-            jumps = {"threshold": code.sums(dz * window), "window": code.sums(window), "count": code.sums(passed)}
-            add_to(total, grads | jumps | {"entries": code.sums((code.values > 0).to(over.dtype)).sum()})
+                add_to(total, **sums)
+            # In place from here: each of these matrices is as large as a block.
+            add_to(total, W_dec=code.outer(z, g_BO), window=code.sums(window), count=code.sums(passed))
+            add_to(total, threshold=code.sums(torch.mul(dz, window, out=over)))
+            add_to(total, entries=code.sums(torch.sign(code.values, out=z)).sum())
+            into = passed.add_(window.mul_(code.at(theta_F / (2 * half)))) if self.form == "tanh" else passed
+            into.mul_(dz)
+            add_to(total, W_enc=code.outer(into, u_BD[rows]), b_enc=code.sums(into))
             errors.append(error_BO)
         window_F, count_F = total.pop("window"), total.pop("count")
         hint = total.pop("entries") / batch

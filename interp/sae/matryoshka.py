@@ -51,20 +51,28 @@ class Matryoshka:
         active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)
         batch, levels = len(t_BO), len(self.prefixes)
         split, order = by_level(active, torch.tensor(self.prefixes, device=t_BO.device), batch)
-        error_PBO = split.decode(split.values, p["W_dec"]).view(levels, batch, -1).cumsum(0) - t_BO
+        # In place, one level after the other: there are as many matrices of the batch's size as levels.
+        g_PBO = split.decode(split.values, p["W_dec"]).view(levels, batch, -1)
+        g_PBO[0] -= t_BO
+        for level in range(1, levels):
+            g_PBO[level] += g_PBO[level - 1]
+        error_BO = g_PBO[-1].clone()
+        square = float(torch.linalg.vector_norm(g_PBO)) ** 2
         # A feature of level i is part of reconstructions i to the last, and gets the sum of their gradients.
-        g_PBO = (error_PBO * (2 / (batch * levels))).flip(0).cumsum(0).flip(0)
-        dz_N = split.dots(g_PBO.reshape(levels * batch, -1), p["W_dec"])
+        g_PBO *= 2 / (batch * levels)
+        for level in reversed(range(levels - 1)):
+            g_PBO[level] += g_PBO[level + 1]
+        dz_N = split.dots(g_PBO.view(levels * batch, -1), p["W_dec"])
         b_enc_F = split.sums(dz_N)
         dz_in_order = torch.empty_like(dz_N)
         dz_in_order[order] = dz_N
         grads = {
             "W_enc": active.outer(dz_in_order, u_BD),
             "b_enc": b_enc_F,
-            "W_dec": split.outer(split.values, g_PBO.reshape(levels * batch, -1)),
+            "W_dec": split.outer(split.values, g_PBO.view(levels * batch, -1)),
         }
-        penalty = float(error_PBO.square().sum()) / (batch * levels) - float(error_PBO[-1].square().sum()) / batch
-        return Outcome(grads, g_PBO[0], b_enc_F, error_PBO[-1], fired(active), len(active.rows), hint, penalty=penalty)
+        penalty = square / (batch * levels) - float(torch.linalg.vector_norm(error_BO)) ** 2 / batch
+        return Outcome(grads, g_PBO[0], b_enc_F, error_BO, fired(active), len(active.rows), hint, penalty=penalty)
 
     def inference(self, p: Params) -> Inference:
         return Inference(p["W_enc"], p["b_enc"], per_row=self.k)

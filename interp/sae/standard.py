@@ -21,7 +21,7 @@ from interp.sae.architecture import (
     add_to,
     check_positive,
     check_sizes,
-    gate,
+    gate_,
 )
 
 FIRST_NORM = 0.1
@@ -57,9 +57,9 @@ class Standard:
             z = code.values
             error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
             g_BO = error_BO * (2 / batch)
-            dz = gate(code.dots(g_BO, p["W_dec"]) + code.at(norm_F * weight), z)
-            grads = {"W_enc": code.outer(dz, u_BD[rows]), "b_enc": code.sums(dz), "W_dec": code.outer(z, g_BO)}
-            add_to(total, grads | {"z": code.sums(z), "count": code.sums((z > 0).to(z.dtype))})
+            dz = gate_(code.dots(g_BO, p["W_dec"]).add_(code.at(norm_F * weight)), z)
+            add_to(total, W_enc=code.outer(dz, u_BD[rows]), b_enc=code.sums(dz))
+            add_to(total, W_dec=code.outer(z, g_BO), z=code.sums(z), count=code.sums(torch.sign(z, out=dz)))
             errors.append(error_BO)
         z_F, count_F, error_BO = total.pop("z"), total.pop("count"), torch.cat(errors)
         add_norms(total["W_dec"], p["W_dec"], z_F * weight)

@@ -17,6 +17,8 @@ from interp.training.state import State
 from interp.types import InterpError
 
 Batch = Tensor | tuple[Tensor, ...]
+ROWS = 512
+"""Decoder rows that are taken at a time where a copy of them is needed for a moment: they stay in cache."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,7 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     """
     raw_BD, raw_BO = sides(batch, architecture)
     traits, p = architecture.traits, state.p
-    y_BO = raw_BO * state.scale_out
-    t_BO = y_BO - p["b_dec"]
+    t_BO = (raw_BO * state.scale_out).sub_(p["b_dec"])
     u_BD = t_BO if traits.centred else raw_BD * state.scale_in
     dtype = torch.bfloat16 if config.bfloat16 else torch.float32
     out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype))
@@ -116,7 +117,8 @@ def _auxk(
 def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
     p = state.p
     if unit_decoder:
-        grads["W_dec"].addcmul_(torch.linalg.vecdot(grads["W_dec"], p["W_dec"])[:, None], p["W_dec"], value=-1)
+        for g_FO, W_FO in zip(grads["W_dec"].split(ROWS), p["W_dec"].split(ROWS), strict=True):
+            g_FO.addcmul_(torch.linalg.vecdot(g_FO, W_FO)[:, None], W_FO, value=-1)
     for name, parameter in p.items():
         parameter.grad = grads[name]
     for group in state.optimiser.param_groups:

@@ -97,7 +97,7 @@ def _scale(rows: Tensor, widths: tuple[int, ...]) -> Tensor:
     """For each column the factor that gives its hook point's rows a mean squared distance of their width."""
     parts = []
     for part in rows.split(list(widths) or [rows.shape[1]], dim=1):
-        spread = (part - part.mean(0)).square().sum(1).mean().clamp_min(1e-12)
+        spread = part.var(0, unbiased=False).sum().clamp_min(1e-12)
         parts.append((part.shape[1] / spread).sqrt().expand(part.shape[1]))
     return torch.cat(parts).contiguous()
 
