@@ -7,8 +7,10 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,28 @@ def peak_mib() -> float:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def own_mib() -> float:
+    """Memory that is this process's own now: without pages of mapped files, which the system may take back (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def highest(read: Callable[[], float], every: float = 0.1) -> Iterator[list[float]]:
+    """The largest value read while the block runs, as a list of one."""
+    seen, done = [read()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(every):
+            seen[0] = max(seen[0], read())
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield seen
+    finally:
+        done.set()
 
 
 def report(name: str, figures: dict[str, Any]) -> None:

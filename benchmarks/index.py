@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import peak_mib, report
+from common import highest, own_mib, peak_mib, report
 
 TOKENS, SHARDS = 524_288, (8, 16, 32, 122)
 DASHBOARD = Path(__file__).parent.parent / ".peers-dashboard" / "bin" / "python"
@@ -40,9 +40,11 @@ def build(sae: str, acts: str, shards: int) -> None:
     before = peak_mib()
     options = {"norm_cutoff": wb.card.norm_cutoff, "sae_sha256": wb.card.sae_sha256}
     with tempfile.TemporaryDirectory(dir=acts) as into:
-        began = time.perf_counter()
-        build_index(wb.sae, store, wb.model, into, **options)
-        seconds = time.perf_counter() - began
+        held = own_mib()
+        with highest(own_mib) as peak:
+            began = time.perf_counter()
+            build_index(wb.sae, store, wb.model, into, **options)
+            seconds = time.perf_counter() - began
         index = FeatureIndex.open(into)
         activations = int(index.features["fires"].sum())
         sizes = {path.name: path.stat().st_size for path in Path(into).iterdir()}
@@ -53,6 +55,7 @@ def build(sae: str, acts: str, shards: int) -> None:
         "seconds": round(seconds, 1),
         "peak MiB": round(peak_mib()),
         "of which the open model and SAE": round(before),
+        "beyond them, without pages of mapped files": round(peak[0] - held),
         "bytes an activation, all files": round(sum(sizes.values()) / activations, 2),
         "bytes an activation, both orders and pairs": round(orders / activations, 2),
     }

@@ -1,11 +1,13 @@
 """Recovery of known features: our SAEs and SAELens', trained on the same samples, scored by SAELens' own scorer.
 
     python benchmarks/recovery.py [--worlds 1,2,3] [--seeds 0,1,2] [--samples 10000000] [--only interp] [--table]
+    python benchmarks/recovery.py --worlds 4,5,6 --seeds 10,11 --set lr=3e-3,anneal=0.2    # choosing settings
 
 A world (`sae_lens.synthetic`) adds up sparse features with a hierarchy, Zipf frequencies and correlations; which
 fired is known. World 1 is SynthSAEBench's recipe made small; 2 (no hierarchy, more correlation) and 3 (twice the
-features, more superposition) were written down before any SAE was trained on them. Each run is a JSON file in the
-cache and is not repeated; 1 thread is fastest at this size.
+features, more superposition) were written down before any SAE was trained on them. Worlds 4, 5 and 6 are made like 1, 2
+and 3 from other seeds: settings of both libraries are chosen there (`--set`), with seeds that the comparison does not
+use. Each run is a JSON file in the cache and is not repeated; 1 thread is fastest at this size.
 Scores  F1 of each latent as a detector of the feature nearest its decoder row; MCC, one-to-one cosines of decoder rows
         with features; EV, explained variance; all macro means over latents on 40,000 rows no SAE was trained on.
 """
@@ -49,7 +51,11 @@ SCORES = ("F1", "MCC", "EV", "L0", "uniqueness", "dead")
 
 
 def world_config(number: int) -> SyntheticModelConfig:
-    """World 1 is SAELens' benchmark with 512 features of its 16,384; 2 and 3 have other seeds and structure."""
+    """World 1 is SAELens' benchmark with 512 features of its 16,384; 2 and 3 have other seeds and structure.
+
+    4, 5 and 6 are 1, 2 and 3 from other seeds.
+    """
+    number, other = (number - 3, 10_000) if number > 3 else (number, 0)
     forest = {"branching_factor": 4, "max_depth": 3, "mutually_exclusive_min_depth": 0}
     forest |= {"compensate_probabilities": True, "scale_children_by_parent": True}
     size, seed, correlation = (512, 96), 42, LowRankCorrelationConfig(rank=10, correlation_scale=0.1)
@@ -69,7 +75,7 @@ def world_config(number: int) -> SyntheticModelConfig:
         mean_firing_magnitudes=LinearMagnitudeConfig(start=5.0, end=4.0),
         std_firing_magnitudes=FoldedNormalMagnitudeConfig(mean=0.5, std=0.5),
         bias=0.5,
-        seed=seed,
+        seed=seed + other,
     )
 
 
@@ -122,8 +128,8 @@ def scores(number: int, sae: Any) -> dict[str, float]:
     }
 
 
-def saelens(architecture: str, number: int, seed: int, samples: int) -> Any:
-    """Trained by SAELens' SAETrainer: Adam at 1e-3, 100 steps of warm-up, the last third of the steps down to 0.
+def saelens(architecture: str, number: int, seed: int, samples: int, given: dict[str, float]) -> Any:
+    """Trained by SAELens' SAETrainer: Adam at 1e-3 (`lr`), 100 steps of warm-up, the last third of the steps down to 0.
 
     A cosine from 1e-3 to 1e-4 before that last third was worse for it. It is scored in its training form, a BatchTopK
     over each scored batch, as SAELens' own runner does; its saved form with a threshold scores the same to 0.001.
@@ -138,8 +144,8 @@ def saelens(architecture: str, number: int, seed: int, samples: int) -> Any:
     settings = SAETrainerConfig(
         total_training_samples=samples,
         train_batch_size_samples=BATCH,
-        lr=1e-3,
-        lr_end=1e-3,
+        lr=given.get("lr", 1e-3),
+        lr_end=given.get("lr", 1e-3),
         lr_scheduler_name="constant",
         lr_warm_up_steps=100,
         lr_decay_steps=samples // BATCH // 3,
@@ -148,36 +154,41 @@ def saelens(architecture: str, number: int, seed: int, samples: int) -> Any:
     return SAETrainer(settings, sae, batches(data, seed)).fit()
 
 
-def interp(architecture: str, number: int, seed: int, samples: int) -> Any:
-    """Trained by `interp.training.train` with its defaults; the threshold is set on training rows, no further ones."""
+def interp(architecture: str, number: int, seed: int, samples: int, given: dict[str, float]) -> Any:
+    """Trained by `interp.training.train`, with its defaults unless `given`; the threshold is set on training rows."""
     from interp.sae import BatchTopK
     from interp.training import TrainConfig, train
 
     data = pool(number)
-    sizes = {"d_in": data.shape[1], "d_sae": D_SAE, "k": K}
+    sizes: dict[str, Any] = {"d_in": data.shape[1], "d_sae": D_SAE, "k": K}
+    sizes |= {name: given[name] for name in ("anneal",) if name in given}
     if architecture == "matryoshka":
         from interp.sae import Matryoshka
 
         rule: Any = Matryoshka(**sizes, prefixes=PREFIXES)
     else:
         rule = BatchTopK(**sizes)
-    return train(batches(data, seed), rule, TrainConfig(tokens=samples, seed=seed), held_out=data[:CALIBRATION])
+    how: dict[str, Any] = {name: value for name, value in given.items() if name != "anneal"}
+    config = TrainConfig(tokens=samples, seed=seed, **how)
+    return train(batches(data, seed), rule, config, held_out=data[:CALIBRATION])
 
 
-LIBRARIES: dict[str, Callable[[str, int, int, int], Any]] = {"saelens": saelens, "interp": interp}
+LIBRARIES: dict[str, Callable[[str, int, int, int, dict[str, float]], Any]] = {"saelens": saelens, "interp": interp}
 ARCHITECTURES = ("batchtopk", "matryoshka")
 
 
-def run(number: int, library: str, architecture: str, seed: int, samples: int) -> None:
+def run(number: int, library: str, architecture: str, seed: int, samples: int, given: dict[str, float]) -> None:
     """One run's scores as a JSON file in the cache; nothing is done when it is there."""
-    path = FOLDER / f"world{number}-{library}-{architecture}-seed{seed}-{samples}.json"
+    how = "".join(f"-{name}{value:g}" for name, value in sorted(given.items()))
+    path = FOLDER / f"world{number}-{library}-{architecture}{how}-seed{seed}-{samples}.json"
     if path.exists():
         return
     pool(number)
     began = time.perf_counter()
-    sae = LIBRARIES[library](architecture, number, seed, samples)
+    sae = LIBRARIES[library](architecture, number, seed, samples, given)
     seconds = time.perf_counter() - began
     record = {"world": number, "library": library, "architecture": architecture, "seed": seed, "samples": samples}
+    record |= {"given": given} if given else {}
     figures = record | scores(number, sae) | {"training seconds": round(seconds, 1)}
     places.write_json(path, figures)
     print(path.stem, *(f"{name} {figures[name]:.3f}" for name in SCORES), f"{seconds:.0f} s", flush=True)
@@ -191,7 +202,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     ]
     groups: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
     for one in runs:
-        groups.setdefault((one["world"], one["architecture"], one["library"]), []).append(one)
+        how = "".join(f", {name} {value:g}" for name, value in sorted(one.get("given", {}).items()))
+        groups.setdefault((one["world"], one["architecture"], one["library"] + how), []).append(one)
     for (number, architecture, library), members in sorted(groups.items()):
         cells = []
         for name in SCORES:
@@ -200,6 +212,10 @@ def table(runs: list[dict[str, Any]]) -> str:
             cells.append(f"{statistics.mean(values):.3f}{spread}")
         lines.append(f"| {number} | {architecture} | {library} | {len(members)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def settings(text: str) -> dict[str, float]:
+    return {name: float(value) for name, _, value in (part.partition("=") for part in text.split(","))}
 
 
 def numbers(text: str) -> list[int]:
@@ -213,6 +229,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--only", choices=list(LIBRARIES))
     parser.add_argument("--architectures", type=lambda text: text.split(","), default=list(ARCHITECTURES))
+    parser.add_argument("--set", type=settings, default={}, help="lr, decay, anneal … instead of the defaults")
     parser.add_argument("--table", action="store_true", help="train nothing; report the runs there are")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -221,10 +238,11 @@ def main() -> None:
             for seed in asked.seeds:
                 for architecture in asked.architectures:
                     for library in [asked.only] if asked.only else LIBRARIES:
-                        run(number, library, architecture, seed, asked.samples)
-    paths = sorted(FOLDER.glob(f"world*-{asked.samples}.json"))
-    runs = [one for one in map(places.read_json, paths) if one["seed"] in asked.seeds]
-    report("recovery", {"batch": BATCH, "d_sae": D_SAE, "k": K, "prefixes": list(PREFIXES), "runs": runs})
+                        run(number, library, architecture, seed, asked.samples, asked.set)
+    found = [places.read_json(path) for path in sorted(FOLDER.glob(f"world*-{asked.samples}.json"))]
+    runs = [one for one in found if one["seed"] in asked.seeds and one["world"] in asked.worlds]
+    name = "recovery" if max(asked.worlds) <= 3 else "recovery_settings"
+    report(name, {"batch": BATCH, "d_sae": D_SAE, "k": K, "prefixes": list(PREFIXES), "runs": runs})
     print(table(runs))
 
 

@@ -446,10 +446,7 @@ def feature(
     if as_json:
         show(asdict(page))
         return
-    out.print(
-        f"feature {page.feature}: {page.label.text if page.label else page.description + ' (automatic, untested)'}",
-        markup=False,
-    )
+    out.print(f"feature {page.feature}: {_called(page)}", markup=False)
     out.print(
         f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents"
     )
@@ -459,19 +456,37 @@ def feature(
     together = [[c.feature, f"{c.count} of {c.of}", c.lift] for c in page.coactive[:5]]
     table(["fires together with", "tokens", "times chance"], together)
     table(["aligned neuron", "cosine"], [[f"{layer}.{n}", cosine] for layer, n, cosine in page.neurons])
-    rows = [
-        [
-            e.value,
-            "".join(e.tokens[: e.peak]).replace("\n", "↵")[-60:]
-            + "«"
-            + e.tokens[e.peak]
-            + "»"
-            + "".join(e.tokens[e.peak + 1 :]).replace("\n", "↵")[:30],
-            e.title,
-        ]
-        for e in page.examples[:10]
-    ]
-    table(["value", "example", "document"], rows)
+    _examples(page.examples[:10])
+
+
+def _examples(shown: Any) -> None:
+    def text(e: Any) -> str:
+        before, after = ("".join(part).replace("\n", "↵") for part in (e.tokens[: e.peak], e.tokens[e.peak + 1 :]))
+        return f"{before[-60:]}«{e.tokens[e.peak]}»{after[:30]}"
+
+    table(["value", "example", "document"], [[e.value, text(e), e.title] for e in shown])
+
+
+@command("neuron", "interp neuron SAE 15.3")
+def neuron(sae: SaeArgument, name: Annotated[str, typer.Argument(help="LAYER.NUMBER.")], as_json: Json = False) -> None:
+    """A raw neuron beside the features nearest to what it writes; `interp index SAE --neurons LAYER` comes first."""
+    from interp.views import neuron_named
+
+    page = _bench(sae).neuron(*neuron_named(name))
+    if as_json:
+        show(asdict(page))
+        return
+    for sign, side in page.signs.items():
+        out.print(f"neuron {name}, {sign}: {side.description} (automatic, untested)", markup=False)
+        out.print(f"density {side.density:.3g}, entropy of its tokens {side.token_entropy:.2f} nats")
+        _examples(side.examples[:5])
+    out.print("The features nearest to what it writes:")
+    rows = [[f.feature, cosine, f.density, f.token_entropy, _called(f)] for f, cosine in page.features]
+    table(["feature", "cosine", "density", "entropy", "label or automatic description"], rows)
+
+
+def _called(page: Any) -> str:
+    return page.label.text if page.label else f"{page.description} (untested)"
 
 
 @command("spectrum", "interp spectrum SAE 'The Eiffel Tower is in'")

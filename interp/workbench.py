@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from interp import exports, places, verification
@@ -27,13 +26,13 @@ from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
-from interp.index import Example, FeatureIndex, Neurons, build_index
+from interp.index import FeatureIndex, Neurons, build_index
 from interp.index.build import IndexConfig
-from interp.labels import Label, LabelBook
+from interp.labels import LabelBook
 from interp.models import Model, open_model
 from interp.models.sentence import sentence_encoder
 from interp.progress import bar
-from interp.render import Html, table_html, title_html, tokens_html, visible
+from interp.render import table_html, title_html
 from interp.sae import SAE
 from interp.search import Hits, SavedSearch, Sources, saved, search
 from interp.search.meanings import Meanings
@@ -68,131 +67,11 @@ from interp.steering.edits import check_edit, from_dict
 from interp.steering.verdict import MATCHED
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 from interp.verification import Verification
+from interp.views import FeaturePage, NeuronPage, Spectrum, feature_page
 
 KEPT_ANSWERS = 64
 TEXTS_AT_ONCE = 32
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
-
-
-@dataclass(frozen=True)
-class Coactive:
-    """A feature that fires together with another."""
-
-    feature: int
-    count: int
-    """Tokens on which it fires too."""
-    of: int
-    """Tokens of the other that were looked at."""
-    lift: float
-    """Share of them over its density."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeaturePage:
-    """All that the index and the labels know of one feature."""
-
-    feature: int
-    label: Label | None
-    description: str
-    """Automatic and untested."""
-    density: float
-    """Share of the index's counted positions."""
-    fires: int
-    mean: float
-    max: float
-    quantiles: list[float]
-    """Of the activations above 0: 10, 25, 50, 75, 90 and 99 %."""
-    histogram: list[int]
-    """Counts in 50 equal bins from 0 to `max`."""
-    token_entropy: float
-    """Entropy in nats of the tokens it fires on."""
-    documents: int
-    top_tokens: list[tuple[str, int]]
-    promoted: list[tuple[str, float]]
-    suppressed: list[tuple[str, float]]
-    logit_histogram: list[int]
-    """Counts of tokens in 50 equal bins from the most suppressed to the most promoted."""
-    nearest: list[tuple[int, float]]
-    """(feature, decoder cosine)."""
-    coactive: list[Coactive]
-    neurons: list[tuple[int, int, float]]
-    """(layer, neuron, cosine of the decoder row with what the neuron writes)."""
-    band_edges: list[float]
-    """Largest activation of the documents it fires in, at the edges of their fifths, from strong to weak."""
-    examples: list[Example]
-
-    def _repr_html_(self) -> str:
-        name = self.label.text if self.label else f"{self.description} (automatic, untested)"
-        facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {self.documents:,} documents"
-        logits = table_html(
-            ["promotes", "", "suppresses", ""],
-            [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(self.promoted, self.suppressed, strict=True)],
-        )
-        rows = [
-            (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]
-        ]
-        return (
-            title_html(f"feature {self.feature}: {name}")
-            + title_html(facts)
-            + table_html(["max", "text", "document"], rows)
-            + logits
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """Feature by token activations of a text."""
-
-    tokens: list[str]
-    counted: list[bool]
-    """False at sinks (the first position, separators, massive norms), where nothing is encoded."""
-    rows: np.ndarray
-    """Token of each entry."""
-    features: np.ndarray
-    values: np.ndarray
-
-    def largest(self, d_sae: int) -> np.ndarray:
-        """Each feature's largest activation on the text."""
-        out = np.zeros(d_sae, dtype=np.float64)
-        np.maximum.at(out, self.features, self.values)
-        return out
-
-    def top(self, token: int, count: int = 5) -> list[tuple[int, float]]:
-        """The strongest features at a token."""
-        at = self.rows == token
-        order = np.argsort(-self.values[at], kind="stable")[:count]
-        return [(int(f), float(v)) for f, v in zip(self.features[at][order], self.values[at][order], strict=True)]
-
-    def strongest(self, count: int = 30) -> list[int]:
-        """The features with the largest activation anywhere in the text."""
-        if not len(self.features):
-            return []
-        peak = self.largest(int(self.features.max()) + 1)
-        order = np.argsort(-peak, kind="stable")[:count]
-        return [int(f) for f in order if peak[f] > 0]
-
-    def matrix(self, features: Sequence[int]) -> np.ndarray:
-        """Activations of shape (features, tokens)."""
-        place = {int(f): i for i, f in enumerate(features)}
-        out = np.zeros((len(features), len(self.tokens)))
-        for row, feature, value in zip(self.rows, self.features, self.values, strict=True):
-            if int(feature) in place:
-                out[place[int(feature)], row] = value
-        return out
-
-    def to_pandas(self) -> pd.DataFrame:
-        """A row an active entry: token number, token, feature, value."""
-        tokens = [self.tokens[row] for row in self.rows]
-        return pd.DataFrame({"position": self.rows, "token": tokens, "feature": self.features, "value": self.values})
-
-    def _repr_html_(self) -> str:
-        rows = []
-        for feature in self.strongest(20):
-            values = self.matrix([feature])[0]
-            rows.append(
-                (feature, float(values.max()), Html(tokens_html(self.tokens, list(values), float(values.max()))))
-            )
-        return table_html(["feature", "max", "text"], rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,39 +215,25 @@ class Workbench:
 
     def feature(self, feature: int) -> FeaturePage:
         """The feature's page; InterpError when there is no such feature."""
-        index = self.index
-        row = index.row(feature)
+        return feature_page(self.index, feature, self.labels.get(int(feature)))
 
-        def pairs(column: str) -> list[tuple[str, float]]:
-            return list(zip(index.text(row[column]), map(float, row[f"{column}_logits"]), strict=True))
+    def neuron(self, layer: int, neuron: int) -> NeuronPage:
+        """A raw neuron, by its layer's index, beside the features nearest to what it writes.
 
-        return FeaturePage(
-            feature=int(feature),
-            label=self.labels.get(int(feature)),
-            description=index.describe(int(feature)),
-            density=float(row["density"]),
-            fires=int(row["fires"]),
-            mean=float(row["mean"]),
-            max=float(row["max"]),
-            quantiles=[float(q) for q in row["quantiles"]],
-            histogram=[int(n) for n in row["histogram"]],
-            token_entropy=float(row["token_entropy"]),
-            documents=int(row["documents"]),
-            top_tokens=list(zip(index.text(row["top_tokens"]), map(int, row["top_token_counts"]), strict=True)),
-            promoted=pairs("promoted"),
-            suppressed=pairs("suppressed"),
-            logit_histogram=[int(n) for n in row["logit_histogram"]],
-            nearest=[(int(f), float(c)) for f, c in zip(row["nearest"], row["nearest_cosine"], strict=True)],
-            coactive=[
-                Coactive(int(f), int(n), int(row["coactive_of"]), float(lift))
-                for f, n, lift in zip(row["coactive"], row["coactive_count"], row["coactive_lift"], strict=True)
-            ],
-            neurons=[
-                (int(layer), int(n), float(cosine))
-                for layer, n, cosine in zip(row["neuron_layers"], row["neurons"], row["neuron_cosines"], strict=True)
-            ],
-            band_edges=[float(edge) for edge in row["band_edges"]],
-            examples=index.examples(int(feature)),
+        Raises InterpError when there is no such neuron, or the layer's index is not built (`build_neuron_index`).
+        """
+        index = self.neuron_index(layer)
+        count = index.d_sae // 2
+        if not 0 <= neuron < count:
+            raise InterpError(f"no neuron {neuron} in layer {layer}; its neurons are 0 to {count - 1}.")
+        table = self.index.neurons
+        near = table[(table["layer"] == layer) & (table["neuron"] == neuron)]
+        return NeuronPage(
+            layer=layer,
+            neuron=neuron,
+            positive=feature_page(index, 2 * neuron, None),
+            negative=feature_page(index, 2 * neuron + 1, None),
+            features=[(self.feature(int(f)), float(c)) for f, c in zip(near["feature"], near["cosine"], strict=True)],
         )
 
     def name(self, feature: int) -> str:

@@ -106,6 +106,15 @@ def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
     code, out, _ = call(monkeypatch, capsys, "search", copy, "token:/a/", "--neurons", 0, "--json")
     assert code == 0
     assert json.loads(out)
+    code, out, err = call(monkeypatch, capsys, "neuron", copy, "0.3", "--json")
+    assert code == 0, err
+    assert json.loads(out)["neuron"] == 3
+    code, out, err = call(monkeypatch, capsys, "neuron", copy, "0.3")
+    assert code == 0, err
+    assert "neuron 0.3, negative" in out
+    code, _, err = call(monkeypatch, capsys, "neuron", copy, "0:3")
+    assert code == 2
+    assert "write LAYER.NUMBER" in err
     code, _, err = call(monkeypatch, capsys, *base, "--neurons", 0, "--beside")
     assert code == 2
     assert "takes no --beside" in err

@@ -295,6 +295,15 @@ def test_a_build_with_little_memory_sorts_some_features_at_a_time_into_the_same_
     assert _folder_hashes(tmp_path / "a") == _folder_hashes(tmp_path / "b")
 
 
+def test_a_text_that_does_not_fit_the_memory_is_refused_before_anything_is_done(wb, store, tiny, tmp_path):
+    into, options = tmp_path / "a", {"norm_cutoff": wb.card.norm_cutoff}
+    build_index(wb.sae, store, tiny, into, **options)
+    there = _folder_hashes(into)
+    with pytest.raises(InterpError, match=r"8,192 tokens holds .* GiB of text alone.*--memory"):
+        build_index(wb.sae, store, tiny, into, IndexConfig(memory_gib=1e-4), **options)
+    assert _folder_hashes(into) == there
+
+
 def test_a_stream_from_the_model_gives_the_same_index_as_a_store(wb, store, tiny, text_folder, tmp_path):
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "a", **options)

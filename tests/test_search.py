@@ -490,6 +490,14 @@ def test_neurons_are_searched_with_the_same_language(wb, text_folder):
     assert all(0 <= hit.feature < 64 for hit in hits)
     with pytest.raises(InterpError, match="no index of the neurons of layer 0"):
         wb.search_neurons(0, "")
+    page = wb.neuron(1, 3)
+    assert [f.feature for f, _ in page.features] == [hit.feature for hit in wb.search("neuron:1.3", limit=10)]
+    fires = wb.neuron_index(1).features["fires"]
+    assert (page.positive.fires, page.negative.fires) == (fires[6], fires[7])
+    assert all(e.value == max(e.values) for e in page.positive.examples[:1])
+    assert "neuron 1.3" in page._repr_html_()
+    with pytest.raises(InterpError, match="its neurons are 0 to 31"):
+        wb.neuron(1, 32)
     with pytest.raises(InterpError, match="no neurons of layer 7"):
         wb.neurons(7)
 

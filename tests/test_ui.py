@@ -3,6 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from interp.workbench import EMBEDDED, Workbench
 from tests.conftest import ROOT
 
 
@@ -74,6 +75,21 @@ def test_a_label_is_saved_from_the_page():
 def test_a_feature_that_does_not_exist_is_a_sentence():
     assert "no feature 99999" in run("feature", feature="99999").error[0].value
     assert "is no number" in run("feature", feature="x").error[0].value
+
+
+def test_a_neuron_is_laid_beside_its_features(monkeypatch, tmp_path):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    app = run("neuron", neuron="15.3")
+    assert "--neurons 15` builds it" in app.error[0].value
+    Workbench.open(EMBEDDED).build_neuron_index(15, "wiki-en", 2_048)
+    app = run("neuron", neuron="15.3")
+    assert not app.error
+    assert [header.value for header in app.subheader] == [
+        "Where it is positive",
+        "Where it is negative",
+        "The features nearest to what it writes",
+    ]
+    assert "is no neuron" in run("neuron", neuron="x").error[0].value
 
 
 def test_the_prompt_page_shows_the_spectrum_of_the_urls_text():

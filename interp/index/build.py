@@ -52,6 +52,8 @@ from interp.types import InterpError
 BATCH = 4096
 SORTED_BYTES = 16
 """What a row of a sort takes of DuckDB's memory."""
+TEXT_BYTES = 48
+"""What a position of the text takes of memory: its token, document and place, as they are read and as they are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,8 @@ class IndexConfig:
     keep: Literal["all", "examples"] = "all"
     """`all` activations, or only those in the windows of the examples."""
     memory_gib: float = 2.0
-    """Beyond the model and the dictionary; half is DuckDB's, which spills to disk when it is used up."""
+    """Beyond the model and the dictionary. The text's own tables are held; half of what they leave is DuckDB's, which
+    spills to disk when it is used up."""
     threads: int = 2
     extend: bool = False
     """Add the text to the index that is there."""
@@ -112,8 +115,8 @@ def build_index(
     """Write the index of `sae` over the store into a folder (see `FeatureIndex`).
 
     `sae` is a `Dictionary`, `store` a `Source`. Sinks (`norm_cutoff`) and separators are left out of every count.
-    Raises InterpError when the store lacks the dictionary's hook point, when their widths differ, and when an index
-    of something else is to be extended.
+    Raises InterpError when the store lacks the dictionary's hook point, when their widths differ, when an index of
+    something else is to be extended, and when the text does not fit the memory.
     """
     config = config or IndexConfig()
     hook = hook_name or sae.hook_name
@@ -124,12 +127,13 @@ def build_index(
     settle(folder)
     before = FeatureIndex.open(folder) if config.extend else None
     meta = _meta(sae, store, hook, norm_cutoff, sae_sha256, config, before)
+    sort_gib = _sort_gib(config.memory_gib, meta["positions"])
     stamp = work / "build.json"
     if not stamp.exists() or places.read_json(stamp) != meta:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         places.write_json(stamp, meta)
-    run = _Run(sae, work, config, before)
+    run = _Run(sae, work, config, before, sort_gib)
     _encode(run, store, hook, norm_cutoff)
     shutil.rmtree(run.made, ignore_errors=True)
     run.made.mkdir()
@@ -140,6 +144,17 @@ def build_index(
     _features(run, features, model)
     kept = int(text["kept"].to_numpy(zero_copy_only=False).sum())
     publish(run.made, folder, meta | {"kept_positions": kept})
+
+
+def _sort_gib(memory_gib: float, positions: int) -> float:
+    """DuckDB's share of the memory; InterpError when the text leaves it less than an eighth."""
+    text = positions * TEXT_BYTES / 2**30
+    if text > 0.75 * memory_gib:
+        raise InterpError(
+            f"an index of {positions:,} tokens holds {text:.1f} GiB of text alone, and its memory is set to "
+            f"{memory_gib:g} GiB; allow it {text / 0.75 + 0.1:.1f} GiB (--memory), or index fewer tokens."
+        )
+    return (memory_gib - text) / 2
 
 
 def _meta(
@@ -194,6 +209,7 @@ class _Run:
     work: Path
     config: IndexConfig
     before: FeatureIndex | None
+    sort_gib: float
     fires_F: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
@@ -386,15 +402,14 @@ def _sorted(run: _Run) -> Iterator[pa.RecordBatch]:
 
     So many features at a time that their rows fit it: a sort that spills takes three times as long.
     """
-    share = run.config.memory_gib / 2
     source = f"SELECT feature, position, value FROM read_parquet({quoted(run.work / 'part-*.parquet')})"
     if run.before:
         old = quoted(run.before.path("activations.parquet"))
         source += f" UNION ALL SELECT feature, position, value::FLOAT FROM read_parquet({old})"
     with duckdb.connect() as db:
-        db.execute(f"SET memory_limit='{share}GiB'; SET threads={run.config.threads}")
+        db.execute(f"SET memory_limit='{run.sort_gib}GiB'; SET threads={run.config.threads}")
         db.execute(f"SET temp_directory={quoted(run.work)}")
-        for low, high in _ranges(run.fires_F, int(share * 2**30 / SORTED_BYTES)):
+        for low, high in _ranges(run.fires_F, int(run.sort_gib * 2**30 / SORTED_BYTES)):
             rows: Any = db.sql(f"FROM ({source}) WHERE feature BETWEEN {low} AND {high} ORDER BY feature, position")
             yield from rows.to_arrow_reader(1 << 19)
 

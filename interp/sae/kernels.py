@@ -84,7 +84,12 @@ class Active:
         """For each feature, the sum over its entries of weight times y[row]: the gradient of `decode` in W."""
         order, rows, offsets = self._by_feature
         return F.embedding_bag(
-            rows, y_BD, offsets, mode="sum", per_sample_weights=weights_N.index_select(0, order), include_last_offset=True
+            rows,
+            y_BD,
+            offsets,
+            mode="sum",
+            per_sample_weights=weights_N.index_select(0, order),
+            include_last_offset=True,
         )
 
     def sums(self, weights_N: Float[Tensor, " N"]) -> Float[Tensor, " F"]:

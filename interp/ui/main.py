@@ -12,6 +12,7 @@ def main() -> None:
     pages = [
         st.Page(PAGES / "features.py", title="Features", icon=":material/table_rows:", default=True),
         st.Page(PAGES / "feature.py", title="Feature", icon=":material/lightbulb:"),
+        st.Page(PAGES / "neuron.py", title="Neuron", icon=":material/hub:"),
         st.Page(PAGES / "prompt.py", title="Prompt", icon=":material/gradient:"),
         st.Page(PAGES / "steer.py", title="Steer", icon=":material/explore:"),
         st.Page(PAGES / "library.py", title="Library", icon=":material/menu_book:"),

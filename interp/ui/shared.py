@@ -11,9 +11,11 @@ import plotly.graph_objects as go
 import streamlit as st
 import torch
 
+from interp.index import Example
 from interp.render import tokens_html
 from interp.types import InterpError
-from interp.workbench import EMBEDDED, FeaturePage, Workbench
+from interp.views import FeaturePage
+from interp.workbench import EMBEDDED, Workbench
 
 PAGES = Path(__file__).parent / "pages"
 ACCENT = "#ea7828"
@@ -64,6 +66,16 @@ def feature_link(feature: int, label: str) -> None:
 
 def show_tokens(tokens: list[str], values: list[float], top: float, peak: int | None = None) -> None:
     st.html(tokens_html(tokens, values, top, peak=peak))
+
+
+def example_rows(examples: list[Example], top: float) -> None:
+    """Each example's activation, text and document."""
+    for example in examples:
+        value, text = st.columns([1, 9], vertical_alignment="center")
+        value.markdown(f"**{example.value:.2f}**")
+        with text:
+            show_tokens(example.tokens, example.values, top, example.peak)
+            st.caption(plain(f"{example.source} · {example.title} · position {example.position}"))
 
 
 def plain(text: str) -> str:

@@ -6,8 +6,19 @@ import streamlit as st
 from interp.labels import STATUSES
 from interp.render import visible
 from interp.types import InterpError
-from interp.ui.shared import bars, feature_link, feature_page, page, plain, remember, show_tokens
-from interp.workbench import FeaturePage, Workbench
+from interp.ui.shared import (
+    PAGES,
+    bars,
+    example_rows,
+    feature_link,
+    feature_page,
+    page,
+    plain,
+    remember,
+    show_tokens,
+)
+from interp.views import FeaturePage
+from interp.workbench import Workbench
 
 BANDS = {
     0: "Strongest",
@@ -73,12 +84,7 @@ def examples(shown: FeaturePage) -> None:
     bands = sorted({example.band for example in shown.examples})
     for tab, band in zip(st.tabs([BANDS[band] for band in bands]), bands, strict=True):
         with tab:
-            for example in [e for e in shown.examples if e.band == band]:
-                value, text = st.columns([1, 9], vertical_alignment="center")
-                value.markdown(f"**{example.value:.2f}**")
-                with text:
-                    show_tokens(example.tokens, example.values, shown.max, example.peak)
-                    st.caption(plain(f"{example.source} · {example.title} · position {example.position}"))
+            example_rows([e for e in shown.examples if e.band == band], shown.max)
 
 
 with page("Feature") as wb:
@@ -128,10 +134,9 @@ with page("Feature") as wb:
             feature_link(c.feature, plain(f"{c.feature} · {share} · {wb.name(c.feature)}"))
         if shown.neurons:
             st.subheader("Aligned neurons")
-            rows = [{"neuron": f"{layer}.{n}", "cosine": cosine} for layer, n, cosine in shown.neurons]
-            st.dataframe(pd.DataFrame(rows), hide_index=True)
-            st.caption(
-                "Cosine of the decoder row with what the neuron writes. `neuron:LAYER.NUMBER` finds a neuron's features."
-            )
+            for layer, n, cosine in shown.neurons:
+                query = {"neuron": f"{layer}.{n}"}
+                st.page_link(PAGES / "neuron.py", label=f"{layer}.{n} · cosine {cosine:.2f}", query_params=query)
+            st.caption("Cosine of the decoder row with what the neuron writes.")
         st.subheader("Label")
         label_editor(wb, feature)

@@ -5,7 +5,8 @@ import streamlit as st
 
 from interp.render import chart_text, visible
 from interp.ui.shared import feature_link, page, plain, remember
-from interp.workbench import Spectrum, Workbench
+from interp.views import Spectrum
+from interp.workbench import Workbench
 
 EXAMPLE = "The Eiffel Tower is in Paris, the capital of France."
 ROWS = 30

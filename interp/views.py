@@ -1,0 +1,203 @@
+"""What a person is shown: a feature's page, a neuron's beside its features, a text's spectrum; notebooks draw them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from interp.index import Example, FeatureIndex
+from interp.labels import Label
+from interp.render import Html, table_html, title_html, tokens_html, visible
+from interp.types import InterpError
+
+
+@dataclass(frozen=True)
+class Coactive:
+    """A feature that fires together with another."""
+
+    feature: int
+    count: int
+    """Tokens on which it fires too."""
+    of: int
+    """Tokens of the other that were looked at."""
+    lift: float
+    """Share of them over its density."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePage:
+    """All that the index and the labels know of one feature."""
+
+    feature: int
+    label: Label | None
+    description: str
+    """Automatic and untested."""
+    density: float
+    """Share of the index's counted positions."""
+    fires: int
+    mean: float
+    max: float
+    quantiles: list[float]
+    """Of the activations above 0: 10, 25, 50, 75, 90 and 99 %."""
+    histogram: list[int]
+    """Counts in 50 equal bins from 0 to `max`."""
+    token_entropy: float
+    """Entropy in nats of the tokens it fires on."""
+    documents: int
+    top_tokens: list[tuple[str, int]]
+    promoted: list[tuple[str, float]]
+    suppressed: list[tuple[str, float]]
+    logit_histogram: list[int]
+    """Counts of tokens in 50 equal bins from the most suppressed to the most promoted."""
+    nearest: list[tuple[int, float]]
+    """(feature, decoder cosine)."""
+    coactive: list[Coactive]
+    neurons: list[tuple[int, int, float]]
+    """(layer, neuron, cosine of the decoder row with what the neuron writes)."""
+    band_edges: list[float]
+    """Largest activation of the documents it fires in, at the edges of their fifths, from strong to weak."""
+    examples: list[Example]
+
+    def _repr_html_(self) -> str:
+        name = self.label.text if self.label else f"{self.description} (automatic, untested)"
+        facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {self.documents:,} documents"
+        logits = table_html(
+            ["promotes", "", "suppresses", ""],
+            [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(self.promoted, self.suppressed, strict=True)],
+        )
+        rows = [
+            (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]
+        ]
+        return (
+            title_html(f"feature {self.feature}: {name}")
+            + title_html(facts)
+            + table_html(["max", "text", "document"], rows)
+            + logits
+        )
+
+
+def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> FeaturePage:
+    """The page of a row of an index; InterpError when there is no such row."""
+    row = index.row(feature)
+
+    def pairs(column: str) -> list[tuple[str, float]]:
+        return list(zip(index.text(row[column]), map(float, row[f"{column}_logits"]), strict=True))
+
+    return FeaturePage(
+        feature=int(feature),
+        label=label,
+        description=index.describe(int(feature)),
+        density=float(row["density"]),
+        fires=int(row["fires"]),
+        mean=float(row["mean"]),
+        max=float(row["max"]),
+        quantiles=[float(q) for q in row["quantiles"]],
+        histogram=[int(n) for n in row["histogram"]],
+        token_entropy=float(row["token_entropy"]),
+        documents=int(row["documents"]),
+        top_tokens=list(zip(index.text(row["top_tokens"]), map(int, row["top_token_counts"]), strict=True)),
+        promoted=pairs("promoted"),
+        suppressed=pairs("suppressed"),
+        logit_histogram=[int(n) for n in row["logit_histogram"]],
+        nearest=[(int(f), float(c)) for f, c in zip(row["nearest"], row["nearest_cosine"], strict=True)],
+        coactive=[
+            Coactive(int(f), int(n), int(row["coactive_of"]), float(lift))
+            for f, n, lift in zip(row["coactive"], row["coactive_count"], row["coactive_lift"], strict=True)
+        ],
+        neurons=[
+            (int(layer), int(n), float(cosine))
+            for layer, n, cosine in zip(row["neuron_layers"], row["neurons"], row["neuron_cosines"], strict=True)
+        ],
+        band_edges=[float(edge) for edge in row["band_edges"]],
+        examples=index.examples(int(feature)),
+    )
+
+
+def neuron_named(name: str) -> tuple[int, int]:
+    """(layer, neuron) of `LAYER.NUMBER`; InterpError for anything else."""
+    layer, dot, number = name.strip().partition(".")
+    if not (dot and layer.isdigit() and number.isdigit()):
+        raise InterpError(f"{name!r} is no neuron; write LAYER.NUMBER, such as 15.3.")
+    return int(layer), int(number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronPage:
+    """A raw neuron, which takes part in many things, beside features that each take part in one.
+
+    Its two signs are pages of their own: where it is positive, and where it is negative (values are magnitudes).
+    """
+
+    layer: int
+    neuron: int
+    positive: FeaturePage
+    negative: FeaturePage
+    features: list[tuple[FeaturePage, float]]
+    """The features nearest to what the neuron writes, with the cosine of their decoder rows, nearest first."""
+
+    @property
+    def signs(self) -> dict[str, FeaturePage]:
+        return {"positive": self.positive, "negative": self.negative}
+
+    def _repr_html_(self) -> str:
+        rows = [(f"neuron, {sign}", page.description, page.token_entropy) for sign, page in self.signs.items()]
+        rows += [(f"feature {f.feature}, cosine {c:.2f}", f.description, f.token_entropy) for f, c in self.features]
+        title = title_html(f"neuron {self.layer}.{self.neuron}")
+        return title + table_html(["", "automatic description, untested", "entropy of its tokens"], rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Feature by token activations of a text."""
+
+    tokens: list[str]
+    counted: list[bool]
+    """False at sinks (the first position, separators, massive norms), where nothing is encoded."""
+    rows: np.ndarray
+    """Token of each entry."""
+    features: np.ndarray
+    values: np.ndarray
+
+    def largest(self, d_sae: int) -> np.ndarray:
+        """Each feature's largest activation on the text."""
+        out = np.zeros(d_sae, dtype=np.float64)
+        np.maximum.at(out, self.features, self.values)
+        return out
+
+    def top(self, token: int, count: int = 5) -> list[tuple[int, float]]:
+        """The strongest features at a token."""
+        at = self.rows == token
+        order = np.argsort(-self.values[at], kind="stable")[:count]
+        return [(int(f), float(v)) for f, v in zip(self.features[at][order], self.values[at][order], strict=True)]
+
+    def strongest(self, count: int = 30) -> list[int]:
+        """The features with the largest activation anywhere in the text."""
+        if not len(self.features):
+            return []
+        peak = self.largest(int(self.features.max()) + 1)
+        order = np.argsort(-peak, kind="stable")[:count]
+        return [int(f) for f in order if peak[f] > 0]
+
+    def matrix(self, features: Sequence[int]) -> np.ndarray:
+        """Activations of shape (features, tokens)."""
+        place = {int(f): i for i, f in enumerate(features)}
+        out = np.zeros((len(features), len(self.tokens)))
+        for row, feature, value in zip(self.rows, self.features, self.values, strict=True):
+            if int(feature) in place:
+                out[place[int(feature)], row] = value
+        return out
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row an active entry: token number, token, feature, value."""
+        tokens = [self.tokens[row] for row in self.rows]
+        return pd.DataFrame({"position": self.rows, "token": tokens, "feature": self.features, "value": self.values})
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for feature in self.strongest(20):
+            values = self.matrix([feature])[0]
+            rows.append(
+                (feature, float(values.max()), Html(tokens_html(self.tokens, list(values), float(values.max()))))
+            )
+        return table_html(["feature", "max", "text"], rows)
