@@ -480,6 +480,9 @@ def neuron(sae: SaeArgument, name: Annotated[str, typer.Argument(help="LAYER.NUM
         out.print(f"neuron {name}, {sign}: {side.description} (automatic, untested)", markup=False)
         out.print(f"density {side.density:.3g}, entropy of its tokens {side.token_entropy:.2f} nats")
         _examples(side.examples[:5])
+        here = [(e, page.untangled.get(e.position, [])) for e in side.examples[:5]]
+        rows = [[e.value, e.tokens[e.peak], ", ".join(f"{f} ({name})" for f, _, name in found)] for e, found in here]
+        table(["value", "token", "features that fire there"], rows)
     out.print("The features nearest to what it writes:")
     rows = [[f.feature, cosine, f.density, f.token_entropy, _called(f)] for f, cosine in page.features]
     table(["feature", "cosine", "density", "entropy", "label or automatic description"], rows)

@@ -135,6 +135,9 @@ class NeuronPage:
     negative: FeaturePage
     features: list[tuple[FeaturePage, float]]
     """The features nearest to what the neuron writes, with the cosine of their decoder rows, nearest first."""
+    untangled: dict[int, list[tuple[int, float, str]]]
+    """For each example's position in the neurons' index, the features that fire where the neuron does: (feature, share
+    of its largest activation, name), the three with the largest share. Sinks and texts' first tokens have none."""
 
     @property
     def signs(self) -> dict[str, FeaturePage]:
@@ -142,6 +145,10 @@ class NeuronPage:
 
     def _repr_html_(self) -> str:
         rows = [(f"neuron, {sign}", page.description, page.token_entropy) for sign, page in self.signs.items()]
+        for sign, page in self.signs.items():
+            for e in page.examples[:5]:
+                here = ", ".join(f"{feature} {name}" for feature, _, name in self.untangled.get(e.position, []))
+                rows.append((f"{sign}, {e.value:.2f} at {visible(e.tokens[e.peak])}", here, ""))
         rows += [(f"feature {f.feature}, cosine {c:.2f}", f.description, f.token_entropy) for f, c in self.features]
         title = title_html(f"neuron {self.layer}.{self.neuron}")
         return title + table_html(["", "automatic description, untested", "entropy of its tokens"], rows)

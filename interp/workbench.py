@@ -26,7 +26,7 @@ from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
-from interp.index import FeatureIndex, Neurons, build_index
+from interp.index import Example, FeatureIndex, Neurons, build_index
 from interp.index.build import IndexConfig
 from interp.labels import LabelBook
 from interp.models import Model, open_model
@@ -192,19 +192,14 @@ class Workbench:
         Sinks are left out, as everywhere. Texts of similar length are run together.
         """
         self._check_kind("running texts", writes=False)
-        hook, model = self.card.hook_name, self.model
-        ids = [[model.separator, *model.tokenize(text)[:tokens]] for text in texts]
+        ids = [[self.model.separator, *self.model.tokenize(text)[:tokens]] for text in texts]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         out = np.zeros((len(ids), self.sae.d_sae), dtype=np.float32)
         with bar("reading texts", len(ids), "texts") as step:
             for start in range(0, len(order), TEXTS_AT_ONCE):
                 rows = order[start : start + TEXTS_AT_ONCE]
-                width = max(len(ids[i]) for i in rows)
-                # Padded on the right: attention is causal, so padding changes nothing before it.
-                tokens_BT = torch.full((len(rows), width), model.separator)
-                for row, i in enumerate(rows):
-                    tokens_BT[row, : len(ids[i])] = torch.tensor(ids[i])
-                x_ND = model.run(tokens_BT, [hook]).activations[hook].float().flatten(0, 1)
+                tokens_BT, x_BTD = self._residuals([ids[i] for i in rows])
+                width, x_ND = tokens_BT.shape[1], x_BTD.flatten(0, 1)
                 real_N = (tokens_BT != self.card.separator).flatten().to(x_ND.device)
                 where = (real_N & (x_ND.norm(dim=1) <= self.card.norm_cutoff)).nonzero().squeeze(1)
                 active = self.sae.active(x_ND[where])
@@ -226,15 +221,46 @@ class Workbench:
         count = index.d_sae // 2
         if not 0 <= neuron < count:
             raise InterpError(f"no neuron {neuron} in layer {layer}; its neurons are 0 to {count - 1}.")
+        signs = [feature_page(index, 2 * neuron + sign, None) for sign in (0, 1)]
         table = self.index.neurons
         near = table[(table["layer"] == layer) & (table["neuron"] == neuron)]
         return NeuronPage(
             layer=layer,
             neuron=neuron,
-            positive=feature_page(index, 2 * neuron, None),
-            negative=feature_page(index, 2 * neuron + 1, None),
+            positive=signs[0],
+            negative=signs[1],
             features=[(self.feature(int(f)), float(c)) for f, c in zip(near["feature"], near["cosine"], strict=True)],
+            untangled=self._untangled(index, [e for page in signs for e in page.examples]),
         )
+
+    @torch.inference_mode()
+    def _untangled(self, index: FeatureIndex, examples: list[Example]) -> dict[int, list[tuple[int, float, str]]]:
+        """See `NeuronPage.untangled`; each example is read in its own window, without what stood before it."""
+        self._check_kind("running texts", writes=False)
+        peak_F, found = np.maximum(self.index.features["max"].to_numpy(), 1e-12), {}
+        for start in range(0, len(examples), TEXTS_AT_ONCE):
+            some = examples[start : start + TEXTS_AT_ONCE]
+            first = [e.position - e.peak for e in some]
+            windows = [index.tokens[low : low + len(e.tokens)].tolist() for low, e in zip(first, some, strict=True)]
+            x_BTD = self._residuals([[self.model.separator, *window] for window in windows])[1]
+            x_BD = x_BTD[range(len(some)), [e.peak + 1 for e in some]]
+            active = self.sae.active(x_BD)
+            features, values = active.features.cpu().numpy(), active.values.cpu().numpy()
+            for row in (x_BD.norm(dim=1) <= self.card.norm_cutoff).nonzero().squeeze(1).tolist():
+                own = slice(int(active.offsets[row]), int(active.offsets[row + 1]))
+                share = values[own] / peak_F[features[own]]
+                best = np.argsort(-share, kind="stable")[:3]
+                pairs = zip(features[own][best].tolist(), share[best].tolist(), strict=True)
+                found[some[row].position] = [(f, s, self.name(f)) for f, s in pairs]
+        return found
+
+    def _residuals(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Texts of token ids side by side, (texts, longest), and their activations at the SAE's hook point in float32."""
+        tokens_BT = torch.full((len(ids), max(map(len, ids))), self.model.separator)
+        for row, text in enumerate(ids):  # padded on the right: attention is causal, so nothing before it changes
+            tokens_BT[row, : len(text)] = torch.tensor(text)
+        hook = self.card.hook_name
+        return tokens_BT, self.model.run(tokens_BT, [hook]).activations[hook].float()
 
     def name(self, feature: int) -> str:
         """The feature's label, or its automatic description."""

@@ -496,6 +496,11 @@ def test_neurons_are_searched_with_the_same_language(wb, text_folder):
     assert (page.positive.fires, page.negative.fires) == (fires[6], fires[7])
     assert all(e.value == max(e.values) for e in page.positive.examples[:1])
     assert "neuron 1.3" in page._repr_html_()
+    example = page.positive.examples[0]
+    spectrum = wb.spectrum("".join(example.tokens))  # the same window: its tokens are whole words here
+    feature, share, _ = page.untangled[example.position][0]
+    fired = spectrum.matrix([feature])[0][example.peak + 1]
+    assert share == pytest.approx(fired / wb.index.features["max"].iat[feature], rel=0.02)
     with pytest.raises(InterpError, match="its neurons are 0 to 31"):
         wb.neuron(1, 32)
     with pytest.raises(InterpError, match="no neurons of layer 7"):

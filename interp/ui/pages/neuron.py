@@ -3,15 +3,28 @@
 import streamlit as st
 
 from interp.ui.shared import example_rows, feature_link, page, plain, remember, show_tokens
-from interp.views import FeaturePage, neuron_named
+from interp.views import NeuronPage, neuron_named
+from interp.workbench import Workbench
 
 SHOWN = 8
 
 
-def side(sign: str, shown: FeaturePage) -> None:
+@st.cache_data(
+    show_spinner="Running the model …", max_entries=64, hash_funcs={Workbench: lambda wb: wb.card.sae_sha256}
+)
+def neuron_page(wb: Workbench, layer: int, neuron: int, made: float) -> NeuronPage:
+    """The neuron's page; `made` changes with its index."""
+    return wb.neuron(layer, neuron)
+
+
+def side(page: NeuronPage, sign: str) -> None:
+    shown = page.signs[sign]
     st.subheader(f"Where it is {sign}")
     st.caption(plain(f"{shown.description} · density {shown.density:.2e} · entropy {shown.token_entropy:.2f} nats"))
-    example_rows([e for e in shown.examples if e.band == 0][:SHOWN], shown.max)
+    for example in [e for e in shown.examples if e.band == 0][:SHOWN]:
+        example_rows([example], shown.max)
+        for feature, share, name in page.untangled.get(example.position, []):
+            feature_link(feature, plain(f"{feature} · {share:.0%} of its largest · {name}"))
 
 
 with page("Neuron") as wb:
@@ -20,11 +33,14 @@ with page("Neuron") as wb:
     if not name.strip():
         st.info("A neuron takes part in many things at once. Name one to see where it fires, beside its features.")
         st.stop()
-    shown = wb.neuron(*neuron_named(name))
+    layer, number = neuron_named(name)
+    made = (wb.neuron_index(layer).folder / "index.json").stat().st_mtime
+    shown = neuron_page(wb, layer, number, made)
     left, right = st.columns(2, gap="large")
     with left:
-        for sign, found in shown.signs.items():
-            side(sign, found)
+        st.caption("Under each example, the features that fire where the neuron does.")
+        for sign in shown.signs:
+            side(shown, sign)
     with right:
         st.subheader("The features nearest to what it writes")
         st.caption(
