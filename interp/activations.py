@@ -193,6 +193,10 @@ class ActivationStore:
     def open(folder: str | Path) -> "ActivationStore":
         """The store in a folder that `harvest` wrote; InterpError when there is none or it is unfinished."""
         path = Path(folder)
+        if not (path / "manifest.json").exists():
+            raise InterpError(
+                f"there are no activations in {path}; `interp harvest MODEL CORPUS HOOK --into {path}` makes them."
+            )
         manifest = places.read_json(path / "manifest.json")
         shards = manifest["shards"]
         if manifest["recipe"] is None or sum(s["positions"] for s in shards) < manifest["recipe"]["positions"]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from interp.progress import say
 from interp.types import InterpError
 
 app = typer.Typer(
@@ -345,8 +346,11 @@ def selftest(
 @command("index", "interp index saes/mine --corpus wiki-en --tokens 200000")
 def index(
     sae: SaeArgument,
-    corpus: Annotated[str, typer.Option(help="Text to index.")] = "wiki-en + python",
-    tokens: Annotated[int, typer.Option(min=1, help="Positions to index.")] = 1_000_000,
+    corpus: Annotated[str, typer.Option(help="Text to index; wiki-en + python without.")] = "",
+    acts: Annotated[str, typer.Option(help="A folder of harvested activations to index instead of a corpus.")] = "",
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Positions to index: a million of a corpus, all of a harvest.")
+    ] = None,
     keep: Annotated[str, typer.Option(help="all activations, or only those around examples.")] = "all",
     beside: Annotated[
         bool, typer.Option("--beside", help="Write it into the checkpoint's folder, to be shared.")
@@ -360,15 +364,23 @@ def index(
 ) -> None:
     """Find where every feature fires in a corpus; under INTERP_HOME unless --beside."""
     bench = _bench(sae, device)
+    if acts and (corpus or neurons is not None):
+        raise InterpError("--acts has its own text and hook point; leave --corpus and --neurons out.")
+    corpus = corpus or "wiki-en + python"
     if neurons is not None:
         if beside or extend or into:
             raise InterpError(
                 "--neurons takes no --beside, --extend or --into: the index is the model's, not the SAE's."
             )
-        where: Any = bench.build_neuron_index(neurons, corpus, tokens, keep=keep)
+        where: Any = bench.build_neuron_index(
+            neurons, corpus, tokens or 1_000_000, keep=keep, memory_gib=memory, restart=restart
+        )
     else:
         options: dict[str, Any] = {"beside": beside, "extend": extend, "restart": restart, "into": into}
-        where = bench.build_index(corpus, tokens, keep=keep, memory_gib=memory, **options)
+        from interp.activations import ActivationStore
+
+        text = ActivationStore.open(acts) if acts else corpus
+        where = bench.build_index(text, tokens, keep=keep, memory_gib=memory, **options)
     out.print(f"index in {where}", markup=False)
 
 
@@ -385,23 +397,31 @@ def search(
 ) -> None:
     """Find features by what they mean, fire on, promote, resemble, or separate."""
     bench = _bench(sae)
-    changed = None
+    changed: dict[str, list[int]] | None = None
+    if neurons is not None and (save or rerun):
+        raise InterpError("--neurons takes no --save or --rerun: searches are kept with an SAE.")
     if rerun:
         if query:
             raise InterpError(f"--rerun {rerun} has its own query; leave {query!r} out.")
         kept, hits = bench.rerun_search(rerun)
-        changed = kept.changes(hits)
+        changed, limit = kept.changes(hits), kept.limit
     elif neurons is not None:
         hits = bench.search_neurons(neurons, query, limit=limit)
     else:
         hits = bench.search(query, limit=limit)
     if save:
-        bench.save_search(save, query, limit=limit)
+        bench.save_search(save, hits, limit=limit)
+    partial = "partial: this index keeps examples only (`interp index SAE` builds the full one)" if hits.partial else ""
     if as_json:
-        show([asdict(hit) for hit in hits])
-        return
+        found = [asdict(hit) for hit in hits]
+        show(found if changed is None else {"hits": found, "since": kept.created} | changed)
     if as_csv:
         sys.stdout.write(hits.to_csv())
+    if as_json or as_csv:
+        if partial:
+            say(partial)  # beside the data, on standard error
+        if as_csv and changed is not None:
+            say(_since(kept.created, changed))
         return
     rows = [
         [
@@ -414,13 +434,15 @@ def search(
         ]
         for h in hits
     ]
-    partial = (
-        ", partial: this index keeps examples only (`interp index SAE` builds the full one)" if hits.partial else ""
-    )
-    table(["feature", "label", "score", "density", "max", "why"], rows, f"{hits.total} features{partial}")
+    title = f"{hits.total} features" + (f", {partial}" if partial else "")
+    table(["feature", "label", "score", "density", "max", "why"], rows, title)
     if changed is not None:
-        came, went = (", ".join(map(str, changed[key])) or "none" for key in ("came", "went"))
-        out.print(f"since {kept.created}: came {came}; went {went}", markup=False)
+        out.print(_since(kept.created, changed), markup=False)
+
+
+def _since(then: str, changed: dict[str, list[int]]) -> str:
+    came, went = (", ".join(map(str, changed[key])) or "none" for key in ("came", "went"))
+    return f"since {then}: came {came}; went {went}"
 
 
 @command("keys", "interp keys")
@@ -697,7 +719,6 @@ def _typed() -> Callable[[str, str], None]:
 
 
 def _say(text: str) -> None:
-    from interp.progress import say
 
     say(f"steer: {text}")
 
@@ -910,7 +931,12 @@ def export(
 ) -> None:
     """Write features for other tools: pages that open without a server, SAEDashboard's JSON, tables, labels."""
     bench = _bench(sae)
-    features = [hit.feature for hit in bench.search(query, limit=limit or bench.sae.d_sae)] if query or limit else None
+    features = None
+    if query or limit:
+        hits = bench.search(query, limit=limit or bench.sae.d_sae)
+        features = [hit.feature for hit in hits]
+        if hits.partial:
+            say(f"{query}: found in what an index of examples keeps; `interp index SAE` builds the full one.")
     lost = bench.export(to, into, features)
     out.print(f"{to} in {into}; not held: {'; '.join(lost)}", markup=False, soft_wrap=True)
 

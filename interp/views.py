@@ -117,7 +117,7 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
 def neuron_named(name: str) -> tuple[int, int]:
     """(layer, neuron) of `LAYER.NUMBER`; InterpError for anything else."""
     layer, dot, number = name.strip().partition(".")
-    if not (dot and layer.isdigit() and number.isdigit()):
+    if not (dot and layer.isdecimal() and number.isdecimal()):
         raise InterpError(f"{name!r} is no neuron; write LAYER.NUMBER, such as 15.3.")
     return int(layer), int(number)
 

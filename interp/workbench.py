@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from interp import exports, places, verification
-from interp.activations import stream
+from interp.activations import ActivationStore, stream
 from interp.checkpoint import Card, formats, load, pack, pull, push
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
@@ -70,6 +70,8 @@ from interp.verification import Verification
 from interp.views import FeaturePage, NeuronPage, Spectrum, feature_page
 
 KEPT_ANSWERS = 64
+INDEXED = 1_000_000
+"""Positions of a corpus that are indexed when nobody says how many."""
 TEXTS_AT_ONCE = 32
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
@@ -169,9 +171,13 @@ class Workbench:
             meanings=self._meanings if self.index.meanings is not None else None,
         )
 
-    def save_search(self, name: str, query: str, *, limit: int = 20) -> SavedSearch:
-        """Run the query and keep it with its answer, by name under INTERP_HOME or at a path; the search comes back."""
-        kept = SavedSearch.of(name, self.search(query, limit=limit), limit, self.index.meta)
+    def save_search(self, name: str, query: str | Hits, *, limit: int = 20) -> SavedSearch:
+        """Keep a search with its answer, by name under INTERP_HOME or at a path; the search comes back.
+
+        A query is run first; the answer of `search` or `rerun_search` is kept as it is.
+        """
+        hits = query if isinstance(query, Hits) else self.search(query, limit=limit)
+        kept = SavedSearch.of(name, hits, limit, self.index.meta)
         kept.write(saved.place(name, self.card.sae_sha256))
         return kept
 
@@ -500,8 +506,8 @@ class Workbench:
 
     def build_index(
         self,
-        corpus: str | Corpus,
-        tokens: int,
+        corpus: str | Corpus | ActivationStore,
+        tokens: int | None = None,
         *,
         keep: str = "all",
         beside: bool = False,
@@ -510,7 +516,8 @@ class Workbench:
         into: str = "",
         memory_gib: float = 2.0,
     ) -> Path | str:
-        """Index the SAE over `tokens` positions of a corpus; where it lies comes back.
+        """Index the SAE over `tokens` positions of a corpus, or over harvested activations (all of them, without
+        `tokens`); where it lies comes back.
 
         The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
         it into the checkpoint's folder, to be shared; `into` sends a copy to a URL that fsspec knows. `extend` adds
@@ -519,20 +526,41 @@ class Workbench:
         self._check_kind("an index", writes=False)
         if keep not in ("all", "examples"):
             raise unknown("way to keep activations", keep, ["all", "examples"])
-        text = open_corpus(corpus) if isinstance(corpus, str) else corpus
         folder = self.folder / "index" if beside else self.full_index_folder
         if restart:
             shutil.rmtree(folder / ".build", ignore_errors=True)
-        if extend:
-            text = text.without(set(FeatureIndex.open(folder).documents["sha256"]))
+        known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
+        source: Any
+        if isinstance(corpus, ActivationStore):
+            source = self._stored(corpus, tokens, known)
+        else:
+            text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+            source = stream(self.model, text.without(known), self.card.hook_name, tokens or INDEXED)
         config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend)
         norm, sha = self.card.norm_cutoff, self.card.sae_sha256
-        source = stream(self.model, text, self.card.hook_name, tokens)
         build_index(self.sae, source, self.model, folder, config, norm_cutoff=norm, sae_sha256=sha)
         self.__dict__.pop("index", None)
         if into:
             places.send(folder, into)
         return into or folder
+
+    def _stored(self, store: ActivationStore, tokens: int | None, known: set[str]) -> ActivationStore:
+        """The store's first shards with that many positions, when they are this model's and hold no known document."""
+        made_by = store.recipe["model_sha256"]
+        if made_by != self.card.model_sha256:
+            raise InterpError(
+                f"the activations in {store.folder} were made by other weights ({made_by[:12]}…) than those this SAE "
+                f"reads ({self.card.model_sha256[:12]}…)."
+            )
+        if tokens is not None:
+            held = np.cumsum([shard["positions"] for shard in store.shards])
+            store = store.head(int(np.searchsorted(held, min(tokens, int(held[-1])))) + 1)
+        twice = known & set(store.blocks.documents["sha256"].to_pylist())
+        if twice:
+            raise InterpError(
+                f"{len(twice)} documents of {store.folder} are in the index already; it takes new ones only."
+            )
+        return store
 
     def neurons(self, layer: int) -> Neurons:
         """The raw MLP neurons of a layer as a dictionary; InterpError when the model's cannot be told."""
@@ -542,13 +570,24 @@ class Workbench:
             raise InterpError(f"no neurons of layer {layer} in {self.card.model}: {known}.")
         return Neurons(f"{self.card.model} layer {layer} neurons", f"blocks.{layer}.mlp.hook_post", outputs[layer])
 
-    def build_neuron_index(self, layer: int, corpus: str | Corpus, tokens: int, *, keep: str = "all") -> Path:
-        """Index the raw neurons of a layer, by the same code as features; found again by `neuron_bench`."""
+    def build_neuron_index(
+        self,
+        layer: int,
+        corpus: str | Corpus,
+        tokens: int,
+        *,
+        keep: str = "all",
+        memory_gib: float = 2.0,
+        restart: bool = False,
+    ) -> Path:
+        """Index the raw neurons of a layer, by the same code as features; found again by `neuron_index`."""
         dictionary = self.neurons(layer)
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
         folder = self._index_folder(dictionary.hook_name)
+        if restart:
+            shutil.rmtree(folder / ".build", ignore_errors=True)
         source = stream(self.model, text, dictionary.hook_name, tokens)
-        config = IndexConfig(keep="all" if keep == "all" else "examples")
+        config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib)
         build_index(dictionary, source, self.model, folder, config, norm_cutoff=float("inf"))
         return folder
 
@@ -565,7 +604,8 @@ class Workbench:
         """Rows of a layer's neurons that meet the query: the keys that need no label and run no model."""
         index = self.neuron_index(layer)
         empty = LabelBook("", index.d_sae, url="sqlite://")
-        return search(query, Sources(index, empty, meanings=self._sources.meanings), limit=limit)
+        sources = Sources(index, empty, directions=lambda: self.neurons(layer).W_dec, meanings=self._sources.meanings)
+        return search(query, sources, limit=limit)
 
     def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:
         """Fidelity on the corpus's held-out split (documents that no training here reads)."""

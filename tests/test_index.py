@@ -13,6 +13,7 @@ from interp.corpus import open_corpus
 from interp.index import FeatureIndex, IndexConfig, Neurons, build_index
 from interp.index import build as build_module
 from interp.index.coactive import SAMPLED
+from interp.index.format import own_sha256
 from interp.index.stats import BANDS, BINS, PER_BAND, QUANTILES, TOP_EXAMPLES, TOP_TOKENS, _hash
 from interp.models import Model
 from interp.types import InterpError
@@ -410,7 +411,8 @@ def test_an_index_travels_by_url(checkpoint, index):
 def test_an_index_of_other_weights_is_refused(checkpoint, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "s")
     meta = places.read_json(tmp_path / "s" / "index" / "index.json")
-    places.write_json(tmp_path / "s" / "index" / "index.json", meta | {"sae_sha256": "other"})
+    other = meta | {"sae_sha256": "other"}
+    places.write_json(tmp_path / "s" / "index" / "index.json", other | {"sha256": own_sha256(other)})
     with pytest.raises(InterpError, match="made for other weights"):
         _ = Workbench.open(tmp_path / "s", labels="sqlite://").index
 

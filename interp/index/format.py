@@ -15,6 +15,8 @@
 | `index.json` | what it is an index of, and the SHA-256 of every other file |
 """
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -93,9 +95,16 @@ def publish(made: Path, folder: Path, meta: dict[str, Any]) -> None:
     A note of what is to be moved is written first, so that a kill in between is made good by `settle`.
     """
     files = {path.name: places.sha256_file(path) for path in sorted(made.iterdir()) if path.is_file()}
-    places.write_json(made / "index.json", meta | {"files": files})
+    whole = meta | {"files": files}
+    places.write_json(made / "index.json", whole | {"sha256": own_sha256(whole)})
     places.write_json(folder / COMMIT, {"from": made.relative_to(folder).as_posix(), "files": [*files, "index.json"]})
     settle(folder)
+
+
+def own_sha256(meta: dict[str, Any]) -> str:
+    """The SHA-256 of what an `index.json` says, its own hash left out."""
+    said = {key: value for key, value in meta.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def settle(folder: Path) -> None:

@@ -29,6 +29,7 @@ from interp.index.format import (
     WINDOW,
     checker,
     code_type,
+    own_sha256,
     quoted,
     settle,
 )
@@ -73,7 +74,7 @@ class FeatureIndex:
     def open(folder: str | Path) -> "FeatureIndex":
         """The index that `build_index` wrote into a folder, or a copy of one at a URL that fsspec knows.
 
-        Raises InterpError when it is missing, unfinished, of another format, or a file has another length.
+        Raises InterpError when it is missing, unfinished, of another format, or its description was edited.
         """
         path = places.local_copy(str(folder)) if "://" in str(folder) else Path(folder)
         settle(path)
@@ -84,6 +85,12 @@ class FeatureIndex:
         if meta.get("format") != FORMAT:
             raise InterpError(
                 f"the index in {path} has format {meta.get('format')}, this version reads {FORMAT}; build it again."
+            )
+        lacking = [key for key in ("d_sae", "keep", "files", "positions", "separator", "block") if key not in meta]
+        if lacking or own_sha256(meta) != meta.get("sha256", own_sha256(meta)):  # the first of format 2 had none
+            why = f"it has no {lacking[0]}" if lacking else "its hash differs"
+            raise InterpError(
+                f"{path / 'index.json'} is not as it was written ({why}); fetch it again, or build it anew."
             )
         return FeatureIndex(path, meta, checker(path, meta))
 

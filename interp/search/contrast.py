@@ -23,6 +23,7 @@ LARGEST = 1000
 """Texts of a set that are read: those with the smallest SHA-256, so that the choice is fixed and no one's."""
 POOL = 20_000
 """Texts of a corpus among which they are chosen."""
+csv.field_size_limit(1 << 30)  # a field is a whole text
 TOKENS = 64
 """Tokens of a text that are read."""
 
@@ -34,7 +35,7 @@ class Contrast:
     auroc_F: np.ndarray
     """Chance that a text of the first set has the larger maximum; ties count half."""
     effect_F: np.ndarray
-    """Difference of mean maxima, in pooled standard deviations (Cohen's d)."""
+    """Difference of mean maxima, in pooled standard deviations (Cohen's d); infinite where neither set varies."""
     p_F: np.ndarray
     q_F: np.ndarray
     """Over all features of the dictionary."""
@@ -55,7 +56,10 @@ def contrast(first_AF: np.ndarray, second_BF: np.ndarray) -> Contrast:
         test = stats.mannwhitneyu(a, b, axis=0, method="asymptotic")
         auroc_F[part], p_F[part] = test.statistic / (sizes[0] * sizes[1]), test.pvalue
         pooled = ((sizes[0] - 1) * a.var(0, ddof=1) + (sizes[1] - 1) * b.var(0, ddof=1)) / (sum(sizes) - 2)
-        effect_F[part] = (a.mean(0) - b.mean(0)) / np.sqrt(np.maximum(pooled, 1e-30))
+        apart, spread = a.mean(0) - b.mean(0), np.sqrt(pooled)
+        varies = spread > 1e-9 * (a.mean(0) + b.mean(0))  # beyond rounding; activations are not negative
+        effect_F[part] = np.where(varies, apart / np.where(varies, spread, 1.0), np.copysign(np.inf, apart))
+        effect_F[part] = np.where(apart == 0, 0.0, effect_F[part])
     p_F = np.nan_to_num(p_F, nan=1.0)
     return Contrast(auroc_F, effect_F, p_F, stats.false_discovery_control(p_F), sizes)
 
@@ -103,6 +107,15 @@ def texts(name: str) -> list[str]:
 
 
 def _rows(where: str) -> Iterator[dict[str, Any]]:
+    try:
+        yield from _read(where)
+    except UnicodeDecodeError as error:
+        raise InterpError(f"{where} is not UTF-8 ({error.reason} at byte {error.start}); write it anew so.") from None
+    except csv.Error as error:
+        raise InterpError(f"{where} is no CSV: {error}.") from None
+
+
+def _read(where: str) -> Iterator[dict[str, Any]]:
     path = Path(where).expanduser()
     if path.is_file() and path.suffix == ".txt":
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -136,7 +149,7 @@ def _with_text(path: Path, rows: Any) -> Iterator[dict[str, Any]]:
             row = {"text": str(row)}
         if chosen is None:
             strings = {name: value for name, value in row.items() if isinstance(value, str)}
-            if not strings:
+            if not strings and "text" not in row:
                 raise InterpError(f"{path}: no column holds text; its columns are {', '.join(map(str, row))}.")
-            chosen = "text" if "text" in strings else max(strings, key=lambda name: len(strings[name]))
+            chosen = "text" if "text" in row else max(strings, key=lambda name: len(strings[name]))
         yield row | {"text": row.get(chosen) or ""}

@@ -5,6 +5,7 @@ A key is a function of a term and the sources, and a line in HANDLERS; its help 
 Axes    F feature, N position, V vocabulary.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,8 +75,8 @@ def _text(term: Term, sources: Sources) -> Found:
         f"{labels[f].text} {labels[f].note}".strip() if f in labels else index.descriptions[f]
         for f in range(index.d_sae)
     ]
-    words = term.value.lower().split()
-    passed = np.array([all(word in text.lower() for word in words) for text in texts], dtype=bool)
+    words = [whole_word(word) for word in term.value.lower().split()]
+    passed = np.array([all(word.search(text.lower()) for word in words) for text in texts], dtype=bool)
     named = np.zeros(index.d_sae, dtype=bool)
     named[list(labels)] = True
     cosine = _cosines(term.value, list(labels), texts, sources)
@@ -90,6 +91,12 @@ def _text(term: Term, sources: Sources) -> Found:
         return f"{kind[bool(named[f])]}" + (f", meaning {score[f]:.2f}" if cosine is not None else ", by words only")
 
     return Found(passed, score, why, partial)
+
+
+def whole_word(word: str) -> re.Pattern[str]:
+    """Finds a word that begins and ends where words do; in scripts without spaces, anywhere."""
+    begins, ends = (r"(?<!\w)" if word[0].isascii() else ""), (r"(?!\w)" if word[-1].isascii() else "")
+    return re.compile((begins if word[0].isalnum() else "") + re.escape(word) + (ends if word[-1].isalnum() else ""))
 
 
 def _cosines(asked: str, labelled: list[int], texts: list[str], sources: Sources) -> np.ndarray | None:
@@ -121,9 +128,11 @@ def _predicate(index: FeatureIndex, both_F: np.ndarray, total: int, what: str, *
     fires_F = np.maximum(index.features["fires"].to_numpy(), 1)
     precision, recall = both_F / fires_F, both_F / max(total, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    least = "at least " if partial else ""
 
     def why(f: int) -> str:
-        return f"precision {precision[f]:.2f}, recall {recall[f]:.2f} over {total:,} {what}, F1 {f1[f]:.2f}"
+        figures = f"precision {precision[f]:.2f}, recall {recall[f]:.2f} over {total:,} {what}, F1 {f1[f]:.2f}"
+        return least + figures
 
     return Found(both_F > 0, f1, why, partial)
 
@@ -199,7 +208,7 @@ def _fires(term: Term, sources: Sources) -> Found:
         else:
             np.add.at(peak, found.features, found.values / max(sum(found.counted), 1))
         return Found(peak > 0, peak, lambda f: f"{option} activation {peak[f]:.2f} on the text")
-    if not option.lstrip("-").isdigit():
+    if not option.removeprefix("-").isdecimal():
         raise unknown("fires@", option, ["max", "mean", "a token's number"], try_=f"(At character {term.at}.)")
     token = int(option) + (len(found.tokens) if int(option) < 0 else 0)
     if not 0 <= token < len(found.tokens):
@@ -247,11 +256,15 @@ def _contrast(term: Term, sources: Sources) -> Found:
     def why(f: int) -> str:
         side = "first" if found.auroc_F[f] >= 0.5 else "second"
         return (
-            f"larger on the {side} set: AUROC {score[f]:.2f}, effect {abs(found.effect_F[f]):.2f} sd, "
+            f"larger on the {side} set: AUROC {score[f]:.2f}, effect {_effect_size(abs(found.effect_F[f]))}, "
             f"p {found.p_F[f]:.1e}, q {found.q_F[f]:.1e} ({found.sizes[0]} and {found.sizes[1]} texts)"
         )
 
     return Found(found.q_F <= SURE, score, why)
+
+
+def _effect_size(size: float) -> str:
+    return f"{size:.2f} sd" if size < float("inf") else "without measure (neither set varies)"
 
 
 # ---- weights ----
@@ -326,7 +339,7 @@ def _like(term: Term, sources: Sources) -> Found:
 
 
 def _feature(term: Term, index: FeatureIndex) -> int:
-    if not term.value.isdigit():
+    if not term.value.isdecimal():
         raise InterpError(f"{term.key}:{term.value} must name a feature by its number (at character {term.at}).")
     return check_feature(int(term.value), index.d_sae, "this SAE")
 
@@ -358,7 +371,7 @@ def _with(term: Term, sources: Sources) -> Found:
 def _neuron(term: Term, sources: Sources) -> Found:
     """The features kept as nearest to an MLP neuron's output weights; negative cosines are not looked for."""
     layer, dot, number = term.value.partition(".")
-    if not (dot and layer.isdigit() and number.isdigit()):
+    if not (dot and layer.isdecimal() and number.isdecimal()):
         raise InterpError(f"neuron:{term.value} must be LAYER.NUMBER, such as neuron:15.3 (at character {term.at}).")
     table = sources.index.neurons
     near = table[(table["layer"] == int(layer)) & (table["neuron"] == int(number))]
@@ -390,10 +403,12 @@ def _label_is(attribute: str) -> Handler:
     def handler(term: Term, sources: Sources) -> Found:
         if attribute == "status" and term.value not in STATUSES:
             raise unknown("label status", term.value, STATUSES, try_=f"(At character {term.at}.)")
-        passed = np.zeros(sources.index.d_sae, dtype=bool)
-        for f, label in sources.labels.all().items():
+        passed, labels = np.zeros(sources.index.d_sae, dtype=bool), sources.labels.all()
+        for f, label in labels.items():
             passed[f] = getattr(label, attribute).lower() == term.value.lower()
-        return Found(passed, None, lambda f: f"{attribute} {term.value}")
+        return Found(
+            passed, None, lambda f: f"{attribute} {getattr(labels[f], attribute)}" if f in labels else "no label"
+        )
 
     return handler
 

@@ -56,7 +56,7 @@ class Term:
             return f"{key}:/" + re.sub(r"(\\.)|/", lambda m: m[1] or r"\/", self.value) + "/"
         if not self.quoted:
             return f"{key}:{self.value}"
-        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
+        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
         return f'{key}:"{escaped}"'
 
 
@@ -210,7 +210,7 @@ class _Reader:
         key = (match["key"] or "text").lower()
         at = self.at + 1
         if key not in KEYS:
-            raise unknown(f"search key (at character {at})", key, KEYS)
+            raise unknown(f"search key (at character {at})", key, KEYS, try_=f"The keys are {', '.join(KEYS)}.")
         if match["option"] and key not in OPTION_KEYS:
             raise InterpError(f"{key}: takes no @ (at character {at}); {', '.join(OPTION_KEYS)}: does.")
         if match["regex"] is not None and key not in REGEX_KEYS:
@@ -220,7 +220,12 @@ class _Reader:
         if match["regex"] is not None:
             return Term(key, match["regex"].replace(r"\/", "/"), regex=True, option=option, at=at)
         quoted = match["quoted"] is not None
-        value = re.sub(r"\\(.)", r"\1", match["quoted"], flags=re.DOTALL) if quoted else match["bare"]
+        value = _unescaped(match["quoted"]) if quoted else match["bare"]
+        alone = value.rstrip(":").partition("@")[0].lower()
+        if not quoted and not match["key"] and value.endswith(":") and alone in KEYS:
+            raise InterpError(
+                f"{value} has nothing to look for (at character {at}): its value stands right behind the colon."
+            )
         if key == "sort":
             if value not in SORTS:
                 raise unknown("sort order", value, SORTS, try_=f"(At character {at}.)")
@@ -229,6 +234,11 @@ class _Reader:
         if not value:
             raise InterpError(f"{key}: has nothing to look for (at character {at}).")
         return Term(key, value, quoted=quoted, option=option, at=at)
+
+
+def _unescaped(quoted: str) -> str:
+    """What stands between quotes: \\n is a line's end, \\t a tab, and any other character behind a backslash itself."""
+    return re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), quoted, flags=re.DOTALL)
 
 
 def _joined(items: list[Node]) -> list[Node]:

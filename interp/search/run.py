@@ -30,7 +30,7 @@ class Hit:
     scores: dict[str, float]
     """Each key's own measure, for the keys that have one and that the feature passes."""
     why: dict[str, str]
-    """For each key that it passes, the evidence in words."""
+    """For each key that it passes, or is asked not to pass and does not, the evidence in words."""
     density: float
     max: float
     automatic: bool
@@ -47,6 +47,8 @@ class Hits(Sequence[Hit]):
     hits: tuple[Hit, ...]
     total: int
     """How many features passed, of which `hits` are the first."""
+    partial: bool = False
+    """Whether the answer, were it empty, came from what a small index keeps."""
 
     def __getitem__(self, at: Any) -> Any:
         return self.hits[at]
@@ -56,10 +58,6 @@ class Hits(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
-
-    @property
-    def partial(self) -> bool:
-        return any(hit.partial for hit in self.hits)
 
     def to_pandas(self) -> pd.DataFrame:
         columns = list(Hit.__dataclass_fields__)
@@ -97,24 +95,27 @@ def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
     ids = _order(np.flatnonzero(passed), asked.sort, score, sources)
     names = _names(ids[:limit], sources)
     keys = _called(list(dict.fromkeys(_wanted(asked.root))))
+    refused = list(dict.fromkeys(_wanted(asked.root, under_not=True)))
     density, largest = (sources.index.features[name].to_numpy() for name in ("density", "max"))
     partial = any(answer.partial for answer in found.values())
 
     def hit(f: int) -> Hit:
         mine = {name: found[term] for name, term in keys.items() if found[term].passed[f]}
+        failed = {f"not {term}": found[term] for term in refused if not found[term].passed[f]}
         return Hit(
             feature=f,
             label=names[f][0],
             score=float(score[f]),
             scores={name: float(answer.score[f]) for name, answer in mine.items() if answer.score is not None},
-            why={name: answer.why(f) for name, answer in mine.items()},
+            why={name: answer.why(f) for name, answer in (mine | failed).items()},
             density=float(density[f]),
             max=float(largest[f]),
             automatic=names[f][1],
             partial=partial,
         )
 
-    return Hits(str(asked) if isinstance(query, Query) else query, tuple(hit(int(f)) for f in ids[:limit]), len(ids))
+    written = str(asked) if isinstance(query, Query) else query
+    return Hits(written, tuple(hit(int(f)) for f in ids[:limit]), len(ids), partial)
 
 
 def _passed(node: Node, found: dict[Term, Found], d_sae: int) -> np.ndarray:
@@ -129,13 +130,13 @@ def _passed(node: Node, found: dict[Term, Found], d_sae: int) -> np.ndarray:
     return out
 
 
-def _wanted(node: Node) -> list[Term]:
-    """The conditions under no `not`."""
+def _wanted(node: Node, *, under_not: bool = False, negated: bool = False) -> list[Term]:
+    """The conditions that must hold, or with `under_not` those that must not: under an odd number of `not`."""
     if isinstance(node, Term):
-        return [node]
+        return [node] if negated == under_not else []
     if isinstance(node, Not):
-        return []
-    return [term for item in node.items for term in _wanted(item)]
+        return _wanted(node.item, under_not=under_not, negated=not negated)
+    return [term for item in node.items for term in _wanted(item, under_not=under_not, negated=negated)]
 
 
 def _called(terms: list[Term]) -> dict[str, Term]:

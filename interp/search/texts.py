@@ -17,6 +17,9 @@ from interp.index.written import BEGIN, END
 from interp.search.query import Term
 from interp.types import InterpError
 
+PROBES = pa.array(["", "a", "a a", " "])
+"""Where a match of no characters shows: taking it away changes nothing."""
+
 
 def pattern(term: Term) -> str:
     """The term's regular expression; a plain text becomes one that finds it."""
@@ -24,17 +27,18 @@ def pattern(term: Term) -> str:
 
 
 def check(term: Term) -> str:
-    """`pattern`, or an InterpError when RE2 does not take it or it matches the empty text."""
+    """`pattern`, or an InterpError when RE2 does not take it or it matches nothing at all, everywhere."""
     written = pattern(term)
     try:
-        empty = pc.match_substring_regex(pa.array([""]), written)[0].as_py()
+        matches = pc.match_substring_regex(PROBES, written)
+        emptied = pc.replace_substring_regex(PROBES, f"({written})", "")  # as it is used on texts, in a group
     except pa.ArrowInvalid as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise InterpError(
             f"{term.key}:/{term.value}/ is no regular expression RE2 takes (at character {term.at}: {reason}); lookaround "
             "and backreferences do not exist there."
         ) from None
-    if empty:
+    if pc.any(pc.and_(matches, pc.equal(PROBES, emptied))).as_py():
         raise InterpError(
             f"{term.key}:/{term.value}/ matches the empty text, so it matches everywhere (at character {term.at}); ask "
             "for at least one character."

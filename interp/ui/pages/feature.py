@@ -33,7 +33,7 @@ BANDS = {
 def wanted(wb: Workbench) -> int:
     """The feature in the URL; InterpError when it is no number."""
     asked = st.query_params.get("feature", "0")
-    if not asked.isdigit():
+    if not asked.isdecimal():
         raise InterpError(f"feature {asked!r} is no number; features are 0 to {wb.sae.d_sae - 1}.")
     return int(asked)
 
