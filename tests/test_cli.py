@@ -81,6 +81,14 @@ def test_searches_are_kept_run_again_and_written_as_csv(monkeypatch, capsys, che
     code, out, _ = call(monkeypatch, capsys, "search", checkpoint, "--rerun", kept)
     assert code == 0
     assert "came none; went none" in re.sub(r"\s+", " ", out)
+    again = tmp_path / "again.json"
+    code, out, _ = call(monkeypatch, capsys, "search", checkpoint, "--rerun", kept, "--save", again, "--json")
+    assert code == 0
+    assert {"hits", "came", "went", "since"} == set(json.loads(out))
+    assert json.loads(again.read_text())["query"] == "token:/Paris/ sort:max"
+    code, _, err = call(monkeypatch, capsys, "search", checkpoint, "token:/a/", "--neurons", 0, "--save", "x")
+    assert code == 2
+    assert "--neurons takes no --save" in err
     code, _, err = call(monkeypatch, capsys, "search", checkpoint, "like:3", "--rerun", kept)
     assert code == 2
     assert "has its own query" in err

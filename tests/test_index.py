@@ -17,18 +17,8 @@ from interp.index.format import own_sha256
 from interp.index.stats import BANDS, BINS, PER_BAND, QUANTILES, TOP_EXAMPLES, TOP_TOKENS, _hash
 from interp.models import Model
 from interp.types import InterpError
-from interp.workbench import Workbench
+from interp.workbench import EMBEDDED, Workbench
 from tests.conftest import HOOK
-
-
-@pytest.fixture(scope="module")
-def dense(checkpoint, store, wb_card):
-    """(activations of shape (positions, features), kept mask)."""
-    from interp.checkpoint import load
-
-    x = torch.cat([x for _, x in store.in_order(HOOK)]).float()
-    keep = store.keep(HOOK, wb_card.norm_cutoff)
-    return (load(checkpoint).encode(x) * keep[:, None]).numpy(), keep.numpy()
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +33,53 @@ def index(checkpoint) -> FeatureIndex:
     return FeatureIndex.open(checkpoint / "index")
 
 
-@pytest.fixture(scope="module")
-def exact(checkpoint, store, wb_card):
-    """The float32 values that `SAE.active` gives, dense: what statistics are made of."""
-    from interp.checkpoint import load
-
-    sae, keep = load(checkpoint), store.keep(HOOK, wb_card.norm_cutoff)
-    x = torch.cat([x for _, x in store.in_order(HOOK)])
+def _dense(sae, store, hook, norm_cutoff) -> tuple[np.ndarray, np.ndarray]:
+    """(the float32 values that `SAE.active` gives, which statistics are made of; which positions count)."""
+    keep = store.keep(hook, norm_cutoff)
+    x = torch.cat([x for _, x in store.in_order(hook)])
     out = torch.zeros(len(x), sae.d_sae)
     for rows in keep.nonzero().squeeze(1).split(build_module.BATCH):
         out[rows] = sae.active(x[rows]).dense()
-    return out.numpy()
+    return out.numpy(), keep.numpy()
 
 
-def test_every_activation_is_there_in_both_orders(index, dense):
-    codes, _ = dense
+@pytest.fixture(scope="module")
+def planted(checkpoint, store, wb_card, index):
+    from interp.checkpoint import load
+
+    return index, *_dense(load(checkpoint), store, HOOK, wb_card.norm_cutoff)
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory):
+    """The shipped SAE over packaged text, read by the real model."""
+    wb, folder = Workbench.open(EMBEDDED, labels="sqlite://"), tmp_path_factory.mktemp("packaged")
+    hook, options = wb.card.hook_name, {"norm_cutoff": wb.card.norm_cutoff}
+    store = harvest(wb.model, open_corpus("wiki-en + python"), [hook], 4_096, folder / "acts")
+    build_index(wb.sae, store, wb.model, folder / "index", **options)
+    return FeatureIndex.open(folder / "index"), *_dense(wb.sae, store, hook, wb.card.norm_cutoff)
+
+
+@pytest.fixture(scope="module", params=["planted", "packaged"])
+def case(request):
+    """(index, exact values of shape (positions, features), which positions count) of a made-up text and of a real one."""
+    return request.getfixturevalue(request.param)
+
+
+def _rows(index):
+    """The features that are looked at one by one: all of a small SAE, else 230 evenly spaced and the densest."""
+    features = index.features
+    few = features if len(features) < 1000 else features.iloc[::40]
+    return (*few.itertuples(), next(features.nlargest(1, "fires").itertuples()))
+
+
+@pytest.fixture(scope="module")
+def exact(planted):
+    return planted[1]
+
+
+def test_every_activation_is_there_in_both_orders(case):
+    index, codes, _ = case
     positions, features = codes.nonzero()
     for name, order in (("activations", ["feature", "position"]), ("positions", ["position", "feature"])):
         rows = index.sql(f"SELECT feature, position, value FROM {{{name}}}")
@@ -69,9 +91,9 @@ def test_every_activation_is_there_in_both_orders(index, dense):
         assert np.allclose(rows["value"].astype(np.float32), value, rtol=2**-10)  # stored in float16
 
 
-def test_statistics_are_those_of_the_exact_values(index, exact, dense):
-    keep = dense[1]
-    for row in index.features.itertuples():
+def test_statistics_are_those_of_the_exact_values(case):
+    index, exact, keep = case
+    for row in _rows(index):
         fired = exact[:, row.feature][exact[:, row.feature] > 0]
         assert row.fires == row.stored == len(fired)
         assert row.density == pytest.approx(len(fired) / keep.sum(), rel=1e-12)
@@ -85,8 +107,9 @@ def test_statistics_are_those_of_the_exact_values(index, exact, dense):
         assert list(row.histogram) == np.bincount(bins, minlength=BINS).tolist()
 
 
-def test_tokens_and_documents_are_right_for_every_feature(index, exact):
-    for row in index.features.itertuples():
+def test_tokens_and_documents_are_right_for_every_feature(case):
+    index, exact, _ = case
+    for row in _rows(index):
         value = exact[:, row.feature].astype(np.float64)
         fired = value > 0
         if not fired.any():
@@ -101,8 +124,9 @@ def test_tokens_and_documents_are_right_for_every_feature(index, exact):
         assert row.documents == len(set(index.document_at[fired]))
 
 
-def test_examples_are_the_rule_applied_by_hand(index, exact):
+def test_examples_are_the_rule_applied_by_hand(case):
     """The strongest position of each document; the top, then of each fifth those with the smallest hash."""
+    index, exact, _ = case
     for feature in index.features.sort_values("fires")["feature"].iloc[[-1, -5, -20, 5]]:
         value = exact[:, feature]
         peaks = {}
@@ -123,8 +147,8 @@ def test_examples_are_the_rule_applied_by_hand(index, exact):
             assert edges[-1] == value[ranked[-1]]
 
 
-def test_an_examples_window_is_the_text_around_it(index, dense):
-    codes, _ = dense
+def test_an_examples_window_is_the_text_around_it(case):
+    index, codes, _ = case
     feature = int(index.features["fires"].idxmax())
     for e in index.examples(feature):
         assert e.value == pytest.approx(codes[e.position, feature], rel=2e-3)
@@ -135,9 +159,10 @@ def test_an_examples_window_is_the_text_around_it(index, dense):
         assert len({index.document_at[p] for p in range(low, low + len(e.tokens))}) == 1
 
 
-def test_coactive_features_are_counted_right(index, exact, dense):
-    on, kept = exact > 0, dense[1].sum()
-    for row in index.features.itertuples():
+def test_coactive_features_are_counted_right(case):
+    index, exact, keep = case
+    on, kept = exact > 0, keep.sum()
+    for row in _rows(index):
         where = np.flatnonzero(on[:, row.feature])
         if len(where) > SAMPLED:
             where = where[np.arange(SAMPLED) * len(where) // SAMPLED]
@@ -423,3 +448,30 @@ def test_an_sae_of_another_width_is_refused(store, tiny, tmp_path):
     wrong = SAE(W_enc=torch.eye(8), b_enc=torch.zeros(8), W_dec=torch.eye(8), b_dec=torch.zeros(8), k=1)
     with pytest.raises(InterpError, match="width 16 and the SAE reads 8: it was made for another model"):
         build_index(wrong, store, tiny, tmp_path, norm_cutoff=1e9, hook_name=HOOK)
+
+
+def test_an_edited_description_of_an_index_is_refused(checkpoint, tmp_path):
+    folder = tmp_path / "index"
+    shutil.copytree(checkpoint / "index", folder)
+    meta = places.read_json(folder / "index.json")
+    for edited in (meta | {"block": 128}, {key: value for key, value in meta.items() if key != "d_sae"}):
+        places.write_json(folder / "index.json", edited)
+        with pytest.raises(InterpError, match="is not as it was written"):
+            FeatureIndex.open(folder)
+
+
+def test_a_harvest_is_indexed_like_the_text_it_is_of(checkpoint, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    wb = Workbench.open(checkpoint, labels="sqlite://")
+    wb.build_index(store)
+    assert (
+        FeatureIndex.open(wb.full_index_folder)
+        .features["fires"]
+        .equals(FeatureIndex.open(checkpoint / "index").features["fires"])
+    )
+    with pytest.raises(InterpError, match="are in the index already"):
+        wb.build_index(store, extend=True)
+    from interp.activations import ActivationStore
+
+    with pytest.raises(InterpError, match="there are no activations in .*interp harvest"):
+        ActivationStore.open(tmp_path / "nowhere")

@@ -152,6 +152,14 @@ def test_every_key_is_explained_and_handled():
         ("contrast:a.txt", "names 1 set"),
         ("contrast:a.txt,b.txt", "there is no file or folder a.txt"),
         ("text:/a/", "takes no /regex/"),
+        ("tokens:/a/", "The keys are text, token, context"),
+        ("like: 17", r"like: has nothing to look for \(at character 1\)"),
+        ("density:1e-5.. max: 3", r"max: has nothing to look for \(at character 16\)"),
+        ("like:²", "by its number"),
+        ("neuron:1.²", "must be LAYER.NUMBER"),
+        ('fires@²:"Paris"', "no fires@ '²'"),
+        (r"context:/\Qabc/", "no regular expression RE2 takes"),
+        (r"context:/\b/", "matches the empty text"),
     ],
 )
 def test_a_mistake_in_a_query_is_answered_with_what_exists(wb, query, message):
@@ -320,6 +328,27 @@ def test_or_and_not_are_set_algebra(wb):
         assert set(hit.why) == {key for key, these in (("like", a), ("with", b)) if hit.feature in these}
 
 
+def test_what_must_not_hold_is_told_too(wb):
+    hit = wb.search("not like:17 not (density:2.. or with:17)", limit=1)[0]
+    assert set(hit.why) == {"not like:17", "not density:2..", "not with:17"}
+    assert "cosine" in hit.why["not like:17"]
+    assert hit.scores == {}
+
+
+def test_quoted_words_are_whole_words(wb):
+    wb.labels.set(11, "Modern art; 東京の駅")
+    wb.labels.set(12, "Start of a party")
+    assert [h.feature for h in wb.search('"art" labelled:yes')] == [11]
+    assert [h.feature for h in wb.search('"京の"')] == [11]
+    assert [h.feature for h in wb.search('"art;" labelled:yes')] == [11]
+
+
+def test_a_quoted_line_end_is_a_line_end(wb):
+    term = parse(r'token:"a\n\t\"\\n"').terms[0]
+    assert term.value == 'a\n\t"\\n'
+    assert parse(str(term)).terms == (term,)
+
+
 def test_a_key_that_comes_twice_is_told_apart(wb):
     hits = wb.search('token:" Paris" or token:" Rome"', limit=64)
     assert set().union(*(hit.why for hit in hits)) == {'token:" Paris"', 'token:" Rome"'}
@@ -369,6 +398,10 @@ def test_a_small_index_answers_from_its_examples_and_says_so(small):
             hit.score
             <= full.search("token:/^ Paris$/", limit=64).to_pandas().set_index("feature").score[hit.feature] + 1e-9
         )
+    nothing = small.search('token:/^capital$/ topic:t2 promotes:" Paris" suppresses:" Paris"')
+    assert nothing.partial
+    assert nothing.total == 0
+    assert small.search("token:/Paris/", limit=1)[0].why["token"].startswith("at least precision")
     assert not small.search("like:3").partial
     assert not small.search("neuron:1.3").partial
 
@@ -420,6 +453,14 @@ def test_the_figures_of_a_contrast_are_the_textbooks():
     assert found.q_F[order] == pytest.approx(np.minimum(q, 1))
 
 
+def test_sets_that_do_not_vary_have_no_effect_size():
+    first, second = np.zeros((6, 3), np.float32), np.zeros((7, 3), np.float32)
+    first[:, 0], first[:, 1], second[:, 1] = 2.1, 2.1, 2.1
+    found = contrast(first, second)
+    assert found.effect_F.tolist() == [np.inf, 0.0, 0.0]
+    assert found.auroc_F.tolist() == [1.0, 0.5, 0.5]
+
+
 def test_random_halves_of_one_text_are_seldom_told_apart(wb):
     """Under the null, some feature has q below .05 in about one draw of twenty."""
     draw = np.random.default_rng(1)
@@ -441,6 +482,17 @@ def test_bad_sets_of_texts_are_refused(wb, reviews):
         (reviews / "one.txt").write_text("a single line")
         with pytest.raises(InterpError, match=message):
             wb.search(query)
+    for name in ("old.csv", "old.jsonl"):
+        (reviews / name).write_bytes("text\nun café\n".encode("latin-1"))
+        with pytest.raises(InterpError, match="is not UTF-8"):
+            wb.search(f"contrast:{reviews}/{name},{reviews}/code.jsonl")
+
+
+def test_a_long_text_and_one_that_is_missing_are_read_from_the_same_column(tmp_path):
+    (tmp_path / "a.csv").write_text("note,text\nx,\ny," + "long " * 50_000 + "\n")
+    assert [len(text) for text in texts(f"{tmp_path}/a.csv")] == [5 * 50_000 - 1]
+    (tmp_path / "b.jsonl").write_text('{"note": "a note", "text": null}\n{"note": "b", "text": "hello"}\n')
+    assert texts(f"{tmp_path}/b.jsonl") == ["hello"]
 
 
 # ---- what comes back ----
@@ -469,6 +521,7 @@ def test_a_saved_search_runs_again_and_tells_what_changed(wb, tmp_path):
     kept, hits = wb.rerun_search("mine")
     assert kept.changes(hits) == {"came": [5], "went": [3]}
     assert "mine" in wb.saved_searches()
+    assert wb.save_search("again", hits).query == "author:me"  # the answer at hand, not another search
     path = tmp_path / "shared.json"
     wb.save_search(str(path), "like:3")
     assert wb.rerun_search(str(path))[0].query == "like:3"
@@ -488,6 +541,7 @@ def test_neurons_are_searched_with_the_same_language(wb, text_folder):
     hits = wb.search_neurons(1, "token:/Paris|London/ density:..0.5", limit=5)
     assert hits
     assert all(0 <= hit.feature < 64 for hit in hits)
+    assert not wb.search_neurons(1, "like:3 token:/a/").partial
     with pytest.raises(InterpError, match="no index of the neurons of layer 0"):
         wb.search_neurons(0, "")
     page = wb.neuron(1, 3)
