@@ -426,7 +426,7 @@ def test_an_sae_of_another_model_is_refused(checkpoint, wb, tmp_path):
     [
         ([Clamp(feature=1, strength=1.0, where="from:40")], {}, "begins outside the prompt, which has positions 0 to"),
         ([], {"max_new_tokens": 600}, "exceed the 512"),
-        ([], {"max_new_tokens": 0}, "ask for at least 1"),
+        ([], {"max_new_tokens": 0}, "max_new_tokens is 0; give a whole number from 1"),
         ([], {"temperature": -1.0}, "the temperature is -1.0"),
         ([], {"top_p": 0.0}, "top_p is 0.0"),
         ([], {"stop": ("",)}, "a stop string is empty"),
