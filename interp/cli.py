@@ -787,24 +787,17 @@ def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
         for sentence in dict.fromkeys(sentence for found in run.conflicts for sentence in found):
             out.print(sentence, markup=False)
     else:
-        names = [
-            "series",
-            "factor",
-            "shift",
-            "kl",
-            "perplexity",
-            "distinct_2",
-            "loops",
-            "fires",
-            "says_target",
-            "matches",
-        ]
         rows = run.rows()
-        for row in rows:
-            row |= {
-                key: f"{row[key]:.3g} ({row[key + '_low']:.3g} to {row[key + '_high']:.3g})" for key in ("shift", "kl")
-            }
-        table(names, [[row[name] for name in names] for row in rows])
+
+        def interval(row: dict[str, Any], name: str) -> str:
+            return f"{row[name]:.2g} ({row[name + '_low']:.2g} to {row[name + '_high']:.2g})"
+
+        # Two tables, so that eighty columns hold them.
+        shifts = [[row["series"], row["factor"], interval(row, "shift"), interval(row, "kl")] for row in rows]
+        table(["series", "factor", "shift", "kl"], shifts, "nats, with 95 % intervals")
+        names = ["series", "factor", "perplexity", "distinct_2", "loops", "fires", "says_target"]
+        names += ["matches"] if run.config["regex"] else []
+        table(names, [[row[name] for name in names] for row in rows], "means over the texts")
         out.print(run.verdict.sentence if run.verdict else "", markup=False)
 
 
