@@ -18,6 +18,7 @@ import torch
 from common import alternate, ratio, report
 
 from interp.steering import Ablate, Add, Clamp, SweepConfig, model_edit
+from interp.steering.apply import editable
 from interp.steering.run import Sampling, continue_rows
 from interp.steering.sweep import FACTORS
 from interp.steering.verdict import OPENINGS
@@ -89,25 +90,40 @@ def sweeps(wb: Workbench, rounds: int) -> dict[str, Any]:
 
 @torch.inference_mode()
 def exactness(wb: Workbench, blocks: int) -> dict[str, Any]:
-    """The largest distance of a clamp from a slow hook, over the position's norm, float32, on the index's text."""
+    """The largest distance of a clamp from a slow hook, over the position's norm, float32, on the index's text.
+
+    Measured at every position that should move, whether or not it did; the others (sinks, separators, those that have
+    the strength already) must keep their bits.
+    """
     hook, sae = wb.card.hook_name, wb.sae
     size = wb.index.block
     tokens = torch.tensor(wb.index.tokens[: blocks * size].astype("int64")).view(blocks, size)
     x_BTD = wb.model.run(tokens, [hook]).activations[hook].float()
     site, _ = wb.model.site(tokens)
-    worst = 0.0
+    cutoff, separator = wb.card.norm_cutoff, wb.card.separator
+    free_BT = editable(x_BTD, site, cutoff, separator)
+    worst, moved, wrong = 0.0, 0, 0
     for feature in torch.randint(0, sae.d_sae, (20,), generator=torch.Generator().manual_seed(0)).tolist():
         strength = float(wb.index.row(feature)["max"])
-        edit = model_edit(Clamp(feature=feature, strength=strength), sae, norm_cutoff=1e9, separator=wb.card.separator)
+        edit = model_edit(Clamp(feature=feature, strength=strength), sae, norm_cutoff=cutoff, separator=separator)
         got = edit.apply(x_BTD, site)
         code = sae.encode(x_BTD)
         error = x_BTD - sae.decode(code)
+        should_BT = free_BT & (code[..., feature] != strength)
         code[..., feature] = strength
         expected = sae.decode(code) + error
-        moved = (got != x_BTD).any(-1)
         distance = (got - expected).norm(dim=-1) / x_BTD.norm(dim=-1)
-        worst = max(worst, float(distance[moved].max()))
-    return {"clamp against a slow hook, over the position's norm": worst, "positions": blocks * size, "features": 20}
+        worst = max(worst, float(distance[should_BT].max()))
+        moved += int(should_BT.sum())
+        wrong += int((got != x_BTD).any(-1)[~should_BT].sum())
+    return {
+        "clamp against a slow hook, over the position's norm": worst,
+        "positions": blocks * size,
+        "features": 20,
+        "positions that should move, over all features": moved,
+        "positions that should not": 20 * blocks * size - moved,
+        "of these, changed in any bit": wrong,
+    }
 
 
 def main() -> None:

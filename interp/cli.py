@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -594,8 +594,12 @@ def steer(
     where: Annotated[str, typer.Option(help="all, prompt, generated, from:I or token:/REGEX/.")] = "all",
     when: Annotated[str, typer.Option(help="Only while FEATURE>ACTIVATION; self>ACTIVATION means its own.")] = "",
     include_masked: Annotated[bool, typer.Option("--include-masked", help="Edit sinks as well.")] = False,
-    sweep: Annotated[str, typer.Option(help="FEATURE to sweep over strengths, with controls and a verdict.")] = "",
-    strengths: Annotated[str, typer.Option(help="Of a sweep: multiples of its largest activation.")] = "",
+    sweep: Annotated[
+        str, typer.Option(help="FEATURE to sweep over strengths, with controls and a verdict; or contrast.")
+    ] = "",
+    strengths: Annotated[
+        str, typer.Option(help="Of a sweep: multiples of its largest activation (of a contrast's AMOUNT).")
+    ] = "",
     kind: Annotated[str, typer.Option(help="Of a sweep: clamp or add.")] = "clamp",
     target: Annotated[list[str] | None, typer.Option(help="Of a sweep: a token to follow; repeatable.")] = None,
     regex: Annotated[str, typer.Option(help="Of a sweep: looked for in the texts (RE2).")] = "",
@@ -613,34 +617,49 @@ def steer(
 ) -> None:
     """Continue texts with and without edits of features, or sweep one feature over strengths.
 
-    Edits act in this order: preset, clamp, add, scale, ablate, orthogonal, contrast.
+    Edits act in this order: preset, clamp, add, scale, ablate, orthogonal, contrast. `--sweep contrast` sweeps the
+    direction of `--contrast` as it would a feature.
     """
-    from interp.steering import SweepConfig
+    from interp.steering import Add
 
     # Longer than most: two thirds are options, a line each.
+    given = {"Clamp": clamp, "Add": add, "Scale": scale, "Ablate": ablate, "Orthogonal": orthogonal}
+    of_sweep = {"strengths": strengths, "kind": kind != "clamp", "target": target, "regex": regex}
+    of_run: dict[str, Any] = {**given, "preset": preset, "when": when, "unit": unit != "activation"}
+    of_run |= {"include-masked": include_masked, "save-preset": save_preset, "stream": stream}
+    if sweep:
+        _refuse(of_run, "in a sweep, which edits one feature by itself; leave out the one or the other")
+    else:
+        _refuse(of_sweep | {"no-controls": not controls}, "without a sweep; add --sweep FEATURE")
+    if sweep and (sweep == "contrast") != bool(contrast):
+        raise InterpError("a direction is swept with both --sweep contrast and --contrast TOWARD.txt,AWAY.txt=AMOUNT.")
+    several = len(prompt or ()) > 1 or len(seed or ()) > 1
+    _refuse({"stream": stream and several}, "with several prompts or seeds; give one of each")
     bench = _bench(sae)
     sampling: dict[str, Any] = {"max_new_tokens": tokens, "temperature": temperature, "top_p": top_p, "chat": chat}
     sampling["stop"] = tuple(stop or ())
     seeds = tuple(seed or [0])
     if sweep:
-        grid: dict[str, Any] = {"factors": tuple(_numbers("--strengths", strengths, float))} if strengths else {}
-        grid |= {"prompts": tuple(prompt)} if prompt else {}
-        config = SweepConfig(
-            seeds=seeds, kind=kind, where=where, targets=tuple(target or ()), regex=regex or None,
-            controls=controls, **grid,
-        )  # fmt: skip
-        _show_run(bench.sweep(_feature(sweep), config=config, note=_say, **sampling), record, as_json)
+        config: dict[str, Any] = {"factors": tuple(_numbers("--strengths", strengths, float))} if strengths else {}
+        config |= {"prompts": tuple(prompt)} if prompt else {}
+        config |= {"seeds": seeds, "kind": kind, "where": where, "targets": tuple(target or ())}
+        config |= {"regex": regex or None, "controls": controls}
+        _show_run(_swept(bench, sweep, contrast, config, sampling), record, as_json)
         return
     if not prompt:
         raise InterpError("there is no text to continue; give a prompt, or --sweep FEATURE.")
-    given = {"Clamp": clamp, "Add": add, "Scale": scale, "Ablate": ablate, "Orthogonal": orthogonal}
-    edits = _edits(given, unit=unit, where=where, when=when, include_masked=include_masked)
-    edits = (bench.preset(preset).edits if preset else []) + edits
+    place = _place(where, when, include_masked)
+    edits = (bench.preset(preset).edits if preset else []) + _edits(given, unit, place)
     if contrast:
-        edits.append(_contrast_edit(bench, contrast, unit, where))
+        texts, strength = _contrast(contrast)
+        # The rest is checked with a direction that stands in, for the true one takes the model's passes.
+        edits.append(Add(feature=bench.stand_in(), strength=strength, unit=unit, **place))
+    bench.check_steering(prompt, [edits], seed=seeds[0], **sampling)
+    if contrast:
+        edits[-1] = replace(edits[-1], feature=bench.contrast(*texts))
     if save_preset:
-        out.print(f"preset in {bench.save_preset(save_preset, edits)}", markup=False)
-    if len(prompt) > 1 or len(seeds) > 1:
+        say(f"preset in {bench.save_preset(save_preset, edits)}")
+    if several:
         run = bench.steer_many(prompt, [[], edits] if edits else [[]], seeds=seeds, **sampling)
     else:
         told = _typed() if stream and not as_json else None
@@ -649,30 +668,56 @@ def steer(
     _show_run(run, record, as_json)
 
 
-def _edits(given: dict[str, list[str] | None], *, unit: str, **where: Any) -> list[Any]:
-    """The edits that the options mean, kind by kind."""
-    from interp.steering.edits import KINDS, When
+def _refuse(given: Mapping[str, Any], why: str) -> None:
+    """Raises InterpError that names the options which were given and would do nothing."""
+    named = ", ".join(f"--{option.lower()}" for option, value in given.items() if value)
+    if named:
+        raise InterpError(f"{named} would do nothing {why}.")
 
-    when = where.pop("when")
+
+def _swept(bench: Any, sweep: str, contrast: str, config: dict[str, Any], sampling: dict[str, Any]) -> Any:
+    """The sweep of a feature, or of a contrast in units of its AMOUNT."""
+    from interp.steering import Sampling, SweepConfig
+    from interp.steering.sweep import check_sweep
+
+    made = SweepConfig(**config)
+    if sweep != "contrast":
+        return bench.sweep(_feature(sweep), config=made, note=_say, **sampling)
+    texts, amount = _contrast(contrast)
+    check_sweep(bench.stage, bench.subject(bench.stand_in(), largest=amount), made, Sampling(**sampling))
+    return bench.sweep(bench.contrast(*texts), config=made, largest=amount, note=_say, **sampling)
+
+
+def _place(where: str, when: str, include_masked: bool) -> dict[str, Any]:
+    """The fields that say where edits act."""
+    from interp.steering import When
+
+    place: dict[str, Any] = {"where": where, "include_masked": include_masked}
     if when:
         own = when.replace(" ", "").startswith("self>")
         of, above = _pair(when.replace("self", "0", 1) if own else when, ">")
-        where["when"] = When(feature=None if own else of, above=above)
+        place["when"] = When(feature=None if own else of, above=above)
+    return place
+
+
+def _edits(given: dict[str, list[str] | None], unit: str, place: dict[str, Any]) -> list[Any]:
+    """The edits that the options mean, kind by kind."""
+    from interp.steering.edits import KINDS
+
     edits: list[Any] = []
     for kind, values in given.items():
         for value in values or []:
             if kind in ("Ablate", "Orthogonal"):
-                edits.append(KINDS[kind](feature=_feature(value), **where))
+                edits.append(KINDS[kind](feature=_feature(value), **place))
                 continue
             feature, strength = _pair(value)
             more: dict[str, Any] = {"unit": unit} if kind == "Add" else {}
-            edits.append(KINDS[kind](feature=feature, strength=strength, **more, **where))  # type: ignore[call-arg]
+            edits.append(KINDS[kind](feature=feature, strength=strength, **more, **place))  # type: ignore[call-arg]
     return edits
 
 
-def _contrast_edit(bench: Any, text: str, unit: str, where: str) -> Any:
-    from interp.steering import Add
-
+def _contrast(text: str) -> tuple[list[list[str]], float]:
+    """(texts toward and away, amount) of TOWARD.txt,AWAY.txt=AMOUNT."""
     files, _, amount = text.rpartition("=")
     toward, _, away = files.partition(",")
     try:
@@ -682,7 +727,7 @@ def _contrast_edit(bench: Any, text: str, unit: str, where: str) -> Any:
         ]
     except (ValueError, OSError) as error:
         raise InterpError(f"{text!r} is no contrast ({error}); write TOWARD.txt,AWAY.txt=AMOUNT.") from None
-    return Add(feature=bench.contrast(*lines), strength=strength, unit=unit, where=where)
+    return lines, strength
 
 
 def _feature(text: str) -> Any:
@@ -719,7 +764,6 @@ def _typed() -> Callable[[str, str], None]:
 
 
 def _say(text: str) -> None:
-
     say(f"steer: {text}")
 
 
@@ -740,20 +784,20 @@ def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
     elif run.kind == "batch":
         rows = [[run.prompts[o["prompt"]], o["variant"], run.seeds[o["seed"]], o["text"]] for o in run.outputs]
         table(["prompt", "edits", "seed", "text"], rows)
+        for sentence in dict.fromkeys(sentence for found in run.conflicts for sentence in found):
+            out.print(sentence, markup=False)
     else:
-        names = [
-            "series",
-            "factor",
-            "shift",
-            "kl",
-            "perplexity",
-            "distinct_2",
-            "loops",
-            "fires",
-            "says_target",
-            "matches",
-        ]
-        table(names, [[row[name] for name in names] for row in run.rows()])
+        rows = run.rows()
+
+        def interval(row: dict[str, Any], name: str) -> str:
+            return f"{row[name]:.2g} ({row[name + '_low']:.2g} to {row[name + '_high']:.2g})"
+
+        # Two tables, so that eighty columns hold them.
+        shifts = [[row["series"], row["factor"], interval(row, "shift"), interval(row, "kl")] for row in rows]
+        table(["series", "factor", "shift", "kl"], shifts, "nats, with 95 % intervals")
+        names = ["series", "factor", "perplexity", "distinct_2", "loops", "fires", "says_target"]
+        names += ["matches"] if run.config["regex"] else []
+        table(names, [[row[name] for name in names] for row in rows], "means over the texts")
         out.print(run.verdict.sentence if run.verdict else "", markup=False)
 
 
@@ -773,12 +817,10 @@ def effects(
     if as_json:
         sys.stdout.write(strict(found) + "\n")
         return
+    out.print(f"{found.contexts} contexts, with 95 % intervals over them", markup=False)
     for effect in (found.ablated, found.clamped):
-        out.print(
-            f"{effect.edit}, {found.contexts} contexts: KL {effect.kl[0]:.3g} ({effect.kl[1]:.3g} to {effect.kl[2]:.3g}), "
-            f"loss {effect.loss[0]:+.3g}, another likeliest token in {effect.top_changes[0]:.0%}",
-            markup=False,
-        )
+        for sentence in effect.sentences():
+            out.print(sentence, markup=False)
         pairs = zip(effect.raised, effect.lowered, strict=True)
         table(["raises", "nats", "lowers", "nats"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in pairs])
 
@@ -791,12 +833,11 @@ def replay(
 ) -> None:
     """Repeat a recorded run and say whether it is identical or where it first differs (exit code 1)."""
     from interp.places import read_json
+    from interp.steering.run import check_record
 
     record = read_json(file)
-    where = sae or (record.get("environment", {}).get("sae", "") if isinstance(record, dict) else "")
-    if not where:
-        raise InterpError(f"{file} is no record of a steering run; `interp steer --record FILE` writes one.")
-    found = _bench(where).replay(record)
+    made = check_record(record)
+    found = _bench(sae or made["sae"]).replay(record)
     if as_json:
         show(asdict(found))
     else:

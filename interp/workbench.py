@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ from interp.steering import (
     sweep,
 )
 from interp.steering.edits import check_edit, from_dict
+from interp.steering.run import check_record, check_request, check_seed
 from interp.steering.verdict import MATCHED
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 from interp.verification import Verification
@@ -353,6 +354,14 @@ class Workbench:
         self.check_edits([edit for edits in variants for edit in edits])
         return generate_many(self.stage, prompts, variants, seeds, settings)
 
+    def check_steering(
+        self, prompts: Sequence[str], variants: Sequence[Sequence[FeatureEdit]], **sampling: Any
+    ) -> None:
+        """Raises InterpError, before anything is computed, when the prompts cannot be continued under these edits."""
+        settings = _sampling(sampling)
+        self.check_edits([edit for edits in variants for edit in edits])
+        check_request(self.stage, self.stage.prompts(prompts, settings.chat), variants, settings)
+
     def contrast(
         self, toward: Sequence[str], away: Sequence[str], *, hook_name: str | None = None, name: str = "contrast"
     ) -> Direction:
@@ -360,6 +369,12 @@ class Workbench:
         own = hook_name in (None, self.card.hook_name)
         cutoff = self.card.norm_cutoff if own else None
         return contrast(self.model, toward, away, hook_name or self.card.hook_name, norm_cutoff=cutoff, name=name)
+
+    def stand_in(self) -> Direction:
+        """A direction of the right place and width, to check a request with before `contrast` computes the true one."""
+        card = self.card
+        ones = (1.0,) * self.sae.d_in
+        return Direction(name="contrast", hook_name=card.hook_name, vector=ones, norm_cutoff=card.norm_cutoff)
 
     def sweep(
         self,
@@ -393,8 +408,8 @@ class Workbench:
         if isinstance(feature, Direction):
             return Subject(source=feature, largest=1.0 if largest is None else largest, words=words or "")
         own = self._own(feature)
-        row, density = self.index.row(own), self.index.features["density"].to_numpy()
-        matched = matched_features(density, own, min(MATCHED, int((density > 0).sum()) - 1))
+        row = self.index.row(own)
+        matched = self._matched(own)
         if words is None:
             label = self.labels.get(own)
             fired = list(dict.fromkeys(t.strip() for t in self.index.text(row["top_tokens"]) if t.strip()))
@@ -407,6 +422,10 @@ class Workbench:
             peaks=self._peaks([own, *matched]),
             words=words,
         )
+
+    def _matched(self, feature: int) -> tuple[int, ...]:
+        density = self.index.features["density"].to_numpy()
+        return matched_features(density, feature, min(MATCHED, int((density > 0).sum()) - 1))
 
     def _own(self, feature: int | FeatureRef) -> int:
         if isinstance(feature, FeatureRef) and feature.sae != self.card.name:
@@ -429,7 +448,7 @@ class Workbench:
         """What ablating the feature, and holding it at `strength` (its largest activation), does to the next token.
 
         Contexts are the index's examples, then other positions where it fires, in an order without meaning; each is cut
-        to its last `length` tokens. Forward passes only.
+        to its last `length` tokens. Forward passes only. Beside both stand the same amounts along matched features and noise.
         """
         own = self._own(feature)
         if contexts < 1 or length < 2:
@@ -449,43 +468,50 @@ class Workbench:
             texts.append([separator, *(int(t) for t in tokens[start : position + 1])])
             after = int(tokens[position + 1]) if (position + 1) % block else separator
             following.append(-1 if after == separator else after)
-        return effects(self.stage, own, texts, following, positions, largest)
+        return effects(self.stage, own, texts, following, positions, largest, self._matched(own))
 
     def replay(self, record: Mapping[str, Any]) -> Replay:
         """Run a recorded run, batch or sweep again, and say whether it came out the same.
 
         Raises InterpError when the record is none, or was made with other weights.
         """
-        then = record.get("environment")
-        if not isinstance(then, Mapping) or record.get("kind") not in ("steer", "batch", "sweep"):
-            raise InterpError("this file is no record of a steering run; `interp steer --record FILE` writes one.")
+        then = check_record(record)
         for key, mine in (("sae_sha256", self.card.sae_sha256), ("model_sha256", self.card.model_sha256)):
             if then.get(key) != mine:
                 raise InterpError(
                     f"the record was made with {then.get('sae')} on {then.get('model')}, {key} "
                     f"{str(then.get(key))[:12]}…, and here it is {mine[:12]}…; open the SAE it was made with."
                 )
-        threads = torch.get_num_threads()
-        torch.set_num_threads(int(then.get("threads", threads)))
+        again, threads = self._request(record), torch.get_num_threads()
+        torch.set_num_threads(then["threads"])
         try:
-            return compare(record, self._again(record))
+            return compare(record, asdict(again()))
         finally:
             torch.set_num_threads(threads)
 
-    def _again(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, record: Mapping[str, Any]) -> Callable[[], SteerRun | SteerBatch | Sweep]:
+        """What a record asks for, read whole but not yet run; InterpError when it cannot be read."""
+
+        def part(key: str, kind: type) -> Any:
+            if not isinstance(record[key], kind):
+                raise TypeError(f"{key} is {record[key]!r}")
+            return record[key]
+
         try:
-            sampling = dict(record["sampling"])
+            sampling = asdict(_sampling(part("sampling", dict)))
             if record["kind"] == "steer":
-                edits = [from_dict(edit) for edit in record["edits"]]
-                return asdict(self.steer(record["prompt"], edits, **sampling))
+                edits = [from_dict(edit) for edit in part("edits", list)]
+                return partial(self.steer, part("prompt", str), edits, **sampling)
             if record["kind"] == "batch":
-                variants = [[from_dict(edit) for edit in edits] for edits in record["variants"]]
-                return asdict(self.steer_many(record["prompts"], variants, seeds=record["seeds"], **sampling))
+                prompts, seeds = part("prompts", list), [check_seed(seed) for seed in part("seeds", list)]
+                variants = [[from_dict(edit) for edit in edits] for edits in part("variants", list)]
+                return partial(self.steer_many, prompts, variants, seeds=seeds, **sampling)
             source: Any = from_dict(record["subject"]).feature
-            config, largest = SweepConfig(**record["config"]), float(record["largest"])
-        except (KeyError, TypeError) as error:
+            config = SweepConfig(**part("config", dict))
+            given = {"largest": float(record["largest"]), "words": part("words", str)}
+            return partial(self.sweep, source, config=config, **given, **sampling)
+        except (KeyError, TypeError, ValueError) as error:
             raise InterpError(f"the record is not whole: {error}.") from None
-        return asdict(self.sweep(source, config=config, largest=largest, words=record["words"], **sampling))
 
     def presets(self) -> list[str]:
         """Names of the sets of edits kept for this SAE."""

@@ -1,5 +1,10 @@
 """Edits of features, against a slow hook that decodes everything."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -13,17 +18,20 @@ from interp.steering import (
     Hooked,
     Orthogonal,
     Preset,
+    Sampling,
     Scale,
     Stage,
+    SweepConfig,
     When,
     compile_edits,
     contrast,
+    generate,
     model_edit,
 )
 from interp.steering.edits import conflicts, from_dict, to_dict
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
-from tests.conftest import HOOK
+from tests.conftest import HOOK, ROOT
 
 EARLY = "blocks.0.hook_resid_post"
 TEXT = "The capital of France is Paris."
@@ -426,7 +434,7 @@ def test_an_sae_of_another_model_is_refused(checkpoint, wb, tmp_path):
     [
         ([Clamp(feature=1, strength=1.0, where="from:40")], {}, "begins outside the prompt, which has positions 0 to"),
         ([], {"max_new_tokens": 600}, "exceed the 512"),
-        ([], {"max_new_tokens": 0}, "ask for at least 1"),
+        ([], {"max_new_tokens": 0}, "max_new_tokens is 0; give a whole number from 1"),
         ([], {"temperature": -1.0}, "the temperature is -1.0"),
         ([], {"top_p": 0.0}, "top_p is 0.0"),
         ([], {"stop": ("",)}, "a stop string is empty"),
@@ -460,3 +468,170 @@ def test_a_stage_names_the_seeds_it_lacks(wb):
     with pytest.raises(InterpError, match="2 seeds were given for 1 prompts"):
         wb.model.generate([wb.model.prompt("A")], seed=[1, 2])
     assert isinstance(wb.stage, Stage)
+
+
+def wide(width, hook_name=HOOK):
+    return Direction(name="d", hook_name=hook_name, vector=(1.0,) * width, norm_cutoff=1e9)
+
+
+@pytest.fixture(scope="module")
+def narrow(wb):
+    """An SAE of width 8 at an earlier hook point, where the model has 16."""
+    W = torch.eye(8)
+    sae = SAE(W_enc=W, b_enc=torch.zeros(8), W_dec=W, b_dec=torch.zeros(8), threshold=torch.zeros(8), name="narrow", hook_name=EARLY)  # fmt: skip
+    return Stage(wb.model, {"": Hooked(wb.sae, 1e9, 0), "narrow": Hooked(sae, 1e9, 0)}, lambda: wb._vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (Add(feature=wide(5), strength=1.0), "'d' has width 5, and tiny at .* has 16"),
+        (Add(feature=wide(1), strength=1.0), "'d' has width 1, and tiny at"),
+        (Clamp(feature=3, strength=1.0, along=wide(5)), "'d' has width 5, and feature 3 has 16"),
+        (Add(feature=wide(5, EARLY), strength=1.0), f"'d' has width 5, and {EARLY} of tiny-llama has 16"),
+        (Clamp(feature=FeatureRef(sae="narrow", feature=1), strength=1.0), "feature narrow#1 has width 8, and"),
+        (Add(feature=3, strength=1.0, when=When(feature=FeatureRef(sae="narrow", feature=1), above=0.0)), "narrow#1 has"),
+    ],
+)  # fmt: skip
+def test_widths_that_do_not_fit_are_refused_before_the_model_runs(narrow, edit, message, monkeypatch):
+    monkeypatch.setattr(type(narrow.model.module), "forward", lambda *a, **k: pytest.fail("the model ran"))
+    with pytest.raises(InterpError, match=message):
+        generate(narrow, "A cat", [edit], Sampling(max_new_tokens=2))
+
+
+def test_a_direction_may_act_wherever_the_model_has_one_vector_a_position(wb):
+    mlp = "blocks.0.mlp.hook_post"
+    assert wb.model.width(mlp) == 32
+    assert wb.steer("A cat", [Add(feature=wide(32, mlp), strength=9.0)], max_new_tokens=2).edits
+    with pytest.raises(InterpError, match="'d' has width 16, and .*hook_post of tiny-llama has 32"):
+        wb.steer("A cat", [Add(feature=wide(16, mlp), strength=1.0)])
+    with pytest.raises(InterpError, match="has shape .* at a position, not one vector"):
+        wb.model.width("blocks.0.attn.hook_pattern")
+    with pytest.raises(InterpError, match="the unembedding of tiny-llama reads width 16, not 32"):
+        wb.sweep(wide(32, mlp), config=SweepConfig(prompts=("A cat",)), max_new_tokens=1)
+
+
+@pytest.mark.parametrize("strength", [1e39, -2e9])
+def test_a_strength_that_no_activation_reaches_is_refused(wb, strength):
+    with pytest.raises(InterpError, match="is beyond 1e\\+09"):
+        wb.steer("A cat", [Add(feature=3, strength=strength)])
+    with pytest.raises(InterpError, match="is beyond 1e\\+09"):
+        wb.effects(3, strength=strength)
+    with pytest.raises(InterpError, match="is beyond 1e\\+09"):
+        wb.sweep(3, config=SweepConfig(prompts=("A cat",), factors=(1.0, strength)), largest=2.0, max_new_tokens=1)
+    direction = Direction(name="d", hook_name=HOOK, vector=(1e39,) * 16, norm_cutoff=1e9)
+    with pytest.raises(InterpError, match="no entry beyond 1e\\+09"):
+        wb.steer("A cat", [Add(feature=direction, strength=1.0)])
+
+
+def test_a_batch_names_conflicts_and_one_feature_is_known_by_all_its_names(wb):
+    own = FeatureRef(sae=wb.card.name, feature=3)
+    edits = [Clamp(feature=3, strength=8.0), Ablate(feature=own)]
+    batch = wb.steer_many(["A cat"], [[], edits], max_new_tokens=1)
+    assert batch.conflicts == [
+        [],
+        [f"Ablate on feature {own} undoes the earlier Clamp 8 on feature 3 wherever both act."],
+    ]
+    assert wb.replay(json.loads(batch.to_json())).identical
+    old = json.loads(batch.to_json())
+    del old["conflicts"]
+    assert wb.replay(old).identical
+
+
+# Values of a wrong type are tried in a process of their own: the shape checker of these tests would refuse them first.
+SCRIPT = """
+import json, sys
+from interp import *
+from interp.steering import Sampling, SweepConfig
+from interp.types import InterpError
+from interp.workbench import Workbench
+
+wb = Workbench.open(sys.argv[1], labels="sqlite://")
+held = [Clamp(feature=3, strength=9.0)]
+steer = json.loads(wb.steer("A cat", held, max_new_tokens=2).to_json())
+batch = json.loads(wb.steer_many(["A cat"], [held], max_new_tokens=2).to_json())
+config = SweepConfig(prompts=("A cat",), factors=(1.0,), controls=False, verdict=False)
+sweep = json.loads(wb.sweep(3, config=config, max_new_tokens=2).to_json())
+
+def at(record, **changed):
+    return wb.replay(record | changed)
+
+def around(**changed):
+    return wb.replay(steer | {"environment": steer["environment"] | changed})
+
+def edit(**changed):
+    return wb.replay(steer | {"edits": [steer["edits"][0] | changed]})
+
+def preset(edits):
+    return wb.preset({"format": 1, "sae_sha256": wb.card.sae_sha256, "edits": edits})
+
+def forward(*given, **named):
+    raise TypeError("the model ran")
+
+assert at(steer).identical and at(batch).identical and at(sweep).identical and preset(steer["edits"]).edits == held
+type(wb.model.module).forward = forward
+said = {}
+for code in sys.argv[2:]:
+    try:
+        said[code] = repr(eval(code))
+    except Exception as error:
+        said[code] = f"{type(error).__name__}: {error}"
+print(json.dumps(said))
+"""
+MISTAKES = {
+    "wb.replay([])": "InterpError: this file is no record",
+    "at(steer, environment=[])": "InterpError: this file is no record",
+    "around(threads='x')": "InterpError: the record's threads is 'x'; give a whole number from 1",
+    "around(threads=0)": "InterpError: the record's threads is 0",
+    "around(threads=None)": "InterpError: the record's threads is None",
+    "around(versions=None)": "InterpError: the record is not whole: its environment has versions None",
+    "around(sae=[1])": "InterpError: the record is not whole: its environment has sae [1]",
+    "around(format=9)": "InterpError: the record has format 9, and this version of interp replays format 1",
+    "at(steer, edits=['a'])": "InterpError: 'a' is no edit; one is written",
+    "at(steer, edits=5)": "InterpError: the record is not whole: edits is 5",
+    "at(steer, prompt=5)": "InterpError: the record is not whole: prompt is 5",
+    "at(steer, sampling=[1])": "InterpError: the record is not whole: sampling is [1]",
+    "at(batch, prompts=[5])": "InterpError: the prompt 5 is no text",
+    "at(batch, variants=[5])": "InterpError: the record is not whole",
+    "at(batch, seeds=[2**70])": "InterpError: seed is 1180591620717411303424; give a whole number",
+    "at(sweep, largest='abc')": "InterpError: the record is not whole: could not convert string to float: 'abc'",
+    "at(sweep, subject=['a'])": "InterpError: ['a'] is no edit",
+    "at(sweep, words=5)": "InterpError: the record is not whole: words is 5",
+    "at(sweep, config=sweep['config'] | {'targets': [5]})": "InterpError: the sweep's targets are [5]",
+    "at(sweep, config=sweep['config'] | {'controls': 'no'})": "InterpError: the sweep's controls is 'no'",
+    "edit(feature=1.7)": "InterpError: 1.7 is no feature",
+    "edit(feature=True)": "InterpError: True is no feature",
+    "edit(feature={'sae': ['x'], 'feature': 1})": "InterpError: FeatureRef(sae=['x'], feature=1) is no feature",
+    "edit(include_masked='no')": "InterpError: include_masked is 'no'; it is true or false",
+    "edit(where=5)": "InterpError: no place to edit '5'",
+    "edit(strength='x')": "InterpError: the strength x of feature 3 is not finite",
+    "preset(5)": "InterpError: this is no preset of format 1",
+    "preset(['a'])": "InterpError: 'a' is no edit",
+    "preset([steer['edits'][0] | {'where': 5}])": "InterpError: no place to edit '5'",
+    "preset([{'kind': 'Add', 'feature': {'name': 'd', 'hook_name': wb.card.hook_name, 'vector': [1, 2], "
+    "'norm_cutoff': 9}, 'strength': 1}])": "InterpError: the direction 'd' has width 2, and tiny at",
+    "Sampling(seed=2**70)": "InterpError: seed is 1180591620717411303424; give a whole number",
+    "Sampling(seed=1.5)": "InterpError: seed is 1.5; give a whole number",
+    "Sampling(max_new_tokens=2.5)": "InterpError: max_new_tokens is 2.5; give a whole number",
+    "Sampling(stop=5)": "InterpError: stop is 5; give a string or a list of strings",
+    "Sampling(stop=[5])": "InterpError: stop is [5]",
+    "Sampling(temperature='x')": "InterpError: temperature is 'x'; give a number",
+    "wb.steer_many(['A'], [[]], seeds=[1.5])": "InterpError: seed is 1.5",
+    # A mistake of ours, made while computing, is not passed off as the record's.
+    "at(steer)": "TypeError: the model ran",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def said(checkpoint):
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, checkpoint, *MISTAKES],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("code", MISTAKES)
+def test_a_wrong_value_in_a_record_a_preset_or_sampling_is_one_sentence_before_compute(said, code):
+    assert said[code].startswith(MISTAKES[code])

@@ -1,13 +1,16 @@
 """Sweeps, verdicts, effects and replays, each figure against a slow way to it."""
 
+import importlib.util
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from interp import cli
+from interp.models import Edit
 from interp.sae import SAE
 from interp.steering import Add, Clamp, Direction, Hooked, Stage, Subject, SweepConfig, judge, matched_features
 from interp.steering.intervals import bootstrap, wilson
@@ -86,6 +89,8 @@ def test_a_sweep_has_its_controls_beside_it_and_shares_its_random_numbers(wb, sw
     assert swept.verdict is not None
     assert "feature 5" in swept._repr_html_()
     assert len(swept.rows()) == 10
+    row = swept.rows()[3]
+    assert (row["kl"], row["kl_low"], row["kl_high"]) == swept.curve[2].kl
 
 
 def test_a_direction_is_swept_like_a_feature(wb):
@@ -211,6 +216,24 @@ def test_effects_equal_one_context_at_a_time(wb):
     mean = torch.stack(seen).mean(0)
     assert found.clamped.raised[0][1] == pytest.approx(float(mean.max()), abs=1e-4)
     assert found.ablated.kl[0] > 0
+    # Each context has its own control, drawn from features of like density, at the same amount.
+    matched = wb.subject(5).matched
+    for row in found.rows:
+        start = max(row["position"] // index.block * index.block + 1, row["position"] + 2 - 20)
+        tokens = [0, *index.tokens[start : row["position"] + 1].tolist()]
+        plain, kls = logprobs(wb, tokens)[-1], []
+        for other in matched:
+            held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=5, strength=7.0, along=other)]]))[-1]
+            kls.append(float((held.exp() * (held - plain)).sum()))
+        assert min(abs(kl - row["clamped_random features_kl"]) for kl in kls) < 1e-5
+    for effect in (found.ablated, found.clamped):
+        assert set(effect.controls) == {"random features", "noise"}
+        assert all(c.kl[1] <= c.kl[0] <= c.kl[2] and c.kl[0] > 0 for c in effect.controls.values())
+    said = found.clamped.sentences()
+    assert [sentence.partition(":")[0] for sentence in said[1:]] == [
+        "the same along random features",
+        "the same along noise",
+    ]
     assert "effects on the next token" in found._repr_html_()
     many = wb.effects(5, contexts=70, length=8)
     assert many.contexts == 70
@@ -317,6 +340,63 @@ def test_sweep_record_and_replay_on_the_command_line(monkeypatch, capsys, checkp
     assert "random features" not in out
 
 
+@pytest.fixture
+def sides(tmp_path):
+    """The files of a contrast, as the option names them."""
+    (tmp_path / "up.txt").write_text("The capital of France is Paris.\n")
+    (tmp_path / "down.txt").write_text("A cat sat on the mat.\n")
+    return f"{tmp_path}/up.txt,{tmp_path}/down.txt"
+
+
+def test_a_contrast_is_swept_on_the_command_line_like_a_feature(monkeypatch, capsys, checkpoint, sides):
+    more = ["--strengths", "1,2", "--tokens", 2, "--target", " cat", "The capital"]
+    contrast = ["--sweep", "contrast", "--contrast", f"{sides}=0.5"]
+    code, out, err = call(monkeypatch, capsys, "steer", checkpoint, *contrast, *more, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert set(found["series"]) == {"feature", "noise", "sign flipped"}
+    assert [point["strength"] for point in found["series"]["feature"]] == [0.5, 1.0]
+    assert found["verdict"]["verdict"] in ("controller", "neither")
+    code, out, _ = call(monkeypatch, capsys, "steer", checkpoint, "--sweep", "5", *more)
+    assert code == 0
+    cells = next(re.split("  +", line.strip()) for line in out.splitlines() if "noise" in line)
+    figure = r"-?[\d.e-]+ \(-?[\d.e-]+ to -?[\d.e-]+\)"
+    assert [bool(re.fullmatch(figure, cell)) for cell in cells] == [False, False, True, True]
+
+
+def test_a_contrast_keeps_its_condition_and_is_computed_last(monkeypatch, capsys, checkpoint, sides):
+    given = ["steer", checkpoint, "A cat", "--contrast", f"{sides}=0.5", "--tokens", 2]
+    code, out, err = call(monkeypatch, capsys, *given, "--when", "5>-1", "--include-masked", "--json")
+    assert code == 0, err
+    (edit,) = json.loads(out)["edits"]
+    assert (edit["when"], edit["include_masked"]) == ({"above": -1.0, "feature": 5}, True)
+    monkeypatch.setattr(Workbench, "contrast", lambda *a, **k: pytest.fail("the contrast was computed"))
+    for wrong, message in (
+        (["--clamp", "99=1"], "no feature 99"),
+        (["--add", "3=1e39"], "is beyond 1e+09"),
+        (["--where", "from:77"], "begins outside the prompt"),
+        (["--when", "self>1"], "the condition must name a feature"),
+        (["--top-p", "0"], "top_p is 0.0"),
+        (["--sweep", "contrast", "--target", "The capital of"], "name single tokens"),
+    ):
+        code, out, err = call(monkeypatch, capsys, *given, *wrong)
+        assert (code, out) == (2, "")
+        assert message in err
+
+
+def test_json_stays_one_document_when_a_preset_is_saved_and_conflicts_of_a_batch_are_printed(
+    monkeypatch, capsys, checkpoint, tmp_path
+):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    given = ["steer", checkpoint, "A cat", "--clamp", "5=9", "--ablate", "5", "--tokens", 2]
+    code, out, err = call(monkeypatch, capsys, *given, "--save-preset", "mine", "--json")
+    assert code == 0
+    assert json.loads(out)["kind"] == "steer"
+    assert "preset in" in err
+    code, out, _ = call(monkeypatch, capsys, *given, "--seed", 1, "--seed", 2)
+    assert out.replace("\n", " ").count("Ablate on feature 5 undoes the earlier Clamp 9 on feature 5") == 1
+
+
 def test_presets_several_prompts_and_effects_on_the_command_line(monkeypatch, capsys, checkpoint, tmp_path):
     monkeypatch.setenv("INTERP_HOME", str(tmp_path))
     (tmp_path / "up.txt").write_text("The capital of France is Paris.\n")
@@ -367,7 +447,25 @@ def test_presets_several_prompts_and_effects_on_the_command_line(monkeypatch, ca
         (["steer", "SAE", "--sweep", "99"], "no feature 99"),
         (["steer", "SAE", "--sweep", "1", "--strengths", "a"], "--strengths is 'a'"),
         (["steer", "SAE", "--sweep", "1", "--strengths", "inf"], "are not all finite"),
+        (
+            ["steer", "SAE", "--sweep", "1", "--clamp", "1=2", "--preset", "x", "--unit", "residual", "--stream"],
+            "--clamp, --preset, --unit, --stream would do nothing in a sweep",
+        ),
+        (
+            ["steer", "SAE", "--sweep", "1", "--when", "1>2", "--include-masked", "--save-preset", "x"],
+            "--when, --include-masked, --save-preset would do nothing in a sweep",
+        ),
+        (["steer", "SAE", "--sweep", "1", "--contrast", "a,b=1"], "both --sweep contrast and --contrast"),
+        (["steer", "SAE", "--sweep", "contrast"], "both --sweep contrast and --contrast"),
+        (
+            ["steer", "SAE", "A cat", "--strengths", "1", "--regex", "a"],
+            "--strengths, --regex would do nothing without",
+        ),
+        (["steer", "SAE", "A cat", "A dog", "--stream"], "--stream would do nothing with several prompts or seeds"),
+        (["steer", "SAE", "A cat", "--seed", "1", "--seed", "2", "--stream"], "--stream would do nothing with several"),
+        (["steer", "SAE", "A cat", "--seed", str(2**70)], "give a whole number from"),
         (["effects", "SAE", "99"], "no feature 99"),
+        (["effects", "SAE", "9", "--strength", "1e39"], "is beyond 1e+09"),
         (["replay", "none.json"], "there is no file none.json"),
     ],
 )
@@ -386,6 +484,25 @@ def test_a_direction_needs_no_index(wb):
     found = wb.verdict(direction)
     assert found.verdict in ("controller", "neither")
     assert found.detection == 0.0
+
+
+def test_the_benchmark_sees_a_position_that_should_have_moved_and_one_that_should_not(wb, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    spec = importlib.util.spec_from_file_location("steering_benchmark", ROOT / "benchmarks" / "steering.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    found = benchmark.exactness(wb, 1)
+    assert found["clamp against a slow hook, over the position's norm"] < 1e-5
+    should, still = found["positions that should move, over all features"], found["positions that should not"]
+    assert should + still == 20 * wb.index.block
+    assert min(should, still) > 0
+    assert found["of these, changed in any bit"] == 0
+    nothing = Edit(HOOK, lambda x, site: x)
+    everything = Edit(HOOK, lambda x, site: x + 1)
+    monkeypatch.setattr(benchmark, "model_edit", lambda *a, **k: nothing)
+    assert benchmark.exactness(wb, 1)["clamp against a slow hook, over the position's norm"] > 1e-3
+    monkeypatch.setattr(benchmark, "model_edit", lambda *a, **k: everything)
+    assert benchmark.exactness(wb, 1)["of these, changed in any bit"] == still
 
 
 def test_the_documented_figures_are_the_studys():

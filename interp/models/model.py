@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from interp.models.weights import weights_sha256
 from interp.types import InterpError, unknown
 
+RESIDUAL = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
+"""Hook points as wide as the residual stream, by the ends of their names."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -73,7 +76,7 @@ class Model:
     attention_for: Callable[[Sequence[str]], AbstractContextManager[None]] = field(default=lambda hooks: nullcontext())
     """Chooses, for the hook points of one run, an implementation in which they fire."""
     _fingerprint: str | None = None
-    _names: list[str] | None = None
+    _shapes: dict[str, tuple[int, ...]] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -127,13 +130,31 @@ class Model:
 
     def hook_names(self) -> list[str]:
         """Names of the hook points that fire on text, in the order in which they fire."""
-        if self._names is None:
-            seen = self.shapes()
-            self._names = list(seen)
-        return self._names
+        return list(self.shapes())
+
+    def width(self, hook_name: str) -> int:
+        """Length of the vector at each position of a hook point: of the residual stream and what is added to it by
+        the model's config, elsewhere by running four tokens once.
+
+        Raises InterpError when there is no such hook point, or no single vector at a position.
+        """
+        self.check_hook(hook_name)
+        hidden = getattr(getattr(self.module, "config", None), "hidden_size", None)
+        if isinstance(hidden, int) and hook_name.endswith(RESIDUAL):
+            return hidden
+        shape = self.shapes().get(hook_name)
+        if shape is None or len(shape) != 1:
+            found = "does not fire on text" if shape is None else f"has shape {shape} at a position"
+            raise InterpError(f"{hook_name} of {self.name} {found}, not one vector; choose another hook point.")
+        return shape[0]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape past (B, T) at each hook point that fires, found by running four tokens."""
+        """Shape past (B, T) at each hook point that fires, found by running four tokens (once)."""
+        if self._shapes is None:
+            self._shapes = self._run_for_shapes()
+        return self._shapes
+
+    def _run_for_shapes(self) -> dict[str, tuple[int, ...]]:
         # An alias names the same module as its target, so one module can answer for many names.
         first: dict[int, tuple[int, ...]] = {}
         handles = []

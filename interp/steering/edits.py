@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import Any
 
 import duckdb
@@ -24,6 +25,8 @@ PLACES = ("all", "prompt", "generated", "from:I", "token:/REGEX/")
 UNITS = ("activation", "residual")
 NEAR = 0.5
 """Two features' decoder rows with a larger cosine are named as a conflict."""
+LARGEST = 1e9
+"""Strengths and entries of directions beyond this are refused: no activation comes near, and float32 must hold products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,9 @@ def row(source: Source, saes: Saes) -> Tensor:
 
 
 def check_edit(edit: FeatureEdit, saes: Saes) -> None:
-    """Raises InterpError when the edit cannot be made: no such feature, a strength not finite, no such place."""
+    """Raises InterpError when the edit cannot be made: no such feature, a strength that is not finite or beyond
+    `LARGEST`, no such place, directions of unlike widths."""
+    _check_types(edit)
     for source in (edit.feature, edit.along, edit.when.feature if edit.when else None):
         if source is not None:
             _check_source(source, saes)
@@ -163,21 +168,61 @@ def check_edit(edit: FeatureEdit, saes: Saes) -> None:
         raise InterpError(f"{label} has no activation to {type(edit).__name__.lower()}; use Add or Orthogonal.")
     if edit.when is not None and edit.when.feature is None and isinstance(edit.feature, Direction):
         raise InterpError(f"{label} has no activation, so the condition must name a feature.")
-    numbers = [getattr(edit, "strength", 0.0), edit.when.above if edit.when else 0.0]
-    for value in numbers:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InterpError(f"the strength {value} of {label} is not finite; give a number such as 8.0.")
+    for value in (getattr(edit, "strength", 0.0), edit.when.above if edit.when else 0.0):
+        check_strength(value, label)
     if isinstance(edit, Add) and edit.unit not in UNITS:
         raise unknown("unit of a strength", edit.unit, UNITS)
     check_where(edit.where)
+    _check_widths(edit, saes)
+
+
+def check_strength(value: Any, label: str) -> None:
+    """Raises InterpError when a strength is no number, not finite, or too large to mean anything."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InterpError(f"the strength {value} of {label} is not finite; give a number such as 8.0.")
+    if abs(value) > LARGEST:
+        raise InterpError(f"the strength {value:g} of {label} is beyond {LARGEST:g}; give a number such as 8.0.")
+
+
+def _check_types(edit: FeatureEdit) -> None:
+    """Raises InterpError when a field holds something else than it should, as hand-written files may."""
+    for source in (edit.feature, edit.along, edit.when.feature if edit.when else None):
+        if isinstance(source, Direction):
+            named = isinstance(source.name, str) and isinstance(source.hook_name, str)
+            right = named and isinstance(source.norm_cutoff, (int, float)) and source.norm_cutoff >= 0
+        else:
+            plain = source.feature if isinstance(source, FeatureRef) else source
+            right = source is None or (isinstance(plain, Integral) and not isinstance(plain, bool))
+            right = right and isinstance(getattr(source, "sae", ""), str)
+        if not right or edit.feature is None:
+            raise InterpError(f"{source!r} is no feature; give its number, a FeatureRef or a Direction.")
+    if not isinstance(edit.where, str):
+        raise unknown("place to edit", edit.where, PLACES)
+    if not isinstance(edit.include_masked, bool):
+        raise InterpError(f"include_masked is {edit.include_masked!r}; it is true or false.")
+
+
+def _check_widths(edit: FeatureEdit, saes: Saes) -> None:
+    """Raises InterpError when a direction is not as wide as the workbench's SAE at its hook point, or as its `along`."""
+    label, width, own = describe_source(edit.feature), len(row(edit.feature, saes)), saes.get("")
+    if own is not None and own.hook_name == hook_of(edit, saes) and own.sae.d_in != width:
+        raise InterpError(
+            f"{label} has width {width}, and {own.sae.name} at {own.hook_name} has {own.sae.d_in}; "
+            "was it made for another model or hook point?"
+        )
+    if edit.along is not None and (other := len(row(edit.along, saes))) != width:
+        raise InterpError(
+            f"{describe_source(edit.along)} has width {other}, and {label} has {width}; "
+            "an edit can only act along a direction of the same width."
+        )
 
 
 def _check_source(source: Source, saes: Saes) -> None:
     if isinstance(source, Direction):
         vector = torch.tensor(source.vector)
-        if not len(vector) or not bool(vector.isfinite().all()) or not bool(vector.any()):
+        if not len(vector) or not bool((vector.abs() <= LARGEST).all()) or not bool(vector.any()):
             raise InterpError(
-                f"{describe_source(source)} must be finite and not 0; were the two sets of texts the same?"
+                f"{describe_source(source)} must be finite and not 0, no entry beyond {LARGEST:g}; were the two sets of texts the same?"
             )
         return
     home = hooked(source, saes)
@@ -239,7 +284,7 @@ def _conflict(former: FeatureEdit, later: FeatureEdit, saes: Saes) -> str:
     apart = {former.where, later.where} == {"prompt", "generated"}
     if apart or hook_of(former, saes) != hook_of(later, saes):
         return ""
-    if former.feature == later.feature:
+    if _same(former.feature, later.feature, saes):
         if isinstance(later, (Clamp, Ablate)):
             return f"{describe(later)} undoes the earlier {describe(former)} wherever both act."
         return f"{describe(later)} acts on what the earlier {describe(former)} left."
@@ -247,6 +292,15 @@ def _conflict(former: FeatureEdit, later: FeatureEdit, saes: Saes) -> str:
     if abs(cosine) <= NEAR:
         return ""
     return f"{describe(later)} disturbs the earlier {describe(former)}: their directions have a cosine of {cosine:.2f}."
+
+
+def _same(a: Source, b: Source, saes: Saes) -> bool:
+    """Whether two names mean one feature: an SAE can be named in several ways, and its weights tell."""
+    one, other = hooked(a, saes), hooked(b, saes)
+    if one is None or other is None or isinstance(a, Direction) or isinstance(b, Direction):
+        return a == b
+    same_sae = one is other or (one.sha256 != "" and one.sha256 == other.sha256)
+    return same_sae and number(a) == number(b)
 
 
 # ---- as text and as JSON ----
@@ -282,8 +336,12 @@ def to_dict(edit: FeatureEdit) -> dict[str, Any]:
     return {key: out[key] for key in sorted(out, key=lambda key: (order + sorted(out)).index(key))}
 
 
-def from_dict(given: Mapping[str, Any]) -> FeatureEdit:
+def from_dict(given: Any) -> FeatureEdit:
     """The edit that `to_dict` wrote; InterpError when it is none."""
+    if not isinstance(given, Mapping):
+        raise InterpError(
+            f'{given!r} is no edit; one is written {{"kind": "Clamp", "feature": 1234, "strength": 8.0}}.'
+        )
     rest = dict(given)
     kind = str(rest.pop("kind", ""))
     if kind not in KINDS:
@@ -296,9 +354,11 @@ def from_dict(given: Mapping[str, Any]) -> FeatureEdit:
             when = dict(rest["when"])
             of = when.get("feature")
             rest["when"] = When(**{**when, "feature": None if of is None else _source(of)})
-        return KINDS[kind](**rest)
+        edit = KINDS[kind](**rest)
     except (TypeError, KeyError, ValueError) as error:
         raise InterpError(f"an edit {kind} cannot be read from {dict(given)}: {error}.") from None
+    _check_types(edit)
+    return edit
 
 
 def _source(value: Any) -> Any:
@@ -306,4 +366,4 @@ def _source(value: Any) -> Any:
         if "vector" in value:
             return Direction(**{**value, "vector": tuple(float(x) for x in value["vector"])})
         return FeatureRef(**value)
-    return int(value)
+    return value

@@ -4,7 +4,7 @@ Axes    C context, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.render import table_html, title_html, visible
-from interp.steering.edits import Ablate, Clamp, FeatureEdit, hooked, number
+from interp.steering.edits import Ablate, Clamp, FeatureEdit, Source, hooked, number
 from interp.steering.intervals import bootstrap
 from interp.steering.run import Stage
+from interp.steering.verdict import Subject, controls
 from interp.types import FeatureRef, InterpError
 
 BATCH = 16
@@ -24,19 +25,41 @@ Figure = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class Measures:
     """Of one change over all contexts; figures are (mean, low, high) with 95 % intervals over contexts."""
 
-    edit: str
     kl: Figure
     """KL(edited ‖ unedited) of the next token, nats."""
     loss: Figure
     """Change of the loss at the token that follows in the text, nats; above 0 the edit makes it less likely."""
     top_changes: Figure
     """Share of contexts whose likeliest token is another one."""
+
+    def sentence(self) -> str:
+        kl, loss, top = self.kl, self.loss, self.top_changes
+        return (
+            f"KL {kl[0]:.3g} ({kl[1]:.3g} to {kl[2]:.3g}), loss {loss[0]:+.3g} ({loss[1]:+.3g} to {loss[2]:+.3g}), "
+            f"another likeliest token in {top[0]:.0%} ({top[1]:.0%} to {top[2]:.0%})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect(Measures):
+    """What ablating or holding the feature did, beside the same amount along other directions."""
+
+    edit: str
+    controls: dict[str, Measures]
+    """`random features` (of like density) and `noise`, at the row's norm: one of each for every context."""
     raised: list[tuple[str, float]]
     """Tokens with the largest mean change of log-probability."""
     lowered: list[tuple[str, float]]
+
+    def sentences(self) -> list[str]:
+        """The effect's figures, then its controls'."""
+        return [
+            f"{self.edit}: {self.sentence()}",
+            *(f"the same along {name}: {found.sentence()}" for name, found in self.controls.items()),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +73,12 @@ class Effects:
     ablated: Effect
     clamped: Effect
     rows: list[dict[str, Any]]
-    """A row a context: index position, activation, and KL and change of loss under both edits."""
+    """A row a context: index position, activation, and what both edits and their controls do."""
 
     def _repr_html_(self) -> str:
         parts = [title_html(f"feature {self.feature}: effects on the next token in {self.contexts} contexts")]
         for effect in (self.ablated, self.clamped):
-            kl, loss, top = effect.kl, effect.loss, effect.top_changes
-            parts.append(
-                title_html(
-                    f"{effect.edit}: KL {kl[0]:.3g} ({kl[1]:.3g} to {kl[2]:.3g}), loss {loss[0]:+.3g} "
-                    f"({loss[1]:+.3g} to {loss[2]:+.3g}), another likeliest token in {top[0]:.0%}"
-                )
-            )
+            parts += [title_html(sentence) for sentence in effect.sentences()]
             rows = [
                 (visible(a), x, visible(b), y) for (a, x), (b, y) in zip(effect.raised, effect.lowered, strict=True)
             ]
@@ -77,19 +94,25 @@ def effects(
     following: Sequence[int],
     positions: Sequence[int],
     strength: float,
+    matched: Sequence[int] = (),
 ) -> Effects:
     """Ablation's and clamping's effects on the token after each context (token ids with their prefix).
 
     The edits act at every position of a context that counts. `following` is the token that came next in the text,
-    -1 where none did. Raises InterpError when there is no context.
+    -1 where none did. The controls write the same amounts along features `matched` in density and along noise, of which
+    every context has its own. Raises InterpError when there is no context.
     """
     if not contexts:
         raise InterpError(f"feature {feature} fires nowhere in the index, so there is no context to try it in.")
-    edits: list[FeatureEdit] = [Ablate(feature=feature), Clamp(feature=feature, strength=strength)]
-    compiled = [stage.compile([[edit]]) for edit in edits]
+    edits: dict[str, FeatureEdit] = {
+        "ablated": Ablate(feature=feature),
+        "clamped": Clamp(feature=feature, strength=strength),
+    }
+    stage.check(list(edits.values()))
     home = hooked(feature, stage.saes)
     assert home is not None
-    sums: list[Tensor | None] = [None, None]
+    along = _along(stage, feature, matched, len(contexts))
+    sums: dict[str, Tensor | float] = dict.fromkeys(edits, 0.0)
     per: list[dict[str, Any]] = []
     # Contexts of like length together, so that little is padding.
     order = sorted(range(len(contexts)), key=lambda c: len(contexts[c]))
@@ -100,19 +123,18 @@ def effects(
         base = _last(run.logits)
         now = home.sae.encode_feature(run.activations[home.hook_name][:, -1].float(), number(feature))
         found = [{"position": int(positions[c]), "activation": float(a)} for c, a in zip(chosen, now, strict=True)]
-        for at, edit in enumerate(compiled):
-            after = _last(stage.model.run(tokens_BT, edits=edit, logits=True, real_BT=real_BT, last=1).logits)
-            _add(found, ("ablated", "clamped")[at], base, after, [following[c] for c in chosen])
-            change = (after - base).sum(0)
-            total = sums[at]
-            sums[at] = change if total is None else total + change
+        for name, edit in edits.items():
+            for control, others in along.items():
+                made = stage.compile([[replace(edit, along=others[c])] for c in chosen])
+                after = _last(stage.model.run(tokens_BT, edits=made, logits=True, real_BT=real_BT, last=1).logits)
+                _add(found, _series(name, control), base, after, [following[c] for c in chosen])
+                if not control:
+                    sums[name] = sums[name] + (after - base).sum(0)
         per += found
     per.sort(key=lambda found: -found["activation"])
     texts = list(stage.vocabulary())
-    words = [f"ablated to 0 (feature {feature})", f"held at {strength:.3g} (feature {feature})"]
-    ablated, clamped = (
-        _effect(words[at], name, per, sums[at], len(contexts), texts) for at, name in enumerate(("ablated", "clamped"))
-    )
+    words = {"ablated": f"ablated to 0 (feature {feature})", "clamped": f"held at {strength:.3g} (feature {feature})"}
+    ablated, clamped = (_effect(words[name], name, list(along), per, sums[name], texts) for name in edits)
     return Effects(
         feature=number(feature),
         contexts=len(contexts),
@@ -121,6 +143,22 @@ def effects(
         clamped=clamped,
         rows=per,
     )
+
+
+def _along(
+    stage: Stage, feature: int | FeatureRef, matched: Sequence[int], count: int
+) -> dict[str, list[Source | None]]:
+    """By series, the direction that each context's edit writes along: its own row (None), then each control's."""
+    subject = Subject(source=feature, largest=1.0, matched=tuple(matched))
+    found: dict[str, list[Source | None]] = {"": [None] * count}
+    features = controls(stage, subject, len(matched), 0, 0)
+    if features:
+        found["random features"] = [features[c % len(features)] for c in range(count)]
+    return found | {"noise": list(controls(stage, subject, 0, count, 0))}
+
+
+def _series(name: str, control: str) -> str:
+    return f"{name}_{control}" if control else name
 
 
 def _last(logits: Tensor | None) -> Float[Tensor, "C V"]:
@@ -138,23 +176,23 @@ def _add(found: list[dict[str, Any]], name: str, base: Tensor, after: Tensor, fo
 
 
 def _effect(
-    words: str, name: str, per: list[dict[str, Any]], total: Tensor | None, contexts: int, texts: list[str]
+    words: str, name: str, controls: list[str], per: list[dict[str, Any]], total: Tensor | float, texts: list[str]
 ) -> Effect:
-    assert total is not None
-    mean = total.cpu() / contexts
+    assert isinstance(total, Tensor)
+    mean = total.cpu() / len(per)
     top, bottom = mean.topk(SHOWN), (-mean).topk(SHOWN)
 
-    def figure(key: str) -> Figure:
-        return bootstrap(np.array([float(row[f"{name}_{key}"]) for row in per]))
+    def figures(name: str) -> dict[str, Figure]:
+        keys = ("kl", "loss", "top_changes")
+        return {key: bootstrap(np.array([float(row[f"{name}_{key}"]) for row in per])) for key in keys}
 
     def pairs(tokens: Tensor) -> list[tuple[str, float]]:
         return [(texts[token] if token < len(texts) else f"<{token}>", float(mean[token])) for token in tokens.tolist()]
 
     return Effect(
         edit=words,
-        kl=figure("kl"),
-        loss=figure("loss"),
-        top_changes=figure("top_changes"),
+        **figures(name),
+        controls={each: Measures(**figures(_series(name, each))) for each in controls if each},
         raised=pairs(top.indices),
         lowered=pairs(bottom.indices),
     )

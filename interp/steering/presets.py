@@ -55,7 +55,11 @@ def names(sae_sha256: str) -> list[str]:
 def read(given: str | Path | Mapping[str, Any], sae_sha256: str) -> Preset:
     """The preset of that name, in that file, or with that content; InterpError when it is none or for other weights."""
     content = given if isinstance(given, Mapping) else _content(given, sae_sha256)
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT or "edits" not in content:
+    if (
+        not isinstance(content, Mapping)
+        or content.get("format") != FORMAT
+        or not isinstance(content.get("edits"), list)
+    ):
         raise InterpError(f"this is no preset of format {FORMAT}; `interp steer --save-preset NAME` writes one.")
     if content.get("sae_sha256") != sae_sha256:
         raise InterpError(

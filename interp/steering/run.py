@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,7 +15,19 @@ from torch import Tensor
 from interp.models import Edit, Model
 from interp.render import Html, table_html, tokens_html
 from interp.steering.apply import Vocabulary, compile_edits
-from interp.steering.edits import FeatureEdit, Saes, check_edit, check_positions, conflicts, describe, hook_of, to_dict
+from interp.steering.edits import (
+    FeatureEdit,
+    Saes,
+    check_edit,
+    check_positions,
+    conflicts,
+    describe,
+    describe_source,
+    hook_of,
+    hooked,
+    row,
+    to_dict,
+)
 from interp.types import InterpError
 
 FORMAT = 1
@@ -39,9 +52,32 @@ class Sampling:
     """Put the prompt into the model's chat template."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
-        if any(not text for text in self.stop):
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, Sequence) or not all(isinstance(text, str) for text in stop):
+            raise InterpError(f"stop is {self.stop!r}; give a string or a list of strings.")
+        if any(not text for text in stop):
             raise InterpError("a stop string is empty; leave it out.")
+        object.__setattr__(self, "stop", tuple(stop))
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        object.__setattr__(self, "max_new_tokens", check_whole("max_new_tokens", self.max_new_tokens, 1, 2**31))
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InterpError(f"{name} is {value!r}; give a number.")
+        if not isinstance(self.chat, bool):
+            raise InterpError(f"chat is {self.chat!r}; it is true or false.")
+
+
+def check_whole(name: str, value: Any, low: int, high: int) -> int:
+    """The whole number, or an InterpError that says which are allowed."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+        raise InterpError(f"{name} is {value!r}; give a whole number from {low} to {high}.")
+    return int(value)
+
+
+def check_seed(value: Any) -> int:
+    """The seed; a row's generator takes a million times as much, in 64 bits."""
+    return check_whole("seed", value, -(2**40), 2**40)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +90,28 @@ class Stage:
     identity: Mapping[str, Any] = field(default_factory=dict)
     """Names and hashes for the record."""
 
+    def check(self, edits: Sequence[FeatureEdit]) -> None:
+        """Raises InterpError when the edits cannot be made in this model: see `check_edit`, and widths."""
+        for edit in edits:
+            check_edit(edit, self.saes)
+            sources = (
+                [edit.feature] if edit.when is None or edit.when.feature is None else [edit.feature, edit.when.feature]
+            )
+            for source in sources:
+                home = hooked(source, self.saes)
+                hook_name = home.hook_name if home is not None else hook_of(edit, self.saes)
+                width, found = self.model.width(hook_name), len(row(source, self.saes))
+                if found != width:
+                    raise InterpError(
+                        f"{describe_source(source)} has width {found}, and {hook_name} of {self.model.name} has {width}; "
+                        "was it made for another model or hook point?"
+                    )
+
     def compile(self, rows: Sequence[Sequence[FeatureEdit]]) -> list[Edit]:
         """The rows' edits as the model takes them."""
         edits = [edit for row in rows for edit in row]
-        for edit in edits:
-            check_edit(edit, self.saes)
+        self.check(edits)
         hooks = {hook_of(edit, self.saes) for edit in edits}
-        for hook_name in hooks:
-            self.model.check_hook(hook_name)
         several = len(hooks) > 1 or any(edit.when is not None and edit.when.feature is not None for edit in edits)
         order = self.model.hook_names() if several else ()
         return compile_edits(rows, self.saes, order=order, vocabulary=self.vocabulary)
@@ -79,6 +129,9 @@ class Stage:
         """Token ids of the prompts; InterpError for an empty or too long one."""
         if not texts:
             raise InterpError("there is no prompt; give at least one.")
+        for text in texts:
+            if not isinstance(text, str):
+                raise InterpError(f"the prompt {text!r} is no text; give strings.")
         if chat:
             return [self.model.chat([{"role": "user", "content": text}]) for text in texts]
         return [self.model.prompt(text) for text in texts]
@@ -141,6 +194,8 @@ class SteerBatch:
     outputs: list[dict[str, Any]]
     """Of each (prompt, variant, seed), by their places in the lists above: tokens and text."""
     sampling: dict[str, Any]
+    conflicts: list[list[str]]
+    """Of each set of edits: those that undo or disturb each other."""
     environment: dict[str, Any]
     kind: str = "batch"
 
@@ -164,6 +219,7 @@ def check_request(
 ) -> None:
     """Raises InterpError when the prompts cannot be continued under these edits."""
     for edits in variants:
+        stage.check(edits)
         check_positions(edits, prompts)
     stage.model.check_generation(prompts, sampling.max_new_tokens, sampling.temperature, sampling.top_p)
 
@@ -243,6 +299,7 @@ def generate_many(
         raise InterpError(
             "nothing to generate: give at least one set of edits (an empty one is the baseline) and one seed."
         )
+    seeds = [check_seed(seed) for seed in seeds]
     cells = [(p, v, s) for p in range(len(ids)) for v in range(len(variants)) for s in range(len(seeds))]
     answers = continue_rows(
         stage,
@@ -255,12 +312,13 @@ def generate_many(
         prompts=list(prompts),
         prompt_tokens=ids,
         variants=[[to_dict(edit) for edit in edits] for edits in variants],
-        seeds=list(seeds),
+        seeds=seeds,
         outputs=[
             {"prompt": p, "variant": v, "seed": s, "tokens": tokens, "text": stage.text(tokens, sampling.stop)}
             for (p, v, s), tokens in zip(cells, answers, strict=True)
         ],
         sampling=plain(sampling),
+        conflicts=[conflicts(edits, stage.saes) for edits in variants],
         environment=stage.record(),
     )
 
@@ -285,6 +343,26 @@ def _finite(value: Any) -> Any:
 # ---- replay ----
 
 
+def check_record(record: Any) -> Mapping[str, Any]:
+    """The record's environment; InterpError when this is no record of a run, or of another format."""
+    then = record.get("environment") if isinstance(record, Mapping) else None
+    kind = record.get("kind") if isinstance(record, Mapping) else None
+    if not isinstance(then, Mapping) or kind not in ("steer", "batch", "sweep"):
+        raise InterpError("this file is no record of a steering run; `interp steer --record FILE` writes one.")
+    if then.get("format") != FORMAT:
+        raise InterpError(
+            f"the record has format {then.get('format')!r}, and this version of interp replays format {FORMAT}; "
+            "make the run again to record it."
+        )
+    for key, type_ in (("sae", str), ("versions", Mapping)):
+        if not isinstance(then.get(key), type_):
+            raise InterpError(
+                f"the record is not whole: its environment has {key} {then.get(key)!r}; record the run again."
+            )
+    check_whole("the record's threads", then.get("threads"), 1, 1024)
+    return then
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replay:
     """Whether a recorded run came out the same again."""
@@ -305,6 +383,9 @@ class Replay:
 def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     """The record against the same request run anew; what identifies the machine is told apart from results."""
     then, now = dict(recorded), json.loads(json.dumps(_finite(again)))
+    if then.get("kind") == "batch":
+        # Records of batches did not name conflicts at first.
+        then.setdefault("conflicts", now["conflicts"])
     before, after = then.pop("environment", {}), now.pop("environment", {})
     changed = [
         f"{key} {before.get(key)} is {after.get(key)} here"

@@ -11,10 +11,21 @@ from typing import Any
 import numpy as np
 
 from interp.render import table_html, title_html
-from interp.steering.edits import Add, Clamp, Direction, FeatureEdit, Source, check_edit, describe_source, row, to_dict
+from interp.steering.edits import (
+    Add,
+    Clamp,
+    Direction,
+    FeatureEdit,
+    Source,
+    check_strength,
+    describe_source,
+    matches,
+    row,
+    to_dict,
+)
 from interp.steering.intervals import bootstrap
 from interp.steering.measures import Forced, TextMeasures, forced, text_measures
-from interp.steering.run import Sampling, Stage, as_json, check_request, continue_rows, plain
+from interp.steering.run import Sampling, Stage, as_json, check_request, check_seed, continue_rows, plain
 from interp.steering.verdict import (
     OPENINGS,
     Subject,
@@ -57,6 +68,15 @@ class SweepConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if not getattr(self, name) and name != "targets":
                 raise InterpError(f"the sweep has no {name}; give at least one.")
+        object.__setattr__(self, "seeds", tuple(map(check_seed, self.seeds)))
+        for name in ("prompts", "targets"):
+            if not all(isinstance(text, str) for text in getattr(self, name)):
+                raise InterpError(f"the sweep's {name} are {list(getattr(self, name))}; give strings.")
+        if not isinstance(self.regex, str | None):
+            raise InterpError(f"the sweep's regex is {self.regex!r}; give a string.")
+        for name in ("controls", "verdict"):
+            if not isinstance(getattr(self, name), bool):
+                raise InterpError(f"the sweep's {name} is {getattr(self, name)!r}; it is true or false.")
         if not all(map(math.isfinite, self.factors)):
             raise InterpError(
                 f"the strengths {list(self.factors)} are not all finite; give numbers such as -1, 0.5, 2."
@@ -118,7 +138,7 @@ class Sweep:
         return as_json(self)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a series and strength, with the means and the shift's interval."""
+        """A row a series and strength, with the means and the intervals of shift and KL."""
         out = []
         for name, points in (("baseline", [self.baseline]), *self.series.items()):
             for p in points:
@@ -126,7 +146,7 @@ class Sweep:
                 out.append(
                     {"series": name, "factor": p.factor, "strength": p.strength}
                     | figures
-                    | {"shift_low": p.shift[1], "shift_high": p.shift[2]}
+                    | {"shift_low": p.shift[1], "shift_high": p.shift[2], "kl_low": p.kl[1], "kl_high": p.kl[2]}
                 )
         return out
 
@@ -165,20 +185,20 @@ class _Cells:
 
 def check_sweep(stage: Stage, subject: Subject, config: SweepConfig, sampling: Sampling) -> None:
     """Raises InterpError, before anything is generated, when the sweep cannot be made."""
-    probe = _edit(subject.source, config, subject.largest)
-    check_edit(probe, stage.saes)
-    if not math.isfinite(subject.largest) or subject.largest <= 0:
+    check_strength(subject.largest, describe_source(subject.source))
+    if subject.largest <= 0:
         raise InterpError(
-            f"{describe_source(subject.source)} never fires in the index, so strengths have no unit; give its largest "
-            "activation (largest=...)."
+            f"{describe_source(subject.source)} never fires in the index (its largest activation is "
+            f"{subject.largest:g}), so strengths have no unit; give one above 0 (largest=...)."
         )
     prompts = stage.prompts([_hint(subject, text) for text in config.prompts], sampling.chat)
     check_request(stage, prompts, [], sampling)
-    check_request(stage, stage.prompts(config.prompts, sampling.chat), [[probe]], sampling)
+    held = [[_edit(subject.source, config, factor * subject.largest)] for factor in config.factors]
+    check_request(stage, stage.prompts(config.prompts, sampling.chat), held, sampling)
     target_tokens(stage, subject, config)
+    if config.verdict:
+        promoted(stage, row(subject.source, stage.saes)[None])
     if config.regex is not None:
-        from interp.steering.edits import matches
-
         matches(config.regex, [""])
 
 

@@ -100,6 +100,11 @@ class Verdict:
 def promoted(stage: Stage, vectors_ND: Float[Tensor, "N D"], count: int = TARGETS) -> list[list[int]]:
     """The tokens whose logits each direction raises most, read straight by the unembedding."""
     unembed_VD, gain_D = stage.unembedding
+    if vectors_ND.shape[1] != len(gain_D):
+        raise InterpError(
+            f"the unembedding of {stage.model.name} reads width {len(gain_D)}, not {vectors_ND.shape[1]}, so the tokens "
+            "promoted there are unknown; name targets, and leave the verdict out."
+        )
     logits_NV = (vectors_ND.to(unembed_VD.device).float() * gain_D) @ unembed_VD.T
     found: list[list[int]] = logits_NV.topk(min(count, logits_NV.shape[1]), dim=1).indices.tolist()
     return found
@@ -166,6 +171,7 @@ def steering_edit(source: Source, strength: float, **more: Any) -> FeatureEdit:
 def judge(stage: Stage, subject: Subject, *, prompts: Sequence[str] = OPENINGS, seed: int = 0) -> Verdict:
     """The verdict on one feature; about 50 short passes a prompt, nothing is generated."""
     ids = stage.prompts(prompts, chat=False)
+    stage.check([steering_edit(subject.source, subject.largest)])
     like = row(subject.source, stage.saes)
     (targets,) = promoted(stage, like[None])
     hook_name, cutoff = place(subject.source, stage)
