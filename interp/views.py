@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -144,8 +145,9 @@ class NeuronPage:
         return {"positive": self.positive, "negative": self.negative}
 
     def _repr_html_(self) -> str:
-        rows = [(f"neuron, {sign}", page.description, page.token_entropy) for sign, page in self.signs.items()]
+        rows: list[tuple[str, str, Any]] = []
         for sign, page in self.signs.items():
+            rows.append((f"neuron, {sign}", page.description, page.token_entropy))
             for e in page.examples[:5]:
                 here = ", ".join(f"{feature} {name}" for feature, _, name in self.untangled.get(e.position, []))
                 rows.append((f"{sign}, {e.value:.2f} at {visible(e.tokens[e.peak])}", here, ""))
