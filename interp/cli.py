@@ -363,6 +363,8 @@ def index(
     device: Device = "auto",
 ) -> None:
     """Find where every feature fires in a corpus; under INTERP_HOME unless --beside."""
+    from interp.workbench import INDEXED
+
     bench = _bench(sae, device)
     if acts and (corpus or neurons is not None):
         raise InterpError("--acts has its own text and hook point; leave --corpus and --neurons out.")
@@ -373,7 +375,7 @@ def index(
                 "--neurons takes no --beside, --extend or --into: the index is the model's, not the SAE's."
             )
         where: Any = bench.build_neuron_index(
-            neurons, corpus, tokens or 1_000_000, keep=keep, memory_gib=memory, restart=restart
+            neurons, corpus, tokens or INDEXED, keep=keep, memory_gib=memory, restart=restart
         )
     else:
         options: dict[str, Any] = {"beside": beside, "extend": extend, "restart": restart, "into": into}
@@ -622,17 +624,12 @@ def steer(
     """
     from interp.steering import Add
 
-    # Longer than most: two thirds are options, a line each.
+    # Longer than most: half are options, a line each, which the command line reads from here.
     given = {"Clamp": clamp, "Add": add, "Scale": scale, "Ablate": ablate, "Orthogonal": orthogonal}
     of_sweep = {"strengths": strengths, "kind": kind != "clamp", "target": target, "regex": regex}
     of_run: dict[str, Any] = {**given, "preset": preset, "when": when, "unit": unit != "activation"}
     of_run |= {"include-masked": include_masked, "save-preset": save_preset, "stream": stream}
-    if sweep:
-        _refuse(of_run, "in a sweep, which edits one feature by itself; leave out the one or the other")
-    else:
-        _refuse(of_sweep | {"no-controls": not controls}, "without a sweep; add --sweep FEATURE")
-    if sweep and (sweep == "contrast") != bool(contrast):
-        raise InterpError("a direction is swept with both --sweep contrast and --contrast TOWARD.txt,AWAY.txt=AMOUNT.")
+    _check_sweep(sweep, contrast, of_run, of_sweep | {"no-controls": not controls})
     several = len(prompt or ()) > 1 or len(seed or ()) > 1
     _refuse({"stream": stream and several}, "with several prompts or seeds; give one of each")
     bench = _bench(sae)
@@ -640,10 +637,9 @@ def steer(
     sampling["stop"] = tuple(stop or ())
     seeds = tuple(seed or [0])
     if sweep:
-        config: dict[str, Any] = {"factors": tuple(_numbers("--strengths", strengths, float))} if strengths else {}
-        config |= {"prompts": tuple(prompt)} if prompt else {}
-        config |= {"seeds": seeds, "kind": kind, "where": where, "targets": tuple(target or ())}
-        config |= {"regex": regex or None, "controls": controls}
+        config = {"seeds": seeds, "kind": kind, "where": where, "targets": tuple(target or ()), "controls": controls}
+        config |= {"factors": tuple(_numbers("--strengths", strengths, float))} if strengths else {}
+        config |= ({"prompts": tuple(prompt)} if prompt else {}) | {"regex": regex or None}
         _show_run(_swept(bench, sweep, contrast, config, sampling), record, as_json)
         return
     if not prompt:
@@ -666,6 +662,16 @@ def steer(
         run = bench.steer(prompt[0], edits, seed=seeds[0], on_text=told, **sampling)
         sys.stdout.write("\n" if told else "")
     _show_run(run, record, as_json)
+
+
+def _check_sweep(sweep: str, contrast: str, of_run: dict[str, Any], of_sweep: dict[str, Any]) -> None:
+    """Raises InterpError when options of a single run meet a sweep, or the other way round."""
+    if sweep:
+        _refuse(of_run, "in a sweep, which edits one feature by itself; leave out the one or the other")
+    else:
+        _refuse(of_sweep, "without a sweep; add --sweep FEATURE")
+    if sweep and (sweep == "contrast") != bool(contrast):
+        raise InterpError("a direction is swept with both --sweep contrast and --contrast TOWARD.txt,AWAY.txt=AMOUNT.")
 
 
 def _refuse(given: Mapping[str, Any], why: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.index import Example, FeatureIndex
+from interp.index import Example, FeatureIndex, parse_neuron
 from interp.labels import Label
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.types import InterpError
@@ -117,10 +117,10 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
 
 def neuron_named(name: str) -> tuple[int, int]:
     """(layer, neuron) of `LAYER.NUMBER`; InterpError for anything else."""
-    layer, dot, number = name.strip().partition(".")
-    if not (dot and layer.isdecimal() and number.isdecimal()):
+    found = parse_neuron(name)
+    if found is None:
         raise InterpError(f"{name!r} is no neuron; write LAYER.NUMBER, such as 15.3.")
-    return int(layer), int(number)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

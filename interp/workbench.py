@@ -229,8 +229,7 @@ class Workbench:
         if not 0 <= neuron < count:
             raise InterpError(f"no neuron {neuron} in layer {layer}; its neurons are 0 to {count - 1}.")
         signs = [feature_page(index, 2 * neuron + sign, None) for sign in (0, 1)]
-        table = self.index.neurons
-        near = table[(table["layer"] == layer) & (table["neuron"] == neuron)]
+        near = self.index.features_near(layer, neuron)
         return NeuronPage(
             layer=layer,
             neuron=neuron,
@@ -600,7 +599,7 @@ class Workbench:
         self,
         layer: int,
         corpus: str | Corpus,
-        tokens: int,
+        tokens: int = INDEXED,
         *,
         keep: str = "all",
         memory_gib: float = 2.0,

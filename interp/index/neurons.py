@@ -49,6 +49,7 @@ class Neurons:
         return Active(rows[there], features[there], values[there].abs(), offsets, self.d_sae)
 
 
-def neuron_of(row: int) -> tuple[int, str]:
-    """(neuron, sign) of a row."""
-    return row // 2, "-" if row % 2 else "+"
+def parse_neuron(name: str) -> tuple[int, int] | None:
+    """(layer, neuron) of `LAYER.NUMBER`; None for anything else."""
+    layer, dot, number = name.strip().partition(".")
+    return (int(layer), int(number)) if dot and layer.isdecimal() and number.isdecimal() else None

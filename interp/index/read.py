@@ -87,7 +87,7 @@ class FeatureIndex:
                 f"the index in {path} has format {meta.get('format')}, this version reads {FORMAT}; build it again."
             )
         lacking = [key for key in ("d_sae", "keep", "files", "positions", "separator", "block") if key not in meta]
-        if lacking or own_sha256(meta) != meta.get("sha256", own_sha256(meta)):  # the first of format 2 had none
+        if lacking or ("sha256" in meta and own_sha256(meta) != meta["sha256"]):  # the first of format 2 had none
             why = f"it has no {lacking[0]}" if lacking else "its hash differs"
             raise InterpError(
                 f"{path / 'index.json'} is not as it was written ({why}); fetch it again, or build it anew."
@@ -291,6 +291,10 @@ class FeatureIndex:
     def neurons(self) -> pd.DataFrame:
         """(layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes."""
         return pq.read_table(self.path("neurons.parquet")).to_pandas()
+
+    def features_near(self, layer: int, neuron: int) -> pd.DataFrame:
+        """The rows of `neurons` for one neuron, nearest first."""
+        return self.neurons[(self.neurons["layer"] == layer) & (self.neurons["neuron"] == neuron)]
 
     # ---- vectors ----
 

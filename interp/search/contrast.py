@@ -23,9 +23,9 @@ LARGEST = 1000
 """Texts of a set that are read: those with the smallest SHA-256, so that the choice is fixed and no one's."""
 POOL = 20_000
 """Texts of a corpus among which they are chosen."""
-csv.field_size_limit(1 << 30)  # a field is a whole text
 TOKENS = 64
 """Tokens of a text that are read."""
+csv.field_size_limit(1 << 30)  # a field may be a whole text
 
 
 @dataclass(frozen=True)

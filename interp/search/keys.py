@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from interp.index import FeatureIndex
+from interp.index import FeatureIndex, parse_neuron
 from interp.labels import STATUSES, LabelBook
 from interp.search import contrast as contrasts
 from interp.search.query import Term, span, yes
@@ -370,11 +370,10 @@ def _with(term: Term, sources: Sources) -> Found:
 
 def _neuron(term: Term, sources: Sources) -> Found:
     """The features kept as nearest to an MLP neuron's output weights; negative cosines are not looked for."""
-    layer, dot, number = term.value.partition(".")
-    if not (dot and layer.isdecimal() and number.isdecimal()):
+    asked = parse_neuron(term.value)
+    if asked is None:
         raise InterpError(f"neuron:{term.value} must be LAYER.NUMBER, such as neuron:15.3 (at character {term.at}).")
-    table = sources.index.neurons
-    near = table[(table["layer"] == int(layer)) & (table["neuron"] == int(number))]
+    table, near = sources.index.neurons, sources.index.features_near(*asked)
     if near.empty:
         layers, widths = table["layer"].nunique(), int(table["neuron"].max()) + 1 if len(table) else 0
         raise InterpError(

@@ -48,7 +48,7 @@ class Hits(Sequence[Hit]):
     total: int
     """How many features passed, of which `hits` are the first."""
     partial: bool = False
-    """Whether the answer, were it empty, came from what a small index keeps."""
+    """Whether it was answered from what a small index keeps; then no hits do not mean that there are none."""
 
     def __getitem__(self, at: Any) -> Any:
         return self.hits[at]

@@ -17,13 +17,13 @@ def neuron_page(wb: Workbench, layer: int, neuron: int, made: float) -> NeuronPa
     return wb.neuron(layer, neuron)
 
 
-def side(page: NeuronPage, sign: str) -> None:
-    shown = page.signs[sign]
+def side(found: NeuronPage, sign: str) -> None:
+    shown = found.signs[sign]
     st.subheader(f"Where it is {sign}")
     st.caption(plain(f"{shown.description} · density {shown.density:.2e} · entropy {shown.token_entropy:.2f} nats"))
     for example in [e for e in shown.examples if e.band == 0][:SHOWN]:
         example_rows([example], shown.max)
-        for feature, share, name in page.untangled.get(example.position, []):
+        for feature, share, name in found.untangled.get(example.position, []):
             feature_link(feature, plain(f"{feature} · {share:.0%} of its largest · {name}"))
 
 
