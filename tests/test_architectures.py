@@ -264,6 +264,7 @@ def test_a_gate_becomes_a_threshold_without_a_change():
         (lambda: TopK(d_in=4, d_sae=8, k=9), "k is 9, more than the 8 features"),
         (lambda: BatchTopK(d_in=4, d_sae=0, k=1), "d_sae is 0"),
         (lambda: Standard(d_in=4, d_sae=8, l1=-1.0), "l1 is -1.0; it must be a positive number"),
+        (lambda: JumpReLU(d_in=4, d_sae=8, l0=9), "l0 is 9, more than the 8 features"),
         (lambda: JumpReLU(d_in=4, d_sae=8, form="stepp"), "no form of JumpReLU 'stepp': did you mean step"),
         (lambda: Matryoshka(d_in=4, d_sae=8, k=2, prefixes=(4, 2, 8)), "must ascend"),
         (lambda: Matryoshka(d_in=4, d_sae=8, k=2, prefixes=(2, 4)), "end at d_sae, 8"),

@@ -101,3 +101,13 @@ def test_the_measured_threshold_lets_k_a_row_pass():
     level = threshold_for(u, W, b, 4)
     assert int((u @ W.T + b > level).sum()) == 4 * 64
     assert threshold_for(u, W, b - 100.0, 4) == 0.0  # too few are positive
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_keeping_the_largest_leaves_the_rest_zero(dtype):
+    torch.manual_seed(5)
+    pre = torch.rand(6, 512).to(dtype)
+    wanted = torch.zeros_like(pre).scatter_(1, pre.topk(9).indices, pre.topk(9).values)
+    kept = kernels.keep_largest(pre, 9)
+    assert kept is pre
+    assert torch.equal(kept.sort().values, wanted.sort().values)  # which of equal values is kept is open

@@ -73,6 +73,19 @@ def test_moving_an_sae_forgets_what_it_cached():
     assert torch.allclose(again.active(x).dense(), again.encode(x), atol=1e-5)
 
 
+def test_an_sae_with_other_weights_forgets_what_it_cached():
+    sae, other, x = make(seed=1), make(seed=2), torch.randn(50, 24)
+    sae.active(x)
+    sae.load_state_dict(other.state_dict())
+    assert torch.equal(sae.active(x).dense(), other.active(x).dense())
+
+
+@pytest.mark.parametrize("rule", ["jumprelu", "topk"])
+def test_no_rows_have_no_entries(rule):
+    assert make(rule).active(torch.zeros(0, 24)).dense().shape == (0, 96)
+    assert make(rule).reconstruct(torch.zeros(0, 24)).shape == (0, 24)
+
+
 def test_an_sae_needs_one_rule():
     with pytest.raises(InterpError, match="either a threshold"):
         SAE(W_enc=torch.eye(2), b_enc=torch.zeros(2), W_dec=torch.eye(2), b_dec=torch.zeros(2))

@@ -79,9 +79,10 @@ def test_auxk_teaches_dead_features_encoder_and_decoder(rule):
     error = rule.gradients(p, u, u, Moment(0.0, state.hint, torch.float32)).error_BO
     config = TrainConfig(bfloat16=False, aux_k=5, lr=1e-3).resolved(rule, 64)
     got = {name: torch.zeros_like(value) for name, value in p.items()}
-    _auxk(p, got, dead, u, error, config, torch.float32)
+    _auxk(p, got, dead, u, error, config, torch.float32, centred=True)
+    b_dec = p["b_dec"].clone().requires_grad_()
     leaves = {name: p[name][dead].clone().requires_grad_() for name in ("W_enc", "b_enc", "W_dec")}
-    pre = u @ leaves["W_enc"].T + leaves["b_enc"]
+    pre = (x * state.scale_in - b_dec) @ leaves["W_enc"].T + leaves["b_enc"]
     top = pre.topk(5, dim=1)
     made = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu()) @ leaves["W_dec"]
     (config.aux_alpha * (made + error).square().sum() / 64).backward()
@@ -90,6 +91,36 @@ def test_auxk_teaches_dead_features_encoder_and_decoder(rule):
         assert float(leaf.grad.abs().sum()) > 0
         got[name][dead] = 0
         assert float(got[name].abs().sum()) == 0  # the living get nothing
+    torch.testing.assert_close(got["b_dec"], b_dec.grad, atol=1e-6, rtol=1e-4)
+    assert float(b_dec.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("rule", [Gated(d_in=32, d_sae=48), JumpReLU(d_in=32, d_sae=48, l0=3)])
+def test_resampling_makes_everything_of_a_dead_feature_anew(rule):
+    x, _ = planted()
+    config = TrainConfig(tokens=39_936, dead_after=4_096, resample=True, bfloat16=False).resolved(rule, 39_936)
+    state = initial(x[:4096], x[:4096], rule, 0)
+    closed, value = ("b_mag", -30.0) if "b_mag" in state.p else ("threshold", 30.0)
+    state.p[closed][::3] = value
+    for i, batch in enumerate(batches(x, epochs=1)):
+        measured = optimise(state, rule, config, batch, i / 156)
+    assert measured.dead < 4  # of 16; some may have died anew
+    assert float(state.p[closed].abs().max()) < 25
+
+
+def test_resampling_works_where_auxk_is_not_wanted():
+    x, _ = planted()
+    rule = TopK(d_in=32, d_sae=48, k=3)
+    config = TrainConfig(tokens=39_936, dead_after=4_096, resample=True, aux_alpha=0, bfloat16=False)
+    state = initial(x[:4096], x[:4096], rule, 0)
+    state.p["b_enc"][::3] = -30.0
+    for i, batch in enumerate(batches(x, epochs=1)):
+        measured = optimise(state, rule, config.resolved(rule, 39_936), batch, i / 156)
+    assert measured.dead < 4  # of 16; some may have died anew
+    zeros = torch.zeros(256, 32)  # nothing is explained badly: nothing to begin anew on
+    state.idle_F[:] = 10_000
+    for _ in range(16):
+        optimise(state, rule, config.resolved(rule, 39_936), zeros, 0.5)
 
 
 def test_resampling_gives_dead_features_rows_that_are_explained_badly():

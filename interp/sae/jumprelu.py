@@ -29,7 +29,7 @@ from interp.sae.architecture import (
     check_positive,
     check_sizes,
 )
-from interp.types import unknown
+from interp.types import InterpError, unknown
 
 FORMS = {"step": (1.5, 0.2), "quadratic": (None, 0.2), "tanh": (2.0, 2.0)}
 """Of each form, the coefficient (None: d_in) and the bandwidth that are taken when none is given."""
@@ -64,6 +64,8 @@ class JumpReLU:
         for name, value in zip(("coefficient", "bandwidth"), FORMS[self.form], strict=True):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value or float(self.d_in))
+        if self.form == "quadratic" and self.l0 > self.d_sae:
+            raise InterpError(f"l0 is {self.l0:g}, more than the {self.d_sae} features; aim at fewer, or raise d_sae.")
         check_positive(l0=self.l0, coefficient=float(self.coefficient or 0), bandwidth=float(self.bandwidth or 0))
 
     @property

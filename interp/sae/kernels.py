@@ -210,8 +210,12 @@ def entries_above(
     for start, pre in blocks(rows_BC, matrix_FC):
         flat, values = above(pre, cut, per_row)
         found.append((flat.add_(start * pre.shape[1]), values))
-    if not found:
-        return rows_BC.new_zeros(0, dtype=torch.int64), rows_BC.new_zeros(0, dtype=torch.float32)
+    return _joined(found, rows_BC.device)
+
+
+def _joined(found: list[tuple[Tensor, Tensor]], device: torch.device) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+    """The blocks' (positions, values) as one; no rows have none."""
+    found = found or [(torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, device=device))]
     return torch.cat([flat for flat, _ in found]), torch.cat([values for _, values in found])
 
 
@@ -231,6 +235,13 @@ def row_topk(bits_BF: Int[Tensor, "B F"], k: int) -> Int[Tensor, "B k"]:
     return columns.gather(1, row_topk(bits_BF.gather(1, columns), k))
 
 
+def keep_largest(pre_BF: Float[Tensor, "B F"], k: int) -> Float[Tensor, "B F"]:
+    """In place: all but each row's k largest become 0."""
+    columns = row_topk(pre_BF.view(BITS[pre_BF.dtype]), k)
+    kept = pre_BF.gather(1, columns)
+    return pre_BF.zero_().scatter_(1, columns, kept)
+
+
 def entries_topk(
     rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"], k: int
 ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
@@ -243,7 +254,7 @@ def entries_topk(
         flat = columns + (torch.arange(len(pre), device=pre.device) + start)[:, None] * d_sae
         positive = (values > 0).view(-1).nonzero().squeeze(1)
         found.append((flat.view(-1).index_select(0, positive), values.view(-1).index_select(0, positive)))
-    return torch.cat([flat for flat, _ in found]), torch.cat([values for _, values in found])
+    return _joined(found, rows_BC.device)
 
 
 def largest(values_N: Float[Tensor, " N"], count: int) -> Tensor:

@@ -99,10 +99,18 @@ class SAE(nn.Module):
             self._bounds[dtype] = kernels.encoder_matrix(W, shift, dtype, more)
         return self._bounds[dtype]
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+    def _forget(self) -> None:
+        """Drop what was derived from weights that are about to change."""
         for cached in ("_W_enc_FD", "_bounds"):
             self.__dict__.pop(cached, None)
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        self._forget()
         return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        self._forget()
+        return super()._load_from_state_dict(*args, **kwargs)
 
     def pre_activations(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B F"]:
         """(x - b_dec) W_enc + b_enc, dense."""

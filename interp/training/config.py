@@ -28,7 +28,7 @@ class TrainConfig:
     dead_after: int | None = None
     """Tokens without firing after which a feature counts as dead; None: a twentieth of the run, at most 500,000."""
     resample: bool = False
-    """Where there is no AuxK: begin dead features anew, on rows that are explained worst, every `dead_after` tokens."""
+    """Where there is no AuxK, or none is wanted: begin dead features anew, on rows that are explained worst, every `dead_after` tokens."""
     save_every: int = 1_000_000
     """Tokens between saved states."""
     seed: int = 0

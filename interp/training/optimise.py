@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.sae.architecture import Architecture, Moment, Outcome, Params, unit_rows
+from interp.sae import kernels
+from interp.sae.architecture import Architecture, Moment, Outcome, Params, add_to, gate_, unit_rows
+from interp.sae.kernels import Dense
 from interp.training.config import TrainConfig
 from interp.training.state import State
 from interp.types import InterpError
@@ -82,12 +84,12 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     dead_F = state.idle_F >= dead_after
     dead = int(dead_F.sum())
     if dead and traits.auxk and config.aux_alpha > 0:
-        _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype)
+        _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
     _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder)
     state.hint = out.hint
     state.idle_F += len(t_BO)
     state.idle_F[out.fired_F] = 0
-    if config.resample and not traits.auxk:
+    if config.resample and not (traits.auxk and config.aux_alpha > 0):
         _resample(state, config, u_BD, out, done)
     # Of the targets less b_dec, whose mean is small, so that the difference of sums keeps its digits.
     variance = float(torch.linalg.vector_norm(t_BO)) ** 2 - float(t_BO.sum(0).square().sum()) / len(t_BO)
@@ -102,16 +104,26 @@ def _auxk(
     error_BO: Float[Tensor, "B O"],
     config: TrainConfig,
     dtype: torch.dtype,
+    centred: bool,
 ) -> None:
-    """Add the gradient of alpha ‖r - r̂‖² / B, r̂ what the strongest dead features make of the residual r."""
-    W_enc, W_dec = p["W_enc"][dead], p["W_dec"][dead]
-    pre = (u_BD.to(dtype) @ W_enc.to(dtype).T).float() + p["b_enc"][dead]
-    top = pre.topk(min(config.aux_k or 1, len(dead)), dim=1, sorted=False)
-    code = torch.zeros_like(pre).scatter_(1, top.indices, top.values.relu())
-    miss_BO = (code @ W_dec + error_BO) * (2 * config.aux_alpha / len(error_BO))
-    dz = (miss_BO @ W_dec.T) * (code > 0)
-    for name, grad in (("W_enc", dz.T @ u_BD), ("b_enc", dz.sum(0)), ("W_dec", code.T @ miss_BO)):
+    """Add the gradient of alpha ‖r - r̂‖² / B, r̂ what the strongest dead features make of the residual r.
+
+    r is a constant of this loss; where inputs are centred, b_dec has a part in it through the encoder.
+    """
+    W_enc, W_dec, k = p["W_enc"][dead], p["W_dec"][dead], min(config.aux_k or 1, len(dead))
+    rows, matrix = kernels.encoder_rows(u_BD, dtype), kernels.encoder_matrix(W_enc, p["b_enc"][dead], dtype)
+    total: Params = {}
+    casts: dict[int, Tensor] = {}
+    for start, pre in kernels.blocks(rows, matrix):
+        part = slice(start, start + len(pre))
+        code = Dense((kernels.keep_largest(pre, k) if k < len(dead) else pre).relu_(), casts)
+        miss_BO = (code.decode(code.values, W_dec) + error_BO[part]) * (2 * config.aux_alpha / len(error_BO))
+        dz = gate_(code.dots(miss_BO, W_dec), code.values)
+        add_to(total, W_enc=code.outer(dz, u_BD[part]), b_enc=code.sums(dz), W_dec=code.outer(code.values, miss_BO))
+    for name, grad in total.items():
         grads[name].index_add_(0, dead, grad)
+    if centred:
+        grads["b_dec"] -= total["b_enc"] @ W_enc
 
 
 def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
@@ -137,18 +149,23 @@ def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, don
     dead_after = config.dead_after or 1
     every = max(dead_after // len(u_BD), 1)
     dead = (state.idle_F >= dead_after).nonzero().squeeze(1)
-    if state.step % every or not len(dead) or done > 0.8:
+    square_B = out.error_BO.square().sum(1).cpu()
+    if state.step % every or not len(dead) or done > 0.8 or not bool(square_B.any()):
         return
     p = state.p
     draw = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-    chosen = torch.multinomial(out.error_BO.square().sum(1).cpu(), len(dead), replacement=True, generator=draw)
+    chosen = torch.multinomial(square_B, len(dead), replacement=True, generator=draw)
     alive_F = state.idle_F < dead_after
     decoder = p["W_dec"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_dec"].new_ones(())
     encoder = p["W_enc"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_enc"].new_ones(())
     p["W_dec"][dead] = -unit_rows(out.error_BO[chosen]) * decoder
     p["W_enc"][dead] = unit_rows(u_BD[chosen]) * encoder * 0.2
     p["b_enc"][dead] = 0.0
-    for name in ("W_dec", "W_enc", "b_enc"):
+    for name in p.keys() - {"b_dec"}:
+        if name not in ("W_dec", "W_enc", "b_enc") and bool(
+            alive_F.any()
+        ):  # thresholds, gates: as the living have them
+            p[name][dead] = p[name][alive_F].mean()
         for moment in ("exp_avg", "exp_avg_sq"):
             state.optimiser.state[p[name]][moment][dead] = 0.0
     state.idle_F[dead] = 0
