@@ -13,7 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.sae import kernels
-from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, squared_error
+from interp.sae.architecture import (
+    Inference,
+    Moment,
+    Outcome,
+    Params,
+    Traits,
+    check_share,
+    check_sizes,
+    squared_error,
+    tied,
+)
 from interp.sae.kernels import Active
 
 SAMPLE_ROWS = 64
@@ -41,7 +51,7 @@ class BatchTopK:
         return self.d_in
 
     def initial(self, p: Params, u_BD: Tensor) -> Params:
-        return {**p, "W_dec": p["W_enc"].clone()}
+        return tied(p)
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)

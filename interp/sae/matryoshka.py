@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, fired
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, fired, tied
 from interp.sae.batchtopk import budget, select
 from interp.sae.kernels import Active
 from interp.types import InterpError
@@ -45,7 +45,7 @@ class Matryoshka:
         return self.d_in
 
     def initial(self, p: Params, u_BD: Tensor) -> Params:
-        return {**p, "W_dec": p["W_enc"].clone()}
+        return tied(p)
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)

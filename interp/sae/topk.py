@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from interp.sae import kernels
-from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, squared_error
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, squared_error, tied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TopK:
         return self.d_in
 
     def initial(self, p: Params, u_BD: Tensor) -> Params:
-        return {**p, "W_dec": p["W_enc"].clone()}
+        return tied(p)
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         rows = kernels.encoder_rows(u_BD, moment.dtype)

@@ -161,7 +161,7 @@ def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, don
     p["W_dec"][dead] = -unit_rows(out.error_BO[chosen]) * decoder
     p["W_enc"][dead] = unit_rows(u_BD[chosen]) * encoder * 0.2
     p["b_enc"][dead] = 0.0
-    for name in p.keys() - {"b_dec"}:
+    for name in p.keys() - {"b_dec", "W_skip"}:
         if name not in ("W_dec", "W_enc", "b_enc") and bool(
             alive_F.any()
         ):  # thresholds, gates: as the living have them
