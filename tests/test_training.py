@@ -17,6 +17,8 @@ from interp.sae import BatchTopK, Gated, JumpReLU, Matryoshka, Standard, TopK, T
 from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, tensorboard, train, train_many
 from interp.training.optimise import _auxk, optimise
+from interp.training.plan import Plan
+from interp.training.source import Source
 from interp.training.state import initial
 from interp.types import InterpError
 
@@ -311,6 +313,54 @@ def test_without_held_out_rows_the_last_ones_are_kept_back():
     x, _ = planted(rows=256 * 20)
     sae = train(Rows(x), BatchTopK(d_in=32, d_sae=48, k=3), TrainConfig())
     assert float((sae.encode(x[-512:]) > 0).sum() / 512) == pytest.approx(3, rel=0.2)
+
+
+def test_the_learning_rate_falls_to_the_end_whether_rows_are_kept_back_or_fewer_are_there_than_asked():
+    x, _ = planted(rows=256 * 60)
+    for tokens, held_out, trained in ((None, None, 54), (10**6, None, 54), (10**6, x[:2048], 60)):
+        *rest, last = steps(Rows(x), RULES[0], TrainConfig(tokens=tokens, decay=0.2), held_out=held_out)
+        assert last.tokens == 256 * trained
+        assert rest[-1].lr < 0.11 * max(step.lr for step in rest)
+        assert any(f"trains on {256 * trained:,} of the 1,000,000" in n for n in rest[0].notes) == (tokens is not None)
+
+
+def test_batches_that_end_before_the_learning_rate_fell_are_said():
+    x, _ = planted(rows=256 * 20)
+    notes = notes_of(list(Rows(x)), RULES[0], TrainConfig(tokens=256 * 40), held_out=x[:1024])
+    assert any("the batches ended after 5,120 of 10,240 tokens" in note for note in notes)
+
+
+def test_a_run_that_was_saved_with_another_reckoning_of_its_length_goes_on(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 20)
+    config = TrainConfig(save_every=256 * 5)
+    with monkeypatch.context() as before:
+        before.setattr(Plan, "of", staticmethod(lambda *_, **__: Plan(len(x), 512, len(x))))
+        run = steps(Rows(x), RULES[0], config, into=tmp_path)
+        next(step for step in run if step.step == 7)
+        run.close()
+    *_, last = steps(Rows(x), RULES[0], config, into=tmp_path)
+    assert last.tokens == len(x) - 512
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_run_of_few_batches_keeps_rows_back_for_its_threshold(count):
+    x, _ = planted(rows=256 * count)
+    *_, last = steps(Rows(x), RULES[0], TrainConfig())
+    assert last.step == count - 1
+    assert last.l0 > 0
+
+
+@pytest.mark.parametrize("batches", [Rows(torch.rand(256, 32)), list(torch.rand(1, 256, 32))], ids=["sized", "unsized"])
+def test_a_run_with_nothing_left_to_train_on_says_so(batches):
+    with pytest.raises(InterpError, match="hold 256 rows, and 25 are kept back .* give held_out rows"):
+        train(batches, RULES[0], TrainConfig(tokens=256))
+
+
+def test_small_batches_are_counted_once():
+    source = Source([torch.zeros(1, 2)] * 4000, 0, 2000)
+    began = time.perf_counter()
+    assert len(list(source)) == 2000
+    assert time.perf_counter() - began < 0.5  # counting the whole queue at each draw took seconds
 
 
 def notes_of(batches, rule, config, **options):

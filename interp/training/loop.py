@@ -22,11 +22,11 @@ from interp.training.config import TrainConfig
 from interp.training.finish import finish
 from interp.training.listeners import Listener, json_log
 from interp.training.optimise import Batch, optimise, sides
-from interp.training.source import Source, pick, rows_of, total_rows
+from interp.training.plan import HELD_BACK, Plan, nothing_left
+from interp.training.source import Source, pick, rows_of
 from interp.training.step import Step
 from interp.types import InterpError
 
-HELD_BACK = 65_536
 INIT_ROWS = 16_384
 LATEST_ROWS = 8_192
 LATEST = "latest"
@@ -71,7 +71,11 @@ def train_many(
     one hook point, say (see activations.Together).
     """
     columns = columns or {}
-    total = sum(config.tokens or total_rows(batches, columns.get(name)) or 0 for name, (_, config) in runs.items())
+    plans = (
+        Plan.of(batches, config, held_out=held_out is not None, column=columns.get(name))
+        for name, (_, config) in runs.items()
+    )
+    total = sum(plan.tokens for plan in plans)
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
     ears = list(listeners)
     if into is not None:
@@ -128,12 +132,15 @@ def steps_many(
     """The loop behind `train_many`: the events of all runs, batch by batch."""
     keep_freed_memory()
     columns = columns or {}
-    made = [_Run(name, *run, batches, columns.get(name), into, restart) for name, run in runs.items()]
+    made = []
+    for name, (architecture, config) in runs.items():
+        column = columns.get(name)
+        plan = Plan.of(batches, config, held_out=held_out is not None, column=column)
+        made.append(_Run(name, architecture, config, plan, batches, column, into, restart))
     first = min(run.begins() for run in made)
-    longest = max(run.total for run in made)
-    if held_out is None and len({run.total for run in made}) > 1:
+    if held_out is None and len({run.plan for run in made}) > 1:
         raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
-    source = Source(batches, first, 0 if held_out is not None else max(min(HELD_BACK, longest // 10), 1))
+    source = Source(batches, first, made[0].plan.back)
     opening = source.peek(INIT_ROWS)
     for run in made:
         run.open(opening, held_out)
@@ -151,6 +158,8 @@ def steps_many(
             if not any(run.wants(number + 1) for run in made):
                 break
     for run in made:
+        if not run.begins():
+            raise nothing_left(source.held, source.back)
         if held_out is not None:
             rows = sides(pick(held_out, run.column), run.architecture)
         else:
@@ -166,26 +175,32 @@ class _Run:
         name: str,
         made: Architecture,
         config: TrainConfig,
+        plan: Plan,
         batches: Any,
         column: int | None,
         into: str | Path | None,
         restart: bool,
     ) -> None:
-        self.name, self.architecture, self.column = name, made, column
-        total = config.tokens or total_rows(batches, column)
-        if total is None:
-            raise InterpError("TrainConfig(tokens=…) is needed: these batches do not say how many rows they hold.")
-        self.total, self.config = total, config.resolved(made, total)
+        self.name, self.architecture, self.column, self.plan = name, made, column, plan
         self.folder = _folder(into, name) if into is not None else None
+        if self.folder is not None and restart:
+            for stale in (state.FILE, "log.jsonl"):
+                (self.folder / stale).unlink(missing_ok=True)
+        kept = state.recipe(self.folder) if self.folder else {}
+        # Runs were once as long as was asked, whatever the batches held: one that was saved so goes on so.
+        self.total = plan.asked if kept.get("tokens") == plan.asked else plan.tokens
+        self.config = config.resolved(made, self.total)
         self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
         own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.device = getattr(batches, "device", torch.device("cpu"))
-        if self.folder is not None and restart:
-            for stale in (state.FILE, "log.jsonl"):
-                (self.folder / stale).unlink(missing_ok=True)
         self.state = state.load(self.folder, self.recipe, made, self.device) if self.folder else None
         self.notes: list[str] = []
+        if config.tokens and self.total < config.tokens:
+            back = f", of which {plan.back:,} are kept back" if plan.back else ""
+            self.notes.append(
+                f"trains on {self.total:,} of the {config.tokens:,} tokens asked: the batches hold no more{back}"
+            )
         self.last: Step | None = None
         self.saved = self.state.tokens if self.state else 0
         self.held: tuple[Tensor, Tensor] | None = None
@@ -272,7 +287,9 @@ class _Run:
         wanted = getattr(self.architecture, "k", None) or getattr(self.architecture, "l0", None)
         if getattr(self.architecture, "form", "quadratic") != "quadratic":
             wanted = None
-        notes = tuple(watch.off_target(sums.l0, wanted))
+        notes = watch.off_target(sums.l0, wanted) + watch.ended_early(self.state.tokens, self.total)
         last = self.last or Step(self.state.step, self.state.tokens, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
         where = last.step, last.tokens
-        return Step(*where, sums.fvu, sums.l0, last.dead, last.loss, last.lr, last.seconds, notes, self.name, sae)
+        return Step(
+            *where, sums.fvu, sums.l0, last.dead, last.loss, last.lr, last.seconds, tuple(notes), self.name, sae
+        )

@@ -35,7 +35,7 @@ def pick(batch: Any, column: int | None) -> Any:
 
 
 class Source:
-    """Batches from number `first` on; at least the last `back` rows are never given out."""
+    """Batches from number `first` on; the last `back` rows are never given out."""
 
     def __init__(self, batches: Any, first: int, back: int) -> None:
         if hasattr(batches, "from_batch"):
@@ -44,34 +44,33 @@ class Source:
             self.iterator = iter(batches)
             for _ in range(first):
                 next(self.iterator, None)
-        self.back, self.queue = back, deque[Any]()
+        self.back, self.queue, self.held = back, deque[Any](), 0
 
     def peek(self, rows: int) -> list[Any]:
         """The first batches, with that many rows if there are; they are still given out afterwards."""
-        while self._held() < rows and self._draw():
+        while self.held < rows and self._draw():
             pass
         return list(self.queue)
 
     def __iter__(self) -> Iterator[Any]:
-        while True:
-            while self._held() <= self.back + (rows_of(self.queue[0]) if self.queue else 0) and self._draw():
-                pass
-            if not self.queue or self._held() <= self.back:
-                return
+        while self.queue or self._draw():
+            own = rows_of(self.queue[0])
+            while self.held - own < self.back:
+                if not self._draw():
+                    return
+            self.held -= own
             yield self.queue.popleft()
 
     def _draw(self) -> bool:
         batch = next(self.iterator, None)
         if batch is not None:
             self.queue.append(batch)
+            self.held += rows_of(batch)
         return batch is not None
-
-    def _held(self) -> int:
-        return sum(map(rows_of, self.queue))
 
     def kept(self, architecture: Architecture, column: int | None) -> tuple[Tensor, Tensor]:
         """(inputs, targets) of the `back` rows after the last batch given out: the same however the run got there."""
-        while self._held() < self.back and self._draw():
+        while self.held < self.back and self._draw():
             pass
         picked = [pick(batch, column) for batch in self.queue]
         pairs = [sides(batch, architecture) for batch in picked if batch is not None]

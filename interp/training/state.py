@@ -102,6 +102,15 @@ def _scale(rows: Tensor, widths: tuple[int, ...]) -> Tensor:
     return torch.cat(parts).contiguous()
 
 
+def recipe(folder: Path) -> dict[str, Any]:
+    """The recipe of the state in the folder; empty when there is none that can be read (`load` says why)."""
+    try:
+        with safe_open(folder / FILE, framework="pt") as file:
+            return dict(json.loads(file.metadata()["recipe"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}
+
+
 def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, device: torch.device) -> State | None:
     """The state in the folder, or None when there is none.
 

@@ -139,3 +139,13 @@ def off_target(l0: float, wanted: float | None) -> list[str]:
     if wanted is None or abs(l0 - wanted) <= OFF_TARGET * wanted:
         return []
     return [f"warning: on held-out rows {l0:.1f} features are active a row, and {wanted:g} were asked."]
+
+
+def ended_early(tokens: int, total: int) -> list[str]:
+    """The warning that the batches held fewer rows than the learning rate was to fall over."""
+    if tokens >= 0.99 * total:
+        return []
+    return [
+        f"warning: the batches ended after {tokens:,} of {total:,} tokens, before the learning rate had fallen; "
+        "ask for as many tokens as they hold, or give more batches."
+    ]
