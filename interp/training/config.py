@@ -43,10 +43,12 @@ class TrainConfig:
         for name in ("warmup", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; it is a share of the run, 0 to 1.")
-        for name in ("dead_after", "save_every"):
+        for name, what in (("dead_after", "tokens"), ("save_every", "tokens"), ("aux_k", "features")):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InterpError(f"{name} is {value}; it is a number of tokens, at least 1.")
+                raise InterpError(f"{name} is {value}; it is a number of {what}, at least 1.")
+        if not 0 <= self.aux_alpha < float("inf"):
+            raise InterpError(f"aux_alpha is {self.aux_alpha}; it is a weight, 0 or more.")
 
     def resolved(self, architecture: Architecture, tokens: int) -> "TrainConfig":
         """The same for a run of that many tokens, with every default that depends on sizes or on the machine filled in."""

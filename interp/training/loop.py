@@ -3,6 +3,7 @@
 Axes    B batch row, D d_in.
 """
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from interp import places
 from interp.checkpoint import save_weights
 from interp.device import keep_freed_memory
 from interp.progress import bar, say
@@ -20,16 +22,18 @@ from interp.sae.metrics import reconstruction
 from interp.training import signals, state, watch
 from interp.training.config import TrainConfig
 from interp.training.finish import finish
-from interp.training.listeners import Listener, json_log
+from interp.training.listeners import Listener, cut, json_log
 from interp.training.optimise import Batch, optimise, sides
 from interp.training.plan import HELD_BACK, Plan, nothing_left
-from interp.training.source import Source, pick, rows_of
+from interp.training.source import Source, finite_rows, pick, rows_of
 from interp.training.step import Step
 from interp.types import InterpError
 
 INIT_ROWS = 16_384
 LATEST_ROWS = 8_192
-LATEST = "latest"
+HALVED_FROM = 128
+"""Held-out rows from which one half sets the threshold and the other half judges it."""
+LATEST, LOG = "latest", "log.jsonl"
 EXPECT_FROM = 50
 """Runs of fewer steps are over before an estimate is made."""
 
@@ -70,35 +74,41 @@ def train_many(
     With `columns` a batch (and `held_out`) is a tuple, and each run reads the part of that number: the activations of
     one hook point, say (see activations.Together).
     """
-    columns = columns or {}
-    plans = (
-        Plan.of(batches, config, held_out=held_out is not None, column=columns.get(name))
-        for name, (_, config) in runs.items()
-    )
-    total = sum(plan.tokens for plan in plans)
+    whole = _Pass(batches, runs, held_out, into, restart, columns)
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
-    ears = list(listeners)
-    if into is not None:
-        ears.append(_log_each({name: _folder(into, name) for name in runs}))
-    done, made = dict.fromkeys(runs, 0), dict[str, SAE]()
-    with bar(f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs", max(total, 1)) as advance:
-        for step in steps_many(batches, runs, held_out=held_out, into=into, restart=restart, columns=columns):
+    title = f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs"
+    ears = [*listeners, *([_log_each(whole.runs)] if into is not None else [])]
+    done, made = {run.name: run.tokens for run in whole.runs}, dict[str, SAE]()
+    total = sum(run.total for run in whole.runs)
+    # A signal between two steps, while somebody listens, must not lose them either.
+    with signals.deferred() as asked, bar(title, max(total, 1), done=sum(done.values())) as advance:
+        for step in whole:
             advance(step.tokens - done[step.run], f"FVU {step.fvu:.3f}, L0 {step.l0:.0f}, dead {step.dead}")
             done[step.run] = step.tokens
             for note in step.notes:
                 say(f"{step.run}: {note}" if step.run else note)
-            for listen in ears:
-                listen(step)
+            try:
+                for listen in ears:
+                    listen(step)
+            except Exception:
+                whole.save()
+                raise
             if step.sae is not None:
                 made[step.run] = step.sae
-    missing = [name for name in runs if name not in made]
-    if missing:
-        raise InterpError("the batches gave no rows, so nothing was trained; check the corpus and the mask.")
+            if asked():
+                whole.save()
+                break
+    if len(made) < len(runs):  # a signal's own handler let it pass
+        raise InterpError("the run was stopped before its end; the same call goes on from there.")
     return made
 
 
-def _log_each(folders: dict[str, Path]) -> Listener:
-    logs = {name: json_log(folder / "log.jsonl") for name, folder in folders.items()}
+def _log_each(runs: "list[_Run]") -> Listener:
+    logs = {}
+    for run in runs:
+        assert run.folder is not None
+        cut(run.folder / LOG, run.begins())
+        logs[run.name] = json_log(run.folder / LOG)
     return lambda step: logs[step.run](step)
 
 
@@ -130,41 +140,78 @@ def steps_many(
     columns: Mapping[str, int] | None = None,
 ) -> Iterator[Step]:
     """The loop behind `train_many`: the events of all runs, batch by batch."""
-    keep_freed_memory()
-    columns = columns or {}
-    made = []
-    for name, (architecture, config) in runs.items():
-        column = columns.get(name)
-        plan = Plan.of(batches, config, held_out=held_out is not None, column=column)
-        made.append(_Run(name, architecture, config, plan, batches, column, into, restart))
-    first = min(run.begins() for run in made)
-    if held_out is None and len({run.plan for run in made}) > 1:
-        raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
-    source = Source(batches, first, made[0].plan.back)
-    opening = source.peek(INIT_ROWS)
-    for run in made:
-        run.open(opening, held_out)
-    # Nothing to iterate over when a run was killed after its last step.
-    going = enumerate(source, start=first) if any(run.wants(first) for run in made) else ()
-    with signals.deferred() as asked:
-        for number, batch in going:
-            for run in made:
-                if run.wants(number):
-                    yield run.step(batch)
-            if asked():
-                for run in made:
-                    run.save()
-                return  # the signal is raised again as `deferred` ends
-            if not any(run.wants(number + 1) for run in made):
+    return iter(_Pass(batches, runs, held_out, into, restart, columns))
+
+
+class _Pass:
+    """Several runs over the same batches, an iterable of their events."""
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        runs: Mapping[str, tuple[Architecture, TrainConfig]],
+        held_out: Any,
+        into: str | Path | None,
+        restart: bool,
+        columns: Mapping[str, int] | None,
+    ) -> None:
+        if not runs:
+            raise InterpError("there is nothing to train; give at least one architecture with its config.")
+        keep_freed_memory()
+        self.batches, self.held_out = batches, held_out
+        self.runs: list[_Run] = []
+        for name, (architecture, config) in runs.items():
+            column = (columns or {}).get(name)
+            plan = Plan.of(batches, config, held_out=held_out is not None, column=column)
+            folder = None if into is None else Path(into) / name if name else Path(into)
+            self.runs.append(_Run(name, architecture, config, plan, batches, column, folder, restart))
+        if held_out is None and len({run.plan for run in self.runs}) > 1:
+            raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
+
+    def __iter__(self) -> Iterator[Step]:
+        # Runs that are over need no batches but those kept back.
+        number = min((run.begins() for run in self.runs if not run.over), default=self.runs[0].begins())
+        source = Source(self.batches, number, self.runs[0].plan.back)
+        opening = source.peek(INIT_ROWS)
+        for run in self.runs:
+            if run.begins() == number:
+                source.check_skipped(run.tokens, number)
+            run.open(opening, self.held_out)
+        going = iter(source)
+        while not all(run.over for run in self.runs):
+            # The step in hand is ended and saved before a signal takes its course.
+            with signals.deferred() as asked:
+                events = self._advance(number, going)
+                if asked():
+                    self.save()
+            if events is None:
                 break
-    for run in made:
-        if not run.begins():
-            raise nothing_left(source.held, source.back)
-        if held_out is not None:
-            rows = sides(pick(held_out, run.column), run.architecture)
-        else:
-            rows = source.kept(run.architecture, run.column)
-        yield run.finish(rows)
+            yield from events
+            number += 1
+        for run in self.runs:
+            if not run.begins():
+                raise nothing_left(source.held, source.back)
+            if self.held_out is not None:
+                rows = sides(pick(self.held_out, run.column), run.architecture)
+            else:
+                rows = source.kept(run.architecture, run.column)
+            yield run.finish(rows)
+
+    def _advance(self, number: int, going: Iterator[Any]) -> list[Step] | None:
+        """The runs' events of the next batch, which has that number; None when there is none."""
+        try:
+            batch = next(going, None)
+            if batch is None:
+                return None
+            parts = [(run, pick(batch, run.column)) for run in self.runs if run.begins() == number and not run.over]
+            return [run.step(part) for run, part in parts if part is not None]
+        except InterpError:
+            self.save()
+            raise
+
+    def save(self) -> None:
+        for run in self.runs:
+            run.save()
 
 
 class _Run:
@@ -178,15 +225,18 @@ class _Run:
         plan: Plan,
         batches: Any,
         column: int | None,
-        into: str | Path | None,
+        folder: Path | None,
         restart: bool,
     ) -> None:
-        self.name, self.architecture, self.column, self.plan = name, made, column, plan
-        self.folder = _folder(into, name) if into is not None else None
-        if self.folder is not None and restart:
-            for stale in (state.FILE, "log.jsonl"):
-                (self.folder / stale).unlink(missing_ok=True)
-        kept = state.recipe(self.folder) if self.folder else {}
+        self.name, self.architecture, self.column, self.plan, self.folder = name, made, column, plan, folder
+        if folder is not None:
+            if restart:
+                (folder / state.FILE).unlink(missing_ok=True)
+            if not (folder / state.FILE).exists():
+                shutil.rmtree(folder / LATEST, ignore_errors=True)  # of another recipe
+            for place in (folder, folder / LATEST):
+                places.drop_partials(place)
+        kept = state.recipe(folder) if folder else {}
         # Runs were once as long as was asked, whatever the batches held: one that was saved so goes on so.
         self.total = plan.asked if kept.get("tokens") == plan.asked else plan.tokens
         self.config = config.resolved(made, self.total)
@@ -194,23 +244,40 @@ class _Run:
         own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.device = getattr(batches, "device", torch.device("cpu"))
-        self.state = state.load(self.folder, self.recipe, made, self.device) if self.folder else None
+        self.state = state.load(folder, self.recipe, made, self.device) if folder else None
+        self.saved = self.tokens
+        self.held: tuple[Tensor, Tensor] | None = None
         self.notes: list[str] = []
+        if self.state and self.state.threads != torch.get_num_threads():
+            self.notes.append(
+                f"warning: this run was saved on {self.state.threads} threads and goes on on {torch.get_num_threads()}: "
+                "the weights' last bits may differ from those of an uninterrupted run."
+            )
+            self.state.threads = torch.get_num_threads()
         if config.tokens and self.total < config.tokens:
             back = f", of which {plan.back:,} are kept back" if plan.back else ""
             self.notes.append(
                 f"trains on {self.total:,} of the {config.tokens:,} tokens asked: the batches hold no more{back}"
             )
-        self.last: Step | None = None
-        self.saved = self.state.tokens if self.state else 0
-        self.held: tuple[Tensor, Tensor] | None = None
 
     def begins(self) -> int:
         """The number of the first batch that this run has not had."""
         return self.state.step if self.state else 0
 
+    @property
+    def tokens(self) -> int:
+        """Rows trained on."""
+        return self.state.tokens if self.state else 0
+
+    @property
+    def over(self) -> bool:
+        """Whether only finishing is left."""
+        return self.tokens >= self.total
+
     def open(self, opening: list[Any], held_out: Any) -> None:
         """Make the first state, or take up the saved one; say what the run will take."""
+        if held_out is not None:
+            self.held = self._check(sides(pick(held_out, self.column), self.architecture))
         opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
         if not opening and self.state is not None:
             return  # all its batches are behind it: only finishing is left
@@ -219,10 +286,12 @@ class _Run:
         pairs = [sides(batch, self.architecture) for batch in opening]
         if self.state is None:
             x_BD, y_BO = (torch.cat(side)[:INIT_ROWS] for side in zip(*pairs, strict=True))
-            whole = x_BD.isfinite().all(1) & y_BO.isfinite().all(1)
+            whole = finite_rows(x_BD, y_BO)
             if not bool(whole.any()):
                 raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
             x_BD, y_BO = x_BD[whole], y_BO[whole]
+            if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
+                raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
             self.state = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
         self.watch = watch.Watch(opening, self.architecture)
         left = self.total - self.state.tokens
@@ -231,65 +300,76 @@ class _Run:
             self.notes.append(str(expected))
             if self.folder is not None:
                 watch.check_disk(self.folder, expected)
-        if held_out is not None:
-            x_BD, y_BO = sides(pick(held_out, self.column), self.architecture)
-            self.held = x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
 
-    def wants(self, number: int) -> bool:
-        """Whether the batch of that number is this run's next."""
-        assert self.state is not None
-        return self.state.step == number and self.state.tokens < self.total
+    def _check(self, held_out: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Held-out rows for checkpoints of unfinished runs; raises InterpError before anything is trained in vain."""
+        x_BD, y_BO = (side[:HELD_BACK] for side in held_out)
+        broken = len(x_BD) - int(finite_rows(x_BD, y_BO).sum())
+        if broken or not len(x_BD):
+            raise InterpError(
+                f"{broken:,} of {len(x_BD):,} held-out rows hold a NaN or an infinity, so no threshold can be measured on "
+                "them; leave those out, or harvest again in float32."
+                if broken
+                else "held_out has no rows; give some, or leave it out: the last rows of the batches are then kept back."
+            )
+        return x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
 
     def step(self, batch: Any) -> Step:
         assert self.state is not None
-        batch = pick(batch, self.column)
         began = time.perf_counter()
         done = self.state.tokens / self.total
         try:
             measured = optimise(self.state, self.architecture, self.config, batch, done)
-        except InterpError:
-            if self.state.step:
-                self.save()
-            raise
+        except InterpError as error:
+            raise InterpError(f"{self.name}: {error}" if self.name else str(error)) from error
         self.state.tokens += rows_of(batch)
+        self.state.loss, self.state.lr = measured.loss, float(self.config.lr or 0.0) * self.config.rate(done)
         notes = (*self.notes, *self.watch.look(batch, measured))
         self.notes = []
         if self.state.tokens - self.saved >= self.config.save_every:
             self.save()
-        lr = float(self.config.lr or 0.0) * self.config.rate(done)
-        where = self.state.step, self.state.tokens
-        seconds = time.perf_counter() - began
-        self.last = Step(*where, measured.fvu, measured.l0, measured.dead, measured.loss, lr, seconds, notes, self.name)
-        return self.last
+        return self._event(measured.fvu, measured.l0, measured.dead, began, notes)
+
+    def _event(
+        self, fvu: float, l0: float, dead: int, began: float, notes: Sequence[str], sae: SAE | None = None
+    ) -> Step:
+        assert self.state is not None
+        now, seconds = self.state, time.perf_counter() - began
+        return Step(now.step, now.tokens, fvu, l0, dead, now.loss, now.lr, seconds, tuple(notes), self.name, sae)
 
     def save(self) -> None:
-        """Write the state, and beside it the checkpoint as it stands: an SAE that opens on its own."""
-        assert self.state is not None
-        self.saved = self.state.tokens
-        if self.folder is not None:
+        """Write the state, and beside it the checkpoint as it stands (an SAE that opens on its own), if they are new."""
+        if self.folder is not None and self.tokens > self.saved:
+            assert self.state is not None
             self.state.save(self.folder, self.recipe)
-            save_weights(self._sae(self.held[0] if self.held else None), self.folder / LATEST)
+            sae, latest = self._sae(self.held[0] if self.held else None), self.folder / LATEST
+            if latest.exists():
+                save_weights(sae, latest)  # its cfg.json stays as it is, so either weights belong to it
+            else:
+                with places.whole_folder(latest) as partial:
+                    save_weights(sae, partial)
+        self.saved = self.tokens
 
     def _sae(self, held_out_BD: Tensor | None) -> SAE:
         assert self.state is not None
         return finish(self.state, self.architecture, held_out_BD)
 
     def finish(self, held_out: tuple[Tensor, Tensor]) -> Step:
-        """The last event; the threshold is set on the held-out rows, and FVU and L0 are of them."""
-        assert self.state is not None
-        x_BD, y_BO = held_out
+        """The last event. The threshold is set on the first half of the held-out rows; FVU, L0 and dead features are of
+        the others, which it has not seen."""
+        began = time.perf_counter()
+        self.save()
+        x_BD, y_BO = (side[:HELD_BACK] for side in held_out)
+        whole = finite_rows(x_BD, y_BO)
+        broken = len(whole) - int(whole.sum())
+        if broken:
+            self.notes.append(f"warning: {broken:,} of the {len(whole):,} rows kept back are not finite, and left out.")
+            x_BD, y_BO = x_BD[whole], y_BO[whole]
         if not len(x_BD):
             raise InterpError("there are no held-out rows to measure the threshold on; give held_out, or more batches.")
-        if self.folder is not None and self.state.tokens > self.saved:
-            self.save()
-        sae = self._sae(x_BD[:HELD_BACK])
-        sums = reconstruction(sae, x_BD[:HELD_BACK], y_BO[:HELD_BACK])
-        wanted = getattr(self.architecture, "k", None) or getattr(self.architecture, "l0", None)
-        if getattr(self.architecture, "form", "quadratic") != "quadratic":
-            wanted = None
-        notes = watch.off_target(sums.l0, wanted) + watch.ended_early(self.state.tokens, self.total)
-        last = self.last or Step(self.state.step, self.state.tokens, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
-        where = last.step, last.tokens
-        return Step(
-            *where, sums.fvu, sums.l0, last.dead, last.loss, last.lr, last.seconds, tuple(notes), self.name, sae
-        )
+        half = len(x_BD) // 2 if len(x_BD) >= HALVED_FROM else 0
+        sae = self._sae(x_BD[: half or None])
+        sums = reconstruction(sae, x_BD[half:], y_BO[half:])
+        self.notes += watch.off_target(sums.l0, watch.wanted_l0(self.architecture))
+        self.notes += watch.ended_early(self.tokens, self.total)
+        return self._event(sums.fvu, sums.l0, sums.dead, began, self.notes, sae)

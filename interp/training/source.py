@@ -2,22 +2,24 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.sae.architecture import Architecture
 from interp.training.optimise import sides
+from interp.types import InterpError
 
 
 def rows_of(batch: Any) -> int:
-    """Rows of a batch, or of the first part of one that is there."""
-    while not isinstance(batch, Tensor):
-        if not isinstance(batch, tuple | list):
-            return 0  # `optimise` says what a batch is
-        batch = next((part for part in batch if part is not None), None)
-    return len(batch) if batch.ndim else 0
+    """Rows of a batch, or of the first part of one that is there; 1 for what is no batch (`sides` says what one is)."""
+    if isinstance(batch, tuple | list):
+        there = [part for part in batch if part is not None]
+        return rows_of(there[0]) if there else 0
+    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1
 
 
 def total_rows(batches: Any, column: int | None = None) -> int | None:
@@ -34,17 +36,31 @@ def pick(batch: Any, column: int | None) -> Any:
     return batch if column is None else batch[column]
 
 
+def finite_rows(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"]) -> Bool[Tensor, " B"]:
+    """True where neither inputs nor targets hold a NaN or an infinity."""
+    return x_BD.isfinite().all(1) & y_BO.isfinite().all(1)
+
+
 class Source:
-    """Batches from number `first` on; the last `back` rows are never given out."""
+    """Batches from number `first` on; the last `back` rows are never given out. Empty batches are passed over."""
 
     def __init__(self, batches: Any, first: int, back: int) -> None:
+        self.skipped: int | None = None
+        """Rows of the batches before `first`, where they had to be gone through."""
         if hasattr(batches, "from_batch"):
-            self.iterator: Iterator[Any] = batches.from_batch(first)
+            self.iterator: Iterator[Any] = filter(rows_of, batches.from_batch(first))
         else:
-            self.iterator = iter(batches)
-            for _ in range(first):
-                next(self.iterator, None)
+            self.iterator = filter(rows_of, batches)
+            self.skipped = sum(rows_of(batch) for batch in islice(self.iterator, first))
         self.back, self.queue, self.held = back, deque[Any](), 0
+
+    def check_skipped(self, tokens: int, step: int) -> None:
+        """Raises InterpError when the batches passed over are not those that a saved run was trained on."""
+        if self.skipped is not None and self.skipped != tokens:
+            raise InterpError(
+                f"the first {step:,} batches hold {self.skipped:,} rows, and held {tokens:,} when this run was saved; it "
+                "goes on only with the batches it began with (--restart begins anew)."
+            )
 
     def peek(self, rows: int) -> list[Any]:
         """The first batches, with that many rows if there are; they are still given out afterwards."""

@@ -134,6 +134,14 @@ class Watch:
         return [f"warning: {message}"]
 
 
+def wanted_l0(architecture: Architecture) -> float | None:
+    """The L0 that the architecture aims at, if it does: k, or JumpReLU's target."""
+    if getattr(architecture, "form", "quadratic") != "quadratic":
+        return None
+    wanted = getattr(architecture, "k", None) or getattr(architecture, "l0", None)
+    return None if wanted is None else float(wanted)
+
+
 def off_target(l0: float, wanted: float | None) -> list[str]:
     """The warning that the finished SAE's L0 is not what was asked."""
     if wanted is None or abs(l0 - wanted) <= OFF_TARGET * wanted:
