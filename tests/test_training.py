@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from interp import places
 from interp.checkpoint import load
 from interp.progress import bar
-from interp.sae import BatchTopK, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
+from interp.sae import BatchTopK, Crosscoder, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
 from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
 from interp.training.optimise import _auxk, optimise
@@ -387,6 +387,53 @@ def test_a_run_warns_of_massive_rows_of_unmixed_batches_and_of_dead_features():
     wide = BatchTopK(d_in=32, d_sae=2048, k=3)
     notes = notes_of(Rows(x), wide, TrainConfig(dead_after=1024, aux_alpha=0.0))
     assert any("of the features are dead" in n for n in notes)
+
+
+@pytest.mark.parametrize("buffer", [10, 30])
+def test_shuffle_buffers_that_differ_from_each_other_are_said(buffer):
+    x, _ = planted(rows=256 * 120)
+    drifting = x + torch.arange(120 // buffer).repeat_interleave(256 * buffer)[:, None] * 20
+    config = TrainConfig(dead_after=10**6)
+    assert any("shuffle buffer is too small" in n for n in notes_of(Rows(drifting), RULES[0], config, held_out=x[:999]))
+
+
+def test_batches_of_one_row_are_not_called_unmixed():
+    x, _ = planted(rows=40)
+    notes = notes_of(x.split(1), RULES[0], TrainConfig(tokens=40), held_out=x)
+    assert not any("shuffle buffer" in note for note in notes)
+
+
+def test_massive_rows_are_seen_in_any_batch_and_at_any_hook_point():
+    x, _ = planted(rows=256 * 60)
+    late = x.clone()
+    late[256 * 37] *= 100
+    notes = notes_of(Rows(late), RULES[0], TrainConfig(dead_after=10**6), held_out=x[:999])
+    assert any("1 of 256 rows of a batch have a norm over 6" in note for note in notes)
+    small = x.clone()
+    small[5] *= 100
+    pairs = list(zip((x * 1000).split(256), small.split(256), strict=True))
+    rules = [Transcoder(d_in=32, d_out=32, d_sae=48, k=3), Crosscoder(widths=(32, 32), d_sae=48, k=3)]
+    for rule in rules:
+        notes = notes_of(pairs, rule, TrainConfig(tokens=len(x)), held_out=(x[:999] * 1000, x[:999]))
+        assert any("1 of 256 rows of a batch (tensor 2 of 2) have a norm over 6" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (TopK(d_in=32, d_sae=48, k=40), "and 40 were asked; lower k"),
+        (JumpReLU(d_in=32, d_sae=512, l0=3.0, coefficient=1e-6), "and 3 were asked; raise coefficient"),
+        (Matryoshka(d_in=32, d_sae=48, k=3, anneal=0.5), None),
+        (JumpReLU(d_in=32, d_sae=48, l0=3.0), None),
+    ],
+    ids=["topk", "jumprelu", "annealed", "followed"],
+)
+def test_an_l0_away_from_what_was_asked_is_said_while_training(rule, said):
+    x, _ = planted(rows=256 * 120)
+    run = list(steps(Rows(x), rule, TrainConfig(dead_after=10**6), held_out=x[:1024]))
+    notes = [note for step in run[:-1] for note in step.notes if "active a row" in note]
+    assert len(notes) == (said is not None)
+    assert said is None or said in notes[0]
 
 
 def test_an_l0_away_from_k_is_said():

@@ -293,9 +293,10 @@ class _Run:
             if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
                 raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
             self.state = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
-        self.watch = watch.Watch(opening, self.architecture)
         left = self.total - self.state.tokens
-        if left // rows_of(opening[0]) >= EXPECT_FROM:
+        batches = left // rows_of(opening[0])
+        self.watch = watch.Watch(opening, self.architecture, batches)
+        if batches >= EXPECT_FROM:
             expected = watch.expect(self.state, self.architecture, self.config, opening[0], left)
             self.notes.append(str(expected))
             if self.folder is not None:
@@ -304,13 +305,13 @@ class _Run:
     def _check(self, held_out: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Held-out rows for checkpoints of unfinished runs; raises InterpError before anything is trained in vain."""
         x_BD, y_BO = (side[:HELD_BACK] for side in held_out)
+        if not len(x_BD):
+            raise InterpError("held_out has no rows; give some, or leave it out: the batches' last are then kept back.")
         broken = len(x_BD) - int(finite_rows(x_BD, y_BO).sum())
-        if broken or not len(x_BD):
+        if broken:
             raise InterpError(
                 f"{broken:,} of {len(x_BD):,} held-out rows hold a NaN or an infinity, so no threshold can be measured on "
                 "them; leave those out, or harvest again in float32."
-                if broken
-                else "held_out has no rows; give some, or leave it out: the last rows of the batches are then kept back."
             )
         return x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
 
@@ -324,7 +325,7 @@ class _Run:
             raise InterpError(f"{self.name}: {error}" if self.name else str(error)) from error
         self.state.tokens += rows_of(batch)
         self.state.loss, self.state.lr = measured.loss, float(self.config.lr or 0.0) * self.config.rate(done)
-        notes = (*self.notes, *self.watch.look(batch, measured))
+        notes = (*self.notes, *self.watch.look(batch, measured, done))
         self.notes = []
         if self.state.tokens - self.saved >= self.config.save_every:
             self.save()

@@ -5,6 +5,7 @@ Axes    B batch row, D d_in.
 
 import copy
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from interp import places
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import BLOCK_ROWS
 from interp.training.config import TrainConfig
-from interp.training.optimise import Batch, Measured, optimise, sides
+from interp.training.optimise import Batch, Measured, optimise
 from interp.training.source import rows_of
 from interp.training.state import State, adam
 from interp.types import InterpError
@@ -26,7 +27,12 @@ DEAD_SHARE = 0.1
 UNMIXED = 3.0
 """Batch means may scatter this many times as widely as those of shuffled rows would (as variances)."""
 MIX_BATCHES = 24
+MIX_EVERY = 16
 OFF_TARGET = 0.1
+FOLLOWING = 3
+"""A target L0 that is being followed may be this many times as far off before it is said."""
+RECENT = 20
+"""Batches over which the L0 is averaged."""
 PROBE_STEPS = 3
 
 
@@ -79,47 +85,57 @@ def check_disk(folder: Path, expected: Expectation) -> None:
 class Watch:
     """Warnings, each given once."""
 
-    def __init__(self, first: list[Batch], architecture: Architecture) -> None:
+    def __init__(self, first: list[Batch], architecture: Architecture, batches: int) -> None:
+        """`first` batches show what norms are usual; `batches` are to come."""
         self.architecture = architecture
-        norms = torch.cat([sides(batch, architecture)[0].norm(dim=1) for batch in first])
-        self.limit = MASSIVE * float(norms.nanmedian())
+        columns = zip(*(_parts(batch) for batch in first), strict=True)
+        medians = [float(torch.cat([_norms(part) for part in parts]).nanmedian()) for parts in columns]
+        self.limits = [MASSIVE * median or float("inf") for median in medians]
         self.said: set[str] = set()
-        self.means: list[Tensor] = []
-        self.spread = 0.0
         self.seen = 0
+        # Batches of one shuffle buffer mix well with each other, so those that are compared lie apart.
+        self.every = max(min(MIX_EVERY, batches // MIX_BATCHES), 1)
+        self.means: list[Tensor] = []
+        self.spreads: list[float] = []
+        self.wanted = wanted_l0(architecture)
+        self.settled = max(getattr(architecture, "anneal", 0.0), 0.2) if _fixed(architecture) else 0.5
+        self.l0s = deque[float](maxlen=RECENT)
 
-    def look(self, batch: Batch, measured: Measured) -> list[str]:
-        """What is wrong with this batch, or with the features after it."""
-        found = []
-        if self.seen % 16 == 0 or self.seen < MIX_BATCHES:
-            x_BD = sides(batch, self.architecture)[0]
-            found += self._massive(x_BD) + self._mixing(x_BD)
+    def look(self, batch: Batch, measured: Measured, done: float) -> list[str]:
+        """What is wrong with this batch, or with the features after it, when `done` of the run was over."""
+        found = self._massive(_parts(batch)) + self._off_target(measured.l0, done)
+        if self.seen % self.every == 0:
+            found += self._mixing(_parts(batch)[0].float())
         self.seen += 1
         share = measured.dead / self.architecture.d_sae
         if share > DEAD_SHARE:
             found += self._once("dead", f"{share:.0%} of the features are dead; lower lr, or train on more tokens.")
         return found
 
-    def _massive(self, x_BD: Tensor) -> list[str]:
-        count = int((x_BD.norm(dim=1) > self.limit).sum())
-        if not count:
-            return []
-        return self._once(
-            "massive",
-            f"{count} of {len(x_BD)} rows of a batch have a norm over {MASSIVE:.0f} times the median: massive "
-            "activations (sinks) that flatter the FVU and kill features; mask them (stores made by harvest do).",
-        )
+    def _massive(self, parts: tuple[Tensor, ...]) -> list[str]:
+        """Of each hook point by itself: their norms may be of different sizes."""
+        found = []
+        for number, (part, limit) in enumerate(zip(parts, self.limits, strict=True), 1):
+            count = int((_norms(part) > limit).sum())
+            if count:
+                which = f" (tensor {number} of {len(parts)})" if len(parts) > 1 else ""
+                found += self._once(
+                    f"massive {number}",
+                    f"{count} of {len(part)} rows of a batch{which} have a norm over {MASSIVE:.0f} times the median: massive "
+                    "activations (sinks) that flatter the FVU and kill features; mask them (stores made by harvest do).",
+                )
+        return found
 
     def _mixing(self, x_BD: Tensor) -> list[str]:
-        if self.seen >= MIX_BATCHES:
+        if len(x_BD) < 2:
             return []
         self.means.append(x_BD.mean(0))
-        self.spread += float(x_BD.var(0).sum())
+        self.spreads.append(float(x_BD.var(0).sum()) / len(x_BD))
         if len(self.means) < MIX_BATCHES:
             return []
-        scatter = float(torch.stack(self.means).var(0).sum()) * len(x_BD)
-        ratio = scatter / max(self.spread / MIX_BATCHES, 1e-30)
-        if ratio < UNMIXED:
+        ratio = float(torch.stack(self.means).var(0).sum()) / max(sum(self.spreads) / MIX_BATCHES, 1e-30)
+        self.means, self.spreads = [], []
+        if not UNMIXED <= ratio < float("inf"):
             return []
         return self._once(
             "mixing",
@@ -127,11 +143,39 @@ class Watch:
             "small to mix the texts; give batches() a larger buffer.",
         )
 
+    def _off_target(self, l0: float, done: float) -> list[str]:
+        """A budget of k holds from the first step, or the end of annealing: less is active only where too little is
+        positive. A target L0 is followed, and may be some way off until the learning rate falls."""
+        if self.wanted is None or done < self.settled:
+            return []
+        self.l0s.append(l0)
+        mean = sum(self.l0s) / len(self.l0s)
+        fixed = _fixed(self.architecture)
+        if len(self.l0s) < RECENT or abs(mean - self.wanted) <= (1 if fixed else FOLLOWING) * OFF_TARGET * self.wanted:
+            return []
+        advice = "lower k or lr" if fixed else "raise coefficient, or train on more tokens"
+        return self._once(
+            "off target", f"{mean:.1f} features are active a row in training, and {self.wanted:g} were asked; {advice}."
+        )
+
     def _once(self, key: str, message: str) -> list[str]:
         if key in self.said:
             return []
         self.said.add(key)
         return [f"warning: {message}"]
+
+
+def _parts(batch: Batch) -> tuple[Tensor, ...]:
+    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+
+
+def _norms(part: Tensor) -> Tensor:
+    return part.float().norm(dim=1)
+
+
+def _fixed(architecture: Architecture) -> bool:
+    """Whether features are chosen by number."""
+    return hasattr(architecture, "k")
 
 
 def wanted_l0(architecture: Architecture) -> float | None:
