@@ -494,6 +494,7 @@ class Batches:
                 if skip >= group.rows + held:
                     skip, carry = skip - group.rows - held, None
                     continue
+                made: tuple[Tensor, ...] = ()  # a buffer goes before the next is filled
                 made = group.read()
                 if carry is not None:
                     made = tuple(torch.cat([old, new]) for old, new in zip(carry, made, strict=True))

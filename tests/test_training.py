@@ -23,6 +23,7 @@ from interp.training.optimise import _auxk, optimise
 from interp.training.plan import Plan
 from interp.training.source import Source
 from interp.training.state import initial
+from interp.training.watch import Pace
 from interp.types import InterpError
 
 
@@ -693,6 +694,82 @@ def test_a_column_that_ends_before_its_tokens_are_reached_says_so():
     last = {event.run: event for event in events if event.sae is not None}
     assert (last["a"].step, last["b"].step) == (20, 10)
     assert "the batches ended after 2,560 of 5,120 tokens" in last["b"].notes[-1]
+
+
+MEMORY = """
+import re, torch
+from interp.sae import BatchTopK
+from interp.training import TrainConfig, steps
+
+def status(key):
+    return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) / 2**20
+
+class Made:
+    batch_size = 1024
+    def __len__(self):
+        return 200
+    def from_batch(self, first):
+        return (torch.randn(1024, 256) for _ in range(first, 200))
+    __iter__ = None
+
+list(steps([torch.randn(64, 8)] * 4, BatchTopK(d_in=8, d_sae=16, k=2), TrainConfig(tokens=192), held_out=torch.randn(64, 8)))
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+said = None
+for step in steps(Made(), BatchTopK(d_in=256, d_sae=256, k=8), TrainConfig(dead_after=10**7)):
+    said = said or float(re.match("expects ([0-9.]+) GiB", step.notes[0])[1])
+print(said / (status("VmHWM") - before))
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak is read from /proc")
+def test_the_memory_said_beforehand_is_what_is_taken():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(1.0, abs=0.3)
+
+
+class Slow(Rows):
+    def from_batch(self, first):
+        for rows in super().from_batch(first):
+            time.sleep(0.01)
+            yield rows
+
+
+def test_the_time_said_beforehand_is_of_all_runs_and_of_the_batches_too(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "interp.training.watch.expects", lambda runs, more, minutes: said.append((len(runs), minutes * 60)) or "expects"
+    )
+    monkeypatch.setattr("interp.training.watch.seconds_a_step", lambda *_: 0.5)
+    x, _ = planted(rows=256 * 100)
+    runs = {name: (RULES[0], TrainConfig(dead_after=10**6)) for name in "abc"}
+    events = steps_many(Slow(x), runs, held_out=x[:256])
+    assert sum(note == "expects" for event in events for note in event.notes) == 1
+    assert said[0][0] == 3
+    assert said[0][1] == pytest.approx(3 * 100 * 0.5 + (100 - 64) * 0.01, abs=0.3)  # 64 batches were drawn before
+
+
+def test_a_pace_other_than_was_said_is_said_once(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("interp.training.watch.time.perf_counter", lambda: 2.0 * next(clock) * 60)
+    pace = Pace(batches=120, seconds=60.0, drawn=10, fill=None)
+    notes = [pace.look() for _ in range(120)]
+    assert [i + 1 for i, note in enumerate(notes) if note] == [60]
+    # 2 minutes for the 50 batches looked at, 60 are left
+    assert notes[59] == ["expects 2.4 min from here; by what was said before it would be 0.5."]
+
+
+def test_a_disk_too_small_for_all_runs_is_refused_however_short_they_are(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 20)
+    runs = {name: (RULES[0], TrainConfig()) for name in "abcd"}
+    one = 4 * (2 * 32 * 48 + 48 + 32) * 3.5
+    for free, fits in ((4.5 * one, False), (5.1 * one, True)):
+        monkeypatch.setattr("interp.places.free_bytes", lambda path, free=free: int(free))
+        if fits:
+            train_many(Rows(x), runs, held_out=x[:256], into=tmp_path)
+        else:
+            with pytest.raises(InterpError, match="more while it writes"):
+                train_many(Rows(x), runs, held_out=x[:256], into=tmp_path)
 
 
 def test_a_disk_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -24,18 +25,15 @@ from interp.training.config import TrainConfig
 from interp.training.finish import finish
 from interp.training.listeners import Listener, cut, json_log
 from interp.training.optimise import Batch, optimise, sides
-from interp.training.plan import HELD_BACK, Plan, nothing_left
-from interp.training.source import Source, finite_rows, pick, rows_of
+from interp.training.plan import HELD_BACK, INIT_ROWS, Plan, nothing_left
+from interp.training.source import Source, finite_rows, joined, pick, rows_of
 from interp.training.step import Step
 from interp.types import InterpError
 
-INIT_ROWS = 16_384
 LATEST_ROWS = 8_192
 HALVED_FROM = 128
 """Held-out rows from which one half sets the threshold and the other half judges it."""
 LATEST, LOG = "latest", "log.jsonl"
-EXPECT_FROM = 50
-"""Runs of fewer steps are over before an estimate is made."""
 
 
 def train(
@@ -171,12 +169,15 @@ class _Pass:
     def __iter__(self) -> Iterator[Step]:
         # Runs that are over need no batches but those kept back.
         number = min((run.begins() for run in self.runs if not run.over), default=self.runs[0].begins())
+        before = psutil.Process().memory_info().rss
         source = Source(self.batches, number, self.runs[0].plan.back)
         opening = source.peek(INIT_ROWS)
+        drawn = psutil.Process().memory_info().rss - before
         for run in self.runs:
             if run.begins() == number:
                 source.check_skipped(run.tokens, number)
             run.open(opening, self.held_out)
+        pace = self._expect(source, opening, drawn)
         going = iter(source)
         while not all(run.over for run in self.runs):
             # The step in hand is ended and saved before a signal takes its course.
@@ -188,6 +189,7 @@ class _Pass:
                 break
             yield from events
             number += 1
+            self.runs[0].notes += pace.look() if pace else []
         for run in self.runs:
             if not run.begins():
                 raise nothing_left(source.held, source.back)
@@ -196,6 +198,27 @@ class _Pass:
             else:
                 rows = source.kept(run.architecture, run.column)
             yield run.finish(rows)
+
+    def _expect(self, source: Source, opening: list[Any], drawn: int) -> watch.Pace | None:
+        """Say once what all runs together will take, when that is long; refuse when the disk has no room.
+
+        `drawn` bytes were taken while the first batches were drawn: those batches, and what they are drawn from.
+        """
+        going = [run for run in self.runs if opening and not run.over and pick(opening[0], run.column) is not None]
+        if not going:
+            return None
+        rows, waiting = rows_of(opening[0]), sum(map(watch.own_bytes, opening))
+        sizes = [run.sizes(rows, waiting // source.held) for run in self.runs]
+        if going[0].folder is not None:
+            new = [size.disk for run, size in zip(self.runs, sizes, strict=True) if not run.saved]
+            watch.check_disk(going[0].folder, new, [size.disk for size in sizes])
+        batches = max(run.batches_left(rows) for run in going)
+        if batches < watch.EXPECT_FROM:
+            return None
+        seconds = sum(run.batches_left(rows) * run.seconds_a_step(opening) for run in going)
+        seconds += source.seconds_of(batches)
+        self.runs[0].notes.append(watch.expects(sizes, max(drawn - waiting, 0), seconds / 60))
+        return watch.Pace(batches, seconds, len(opening), source.fill)
 
     def _advance(self, number: int, going: Iterator[Any]) -> list[Step] | None:
         """The runs' events of the next batch, which has that number; None when there is none."""
@@ -283,24 +306,36 @@ class _Run:
             return  # all its batches are behind it: only finishing is left
         if not opening:
             raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
-        pairs = [sides(batch, self.architecture) for batch in opening]
         if self.state is None:
-            x_BD, y_BO = (torch.cat(side)[:INIT_ROWS] for side in zip(*pairs, strict=True))
-            whole = finite_rows(x_BD, y_BO)
-            if not bool(whole.any()):
-                raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
+            self.state = self._first_state(opening)
+        sides(opening[0], self.architecture)  # which says what does not fit
+        self.watch = watch.Watch(opening, self.architecture, self.batches_left(rows_of(opening[0])))
+
+    def _first_state(self, opening: list[Any]) -> state.State:
+        x_BD, y_BO = joined(opening, self.architecture, INIT_ROWS)
+        whole = finite_rows(x_BD, y_BO)
+        if not bool(whole.any()):
+            raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
+        if not bool(whole.all()):
             x_BD, y_BO = x_BD[whole], y_BO[whole]
-            if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
-                raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
-            self.state = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
-        left = self.total - self.state.tokens
-        batches = left // rows_of(opening[0])
-        self.watch = watch.Watch(opening, self.architecture, batches)
-        if batches >= EXPECT_FROM:
-            expected = watch.expect(self.state, self.architecture, self.config, opening[0], left)
-            self.notes.append(str(expected))
-            if self.folder is not None:
-                watch.check_disk(self.folder, expected)
+        if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
+            raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
+        return state.initial(x_BD, y_BO, self.architecture, self.config.seed)
+
+    def batches_left(self, rows: int) -> int:
+        return (self.total - self.tokens) // rows
+
+    def sizes(self, rows: int, waiting: int) -> watch.Sizes:
+        """As `watch.sizes`."""
+        assert self.state is not None
+        judged = self.plan.back or self.judged
+        return watch.sizes(self.state, self.architecture, self.config, rows, waiting, self.plan.back, judged)
+
+    def seconds_a_step(self, opening: list[Any]) -> float:
+        """By a trial on the first batch."""
+        assert self.state is not None
+        batch, done = pick(opening[0], self.column), self.tokens / self.total
+        return watch.seconds_a_step(self.state, self.architecture, self.config, batch, done)
 
     def _check(self, held_out: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Held-out rows for checkpoints of unfinished runs; raises InterpError before anything is trained in vain."""
@@ -313,6 +348,7 @@ class _Run:
                 f"{broken:,} of {len(x_BD):,} held-out rows hold a NaN or an infinity, so no threshold can be measured on "
                 "them; leave those out, or harvest again in float32."
             )
+        self.judged = len(x_BD)
         return x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
 
     def step(self, batch: Any) -> Step:

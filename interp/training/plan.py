@@ -8,6 +8,8 @@ from interp.training.source import total_rows
 from interp.types import InterpError
 
 HELD_BACK = 65_536
+INIT_ROWS = 16_384
+"""Rows from which the first parameters are made."""
 
 
 @dataclass(frozen=True)

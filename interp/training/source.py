@@ -1,5 +1,6 @@
 """Batches as the loop takes them: from any number on, with rows looked at beforehand and rows kept back at the end."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -38,7 +39,16 @@ def pick(batch: Any, column: int | None) -> Any:
 
 def finite_rows(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"]) -> Bool[Tensor, " B"]:
     """True where neither inputs nor targets hold a NaN or an infinity."""
-    return x_BD.isfinite().all(1) & y_BO.isfinite().all(1)
+    return x_BD.sum(1).isfinite() & y_BO.sum(1).isfinite()  # isfinite of every entry makes copies
+
+
+def joined(batches: list[Any], architecture: Architecture, rows: int) -> tuple[Tensor, Tensor]:
+    """(inputs, targets) of the first rows of the batches, one tensor where they are the same."""
+    if not batches:
+        return torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
+    inputs, targets = zip(*(sides(batch, architecture) for batch in batches), strict=True)
+    x_BD = torch.cat(inputs)[:rows]
+    return x_BD, x_BD if inputs[0] is targets[0] else torch.cat(targets)[:rows]
 
 
 class Source:
@@ -53,6 +63,13 @@ class Source:
             self.iterator = filter(rows_of, batches)
             self.skipped = sum(rows_of(batch) for batch in islice(self.iterator, first))
         self.back, self.queue, self.held = back, deque[Any](), 0
+        self.seconds: list[float] = []
+        """Of the first draws, those that `peek` made."""
+        own = getattr(batches, "parts", (batches,))[0]
+        self.fill: int | None = None
+        """Batches that one filling of the shuffle buffer gives, where the batches have one."""
+        if hasattr(own, "buffer"):
+            self.fill = max(min(own.buffer, own.rows) // own.batch_size, 1)
 
     def check_skipped(self, tokens: int, step: int) -> None:
         """Raises InterpError when the batches passed over are not those that a saved run was trained on."""
@@ -64,9 +81,18 @@ class Source:
 
     def peek(self, rows: int) -> list[Any]:
         """The first batches, with that many rows if there are; they are still given out afterwards."""
-        while self.held < rows and self._draw():
-            pass
+        more = True
+        while self.held < rows and more:
+            began = time.perf_counter()
+            more = self._draw()
+            self.seconds.append(time.perf_counter() - began)
         return list(self.queue)
+
+    def seconds_of(self, count: int) -> float:
+        """Seconds to draw what so many batches need beyond those that `peek` drew, by these. What the first took more
+        than the others is the price of filling a buffer, where there is one."""
+        count, usual = max(count - len(self.queue), 0), sorted(self.seconds)[len(self.seconds) // 2]
+        return count * usual + (self.seconds[0] - usual) * (count // self.fill if self.fill else 0)
 
     def __iter__(self) -> Iterator[Any]:
         while self.queue or self._draw():
@@ -89,8 +115,4 @@ class Source:
         while self.held < self.back and self._draw():
             pass
         picked = [pick(batch, column) for batch in self.queue]
-        pairs = [sides(batch, architecture) for batch in picked if batch is not None]
-        empty = torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
-        parts = zip(*pairs, strict=True) if pairs else [(side,) for side in empty]
-        inputs, targets = (torch.cat(list(part))[: self.back] for part in parts)
-        return inputs, targets
+        return joined([batch for batch in picked if batch is not None], architecture, self.back)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from interp.sae.architecture import Architecture
 from interp.sae.kernels import BLOCK_ROWS
 from interp.training.config import TrainConfig
 from interp.training.optimise import Batch, Measured, optimise
-from interp.training.source import rows_of
+from interp.training.plan import INIT_ROWS
 from interp.training.state import State, adam
 from interp.types import InterpError
 
@@ -34,28 +35,52 @@ FOLLOWING = 3
 RECENT = 20
 """Batches over which the L0 is averaged."""
 PROBE_STEPS = 3
+EXPECT_FROM = 50
+"""Batches: shorter passes are over before an estimate is made, and after so many it is looked at again."""
+WORTH_SAYING = 10.0
+"""Seconds."""
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """What a run will take."""
+class Sizes:
+    """Bytes that a run takes."""
 
-    memory: int
-    """Bytes of this process at its peak beyond what it holds before the run."""
+    held: int
+    """To its end, the finished SAE among them."""
+    passing: int
+    """Beside them at its fullest moment, with the batches that wait."""
     disk: int
-    """Bytes of the saved state and of the latest checkpoint."""
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"expects {self.memory / 2**30:.2f} GiB of memory, {self.disk / 2**30:.2f} GiB of disk and "
-            f"{self.seconds / 60:.1f} min"
-        )
+    """Of the saved state and of the latest checkpoint."""
 
 
-def expect(state: State, architecture: Architecture, config: TrainConfig, batch: Batch, left: int) -> Expectation:
-    """Memory and disk from sizes, time from some steps on a copy of the state; `left` tokens are to come."""
-    parameters = sum(value.numel() for value in state.p.values()) * 4
+def own_bytes(batch: Any) -> int:
+    """Bytes that a batch keeps while it waits; a view of something larger keeps nothing."""
+    parts = [batch] if isinstance(batch, Tensor) else [part for part in batch if part is not None]
+    return sum(part.nbytes for part in parts if part.untyped_storage().nbytes() == part.nbytes)
+
+
+def sizes(
+    state: State, architecture: Architecture, config: TrainConfig, rows: int, waiting: int, back: int, judged: int
+) -> Sizes:
+    """By what the run is made of: `rows` a batch, `waiting` bytes of each row that waits, `back` rows that are kept
+    back, `judged` ones that are measured at the end.
+
+    AuxK over many dead features, and codes that are not sparse, take more.
+    """
+    d_in, both, d_sae = architecture.d_in, architecture.d_in + architecture.d_out, architecture.d_sae
+    distinct = both if architecture.traits.pairs else d_in
+    parameters, width = sum(value.numel() for value in state.p.values()) * 4, 2 if config.bfloat16 else 4
+    step = d_sae * (d_in + 2 + BLOCK_ROWS) * width + 24 * rows * both + waiting * (max(INIT_ROWS, back) + rows)
+    # The threshold is measured on half of the rows (less b_dec, then as the encoder's), the rest is judged in batches.
+    half = judged // 2
+    entries = int(36 * half * (wanted_l0(architecture) or 0)) + 16 * min(half, 4096) * both
+    last = (waiting + 4 * distinct) * back + 8 * half * d_in + entries + 4 * d_sae * BLOCK_ROWS
+    first = (waiting + 8 * distinct) * INIT_ROWS
+    return Sizes(4 * parameters, 4 * parameters + max(step, last, first), 3 * parameters + parameters // 2)
+
+
+def seconds_a_step(state: State, architecture: Architecture, config: TrainConfig, batch: Batch, done: float) -> float:
+    """The median of some steps on a copy of the state."""
     trial = copy.copy(state)
     trial.p = {name: value.clone() for name, value in state.p.items()}
     trial.optimiser = adam(trial.p, architecture)
@@ -63,23 +88,55 @@ def expect(state: State, architecture: Architecture, config: TrainConfig, batch:
     seconds = []
     for _ in range(PROBE_STEPS):
         began = time.perf_counter()
-        optimise(trial, architecture, config, batch, state.tokens / max(state.tokens + left, 1))
+        optimise(trial, architecture, config, batch, done)
         seconds.append(time.perf_counter() - began)
-    rows, width = rows_of(batch), 2 if config.bfloat16 else 4
-    encoder = architecture.d_sae * (architecture.d_in + 2) * width + BLOCK_ROWS * architecture.d_sae * width
-    # Parameters, two moments and gradients, and at the end the finished SAE with its matrices beside them.
-    memory = 8 * parameters + encoder + rows * (architecture.d_in + architecture.d_out) * 4 * 6
-    return Expectation(memory, 3 * parameters + parameters // 2, left / rows * sorted(seconds)[PROBE_STEPS // 2])
+    return sorted(seconds)[PROBE_STEPS // 2]
 
 
-def check_disk(folder: Path, expected: Expectation) -> None:
-    """Raises InterpError when the folder's disk cannot take what the run will save (old and new at once)."""
-    free = places.free_bytes(folder)
-    if expected.disk * 2 > free:
+def expects(runs: list[Sizes], more: int, minutes: float) -> str:
+    """What all runs of a pass will take together, `more` bytes of it for what the batches are drawn from."""
+    memory = more + sum(run.held for run in runs) + max(run.passing for run in runs)
+    several = f" for {len(runs)} SAEs" if len(runs) > 1 else ""
+    return (
+        f"expects {memory / 2**30:.2f} GiB of memory, {sum(run.disk for run in runs) / 2**30:.2f} GiB of disk and "
+        f"{minutes:.1f} min{several}"
+    )
+
+
+def check_disk(folder: Path, new: list[int], all_runs: list[int]) -> None:
+    """Raises InterpError when the folder's disk cannot take what new runs will save, and the largest of all twice: old
+    and new at once. All in bytes."""
+    free, needed = places.free_bytes(folder), sum(new) + max(all_runs)
+    if needed > free:
         raise InterpError(
-            f"the run saves {expected.disk / 2**30:.2f} GiB in {folder} (twice that while it writes), and the disk has "
-            f"{free / 2**30:.2f} GiB free; choose another folder or make room."
+            f"the run saves {sum(new) / 2**30:.2f} GiB in {folder} (and needs {max(all_runs) / 2**30:.2f} more while it "
+            f"writes), and the disk has {free / 2**30:.2f} GiB free; choose another folder or make room."
         )
+
+
+class Pace:
+    """Whether a pass goes as fast as was said."""
+
+    def __init__(self, batches: int, seconds: float, drawn: int, fill: int | None) -> None:
+        """The batches are to take `seconds`. Those `drawn` before tell nothing; a buffer is filled every `fill` batches,
+        and one filling must be seen."""
+        self.batches, self.seconds = batches, seconds
+        self.first, self.due = drawn, drawn + max(EXPECT_FROM, fill or 0)
+        self.done, self.began = 0, 0.0
+
+    def look(self) -> list[str]:
+        """After each batch: once, when enough of them are over, what is to come if it differs from what was said."""
+        self.done += 1
+        if self.done == self.first:
+            self.began = time.perf_counter()
+        if self.done != self.due:
+            return []
+        left = self.batches - self.done
+        said = self.seconds / self.batches * left
+        seen = (time.perf_counter() - self.began) / (self.done - self.first) * left
+        if abs(seen - said) <= max(0.3 * said, WORTH_SAYING):
+            return []
+        return [f"expects {seen / 60:.1f} min from here; by what was said before it would be {said / 60:.1f}."]
 
 
 class Watch:
