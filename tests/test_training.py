@@ -659,6 +659,20 @@ def test_a_signal_reaches_who_holds_the_iterator_between_steps():
     assert next(run).step == 2
 
 
+def test_a_signal_before_the_first_step_is_not_held_up():
+    drawn = []
+
+    def slow():
+        for _ in range(20):
+            drawn.append(1)
+            signal.raise_signal(signal.SIGINT)
+            yield torch.rand(256, 32)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(slow(), RULES[0], TrainConfig(tokens=256 * 20), held_out=torch.rand(256, 32))
+    assert len(drawn) == 1
+
+
 def test_a_run_that_goes_on_with_other_batches_or_threads_says_so(tmp_path):
     x, _ = planted(rows=256 * 20)
     config = TrainConfig(tokens=256 * 20, save_every=256)

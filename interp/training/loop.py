@@ -5,7 +5,8 @@ Axes    B batch row, D d_in.
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,11 @@ def train_many(
     ears = [*listeners, *([_log_each(whole.runs)] if into is not None else [])]
     done, made = {run.name: run.tokens for run in whole.runs}, dict[str, SAE]()
     total = sum(run.total for run in whole.runs)
-    # A signal between two steps, while somebody listens, must not lose them either.
-    with signals.deferred() as asked, bar(title, max(total, 1), done=sum(done.values())) as advance:
+    asked: Callable[[], bool] | None = None
+    with ExitStack() as stack, bar(title, max(total, 1), done=sum(done.values())) as advance:
         for step in whole:
+            # From here on there is something to lose, between two steps as well, while somebody listens.
+            asked = asked or stack.enter_context(signals.deferred())
             advance(step.tokens - done[step.run], f"FVU {step.fvu:.3f}, L0 {step.l0:.0f}, dead {step.dead}")
             done[step.run] = step.tokens
             for note in step.notes:
@@ -108,10 +111,6 @@ def _log_each(runs: "list[_Run]") -> Listener:
         cut(run.folder / LOG, run.begins())
         logs[run.name] = json_log(run.folder / LOG)
     return lambda step: logs[step.run](step)
-
-
-def _folder(into: str | Path, name: str) -> Path:
-    return Path(into) / name if name else Path(into)
 
 
 def steps(

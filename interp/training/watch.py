@@ -76,7 +76,8 @@ def sizes(
     entries = int(36 * half * (wanted_l0(architecture) or 0)) + 16 * min(half, 4096) * both
     last = (waiting + 4 * distinct) * back + 8 * half * d_in + entries + 4 * d_sae * BLOCK_ROWS
     first = (waiting + 8 * distinct) * INIT_ROWS
-    return Sizes(4 * parameters, 4 * parameters + max(step, last, first), 3 * parameters + parameters // 2)
+    # Held: parameters, two moments, and gradients or at the end the SAE, which is made with copies of its matrices.
+    return Sizes(4 * parameters, max(step, first, last + 7 * parameters // 2), 3 * parameters + parameters // 2)
 
 
 def seconds_a_step(state: State, architecture: Architecture, config: TrainConfig, batch: Batch, done: float) -> float:
