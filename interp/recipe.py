@@ -158,7 +158,8 @@ def sweep(
     The grid's keys are `architecture`, `seed`, `lr` and options of architectures, such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
     folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
-    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows).
+    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows), the half that set
+    no threshold.
     """
     folder, config = Path(into), config or TrainConfig()
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
