@@ -74,7 +74,7 @@ def harvest(
             tensors = _shard(model, rows, recipe["hooks"], batch_blocks, step)
             name = f"shard-{start // per_shard:05d}.safetensors"
             with places.whole_file(folder / name) as partial:
-                _save(tensors, partial)
+                save_file(tensors, partial)
                 digest = places.sha256_file(partial)
             entry = {"file": name, "first": start * blocks.block, "positions": rows.numel(), "sha256": digest}
             manifest["shards"].append(entry)
@@ -170,15 +170,6 @@ def _shard(model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, s
         step(batch.numel())
     tensors = {name: torch.cat(xs) for name, xs in parts.items()}
     return tensors | {f"norm/{name}": x.float().norm(dim=-1) for name, x in tensors.items()}
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # a full disk arrives wrapped
-        if "os error 28" in str(error).lower() or "no space" in str(error).lower():
-            raise places.disk_error(path, OSError(28, "no space left on device")) from error
-        raise InterpError(f"cannot write {path}: {error}.") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -503,6 +494,7 @@ class Batches:
                 if skip >= group.rows + held:
                     skip, carry = skip - group.rows - held, None
                     continue
+                made: tuple[Tensor, ...] = ()  # a buffer goes before the next is filled
                 made = group.read()
                 if carry is not None:
                     made = tuple(torch.cat([old, new]) for old, new in zip(carry, made, strict=True))

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from safetensors import SafetensorError
 
 from interp.types import InterpError
 
@@ -61,7 +63,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield partial
         partial.chmod(0o644)  # safetensors writes for the owner only
         os.replace(partial, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise disk_error(path, error) from error
     finally:
         if partial.exists():
@@ -84,14 +86,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         os.replace(partial, place)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def disk_error(path: Path, error: OSError) -> InterpError:
+def drop_partials(folder: Path) -> None:
+    """Delete what processes that were killed while writing left in a folder of which nobody else is writing."""
+    for partial in folder.glob(".*.partial"):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def disk_error(path: Path, error: OSError | SafetensorError) -> InterpError:
     """The sentence for a disk that will not take or give a file."""
+    if isinstance(error, SafetensorError):  # which wraps the system's error in words
+        number = re.search(r"os error (\d+)", str(error))
+        error = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InterpError(
             f"the disk is full while writing {path}: {free_bytes(path) / 2**20:.0f} MiB are free. "

@@ -17,8 +17,15 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def bar(title: str, total: int, unit: str = "tokens") -> Iterator[Callable[..., None]]:
-    """A function to call with the number of units just done (and `note=` for a word beside it)."""
+def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator[Callable[..., None]]:
+    """A function to call with the number of units just done (and `note=` for a word beside it); `done` of the total were
+    done before, and count for no speed."""
+    began = last = time.perf_counter()
+    count = done
+
+    def rate() -> float:
+        return (count - done) / max(time.perf_counter() - began, 1e-9)
+
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -27,19 +34,15 @@ def bar(title: str, total: int, unit: str = "tokens") -> Iterator[Callable[..., 
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(title, total=total, rate="", note="")
-            began, done = time.perf_counter(), 0
+            task = progress.add_task(title, total=total, completed=done, rate="", note="")
 
             def advance(units: int, note: str = "") -> None:
-                nonlocal done
-                done += units
-                rate = f"{done / max(time.perf_counter() - began, 1e-9):,.0f} {unit}/s"
-                progress.update(task, completed=done, rate=rate, note=note)
+                nonlocal count
+                count += units
+                progress.update(task, completed=count, rate=f"{rate():,.0f} {unit}/s", note=note)
 
             yield advance
     else:
-        began = last = time.perf_counter()
-        count = 0
 
         def log(units: int, note: str = "") -> None:
             nonlocal last, count
@@ -47,8 +50,7 @@ def bar(title: str, total: int, unit: str = "tokens") -> Iterator[Callable[..., 
             now = time.perf_counter()
             if now - last >= LOG_EVERY_SECONDS or count >= total > count - units:
                 last = now
-                rate = count / max(now - began, 1e-9)
-                left = (total - count) / max(rate, 1e-9) / 60
-                say(f"{title}: {count:,} of {total:,} {unit}, {rate:,.0f}/s, {left:.1f} min left {note}")
+                left = (total - count) / max(rate(), 1e-9) / 60
+                say(f"{title}: {count:,} of {total:,} {unit}, {rate():,.0f}/s, {left:.1f} min left {note}")
 
         yield log

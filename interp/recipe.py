@@ -17,6 +17,7 @@ from interp.progress import say
 from interp.sae import SAE, Architecture, make_architecture
 from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig, train, train_many
+from interp.training.plan import Plan
 from interp.types import InterpError
 
 HELD_OUT_ROWS = 65_536
@@ -57,7 +58,7 @@ def train_checkpoint(
     rows = _held_out(held_out, names) if held_out is not None else None
     sae = train(batches, rule, config, held_out=rows, into=folder / ".run", restart=restart, listeners=listeners)
     sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
-    made = _recipe(script, architecture, rule, config, batches)
+    made = _recipe(script, architecture, rule, config, batches, held_out is not None)
     save(sae, folder, _card(sae, source, hooks[0], architecture, made, licences))
     (folder / ".run" / "log.jsonl").replace(folder / "training_log.jsonl")
     shutil.rmtree(folder / ".run")
@@ -122,8 +123,10 @@ def _card(
     )
 
 
-def _recipe(script: str, name: str, rule: Architecture, config: TrainConfig, batches: Batches) -> dict[str, Any]:
-    rows = len(batches) * batches.batch_size
+def _recipe(
+    script: str, name: str, rule: Architecture, config: TrainConfig, batches: Batches, held_out: bool
+) -> dict[str, Any]:
+    rows = Plan.of(batches, config, held_out=held_out).tokens
     return {
         "script": script,
         "architecture": {"name": name, **asdict(rule)},  # type: ignore[call-overload]
@@ -155,7 +158,8 @@ def sweep(
     The grid's keys are `architecture`, `seed`, `lr` and options of architectures, such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
     folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
-    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows).
+    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows), the half that set
+    no threshold.
     """
     folder, config = Path(into), config or TrainConfig()
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
@@ -186,7 +190,9 @@ def sweep(
         for name, sae in saes.items():
             hook, given = todo[name]
             sae.name, sae.hook_name = name, hook
-            recipe = _recipe("interp sweep", given["architecture"], *runs[name], parts[columns[name]])
+            recipe = _recipe(
+                "interp sweep", given["architecture"], *runs[name], parts[columns[name]], held_out is not None
+            )
             save(sae, folder / name, _card(sae, source, hook, given["architecture"], recipe, None))
             (folder / ".run" / name / "log.jsonl").replace(folder / name / "training_log.jsonl")
     shutil.rmtree(folder / ".run", ignore_errors=True)  # there is none when everything existed

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from interp.checkpoint import Card, load, save
 from interp.sae import SAE
@@ -102,9 +103,19 @@ def test_cfg_and_weights_that_disagree_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_weights_too_large_for_float16_are_not_saved(tmp_path):
+@pytest.mark.parametrize("value", [1e6, 1e-9])
+def test_a_tensor_that_float16_cannot_hold_is_kept_in_float32(tmp_path, value):
     sae = make("jumprelu")
-    sae.b_dec[0] = 1e6
-    with pytest.raises(InterpError, match="b_dec has values that float16 cannot hold"):
+    sae.b_dec.fill_(value)
+    save(sae, tmp_path, card())
+    assert torch.equal(load(tmp_path).b_dec, sae.b_dec)
+    with safe_open(tmp_path / "sae_weights.safetensors", framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in ("W_enc", "W_dec")} == {torch.float16}
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    sae = make("jumprelu")
+    sae.b_dec[0] = float("inf")
+    with pytest.raises(InterpError, match="b_dec has values that float32 cannot hold"):
         save(sae, tmp_path, card())
     assert list(tmp_path.iterdir()) == []

@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
+from interp import places
 from interp.checkpoint import load
-from interp.sae import BatchTopK, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
+from interp.progress import bar
+from interp.sae import BatchTopK, Crosscoder, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
 from interp.sae.architecture import Moment, unit_rows
-from interp.training import TrainConfig, steps, tensorboard, train, train_many
+from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
 from interp.training.optimise import _auxk, optimise
+from interp.training.plan import Plan
+from interp.training.source import Source
 from interp.training.state import initial
+from interp.training.watch import Pace
 from interp.types import InterpError
 
 
@@ -241,8 +247,6 @@ def test_several_saes_killed_at_different_steps_go_on_together(tmp_path):
         "b": (RULES[0], TrainConfig(seed=7, save_every=256 * 9)),
     }
     whole = train_many(Rows(x), runs, held_out=x[:2048])
-    from interp.training import steps_many
-
     run = steps_many(Rows(x), runs, held_out=x[:2048], into=tmp_path)
     for step in run:
         if step.step == 15:  # a was saved at 12, b at 9
@@ -311,7 +315,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_pat
         run.wait()
         if (broken / "done.pt").exists():
             break
-        if (broken / "latest" / "cfg.json").exists():  # not yet, when the kill fell before the first was whole
+        if (broken / "latest").exists():  # not yet, when the kill fell before the first was whole
             assert load(broken / "latest").d_sae == 48
     assert kills
     assert start(broken).wait(120) == 0
@@ -344,6 +348,54 @@ def test_without_held_out_rows_the_last_ones_are_kept_back():
     assert float((sae.encode(x[-512:]) > 0).sum() / 512) == pytest.approx(3, rel=0.2)
 
 
+def test_the_learning_rate_falls_to_the_end_whether_rows_are_kept_back_or_fewer_are_there_than_asked():
+    x, _ = planted(rows=256 * 60)
+    for tokens, held_out, trained in ((None, None, 54), (10**6, None, 54), (10**6, x[:2048], 60)):
+        *rest, last = steps(Rows(x), RULES[0], TrainConfig(tokens=tokens, decay=0.2), held_out=held_out)
+        assert last.tokens == 256 * trained
+        assert rest[-1].lr < 0.11 * max(step.lr for step in rest)
+        assert any(f"trains on {256 * trained:,} of the 1,000,000" in n for n in rest[0].notes) == (tokens is not None)
+
+
+def test_batches_that_end_before_the_learning_rate_fell_are_said():
+    x, _ = planted(rows=256 * 20)
+    notes = notes_of(list(Rows(x)), RULES[0], TrainConfig(tokens=256 * 40), held_out=x[:1024])
+    assert any("the batches ended after 5,120 of 10,240 tokens" in note for note in notes)
+
+
+def test_a_run_that_was_saved_with_another_reckoning_of_its_length_goes_on(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 20)
+    config = TrainConfig(save_every=256 * 5)
+    with monkeypatch.context() as before:
+        before.setattr(Plan, "of", staticmethod(lambda *_, **__: Plan(len(x), 512, len(x))))
+        run = steps(Rows(x), RULES[0], config, into=tmp_path)
+        next(step for step in run if step.step == 7)
+        run.close()
+    *_, last = steps(Rows(x), RULES[0], config, into=tmp_path)
+    assert last.tokens == len(x) - 512
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_run_of_few_batches_keeps_rows_back_for_its_threshold(count):
+    x, _ = planted(rows=256 * count)
+    *_, last = steps(Rows(x), RULES[0], TrainConfig())
+    assert last.step == count - 1
+    assert last.l0 > 0
+
+
+@pytest.mark.parametrize("batches", [Rows(torch.rand(256, 32)), list(torch.rand(1, 256, 32))], ids=["sized", "unsized"])
+def test_a_run_with_nothing_left_to_train_on_says_so(batches):
+    with pytest.raises(InterpError, match="hold 256 rows, and 25 are kept back .* give held_out rows"):
+        train(batches, RULES[0], TrainConfig(tokens=256))
+
+
+def test_small_batches_are_counted_once():
+    source = Source([torch.zeros(1, 2)] * 4000, 0, 2000)
+    began = time.perf_counter()
+    assert len(list(source)) == 2000
+    assert time.perf_counter() - began < 0.5  # counting the whole queue at each draw took seconds
+
+
 def notes_of(batches, rule, config, **options):
     return [note for step in steps(batches, rule, config, **options) for note in step.notes]
 
@@ -367,6 +419,53 @@ def test_a_run_warns_of_massive_rows_of_unmixed_batches_and_of_dead_features():
     wide = BatchTopK(d_in=32, d_sae=2048, k=3)
     notes = notes_of(Rows(x), wide, TrainConfig(dead_after=1024, aux_alpha=0.0))
     assert any("of the features are dead" in n for n in notes)
+
+
+@pytest.mark.parametrize("buffer", [10, 30])
+def test_shuffle_buffers_that_differ_from_each_other_are_said(buffer):
+    x, _ = planted(rows=256 * 120)
+    drifting = x + torch.arange(120 // buffer).repeat_interleave(256 * buffer)[:, None] * 20
+    config = TrainConfig(dead_after=10**6)
+    assert any("shuffle buffer is too small" in n for n in notes_of(Rows(drifting), RULES[0], config, held_out=x[:999]))
+
+
+def test_batches_of_one_row_are_not_called_unmixed():
+    x, _ = planted(rows=40)
+    notes = notes_of(x.split(1), RULES[0], TrainConfig(tokens=40), held_out=x)
+    assert not any("shuffle buffer" in note for note in notes)
+
+
+def test_massive_rows_are_seen_in_any_batch_and_at_any_hook_point():
+    x, _ = planted(rows=256 * 60)
+    late = x.clone()
+    late[256 * 37] *= 100
+    notes = notes_of(Rows(late), RULES[0], TrainConfig(dead_after=10**6), held_out=x[:999])
+    assert any("1 of 256 rows of a batch have a norm over 6" in note for note in notes)
+    small = x.clone()
+    small[5] *= 100
+    pairs = list(zip((x * 1000).split(256), small.split(256), strict=True))
+    rules = [Transcoder(d_in=32, d_out=32, d_sae=48, k=3), Crosscoder(widths=(32, 32), d_sae=48, k=3)]
+    for rule in rules:
+        notes = notes_of(pairs, rule, TrainConfig(tokens=len(x)), held_out=(x[:999] * 1000, x[:999]))
+        assert any("1 of 256 rows of a batch (tensor 2 of 2) have a norm over 6" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (TopK(d_in=32, d_sae=48, k=40), "and 40 were asked; lower k"),
+        (JumpReLU(d_in=32, d_sae=512, l0=3.0, coefficient=1e-6), "and 3 were asked; raise coefficient"),
+        (Matryoshka(d_in=32, d_sae=48, k=3, anneal=0.5), None),
+        (JumpReLU(d_in=32, d_sae=48, l0=3.0), None),
+    ],
+    ids=["topk", "jumprelu", "annealed", "followed"],
+)
+def test_an_l0_away_from_what_was_asked_is_said_while_training(rule, said):
+    x, _ = planted(rows=256 * 120)
+    run = list(steps(Rows(x), rule, TrainConfig(dead_after=10**6), held_out=x[:1024]))
+    notes = [note for step in run[:-1] for note in step.notes if "active a row" in note]
+    assert len(notes) == (said is not None)
+    assert said is None or said in notes[0]
 
 
 def test_an_l0_away_from_k_is_said():
@@ -416,6 +515,308 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     assert torch.equal(again.W_enc, train(Rows(x), RULES[0], config, held_out=x[:1024]).W_enc)
 
 
+def stopped_at(batches, rule, config, step, **options):
+    """A run as if killed there: only what was saved remains."""
+    run = steps(batches, rule, config, **options)
+    next(event for event in run if event.step == step)
+    run.close()
+
+
+def test_rows_that_are_not_finite_are_said_before_training_or_left_out_of_those_kept_back():
+    x, _ = planted(rows=256 * 20)
+    broken = x.clone()
+    broken[-5:] = float("nan")
+    with pytest.raises(InterpError, match="5 of 256 held-out rows hold a NaN"):
+        next(steps(Rows(x), RULES[0], TrainConfig(), held_out=broken[-256:]))
+    *_, last = steps(Rows(broken), RULES[0], TrainConfig())
+    assert "5 of the 512 rows kept back are not finite" in last.notes[0]
+    assert float(last.sae.threshold.max()) > 0
+
+
+def test_a_log_holds_each_step_once_however_often_the_run_was_killed(tmp_path):
+    x, _ = planted(rows=256 * 60)
+    config, log = TrainConfig(save_every=256 * 20, dead_after=10**6), tmp_path / "log.jsonl"
+
+    def stop(step):
+        if step.step == 55:
+            raise KeyboardInterrupt
+
+    def run(*more):
+        board = tensorboard(tmp_path / "tb")
+        train(Rows(x), RULES[0], config, held_out=x[:1024], into=tmp_path, listeners=[board, *more])
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    with log.open("a") as file:
+        file.write('{"step": 5')  # cut short
+    run()
+    run()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["step"], line["finished"]) for line in lines if not line["notes"]] == [(50, False), (60, True)]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(tmp_path / "tb"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("train/fvu")] == [256 * step for step in range(1, 61)]
+
+
+def test_progress_counts_only_what_this_run_did(monkeypatch, capsys):
+    clock = iter(range(1000))
+    monkeypatch.setattr("interp.progress.time.perf_counter", lambda: float(next(clock)))
+    with bar("train", 100, done=90) as advance:
+        advance(10)
+    assert re.search(r"100 of 100 tokens, (\d)/s", capsys.readouterr().err)[1] in "35"  # 10 in 2 to 3 seconds
+
+
+def test_the_last_event_is_the_same_however_late_the_run_was_killed(tmp_path):
+    x, _ = planted(rows=256 * 40)
+    rule, config = BatchTopK(d_in=32, d_sae=512, k=3), TrainConfig(save_every=256, aux_alpha=0.0, dead_after=2000)
+    *_, whole = steps(Rows(x), rule, config, held_out=x[:2048])
+    assert whole.dead == int(((whole.sae.encode(x[1024:2048]) > 0).sum(0) == 0).sum()) > 0
+    for at in (20, 40):
+        stopped_at(Rows(x), rule, config, at, held_out=x[:2048], into=tmp_path / str(at))
+        *_, last = steps(Rows(x), rule, config, held_out=x[:2048], into=tmp_path / str(at))
+        assert replace(last, seconds=0, sae=None, notes=()) == replace(whole, seconds=0, sae=None, notes=())
+
+
+def test_the_last_measures_are_of_rows_that_the_threshold_has_not_seen():
+    x, _ = planted(rows=256 * 20)
+    half = torch.cat([x[:512], x[:512] * 3 - 6])  # more is active in the second half than in the first
+    *_, last = steps(Rows(x), RULES[0], TrainConfig(), held_out=half)
+    assert last.l0 == pytest.approx(float((last.sae.encode(half[512:]) > 0).sum() / 512), rel=1e-3)
+    assert float((last.sae.encode(half[:512]) > 0).sum() / 512) == pytest.approx(3, rel=0.02)
+    assert "were asked" in last.notes[0]
+
+
+def test_a_listener_that_fails_loses_nothing(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InterpError, match="the disk is full while writing .*log.jsonl"):
+        train(Rows(x), RULES[0], TrainConfig(), held_out=x[:256], into=tmp_path)
+    assert (tmp_path / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(("number", "said"), [(28, "the disk is full"), (27, "cannot use .*File too large")])
+def test_what_stops_a_file_from_being_written_is_said_as_it_is(tmp_path, number, said):
+    def refused(partial):
+        raise SafetensorError(f"Error while serializing: I/O error: words (os error {number})")
+
+    with pytest.raises(InterpError, match=said), places.whole_file(tmp_path / "x") as partial:
+        refused(partial)
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    (tmp_path / "latest").mkdir()
+    left = [tmp_path / ".state.safetensors.1.partial", tmp_path / "latest" / ".cfg.json.1.partial"]
+    for path in left:
+        path.write_text("half")
+    train(Rows(x), RULES[0], TrainConfig(), held_out=x[:256], into=tmp_path)
+    assert not any(path.exists() for path in left)
+    assert load(tmp_path / "latest").d_sae == 48
+
+
+def test_a_run_begun_anew_leaves_nothing_of_the_old_one(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    train(Rows(x), RULES[0], TrainConfig(), held_out=x[:256], into=tmp_path)
+    run = steps(Rows(x), TopK(d_in=32, d_sae=40, k=3), TrainConfig(), held_out=x[:256], into=tmp_path, restart=True)
+    next(run)
+    run.close()
+    assert not (tmp_path / "latest").exists()
+
+
+def test_a_first_checkpoint_appears_whole(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 20)
+    monkeypatch.setattr("interp.places.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))  # as if killed
+    with pytest.raises(KeyboardInterrupt):
+        train(Rows(x), RULES[0], TrainConfig(), held_out=x[:256], into=tmp_path)
+    assert (tmp_path / "state.safetensors").exists()
+    assert not (tmp_path / "latest").exists()
+
+
+class Pairs(Rows):
+    """Two columns: the rows, and the same with one that is not finite from some batch on."""
+
+    def __init__(self, x, broken):
+        super().__init__(x)
+        self.y = x.clone()
+        self.y[256 * broken :] = float("nan")
+
+    def from_batch(self, first):
+        return zip(self.x.split(256)[first:], self.y.split(256)[first:], strict=True)
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_saved(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    runs = {"good": (RULES[0], TrainConfig()), "bad": (RULES[0], TrainConfig())}
+    with pytest.raises(InterpError, match="bad: the loss is not finite at step 9"):
+        train_many(Pairs(x, 8), runs, held_out=(x[:256], x[:256]), into=tmp_path, columns={"good": 0, "bad": 1})
+    assert all((tmp_path / name / "state.safetensors").exists() for name in runs)
+
+
+def test_a_run_that_is_over_does_not_end_the_others_when_they_go_on(tmp_path):
+    x, _ = planted(rows=256 * 30)
+    runs = {"short": (RULES[0], TrainConfig(tokens=256 * 6)), "long": (RULES[0], TrainConfig(save_every=256 * 10))}
+    whole = train_many(Rows(x), runs, held_out=x[:2048])
+    run = steps_many(Rows(x), runs, held_out=x[:2048], into=tmp_path)
+    next(event for event in run if event.step == 12)
+    run.close()
+    train(Rows(x), *runs["short"], held_out=x[:2048], into=tmp_path / "short")
+    again = train_many(Rows(x), runs, held_out=x[:2048], into=tmp_path)
+    assert torch.equal(again["long"].W_enc, whole["long"].W_enc)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 3e4])
+def test_activations_of_any_size_are_trained_on_and_saved(tmp_path, scale):
+    x, _ = planted(rows=256 * 40)
+    sizes = {"held_out": x[:2048] * scale, "into": tmp_path}
+    *_, last = steps(Rows(x * scale), RULES[0], TrainConfig(), **sizes)
+    assert last.fvu < 0.9
+    assert last.l0 == pytest.approx(3, rel=0.05)
+    from sae_lens import SAE as Theirs
+
+    rows = x[:99] * scale
+    with torch.no_grad():
+        theirs = Theirs.load_from_disk(str(tmp_path / "latest"))(rows)
+    torch.testing.assert_close(theirs, load(tmp_path / "latest").reconstruct(rows), rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_a_signal_reaches_who_holds_the_iterator_between_steps():
+    x, _ = planted(rows=256 * 20)
+    run = steps(Rows(x), RULES[0], TrainConfig(), held_out=x[:256])
+    next(run)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert next(run).step == 2
+
+
+def test_a_signal_before_the_first_step_is_not_held_up():
+    drawn = []
+
+    def slow():
+        for _ in range(20):
+            drawn.append(1)
+            signal.raise_signal(signal.SIGINT)
+            yield torch.rand(256, 32)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(slow(), RULES[0], TrainConfig(tokens=256 * 20), held_out=torch.rand(256, 32))
+    assert len(drawn) == 1
+
+
+def test_a_run_that_goes_on_with_other_batches_or_threads_says_so(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    config = TrainConfig(tokens=256 * 20, save_every=256)
+    stopped_at(list(x.split(256)), RULES[0], config, 7, held_out=x[:256], into=tmp_path)
+    with pytest.raises(
+        InterpError, match="the first 7 batches hold 3,584 rows, and held 1,792 when this run was saved"
+    ):
+        train(x.split(512), RULES[0], config, held_out=x[:256], into=tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        notes = notes_of(x.split(256), RULES[0], config, held_out=x[:256], into=tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+    assert f"saved on {threads} threads and goes on on {threads + 1}" in notes[0]
+
+
+def test_empty_batches_are_passed_over(tmp_path):
+    x, _ = planted(rows=256 * 20)
+    config = TrainConfig(tokens=256 * 20, save_every=256)
+    parts = [part for rows in x.split(256) for part in (rows[:0], rows)]
+    whole = train(parts, RULES[0], config, held_out=x[:256])
+    assert torch.equal(whole.W_enc, train(x.split(256), RULES[0], config, held_out=x[:256]).W_enc)
+    stopped_at(parts, RULES[0], config, 7, held_out=x[:256], into=tmp_path)
+    assert torch.equal(whole.W_enc, train(parts, RULES[0], config, held_out=x[:256], into=tmp_path).W_enc)
+
+
+def test_a_column_that_ends_before_its_tokens_are_reached_says_so():
+    x, _ = planted(rows=256 * 20)
+    pairs = [(a, a if i < 10 else None) for i, a in enumerate(x.split(256))]
+    runs = {name: (RULES[0], TrainConfig(tokens=256 * 20)) for name in "ab"}
+    events = steps_many(pairs, runs, held_out=(x[:256], x[:256]), columns={"a": 0, "b": 1})
+    last = {event.run: event for event in events if event.sae is not None}
+    assert (last["a"].step, last["b"].step) == (20, 10)
+    assert "the batches ended after 2,560 of 5,120 tokens" in last["b"].notes[-1]
+
+
+MEMORY = """
+import re, torch
+from interp.sae import BatchTopK
+from interp.training import TrainConfig, steps
+
+def status(key):
+    return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) / 2**20
+
+class Made:
+    batch_size = 1024
+    def __len__(self):
+        return 200
+    def from_batch(self, first):
+        return (torch.randn(1024, 256) for _ in range(first, 200))
+    __iter__ = None
+
+list(steps([torch.randn(64, 8)] * 4, BatchTopK(d_in=8, d_sae=16, k=2), TrainConfig(tokens=192), held_out=torch.randn(64, 8)))
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+said = None
+for step in steps(Made(), BatchTopK(d_in=256, d_sae=256, k=8), TrainConfig(dead_after=10**7)):
+    said = said or float(re.match("expects ([0-9.]+) GiB", step.notes[0])[1])
+print(said / (status("VmHWM") - before))
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak is read from /proc")
+def test_the_memory_said_beforehand_is_what_is_taken():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(1.0, abs=0.3)
+
+
+class Slow(Rows):
+    def from_batch(self, first):
+        for rows in super().from_batch(first):
+            time.sleep(0.01)
+            yield rows
+
+
+def test_the_time_said_beforehand_is_of_all_runs_and_of_the_batches_too(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "interp.training.watch.expects", lambda runs, more, minutes: said.append((len(runs), minutes * 60)) or "expects"
+    )
+    monkeypatch.setattr("interp.training.watch.seconds_a_step", lambda *_: 0.5)
+    x, _ = planted(rows=256 * 100)
+    runs = {name: (RULES[0], TrainConfig(dead_after=10**6)) for name in "abc"}
+    events = steps_many(Slow(x), runs, held_out=x[:256])
+    assert sum(note == "expects" for event in events for note in event.notes) == 1
+    assert said[0][0] == 3
+    assert said[0][1] == pytest.approx(3 * 100 * 0.5 + (100 - 64) * 0.01, abs=0.3)  # 64 batches were drawn before
+
+
+def test_a_pace_other_than_was_said_is_said_once(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("interp.training.watch.time.perf_counter", lambda: 2.0 * next(clock) * 60)
+    pace = Pace(batches=120, seconds=60.0, drawn=10, fill=None)
+    notes = [pace.look() for _ in range(120)]
+    assert [i + 1 for i, note in enumerate(notes) if note] == [60]
+    # 2 minutes for the 50 batches looked at, 60 are left
+    assert notes[59] == ["expects 2.4 min from here; by what was said before it would be 0.5."]
+
+
+def test_a_disk_too_small_for_all_runs_is_refused_however_short_they_are(tmp_path, monkeypatch):
+    x, _ = planted(rows=256 * 20)
+    runs = {name: (RULES[0], TrainConfig()) for name in "abcd"}
+    one = 4 * (2 * 32 * 48 + 48 + 32) * 3.5
+    for free, fits in ((4.5 * one, False), (5.1 * one, True)):
+        monkeypatch.setattr("interp.places.free_bytes", lambda path, free=free: int(free))
+        if fits:
+            train_many(Rows(x), runs, held_out=x[:256], into=tmp_path)
+        else:
+            with pytest.raises(InterpError, match="more while it writes"):
+                train_many(Rows(x), runs, held_out=x[:256], into=tmp_path)
+
+
 def test_a_disk_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):
     x, _ = planted(rows=256 * 60)
     monkeypatch.setattr("interp.places.free_bytes", lambda path: 1000)
@@ -455,6 +856,19 @@ def test_listeners_hear_every_step_and_logs_are_written(tmp_path):
             lambda: train([torch.zeros(4, 4)], Transcoder(d_in=4, d_out=4, d_sae=8, k=2), TrainConfig(tokens=4)),
             "Transcoder reads batches of 2 tensors; this one has 1",
         ),
+        (lambda: train_many([], {}), "there is nothing to train"),
+        (
+            lambda: train([torch.full((8, 4), 3.7)], TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=8)),
+            "all of the first 8 rows are the same",
+        ),
+        (
+            lambda: train(
+                [torch.rand(8, 4)] * 2, TopK(d_in=4, d_sae=8, k=2), TrainConfig(tokens=9), held_out=torch.zeros(0, 4)
+            ),
+            "held_out has no rows",
+        ),
+        (lambda: TrainConfig(aux_k=-1), "aux_k is -1"),
+        (lambda: TrainConfig(aux_alpha=float("nan")), "aux_alpha is nan"),
         (lambda: TrainConfig(tokens=0), "tokens is 0"),
         (lambda: TrainConfig(lr=2.0), "lr is 2.0"),
         (

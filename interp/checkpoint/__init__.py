@@ -2,7 +2,7 @@
 
 from interp.checkpoint.archive import pack, unpack
 from interp.checkpoint.card import Card
-from interp.checkpoint.folder import load, save, save_weights, verify_files
+from interp.checkpoint.folder import load, save, save_weights, stored, verify_files
 from interp.checkpoint.remote import pull, push
 
-__all__ = ["Card", "load", "pack", "pull", "push", "save", "save_weights", "unpack", "verify_files"]
+__all__ = ["Card", "load", "pack", "pull", "push", "save", "save_weights", "stored", "unpack", "verify_files"]

@@ -1,7 +1,7 @@
 """Save and load an SAE in SAELens 6's format (`cfg.json`, `sae_weights.safetensors`), plus our card.
 
-Weights are stored in float16 with `"dtype": "float32"`: sae-lens then computes in float32 on the rounded weights,
-which are the ones every metric was measured with.
+Weights are stored in float16, where that holds them (see `stored`), with `"dtype": "float32"`: sae-lens then computes in
+float32 on the rounded weights, which are the ones every metric was measured with.
 """
 
 from dataclasses import replace
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from interp import places
 from interp.checkpoint.card import Card
@@ -52,25 +53,32 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
 
 
 def save_weights(
-    sae: SAE, folder: str | Path, card: Card | None = None, *, dtype: torch.dtype = torch.float16, model: str = ""
+    sae: SAE, folder: str | Path, card: Card | None = None, *, dtype: torch.dtype | None = None, model: str = ""
 ) -> str:
-    """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back."""
+    """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back.
+
+    Without `dtype` each tensor is kept as `stored` says.
+    """
     into = Path(folder)
-    tensors = {name: getattr(sae, name) for name in TENSORS if getattr(sae, name) is not None}
-    halves = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in tensors.items()}
-    for name, half in halves.items():
-        if not bool(half.isfinite().all()):
+    tensors = {name: getattr(sae, name).detach() for name in TENSORS if getattr(sae, name) is not None}
+    kept = {name: (x.to(dtype) if dtype else stored(x)).cpu().contiguous() for name, x in tensors.items()}
+    for name, tensor in kept.items():
+        if not bool(tensor.isfinite().all()):
             raise InterpError(
-                f"{name} has values that {str(dtype).partition('.')[2]} cannot hold, so nothing was saved; train on scaled activations."
+                f"{name} has values that {str(tensor.dtype).partition('.')[2]} cannot hold, so nothing was saved."
             )
     with places.whole_file(into / WEIGHTS) as partial:
-        try:
-            save_file(halves, partial)
-        except SafetensorError as error:
-            raise places.disk_error(into, OSError(28, str(error))) from error
+        save_file(kept, partial)
         digest = places.sha256_file(partial)
     places.write_json(into / "cfg.json", _cfg(sae, card, model))
     return digest
+
+
+def stored(x: Tensor) -> Tensor:
+    """A tensor as it is kept: float16, or float32 where float16 loses more than rounding does (it holds 6e-5 to 65,504
+    well, and raw activations may be larger or smaller)."""
+    half, whole = x.half(), x.float()
+    return half if float((half.float() - whole).norm()) <= 2**-10 * float(whole.norm()) else whole
 
 
 def architecture_of(sae: SAE) -> str:

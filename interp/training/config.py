@@ -14,7 +14,7 @@ class TrainConfig:
     """How to train; what to train is the architecture's."""
 
     tokens: int | None = None
-    """Rows to train on; None: all that the batches give."""
+    """Rows to train on; None: all that the batches hold, less those kept back where nothing is held out."""
     lr: float | None = None
     """Peak learning rate; None: see `default_lr`."""
     warmup: float = 0.1
@@ -43,18 +43,20 @@ class TrainConfig:
         for name in ("warmup", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; it is a share of the run, 0 to 1.")
-        for name in ("dead_after", "save_every"):
+        for name, what in (("dead_after", "tokens"), ("save_every", "tokens"), ("aux_k", "features")):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InterpError(f"{name} is {value}; it is a number of tokens, at least 1.")
+                raise InterpError(f"{name} is {value}; it is a number of {what}, at least 1.")
+        if not 0 <= self.aux_alpha < float("inf"):
+            raise InterpError(f"aux_alpha is {self.aux_alpha}; it is a weight, 0 or more.")
 
-    def resolved(self, architecture: Architecture, tokens: int | None) -> "TrainConfig":
-        """The same with every default that depends on sizes or on the machine filled in."""
+    def resolved(self, architecture: Architecture, tokens: int) -> "TrainConfig":
+        """The same for a run of that many tokens, with every default that depends on sizes or on the machine filled in."""
         return replace(
             self,
-            tokens=self.tokens or tokens,
-            lr=self.lr or default_lr(architecture.d_sae, self.tokens or tokens or 0),
-            dead_after=self.dead_after or max(min((self.tokens or tokens or 0) // 20, 500_000), 1),
+            tokens=tokens,
+            lr=self.lr or default_lr(architecture.d_sae, tokens),
+            dead_after=self.dead_after or max(min(tokens // 20, 500_000), 1),
             aux_k=self.aux_k or max(architecture.d_in // 2, 1),
             bfloat16=native_bfloat16(torch.device("cpu")) if self.bfloat16 is None else self.bfloat16,
         )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checkpoint import stored
 from interp.sae import SAE, Architecture
 from interp.sae.batchtopk import threshold_for
 from interp.training.state import State
@@ -16,7 +17,7 @@ from interp.training.state import State
 
 @torch.no_grad()
 def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, "B D"] | None) -> SAE:
-    """The SAE in raw units, decoder rows of norm 1, weights rounded to float16; where the architecture has no threshold
+    """The SAE in raw units, decoder rows of norm 1, weights rounded as they are stored; where the architecture has no threshold
     of its own, one is measured on held-out inputs after rounding (without them, the last batch's is taken).
 
     With inputs scaled by s_D, targets by s_O and activations by c (the mean of s_O): W_enc s_D / c, W_dec c / s_O, and
@@ -52,4 +53,4 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
 
 
 def _rounded(x: Tensor) -> Tensor:
-    return x.half().float()
+    return stored(x).float()

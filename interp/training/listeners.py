@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from interp import places
 from interp.training.step import Step
 from interp.types import InterpError
 
@@ -18,11 +19,31 @@ def json_log(path: str | Path) -> Listener:
 
     def listen(step: Step) -> None:
         if step.step % EVERY == 0 or step.notes or step.sae is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(step.record()) + "\n")
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(step.record()) + "\n")
+            except OSError as error:
+                raise places.disk_error(file, error) from error
 
     return listen
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop from a log what a run that goes on after `step` writes again: later steps, and the end. A line that a kill
+    cut short goes too."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["step"] <= step and not record["finished"]:
+            kept.append(line)
+    with places.whole_file(path) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")
 
 
 def tensorboard(folder: str | Path) -> Listener:
@@ -31,9 +52,12 @@ def tensorboard(folder: str | Path) -> Listener:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InterpError("TensorBoard is not installed; `pip install tensorboard` adds it.") from None
-    writer: Any = SummaryWriter(str(folder))
+    writer: Any = None
 
     def listen(step: Step) -> None:
+        nonlocal writer
+        # What a run that goes on does again, TensorBoard is to forget.
+        writer = writer or SummaryWriter(str(folder), purge_step=step.tokens)
         for name, value in step.record().items():
             if isinstance(value, (int, float)) and name not in ("step", "tokens"):
                 writer.add_scalar(f"{step.run or 'train'}/{name}", value, step.tokens)

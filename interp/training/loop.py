@@ -3,35 +3,27 @@
 Axes    B batch row, D d_in.
 """
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import psutil
 
-from interp.checkpoint import save_weights
 from interp.device import keep_freed_memory
 from interp.progress import bar, say
 from interp.sae import SAE, Architecture
-from interp.sae.metrics import reconstruction
-from interp.training import signals, state, watch
+from interp.training import signals, watch
 from interp.training.config import TrainConfig
-from interp.training.finish import finish
-from interp.training.listeners import Listener, json_log
-from interp.training.optimise import Batch, optimise, sides
-from interp.training.source import Source, pick, rows_of, total_rows
+from interp.training.listeners import Listener, cut, json_log
+from interp.training.optimise import Batch, sides
+from interp.training.plan import INIT_ROWS, Plan, nothing_left
+from interp.training.run import Run
+from interp.training.source import Source, pick, rows_of
 from interp.training.step import Step
 from interp.types import InterpError
 
-HELD_BACK = 65_536
-INIT_ROWS = 16_384
-LATEST_ROWS = 8_192
-LATEST = "latest"
-EXPECT_FROM = 50
-"""Runs of fewer steps are over before an estimate is made."""
+LOG = "log.jsonl"
 
 
 def train(
@@ -47,8 +39,8 @@ def train(
     """The trained SAE. `batches` is any iterable of float tensors (B, d_in), or of tuples of them for transcoders
     (inputs, targets) and crosscoders; no language model is needed.
 
-    `held_out` rows set the threshold; without them the last 65,536 rows of the batches (or a tenth, if fewer) are
-    kept back. With `into`, the state, a JSON log and the latest checkpoint (which opens on its own) are kept there,
+    One half of `held_out` (of its first 65,536 rows) sets the threshold, the other half is measured; without it the last
+    65,536 rows of the batches (or a tenth, if fewer) are kept back. With `into`, the state, a JSON log and the latest checkpoint (which opens on its own) are kept there,
     and the same call goes on after a kill, bit for bit.
     """
     runs = {"": (architecture, config or TrainConfig())}
@@ -70,36 +62,44 @@ def train_many(
     With `columns` a batch (and `held_out`) is a tuple, and each run reads the part of that number: the activations of
     one hook point, say (see activations.Together).
     """
-    columns = columns or {}
-    total = sum(config.tokens or total_rows(batches, columns.get(name)) or 0 for name, (_, config) in runs.items())
+    whole = _Pass(batches, runs, held_out, into, restart, columns)
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
-    ears = list(listeners)
-    if into is not None:
-        ears.append(_log_each({name: _folder(into, name) for name in runs}))
-    done, made = dict.fromkeys(runs, 0), dict[str, SAE]()
-    with bar(f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs", max(total, 1)) as advance:
-        for step in steps_many(batches, runs, held_out=held_out, into=into, restart=restart, columns=columns):
+    title = f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs"
+    ears = [*listeners, *([_log_each(whole.runs)] if into is not None else [])]
+    done, made = {run.name: run.tokens for run in whole.runs}, dict[str, SAE]()
+    total = sum(run.total for run in whole.runs)
+    asked: Callable[[], bool] | None = None
+    with ExitStack() as stack, bar(title, max(total, 1), done=sum(done.values())) as advance:
+        for step in whole:
+            # From here on there is something to lose, between two steps as well, while somebody listens.
+            asked = asked or stack.enter_context(signals.deferred())
             advance(step.tokens - done[step.run], f"FVU {step.fvu:.3f}, L0 {step.l0:.0f}, dead {step.dead}")
             done[step.run] = step.tokens
             for note in step.notes:
                 say(f"{step.run}: {note}" if step.run else note)
-            for listen in ears:
-                listen(step)
+            try:
+                for listen in ears:
+                    listen(step)
+            except Exception:
+                whole.save()
+                raise
             if step.sae is not None:
                 made[step.run] = step.sae
-    missing = [name for name in runs if name not in made]
-    if missing:
-        raise InterpError("the batches gave no rows, so nothing was trained; check the corpus and the mask.")
+            if asked():
+                whole.save()
+                break
+    if len(made) < len(runs):  # a signal's own handler let it pass
+        raise InterpError("the run was stopped before its end; the same call goes on from there.")
     return made
 
 
-def _log_each(folders: dict[str, Path]) -> Listener:
-    logs = {name: json_log(folder / "log.jsonl") for name, folder in folders.items()}
+def _log_each(runs: list[Run]) -> Listener:
+    logs = {}
+    for run in runs:
+        assert run.folder is not None
+        cut(run.folder / LOG, run.begins())
+        logs[run.name] = json_log(run.folder / LOG)
     return lambda step: logs[step.run](step)
-
-
-def _folder(into: str | Path, name: str) -> Path:
-    return Path(into) / name if name else Path(into)
 
 
 def steps(
@@ -126,153 +126,100 @@ def steps_many(
     columns: Mapping[str, int] | None = None,
 ) -> Iterator[Step]:
     """The loop behind `train_many`: the events of all runs, batch by batch."""
-    keep_freed_memory()
-    columns = columns or {}
-    made = [_Run(name, *run, batches, columns.get(name), into, restart) for name, run in runs.items()]
-    first = min(run.begins() for run in made)
-    longest = max(run.total for run in made)
-    if held_out is None and len({run.total for run in made}) > 1:
-        raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
-    source = Source(batches, first, 0 if held_out is not None else max(min(HELD_BACK, longest // 10), 1))
-    opening = source.peek(INIT_ROWS)
-    for run in made:
-        run.open(opening, held_out)
-    # Nothing to iterate over when a run was killed after its last step.
-    going = enumerate(source, start=first) if any(run.wants(first) for run in made) else ()
-    with signals.deferred() as asked:
-        for number, batch in going:
-            for run in made:
-                if run.wants(number):
-                    yield run.step(batch)
-            if asked():
-                for run in made:
-                    run.save()
-                return  # the signal is raised again as `deferred` ends
-            if not any(run.wants(number + 1) for run in made):
-                break
-    for run in made:
-        if held_out is not None:
-            rows = sides(pick(held_out, run.column), run.architecture)
-        else:
-            rows = source.kept(run.architecture, run.column)
-        yield run.finish(rows)
+    return iter(_Pass(batches, runs, held_out, into, restart, columns))
 
 
-class _Run:
-    """One SAE in the making: its state, its folder, and what it says."""
+class _Pass:
+    """Several runs over the same batches, an iterable of their events."""
 
     def __init__(
         self,
-        name: str,
-        made: Architecture,
-        config: TrainConfig,
-        batches: Any,
-        column: int | None,
+        batches: Iterable[Any],
+        runs: Mapping[str, tuple[Architecture, TrainConfig]],
+        held_out: Any,
         into: str | Path | None,
         restart: bool,
+        columns: Mapping[str, int] | None,
     ) -> None:
-        self.name, self.architecture, self.column = name, made, column
-        total = config.tokens or total_rows(batches, column)
-        if total is None:
-            raise InterpError("TrainConfig(tokens=…) is needed: these batches do not say how many rows they hold.")
-        self.total, self.config = total, config.resolved(made, total)
-        self.folder = _folder(into, name) if into is not None else None
-        self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
-        own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
-        self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
-        self.device = getattr(batches, "device", torch.device("cpu"))
-        if self.folder is not None and restart:
-            for stale in (state.FILE, "log.jsonl"):
-                (self.folder / stale).unlink(missing_ok=True)
-        self.state = state.load(self.folder, self.recipe, made, self.device) if self.folder else None
-        self.notes: list[str] = []
-        self.last: Step | None = None
-        self.saved = self.state.tokens if self.state else 0
-        self.held: tuple[Tensor, Tensor] | None = None
+        if not runs:
+            raise InterpError("there is nothing to train; give at least one architecture with its config.")
+        keep_freed_memory()
+        self.batches, self.held_out = batches, held_out
+        self.runs: list[Run] = []
+        for name, (architecture, config) in runs.items():
+            column = (columns or {}).get(name)
+            plan = Plan.of(batches, config, held_out=held_out is not None, column=column)
+            folder = Path(into) / name if into is not None else None
+            self.runs.append(Run(name, architecture, config, plan, batches, column, folder, restart))
+        if held_out is None and len({run.plan for run in self.runs}) > 1:
+            raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
 
-    def begins(self) -> int:
-        """The number of the first batch that this run has not had."""
-        return self.state.step if self.state else 0
+    def __iter__(self) -> Iterator[Step]:
+        # Runs that are over need no batches but those kept back.
+        number = min((run.begins() for run in self.runs if not run.over), default=self.runs[0].begins())
+        before = psutil.Process().memory_info().rss
+        source = Source(self.batches, number, self.runs[0].plan.back)
+        opening = source.peek(INIT_ROWS)
+        drawn = psutil.Process().memory_info().rss - before
+        for run in self.runs:
+            if run.begins() == number:
+                source.check_skipped(run.tokens, number)
+            run.open(opening, self.held_out)
+        pace = self._expect(source, opening, drawn)
+        going = iter(source)
+        while not all(run.over for run in self.runs):
+            # The step in hand is ended and saved before a signal takes its course.
+            with signals.deferred() as asked:
+                events = self._advance(number, going)
+                if asked():
+                    self.save()
+            if events is None:
+                break
+            yield from events
+            number += 1
+            self.runs[0].notes += pace.look() if pace else []
+        for run in self.runs:
+            if not run.begins():
+                raise nothing_left(source.held, source.back)
+            if self.held_out is not None:
+                rows = sides(pick(self.held_out, run.column), run.architecture)
+            else:
+                rows = source.kept(run.architecture, run.column)
+            yield run.finish(rows)
 
-    def open(self, opening: list[Any], held_out: Any) -> None:
-        """Make the first state, or take up the saved one; say what the run will take."""
-        opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
-        if not opening and self.state is not None:
-            return  # all its batches are behind it: only finishing is left
-        if not opening:
-            raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
-        pairs = [sides(batch, self.architecture) for batch in opening]
-        if self.state is None:
-            x_BD, y_BO = (torch.cat(side)[:INIT_ROWS] for side in zip(*pairs, strict=True))
-            whole = x_BD.isfinite().all(1) & y_BO.isfinite().all(1)
-            if not bool(whole.any()):
-                raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
-            x_BD, y_BO = x_BD[whole], y_BO[whole]
-            self.state = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
-        self.watch = watch.Watch(opening, self.architecture)
-        left = self.total - self.state.tokens
-        if left // rows_of(opening[0]) >= EXPECT_FROM:
-            expected = watch.expect(self.state, self.architecture, self.config, opening[0], left)
-            self.notes.append(str(expected))
-            if self.folder is not None:
-                watch.check_disk(self.folder, expected)
-        if held_out is not None:
-            x_BD, y_BO = sides(pick(held_out, self.column), self.architecture)
-            self.held = x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
+    def _expect(self, source: Source, opening: list[Any], drawn: int) -> watch.Pace | None:
+        """Say once what all runs together will take, when that is long; refuse when the disk has no room.
 
-    def wants(self, number: int) -> bool:
-        """Whether the batch of that number is this run's next."""
-        assert self.state is not None
-        return self.state.step == number and self.state.tokens < self.total
+        `drawn` bytes were taken while the first batches were drawn: those batches, and what they are drawn from.
+        """
+        going = [run for run in self.runs if opening and not run.over and pick(opening[0], run.column) is not None]
+        if not going:
+            return None
+        rows, waiting = rows_of(opening[0]), sum(map(watch.own_bytes, opening))
+        sizes = [run.sizes(rows, waiting // source.held) for run in self.runs]
+        if going[0].folder is not None:
+            new = [size.disk for run, size in zip(self.runs, sizes, strict=True) if not run.saved]
+            watch.check_disk(going[0].folder, new, [size.disk for size in sizes])
+        batches = max(run.batches_left(rows) for run in going)
+        if batches < watch.EXPECT_FROM:
+            return None
+        seconds = sum(run.batches_left(rows) * run.seconds_a_step(opening) for run in going)
+        seconds += source.seconds_of(batches)
+        self.runs[0].notes.append(watch.expects(sizes, max(drawn - waiting, 0), seconds / 60))
+        return watch.Pace(batches, seconds, len(opening), source.fill)
 
-    def step(self, batch: Any) -> Step:
-        assert self.state is not None
-        batch = pick(batch, self.column)
-        began = time.perf_counter()
-        done = self.state.tokens / self.total
+    def _advance(self, number: int, going: Iterator[Any]) -> list[Step] | None:
+        """The runs' events of the next batch, which has that number; None when there is none."""
         try:
-            measured = optimise(self.state, self.architecture, self.config, batch, done)
+            batch = next(going, None)
+            if batch is None:
+                return None
+            parts = [(run, pick(batch, run.column)) for run in self.runs if run.begins() == number and not run.over]
+            return [run.step(part) for run, part in parts if part is not None]
         except InterpError:
-            if self.state.step:
-                self.save()
-            raise
-        self.state.tokens += rows_of(batch)
-        notes = (*self.notes, *self.watch.look(batch, measured))
-        self.notes = []
-        if self.state.tokens - self.saved >= self.config.save_every:
             self.save()
-        lr = float(self.config.lr or 0.0) * self.config.rate(done)
-        where = self.state.step, self.state.tokens
-        seconds = time.perf_counter() - began
-        self.last = Step(*where, measured.fvu, measured.l0, measured.dead, measured.loss, lr, seconds, notes, self.name)
-        return self.last
+            raise
 
     def save(self) -> None:
-        """Write the state, and beside it the checkpoint as it stands: an SAE that opens on its own."""
-        assert self.state is not None
-        self.saved = self.state.tokens
-        if self.folder is not None:
-            self.state.save(self.folder, self.recipe)
-            save_weights(self._sae(self.held[0] if self.held else None), self.folder / LATEST)
-
-    def _sae(self, held_out_BD: Tensor | None) -> SAE:
-        assert self.state is not None
-        return finish(self.state, self.architecture, held_out_BD)
-
-    def finish(self, held_out: tuple[Tensor, Tensor]) -> Step:
-        """The last event; the threshold is set on the held-out rows, and FVU and L0 are of them."""
-        assert self.state is not None
-        x_BD, y_BO = held_out
-        if not len(x_BD):
-            raise InterpError("there are no held-out rows to measure the threshold on; give held_out, or more batches.")
-        if self.folder is not None and self.state.tokens > self.saved:
-            self.save()
-        sae = self._sae(x_BD[:HELD_BACK])
-        sums = reconstruction(sae, x_BD[:HELD_BACK], y_BO[:HELD_BACK])
-        wanted = getattr(self.architecture, "k", None) or getattr(self.architecture, "l0", None)
-        if getattr(self.architecture, "form", "quadratic") != "quadratic":
-            wanted = None
-        notes = tuple(watch.off_target(sums.l0, wanted))
-        last = self.last or Step(self.state.step, self.state.tokens, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
-        where = last.step, last.tokens
-        return Step(*where, sums.fvu, sums.l0, last.dead, last.loss, last.lr, last.seconds, notes, self.name, sae)
+        for run in self.runs:
+            run.save()

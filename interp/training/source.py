@@ -1,23 +1,26 @@
 """Batches as the loop takes them: from any number on, with rows looked at beforehand and rows kept back at the end."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.sae.architecture import Architecture
 from interp.training.optimise import sides
+from interp.types import InterpError
 
 
 def rows_of(batch: Any) -> int:
-    """Rows of a batch, or of the first part of one that is there."""
-    while not isinstance(batch, Tensor):
-        if not isinstance(batch, tuple | list):
-            return 0  # `optimise` says what a batch is
-        batch = next((part for part in batch if part is not None), None)
-    return len(batch) if batch.ndim else 0
+    """Rows of a batch, or of the first part of one that is there; 1 for what is no batch (`sides` says what one is)."""
+    if isinstance(batch, tuple | list):
+        there = [part for part in batch if part is not None]
+        return rows_of(there[0]) if there else 0
+    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1
 
 
 def total_rows(batches: Any, column: int | None = None) -> int | None:
@@ -34,48 +37,82 @@ def pick(batch: Any, column: int | None) -> Any:
     return batch if column is None else batch[column]
 
 
+def finite_rows(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"]) -> Bool[Tensor, " B"]:
+    """True where neither inputs nor targets hold a NaN or an infinity."""
+    return x_BD.sum(1).isfinite() & y_BO.sum(1).isfinite()  # isfinite of every entry makes copies
+
+
+def joined(batches: list[Any], architecture: Architecture, rows: int) -> tuple[Tensor, Tensor]:
+    """(inputs, targets) of the first rows of the batches, one tensor where they are the same."""
+    if not batches:
+        return torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
+    inputs, targets = zip(*(sides(batch, architecture) for batch in batches), strict=True)
+    x_BD = torch.cat(inputs)[:rows]
+    return x_BD, x_BD if inputs[0] is targets[0] else torch.cat(targets)[:rows]
+
+
 class Source:
-    """Batches from number `first` on; at least the last `back` rows are never given out."""
+    """Batches from number `first` on; the last `back` rows are never given out. Empty batches are passed over."""
 
     def __init__(self, batches: Any, first: int, back: int) -> None:
+        self.skipped: int | None = None
+        """Rows of the batches before `first`, where they had to be gone through."""
         if hasattr(batches, "from_batch"):
-            self.iterator: Iterator[Any] = batches.from_batch(first)
+            self.iterator: Iterator[Any] = filter(rows_of, batches.from_batch(first))
         else:
-            self.iterator = iter(batches)
-            for _ in range(first):
-                next(self.iterator, None)
-        self.back, self.queue = back, deque[Any]()
+            self.iterator = filter(rows_of, batches)
+            self.skipped = sum(rows_of(batch) for batch in islice(self.iterator, first))
+        self.back, self.queue, self.held = back, deque[Any](), 0
+        self.seconds: list[float] = []
+        """Of the first draws, those that `peek` made."""
+        own = getattr(batches, "parts", (batches,))[0]
+        self.fill: int | None = None
+        """Batches that one filling of the shuffle buffer gives, where the batches have one."""
+        if hasattr(own, "buffer"):
+            self.fill = max(min(own.buffer, own.rows) // own.batch_size, 1)
+
+    def check_skipped(self, tokens: int, step: int) -> None:
+        """Raises InterpError when the batches passed over are not those that a saved run was trained on."""
+        if self.skipped is not None and self.skipped != tokens:
+            raise InterpError(
+                f"the first {step:,} batches hold {self.skipped:,} rows, and held {tokens:,} when this run was saved; it "
+                "goes on only with the batches it began with (--restart begins anew)."
+            )
 
     def peek(self, rows: int) -> list[Any]:
         """The first batches, with that many rows if there are; they are still given out afterwards."""
-        while self._held() < rows and self._draw():
-            pass
+        more = True
+        while self.held < rows and more:
+            began = time.perf_counter()
+            more = self._draw()
+            self.seconds.append(time.perf_counter() - began)
         return list(self.queue)
 
+    def seconds_of(self, count: int) -> float:
+        """Seconds to draw what so many batches need beyond those that `peek` drew, by these. What the first took more
+        than the others is the price of filling a buffer, where there is one."""
+        count, usual = max(count - len(self.queue), 0), sorted(self.seconds)[len(self.seconds) // 2]
+        return count * usual + (self.seconds[0] - usual) * (count // self.fill if self.fill else 0)
+
     def __iter__(self) -> Iterator[Any]:
-        while True:
-            while self._held() <= self.back + (rows_of(self.queue[0]) if self.queue else 0) and self._draw():
-                pass
-            if not self.queue or self._held() <= self.back:
-                return
+        while self.queue or self._draw():
+            own = rows_of(self.queue[0])
+            while self.held - own < self.back:
+                if not self._draw():
+                    return
+            self.held -= own
             yield self.queue.popleft()
 
     def _draw(self) -> bool:
         batch = next(self.iterator, None)
         if batch is not None:
             self.queue.append(batch)
+            self.held += rows_of(batch)
         return batch is not None
-
-    def _held(self) -> int:
-        return sum(map(rows_of, self.queue))
 
     def kept(self, architecture: Architecture, column: int | None) -> tuple[Tensor, Tensor]:
         """(inputs, targets) of the `back` rows after the last batch given out: the same however the run got there."""
-        while self._held() < self.back and self._draw():
+        while self.held < self.back and self._draw():
             pass
         picked = [pick(batch, column) for batch in self.queue]
-        pairs = [sides(batch, architecture) for batch in picked if batch is not None]
-        empty = torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
-        parts = zip(*pairs, strict=True) if pairs else [(side,) for side in empty]
-        inputs, targets = (torch.cat(list(part))[: self.back] for part in parts)
-        return inputs, targets
+        return joined([batch for batch in picked if batch is not None], architecture, self.back)

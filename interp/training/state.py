@@ -4,7 +4,7 @@ Axes    B batch row, D d_in, O d_out, F d_sae.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from interp.types import InterpError
 FILE = "state.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SEED_OFFSET = 0x1D1C_7104A2
+COUNTS = ("step", "tokens", "loss", "lr", "threads")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
 
 
@@ -38,6 +39,11 @@ class State:
     step: int
     tokens: int
     optimiser: torch.optim.Adam
+    loss: float = 0.0
+    lr: float = 0.0
+    """Loss and rate of the last step, which a run's last event repeats."""
+    threads: int = field(default_factory=torch.get_num_threads)
+    """On which it was computed: sums are done in another order on more or fewer."""
 
     def save(self, folder: Path, recipe: dict[str, Any]) -> None:
         """Write the state, recipe and step inside it, whole or not at all."""
@@ -45,12 +51,9 @@ class State:
         for name, parameter in self.p.items():
             for moment, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{moment}.{name}"] = value
-        meta = {"step": str(self.step), "tokens": str(self.tokens), "recipe": json.dumps(recipe)}
+        meta = {name: json.dumps(getattr(self, name)) for name in COUNTS} | {"recipe": json.dumps(recipe)}
         with places.whole_file(folder / FILE) as partial:
-            try:
-                save_file({k: v.detach().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
-            except SafetensorError as error:
-                raise places.disk_error(folder, OSError(28, str(error))) from error
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
 
 
 def adam(p: Params, architecture: Architecture) -> torch.optim.Adam:
@@ -102,6 +105,15 @@ def _scale(rows: Tensor, widths: tuple[int, ...]) -> Tensor:
     return torch.cat(parts).contiguous()
 
 
+def recipe(folder: Path) -> dict[str, Any]:
+    """The recipe of the state in the folder; empty when there is none that can be read (`load` says why)."""
+    try:
+        with safe_open(folder / FILE, framework="pt") as file:
+            return dict(json.loads(file.metadata()["recipe"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}
+
+
 def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, device: torch.device) -> State | None:
     """The state in the folder, or None when there is none.
 
@@ -114,10 +126,12 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
         # Cloned: a tensor of the file may lie unaligned, where matrix products differ in their last bits.
         with safe_open(path, framework="pt", device=str(device)) as file:
             meta, loaded = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        kept, step, tokens = json.loads(meta["recipe"]), int(meta["step"]), int(meta["tokens"])
+        kept = json.loads(meta["recipe"])
+        newer = {"loss": "0.0", "lr": "0.0", "threads": str(torch.get_num_threads())}  # what older states lack
+        counts = {name: json.loads((newer | meta)[name]) for name in COUNTS}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None
-    asked = json.loads(json.dumps(recipe))
+    kept, asked = _flat(kept), _flat(json.loads(json.dumps(recipe)))
     for key in sorted(kept.keys() | asked.keys()):
         if kept.get(key) != asked.get(key):
             raise InterpError(
@@ -128,4 +142,12 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
     optimiser = adam(p, architecture)
     for name, parameter in p.items():
         optimiser.state[parameter] = {moment: loaded[f"adam.{moment}.{name}"] for moment in MOMENTS}
-    return State(p=p, step=step, tokens=tokens, optimiser=optimiser, **{name: loaded[name] for name in OWN})
+    return State(p=p, optimiser=optimiser, **counts, **{name: loaded[name] for name in OWN})
+
+
+def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a recipe and of what lies in it, by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

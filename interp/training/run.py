@@ -1,0 +1,219 @@
+"""One SAE in the making: its state, its folder, and what it says.
+
+Axes    B batch row, D d_in.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp import places
+from interp.checkpoint import save_weights
+from interp.sae import SAE, Architecture
+from interp.sae.metrics import reconstruction
+from interp.training import state, watch
+from interp.training.config import TrainConfig
+from interp.training.finish import finish
+from interp.training.optimise import optimise, sides
+from interp.training.plan import HELD_BACK, INIT_ROWS, Plan
+from interp.training.source import finite_rows, joined, pick, rows_of
+from interp.training.step import Step
+from interp.types import InterpError
+
+LATEST_ROWS = 8_192
+HALVED_FROM = 128
+"""Held-out rows from which one half sets the threshold and the other half judges it."""
+LATEST = "latest"
+
+
+class Run:
+    """One of the runs of a pass."""
+
+    def __init__(
+        self,
+        name: str,
+        made: Architecture,
+        config: TrainConfig,
+        plan: Plan,
+        batches: Any,
+        column: int | None,
+        folder: Path | None,
+        restart: bool,
+    ) -> None:
+        self.name, self.architecture, self.column, self.plan, self.folder = name, made, column, plan, folder
+        if folder is not None:
+            _clear(folder, restart)
+        kept = state.recipe(folder) if folder else {}
+        # Runs were once as long as was asked, whatever the batches held: one that was saved so goes on so.
+        self.total = plan.asked if kept.get("tokens") == plan.asked else plan.tokens
+        self.config = config.resolved(made, self.total)
+        self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
+        own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
+        self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
+        self.device = getattr(batches, "device", torch.device("cpu"))
+        self.state = state.load(folder, self.recipe, made, self.device) if folder else None
+        self.saved = self.tokens
+        self.held: tuple[Tensor, Tensor] | None = None
+        self.notes: list[str] = []
+        if self.state:
+            self.notes += _other_threads(self.state)
+        if config.tokens and self.total < config.tokens:
+            back = f", of which {plan.back:,} are kept back" if plan.back else ""
+            self.notes.append(
+                f"trains on {self.total:,} of the {config.tokens:,} tokens asked: the batches hold no more{back}"
+            )
+
+    def begins(self) -> int:
+        """The number of the first batch that this run has not had."""
+        return self.state.step if self.state else 0
+
+    @property
+    def tokens(self) -> int:
+        """Rows trained on."""
+        return self.state.tokens if self.state else 0
+
+    @property
+    def over(self) -> bool:
+        """Whether only finishing is left."""
+        return self.tokens >= self.total
+
+    def open(self, opening: list[Any], held_out: Any) -> None:
+        """Make the first state, or take up the saved one; say what the run will take."""
+        if held_out is not None:
+            self.held = self._check(sides(pick(held_out, self.column), self.architecture))
+        opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
+        if not opening and self.state is not None:
+            return  # all its batches are behind it: only finishing is left
+        if not opening:
+            raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
+        if self.state is None:
+            self.state = self._first_state(opening)
+        sides(opening[0], self.architecture)  # which says what does not fit
+        self.watch = watch.Watch(opening, self.architecture, self.batches_left(rows_of(opening[0])))
+
+    def _first_state(self, opening: list[Any]) -> state.State:
+        x_BD, y_BO = joined(opening, self.architecture, INIT_ROWS)
+        whole = finite_rows(x_BD, y_BO)
+        if not bool(whole.any()):
+            raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
+        if not bool(whole.all()):
+            x_BD, y_BO = x_BD[whole], y_BO[whole]
+        if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
+            raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
+        return state.initial(x_BD, y_BO, self.architecture, self.config.seed)
+
+    def batches_left(self, rows: int) -> int:
+        return (self.total - self.tokens) // rows
+
+    def sizes(self, rows: int, waiting: int) -> watch.Sizes:
+        """As `watch.sizes`."""
+        assert self.state is not None
+        judged = self.plan.back or self.judged
+        return watch.sizes(self.state, self.architecture, self.config, rows, waiting, self.plan.back, judged)
+
+    def seconds_a_step(self, opening: list[Any]) -> float:
+        """By a trial on the first batch."""
+        assert self.state is not None
+        batch, done = pick(opening[0], self.column), self.tokens / self.total
+        return watch.seconds_a_step(self.state, self.architecture, self.config, batch, done)
+
+    def _check(self, held_out: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Held-out rows for checkpoints of unfinished runs; raises InterpError before anything is trained in vain."""
+        x_BD, y_BO = (side[:HELD_BACK] for side in held_out)
+        if not len(x_BD):
+            raise InterpError("held_out has no rows; give some, or leave it out: the batches' last are then kept back.")
+        broken = len(x_BD) - int(finite_rows(x_BD, y_BO).sum())
+        if broken:
+            raise InterpError(
+                f"{broken:,} of {len(x_BD):,} held-out rows hold a NaN or an infinity, so no threshold can be measured on "
+                "them; leave those out, or harvest again in float32."
+            )
+        self.judged = len(x_BD)
+        return x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
+
+    def step(self, batch: Any) -> Step:
+        assert self.state is not None
+        began = time.perf_counter()
+        done = self.state.tokens / self.total
+        try:
+            measured = optimise(self.state, self.architecture, self.config, batch, done)
+        except InterpError as error:
+            raise InterpError(f"{self.name}: {error}" if self.name else str(error)) from error
+        self.state.tokens += rows_of(batch)
+        self.state.loss, self.state.lr = measured.loss, float(self.config.lr or 0.0) * self.config.rate(done)
+        notes = (*self.notes, *self.watch.look(batch, measured, done))
+        self.notes = []
+        if self.state.tokens - self.saved >= self.config.save_every:
+            self.save()
+        return self._event(measured.fvu, measured.l0, measured.dead, began, notes)
+
+    def _event(
+        self, fvu: float, l0: float, dead: int, began: float, notes: Sequence[str], sae: SAE | None = None
+    ) -> Step:
+        assert self.state is not None
+        now, seconds = self.state, time.perf_counter() - began
+        return Step(now.step, now.tokens, fvu, l0, dead, now.loss, now.lr, seconds, tuple(notes), self.name, sae)
+
+    def save(self) -> None:
+        """Write the state, and beside it the checkpoint as it stands (an SAE that opens on its own), if they are new."""
+        if self.folder is not None and self.tokens > self.saved:
+            assert self.state is not None
+            self.state.save(self.folder, self.recipe)
+            sae, latest = self._sae(self.held[0] if self.held else None), self.folder / LATEST
+            if latest.exists():
+                save_weights(sae, latest)  # its cfg.json stays as it is, so either weights belong to it
+            else:
+                with places.whole_folder(latest) as partial:
+                    save_weights(sae, partial)
+        self.saved = self.tokens
+
+    def _sae(self, held_out_BD: Tensor | None) -> SAE:
+        assert self.state is not None
+        return finish(self.state, self.architecture, held_out_BD)
+
+    def finish(self, held_out: tuple[Tensor, Tensor]) -> Step:
+        """The last event. The threshold is set on the first half of the held-out rows; FVU, L0 and dead features are of
+        the others, which it has not seen."""
+        began = time.perf_counter()
+        self.save()
+        x_BD, y_BO = (side[:HELD_BACK] for side in held_out)
+        whole = finite_rows(x_BD, y_BO)
+        broken = len(whole) - int(whole.sum())
+        if broken:
+            self.notes.append(f"warning: {broken:,} of the {len(whole):,} rows kept back are not finite, and left out.")
+            x_BD, y_BO = x_BD[whole], y_BO[whole]
+        if not len(x_BD):
+            raise InterpError("there are no held-out rows to measure the threshold on; give held_out, or more batches.")
+        half = len(x_BD) // 2 if len(x_BD) >= HALVED_FROM else 0
+        sae = self._sae(x_BD[: half or None])
+        sums = reconstruction(sae, x_BD[half:], y_BO[half:])
+        self.notes += watch.off_target(sums.l0, watch.wanted_l0(self.architecture))
+        self.notes += watch.ended_early(self.tokens, self.total)
+        return self._event(sums.fvu, sums.l0, sums.dead, began, self.notes, sae)
+
+
+def _clear(folder: Path, restart: bool) -> None:
+    """Take away what another run, or one that was killed, left in the folder."""
+    if restart:
+        (folder / state.FILE).unlink(missing_ok=True)
+    if not (folder / state.FILE).exists():
+        shutil.rmtree(folder / LATEST, ignore_errors=True)
+    for place in (folder, folder / LATEST):
+        places.drop_partials(place)
+
+
+def _other_threads(saved: state.State) -> list[str]:
+    """The warning that a run goes on on more or fewer threads, from where it goes on."""
+    before, saved.threads = saved.threads, torch.get_num_threads()
+    if before == saved.threads:
+        return []
+    return [
+        f"warning: this run was saved on {before} threads and goes on on {saved.threads}: the weights' last bits may "
+        "differ from those of an uninterrupted run."
+    ]
