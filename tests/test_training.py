@@ -880,3 +880,17 @@ def test_listeners_hear_every_step_and_logs_are_written(tmp_path):
 def test_mistakes_are_answered_in_a_sentence(make, message):
     with pytest.raises(InterpError, match=message):
         make()
+
+
+def test_a_state_is_saved_as_time_passes_too(tmp_path, monkeypatch):
+    x, _ = planted()
+    monkeypatch.setattr("interp.training.run.SAVE_SECONDS", 0.0)
+    next(iter(steps(Rows(x), RULES[0], TrainConfig(save_every=10**9), held_out=x[:256], into=tmp_path)))
+    assert (tmp_path / "state.safetensors").exists()
+
+
+def test_transcoders_take_half_an_saes_rate_unless_told():
+    sae, made = TopK(d_in=32, d_sae=48, k=3), Transcoder(d_in=32, d_out=32, d_sae=48, k=3)
+    one, other = TrainConfig().resolved(sae, 10**8).lr, TrainConfig().resolved(made, 10**8).lr
+    assert other == pytest.approx(one / 2)
+    assert TrainConfig(lr=1e-4).resolved(made, 10**8).lr == 1e-4

@@ -97,6 +97,8 @@ class Traits:
     """Decoder rows are kept at norm 1, and the part of their gradient along themselves is dropped."""
     auxk: bool = False
     """Dead features learn from the residual (AuxK)."""
+    rate: float = 1.0
+    """The default learning rate, as a multiple of an SAE's of that width."""
     threshold_rate: float = 1.0
     """Learning rate of thresholds, as a multiple of the others'."""
     pairs: bool = False

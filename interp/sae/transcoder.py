@@ -25,7 +25,8 @@ class Transcoder:
     d_sae: int
     k: int
     skip: bool = False
-    traits = Traits(centred=False, auxk=True, pairs=True)
+    traits = Traits(centred=False, auxk=True, pairs=True, rate=0.5)
+    """At an SAE's rate the decoder, which starts at 0, leaves a tenth to a fifth of the features dead (docs/training.md)."""
 
     def __post_init__(self) -> None:
         check_sizes(d_in=self.d_in, d_out=self.d_out, d_sae=self.d_sae, k=self.k)

@@ -55,7 +55,7 @@ class TrainConfig:
         return replace(
             self,
             tokens=tokens,
-            lr=self.lr or default_lr(architecture.d_sae, tokens),
+            lr=self.lr or architecture.traits.rate * default_lr(architecture.d_sae, tokens),
             dead_after=self.dead_after or max(min(tokens // 20, 500_000), 1),
             aux_k=self.aux_k or max(architecture.d_in // 2, 1),
             bfloat16=native_bfloat16(torch.device("cpu")) if self.bfloat16 is None else self.bfloat16,

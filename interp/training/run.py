@@ -27,6 +27,8 @@ from interp.training.step import Step
 from interp.types import InterpError
 
 LATEST_ROWS = 8_192
+SAVE_SECONDS = 300.0
+"""A state is also saved when this long has passed, however few tokens that was: a kill costs no more."""
 HALVED_FROM = 128
 """Held-out rows from which one half sets the threshold and the other half judges it."""
 LATEST = "latest"
@@ -58,7 +60,7 @@ class Run:
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.device = getattr(batches, "device", torch.device("cpu"))
         self.state = state.load(folder, self.recipe, made, self.device) if folder else None
-        self.saved = self.tokens
+        self.saved, self.saved_at = self.tokens, time.monotonic()
         self.held: tuple[Tensor, Tensor] | None = None
         self.notes: list[str] = []
         if self.state:
@@ -149,7 +151,7 @@ class Run:
         self.state.loss, self.state.lr = measured.loss, float(self.config.lr or 0.0) * self.config.rate(done)
         notes = (*self.notes, *self.watch.look(batch, measured, done))
         self.notes = []
-        if self.state.tokens - self.saved >= self.config.save_every:
+        if self.state.tokens - self.saved >= self.config.save_every or time.monotonic() - self.saved_at >= SAVE_SECONDS:
             self.save()
         return self._event(measured.fvu, measured.l0, measured.dead, began, notes)
 
@@ -171,7 +173,7 @@ class Run:
             else:
                 with places.whole_folder(latest) as partial:
                     save_weights(sae, partial)
-        self.saved = self.tokens
+        self.saved, self.saved_at = self.tokens, time.monotonic()
 
     def _sae(self, held_out_BD: Tensor | None) -> SAE:
         assert self.state is not None
