@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from interp.device import keep_freed_memory
 from interp.progress import bar, say
 from interp.sae import SAE, Architecture
@@ -39,9 +37,9 @@ def train(
     """The trained SAE. `batches` is any iterable of float tensors (B, d_in), or of tuples of them for transcoders
     (inputs, targets) and crosscoders; no language model is needed.
 
-    One half of `held_out` (of its first 65,536 rows) sets the threshold, the other half is measured; without it the last
-    65,536 rows of the batches (or a tenth, if fewer) are kept back. With `into`, the state, a JSON log and the latest checkpoint (which opens on its own) are kept there,
-    and the same call goes on after a kill, bit for bit.
+    One half of `held_out` (of its first 65,536 rows) sets the threshold, the other half is measured; without it the
+    last 65,536 rows of the batches (or a tenth, if fewer) are kept back. With `into`, the state, a JSON log and the
+    latest checkpoint (which opens on its own) are kept there, and the same call goes on after a kill, bit for bit.
     """
     runs = {"": (architecture, config or TrainConfig())}
     return train_many(batches, runs, held_out=held_out, into=into, restart=restart, listeners=listeners)[""]
@@ -157,10 +155,10 @@ class _Pass:
     def __iter__(self) -> Iterator[Step]:
         # Runs that are over need no batches but those kept back.
         number = min((run.begins() for run in self.runs if not run.over), default=self.runs[0].begins())
-        before = psutil.Process().memory_info().rss
+        before = watch.own_memory()
         source = Source(self.batches, number, self.runs[0].plan.back)
         opening = source.peek(INIT_ROWS)
-        drawn = psutil.Process().memory_info().rss - before
+        drawn = watch.own_memory() - before
         for run in self.runs:
             if run.begins() == number:
                 source.check_skipped(run.tokens, number)

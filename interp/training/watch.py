@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -51,6 +52,12 @@ class Sizes:
     """Beside them at its fullest moment, with the batches that wait."""
     disk: int
     """Of the saved state and of the latest checkpoint."""
+
+
+def own_memory() -> int:
+    """Bytes in memory that are this process's own: pages of mapped files, which the system may take back, do not count."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def own_bytes(batch: Any) -> int:
