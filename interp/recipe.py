@@ -1,6 +1,7 @@
 """From activations to checkpoints with their cards: one SAE, or a sweep of many from one pass."""
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,8 +12,9 @@ import torch
 
 from interp import places
 from interp.activations import ActivationStore, Batches, Stream, Together
-from interp.checkpoint import Card, save
+from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
+from interp.checkpoint.files import WEIGHTS
 from interp.progress import say
 from interp.sae import SAE, Architecture, make_architecture
 from interp.sae.metrics import reconstruction
@@ -46,22 +48,79 @@ def train_checkpoint(
     `options` are the architecture's own (d_sae, k, l1 and so on). A transcoder reads `hook_name` and writes
     `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". `held_out` rows set the threshold (without it
     the last rows of the training batches do). The state of an unfinished run lies in `into/.run`, from which the same
-    call goes on.
+    call goes on. A folder that holds this very SAE is left as it is, and one that holds another is refused (unless
+    `restart`).
     """
     folder = Path(into)
+    run = folder / ".run"
     hooks = _hooks(architecture, hook_name, hook_name_out)
     rule = make_architecture(architecture, **_widths(source, architecture, hooks), **options)
     names = hooks[0] if len(hooks) == 1 else hooks
     batches = source.batches(names, min(batch, source.positions // 4 or 1), epochs=epochs)
     config = config or TrainConfig()
-    rows = _held_out(held_out, names) if held_out is not None else None
-    sae = train(batches, rule, config, held_out=rows, into=folder / ".run", restart=restart, listeners=listeners)
-    sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
     made = _recipe(script, architecture, rule, config, batches)
-    save(sae, folder, _card(sae, source, hooks[0], architecture, made, licences))
-    (folder / ".run" / "log.jsonl").replace(folder / "training_log.jsonl")
-    shutil.rmtree(folder / ".run")
+    if not restart and _exists(folder, run, _asked(source, hook_name, hook_name_out, made, config)):
+        say(f"{folder} holds this SAE already; --restart makes it anew.")
+        return load(folder)
+    rows = _held_out(held_out, names) if held_out is not None else None
+    sae = train(batches, rule, config, held_out=rows, into=run, restart=restart, listeners=listeners)
+    sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
+    _keep(sae, folder, run, _card(sae, source, hooks[0], architecture, made, licences))
     return sae
+
+
+def _exists(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
+    """Whether the folder holds the finished SAE that is asked (see `_asked`).
+
+    Raises InterpError, naming what differs, when it holds another SAE. Where a run has begun, the loop compares.
+    """
+    if run.exists():
+        return False
+    if not (folder / "card.json").exists():
+        if (folder / WEIGHTS).exists():
+            raise InterpError(
+                f"{folder} holds an SAE without a card; choose another folder, or --restart to replace it."
+            )
+        return False
+    card = Card.read(folder)
+    kept = _flat(_of(card.hook_name, card.hook_name_out, card.model_sha256, card.corpus) | card.recipe)
+    for key, value in asked.items():
+        if key in kept and kept[key] != value:
+            raise InterpError(
+                f"{folder} holds an SAE with {key} = {kept[key]!r}, and {value!r} was asked; "
+                "choose another folder, or --restart to replace it."
+            )
+    return True
+
+
+def _asked(source: Source, hook: str, hook_out: str, recipe: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """What a finished SAE must agree with to be the one that is asked."""
+    asked = _flat(_of(hook, hook_out, source.recipe["model_sha256"], source.recipe) | recipe)
+    del asked["script"]
+    if config.bfloat16 is None:  # the machine's choice, and this may be another machine
+        del asked["training.bfloat16"]
+    return asked
+
+
+def _of(hook: str, hook_out: str, model_sha256: str, text: Mapping[str, Any]) -> dict[str, Any]:
+    tokens = text.get("tokens_sha256")
+    return {"hook_name": hook, "hook_name_out": hook_out, "model_sha256": model_sha256, "tokens_sha256": tokens}
+
+
+def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Nested fields by names with dots, as JSON gives them back."""
+    found: dict[str, Any] = {}
+    for key, value in json.loads(json.dumps(recipe)).items():
+        inner = _flat(value) if isinstance(value, dict) else {"": value}
+        found |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
+    return found
+
+
+def _keep(sae: SAE, folder: Path, run: Path, card: Card) -> None:
+    """Write the checkpoint with its log, then drop the state of its run."""
+    save(sae, folder, card)
+    shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
+    shutil.rmtree(run)
 
 
 def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, ...]:
@@ -127,11 +186,12 @@ def _recipe(script: str, name: str, rule: Architecture, config: TrainConfig, bat
     return {
         "script": script,
         "architecture": {"name": name, **asdict(rule)},  # type: ignore[call-overload]
-        "training": asdict(config.resolved(rule, rows)),
         "batch_size": batches.batch_size,
         "epochs": batches.epochs,
         "buffer": batches.buffer,
         "streamed": isinstance(batches.source, Stream),
+        # After what was asked, from which its defaults follow: a refusal names the first field that differs.
+        "training": asdict(config.resolved(rule, rows)),
         "rows_an_epoch": batches.rows,
         "rows_seen": rows,
         "masked": "position 0 of each block, separators, and positions with a norm over norm_cutoff",
@@ -159,23 +219,27 @@ def sweep(
     """
     folder, config = Path(into), config or TrainConfig()
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
-    todo = {name: run for name, run in wanted.items() if restart or not (folder / name / "card.json").exists()}
-    if len(todo) < len(wanted):
-        say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
     size = min(batch, source.positions // 4 or 1)
+    parts = {hook: source.batches(hook, size, epochs=epochs) for hook in hooks}
     runs: dict[str, tuple[Architecture, TrainConfig]] = {}
-    for name, (hook, given) in todo.items():
+    recipes, todo = {}, {}
+    for name, (hook, given) in wanted.items():
         own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
         rule = make_architecture(given["architecture"], d_in=source.width(hook), **own)
         settings: dict[str, Any] = {key: given[key] for key in ("seed", "lr") if key in given}
-        runs[name] = rule, TrainConfig(**{**asdict(config), **settings})
-    read = list(dict.fromkeys(hook for hook, _ in todo.values()))
+        runs[name] = rule, replace(config, **settings)
+        recipes[name] = _recipe("interp sweep", given["architecture"], *runs[name], parts[hook])
+        asked = _asked(source, hook, "", recipes[name], config)
+        if restart or not _exists(folder / name, folder / ".run" / name, asked):
+            todo[name] = hook
+    if len(todo) < len(wanted):
+        say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
+    read = list(dict.fromkeys(todo.values()))
     # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
     for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
-        columns = {name: group.index(hook) for name, (hook, _) in todo.items() if hook in group}
-        parts = tuple(source.batches(hook, size, epochs=epochs) for hook in group)
+        columns = {name: group.index(hook) for name, hook in todo.items() if hook in group}
         saes = train_many(
-            Together(parts),
+            Together(tuple(parts[hook] for hook in group)),
             {name: runs[name] for name in columns},
             held_out=tuple(_held_out(held_out, hook) for hook in group) if held_out is not None else None,
             into=folder / ".run",
@@ -184,12 +248,11 @@ def sweep(
             listeners=[lambda step: _note(folder, step)],
         )
         for name, sae in saes.items():
-            hook, given = todo[name]
-            sae.name, sae.hook_name = name, hook
-            recipe = _recipe("interp sweep", given["architecture"], *runs[name], parts[columns[name]])
-            save(sae, folder / name, _card(sae, source, hook, given["architecture"], recipe, None))
-            (folder / ".run" / name / "log.jsonl").replace(folder / name / "training_log.jsonl")
-    shutil.rmtree(folder / ".run", ignore_errors=True)  # there is none when everything existed
+            sae.name, sae.hook_name = name, todo[name]
+            card = _card(sae, source, todo[name], wanted[name][1]["architecture"], recipes[name], None)
+            _keep(sae, folder / name, folder / ".run" / name, card)
+    if (folder / ".run").exists() and not any((folder / ".run").iterdir()):
+        (folder / ".run").rmdir()  # else it holds runs of another grid, which go on when they are asked
     return [{"name": name} | _measured(folder / name) for name in wanted]
 
 

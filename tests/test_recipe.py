@@ -150,6 +150,43 @@ def test_a_sweep_skips_what_exists(two, tmp_path, capsys):
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+def test_what_exists_is_kept_when_asked_again_and_never_taken_for_another(two, tmp_path, capsys):
+    def make(**changed):
+        return train_checkpoint(two, HOOK, tmp_path / "one", batch=256, **{**SIZES, **changed})
+
+    first, when = make(), (tmp_path / "one" / "card.json").stat().st_mtime_ns
+    assert torch.equal(make().W_enc, first.W_enc)
+    assert "holds this SAE already" in capsys.readouterr().err
+    with pytest.raises(InterpError, match=r"architecture.d_sae = 32, and 16 was asked; .*--restart"):
+        make(d_sae=16, k=8)
+    with pytest.raises(InterpError, match=r"architecture.k = 4, and 8 was asked"):
+        make(k=8)
+    with pytest.raises(InterpError, match=r"training.lr = .*, and 0.001 was asked"):
+        make(config=TrainConfig(lr=1e-3))
+    assert (tmp_path / "one" / "card.json").stat().st_mtime_ns == when
+    assert not (tmp_path / "one" / ".run").exists()
+    assert make(k=8, restart=True).d_sae == 32
+    assert Card.read(tmp_path / "one").recipe["architecture"]["k"] == 8
+    (tmp_path / "one" / "card.json").unlink()
+    with pytest.raises(InterpError, match="an SAE without a card"):
+        make()
+
+
+def test_a_sweep_refuses_results_of_other_settings_and_leaves_other_runs_alone(two, tmp_path):
+    grid = {"d_sae": [32], "k": [4]}
+    sweep(two, [HOOK], tmp_path, grid, batch=256)
+    with pytest.raises(InterpError, match=r"epochs = 1.0, and 2.0 was asked"):
+        sweep(two, [HOOK], tmp_path, grid, batch=256, epochs=2.0)
+    with pytest.raises(InterpError, match=r"training.warmup"):
+        sweep(two, [HOOK], tmp_path, grid, batch=256, config=TrainConfig(warmup=0.3))
+    other = tmp_path / ".run" / "unfinished" / "state.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [5]}, batch=256)
+    assert [path.name for path in (tmp_path / ".run").iterdir()] == ["unfinished"]
+    assert other.exists()
+
+
 def test_a_stream_gives_the_models_rows_without_a_disk(tiny, text_folder, two):
     source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
     batches = source.batches(HOOK, 100, buffer=1024, seed=3)
