@@ -59,6 +59,7 @@ def harvest(
         model.check_hook(name)
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
+    places.check_writable(folder)
     blocks = _blocks(model, corpus, tokens, split, folder, restart)
     recipe = _recipe(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
     manifest = _manifest(folder, recipe, restart)

@@ -183,6 +183,7 @@ def train(
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
 ) -> None:
     """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit."""
+    from interp import places
     from interp.activations import ActivationStore
     from interp.recipe import train_checkpoint
     from interp.training import TrainConfig
@@ -190,6 +191,8 @@ def train(
 
     options = _options(architecture, d_sae=d_sae, k=k, l0=l0, l1=l1, form=form, skip=skip or None)
     hooks = [*hook.split("+"), *([hook_out] if hook_out else [])]
+    if tensorboard:
+        places.check_writable(tensorboard)
     sae = train_checkpoint(
         _source(source, hooks, corpus, tokens),
         hook,

@@ -52,6 +52,9 @@ def train_checkpoint(
     `restart`).
     """
     folder = Path(into)
+    if not folder.name:
+        raise InterpError("the checkpoint takes its folder's name; name a folder.")
+    places.check_writable(folder)
     run = folder / ".run"
     hooks = _hooks(architecture, hook_name, hook_name_out)
     rule = make_architecture(architecture, **_widths(source, architecture, hooks), **options)
@@ -218,6 +221,7 @@ def sweep(
     FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows).
     """
     folder, config = Path(into), config or TrainConfig()
+    places.check_writable(folder)
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
     size = min(batch, source.positions // 4 or 1)
     parts = {hook: source.batches(hook, size, epochs=epochs) for hook in hooks}

@@ -104,6 +104,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
         partial.write_text("half")
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+    full = OSError(28, "No space left on device")
+    assert "INTERP_HOME" not in str(places.disk_error(tmp_path / "x", full))
+    assert "INTERP_HOME" in str(places.disk_error(places.cache() / "x", full))
 
 
 def test_an_unknown_hook_is_named(store, tiny, text_folder, tmp_path):

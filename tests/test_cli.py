@@ -176,6 +176,14 @@ def test_an_sae_is_trained_straight_from_the_model(monkeypatch, capsys, tiny_fol
     assert {path.name for path in (tmp_path / "sae").iterdir()} >= {"card.json", "cfg.json", "sae_weights.safetensors"}
 
 
+def test_a_tensorboard_folder_that_is_a_file_is_refused(monkeypatch, capsys, store, tmp_path):
+    (tmp_path / "board").touch()
+    code, _, err = call(
+        monkeypatch, capsys, "train", store.folder, HOOK, tmp_path / "sae", "--tensorboard", tmp_path / "board"
+    )
+    assert (code, "cannot write in" in err) == (2, True)
+
+
 def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path):
     grid = ["--hook", HOOK, "--d-sae", "32", "--k", "2,4", "--seed", "0,1", "--batch", 256]
     code, out, err = call(monkeypatch, capsys, "sweep", store.folder, tmp_path, *grid, "--json")

@@ -187,6 +187,21 @@ def test_a_sweep_refuses_results_of_other_settings_and_leaves_other_runs_alone(t
     assert other.exists()
 
 
+def test_a_folder_that_cannot_be_written_in_is_said_before_anything_is_computed(two, tiny, text_folder, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for folder in (file, file / "under"):
+        with pytest.raises(InterpError, match=r"cannot write in .*file.*; choose another folder"):
+            train_checkpoint(two, HOOK, folder, **SIZES)
+        with pytest.raises(InterpError, match="cannot write in"):
+            sweep(two, [HOOK], folder, {"d_sae": [32], "k": [4]})
+        with pytest.raises(InterpError, match="cannot write in"):
+            harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, folder)
+    assert file.read_text() == "mine"
+    with pytest.raises(InterpError, match="name a folder"):
+        train_checkpoint(two, HOOK, "", **SIZES)
+
+
 def test_a_stream_gives_the_models_rows_without_a_disk(tiny, text_folder, two):
     source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
     batches = source.batches(HOOK, 100, buffer=1024, seed=3)
