@@ -189,6 +189,7 @@ class ActivationStore:
     folder: Path
     recipe: dict[str, Any]
     shards: list[dict[str, Any]] = field(repr=False)
+    _cutoffs: dict[str, float] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def open(folder: str | Path) -> "ActivationStore":
@@ -240,8 +241,9 @@ class ActivationStore:
 
     def norm_cutoff(self, hook_name: str) -> float:
         """`SINK_RATIO` times the median norm of the real positions: above it, a position is a sink."""
-        real = self.blocks.real_NT().reshape(-1)
-        return SINK_RATIO * float(self.norms(hook_name)[real].median())
+        if hook_name not in self._cutoffs:
+            self._cutoffs[hook_name] = _cutoff(self.norms(hook_name), self.blocks.real_NT(), hook_name)
+        return self._cutoffs[hook_name]
 
     def keep(self, hook_name: str, norm_cutoff: float | None = None) -> Bool[Tensor, " N"]:
         """True where a position counts: a document's own token that is no sink."""
@@ -313,6 +315,23 @@ class ActivationStore:
         return int(batches.keep().sum())
 
 
+def _cutoff(norms_N: Tensor, real_NT: Tensor, hook_name: str) -> float:
+    """`SINK_RATIO` times the median norm of the real positions.
+
+    Says how many of them are not finite, which are left out; InterpError when none is left.
+    """
+    real_N = norms_N[real_NT.reshape(-1)]
+    finite_N = real_N[real_N.isfinite()]
+    if not len(finite_N):
+        raise InterpError(
+            f"no position of {hook_name} counts: of {len(norms_N):,} positions {len(real_N):,} are a document's own "
+            "tokens, and none of them is finite; check the text, or harvest again in float32."
+        )
+    if len(finite_N) < len(real_N):
+        say(f"{len(real_N) - len(finite_N):,} positions of {hook_name} hold a NaN or an infinity and are left out.")
+    return SINK_RATIO * float(finite_N.median())
+
+
 def _hooks(hook_names: str | Sequence[str]) -> tuple[str, ...]:
     return (hook_names,) if isinstance(hook_names, str) else tuple(hook_names)
 
@@ -370,8 +389,7 @@ class Stream:
         if key not in self._last:
             some = self.blocks.tokens_NT[:CUTOFF_BLOCKS]
             norms = self._run(some, (hook_name,))[0].float().norm(dim=1)
-            real = self.blocks.real_NT()[:CUTOFF_BLOCKS].reshape(-1)
-            self._last[key] = SINK_RATIO * float(norms[real].median())
+            self._last[key] = _cutoff(norms, self.blocks.real_NT()[:CUTOFF_BLOCKS], hook_name)
         return self._last[key]
 
     def batches(
