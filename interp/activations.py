@@ -278,15 +278,14 @@ class ActivationStore:
         epochs: float = 1.0,
         seed: int = 0,
         buffer: int = BUFFER,
+        blocks: range | None = None,
     ) -> "Batches":
         """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`.
 
-        Of several hook points: tuples of tensors, of the positions that count at all of them.
+        Of several hook points: tuples of tensors, of the positions that count at all of them. Of `blocks` of the text
+        only, if given.
         """
-        hooks = _hooks(hook_names)
-        for name in hooks:
-            self.check_hook(name)
-        return Batches(self, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer)
+        return _batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
 
     def group_size(self, buffer: int) -> int:
         """Shards that fill a buffer."""
@@ -295,11 +294,16 @@ class ActivationStore:
     def groups(self, batches: "Batches", epoch: int) -> Iterator["Group"]:
         """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows permuted."""
         keep = batches.keep()
+
+        def mask(shard: dict[str, Any]) -> Tensor:
+            return keep[shard["first"] : shard["first"] + shard["positions"]]
+
         draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
-        ids, size = torch.randperm(len(self.shards), generator=draw).tolist(), self.group_size(batches.buffer)
-        for start in range(0, len(ids), size):
-            shards = [self.shards[i] for i in ids[start : start + size]]
-            kept = torch.cat([keep[s["first"] : s["first"] + s["positions"]] for s in shards])
+        mixed = [self.shards[i] for i in torch.randperm(len(self.shards), generator=draw).tolist()]
+        mixed, size = [shard for shard in mixed if mask(shard).any()], self.group_size(batches.buffer)
+        for start in range(0, len(mixed), size):
+            shards = mixed[start : start + size]
+            kept = torch.cat([mask(shard) for shard in shards])
             order = torch.randperm(int(kept.sum()), generator=draw)
 
             def read(
@@ -400,23 +404,21 @@ class Stream:
         epochs: float = 1.0,
         seed: int = 0,
         buffer: int = STREAM_BUFFER,
+        blocks: range | None = None,
     ) -> "Batches":
-        """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`."""
-        hooks = _hooks(hook_names)
-        for name in hooks:
-            self.check_hook(name)
+        """As an `ActivationStore`'s; a buffer is filled with texts in their order."""
         if buffer < batch_size:
             raise InterpError(f"the shuffle buffer is {buffer} tokens, less than a batch of {batch_size}; enlarge it.")
-        return Batches(self, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer)
+        return _batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
 
     def groups(self, batches: "Batches", epoch: int) -> Iterator[Group]:
         """An epoch's shuffle buffers, in the order of the text (so a corpus should be mixed, as `mix` does)."""
         draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
-        for start, rows in self._counts(batches):
+        for part, rows in self._counts(batches):
             seed = int(torch.randint(2**62, (1,), generator=draw))
 
-            def read(start: int = start, rows: int = rows, seed: int = seed) -> tuple[Tensor, ...]:
-                return self._fill(batches, start, rows, seed)
+            def read(part: range = part, rows: int = rows, seed: int = seed) -> tuple[Tensor, ...]:
+                return self._fill(batches, part, rows, seed)
 
             yield Group(rows, read)
 
@@ -424,25 +426,25 @@ class Stream:
         """Rows of one epoch."""
         return sum(rows for _, rows in self._counts(batches))
 
-    def _counts(self, batches: "Batches") -> list[tuple[int, int]]:
-        """(first block, rows given out) of each buffer: whole batches, a hundredth left for sinks, so that the numbers
+    def _counts(self, batches: "Batches") -> list[tuple[range, int]]:
+        """(blocks, rows given out) of each buffer: whole batches, a hundredth left for sinks, so that the numbers
         are known before the model runs."""
         per = max(1, batches.buffer // self.blocks.block)
         real = self.blocks.real_NT().sum(1)
         found = []
-        for start in range(0, len(real), per):
-            rows = int(int(real[start : start + per].sum()) * (1 - SPARE)) // batches.batch_size * batches.batch_size
+        for start in range(batches.blocks.start, batches.blocks.stop, per):
+            part = range(start, min(start + per, batches.blocks.stop))
+            rows = int(int(real[part.start : part.stop].sum()) * (1 - SPARE)) // batches.batch_size * batches.batch_size
             if rows:
-                found.append((start, rows))
+                found.append((part, rows))
         return found
 
-    def _fill(self, batches: "Batches", start: int, rows: int, seed: int) -> tuple[Tensor, ...]:
-        per = max(1, batches.buffer // self.blocks.block)
-        if self._last.get("where") != (start, per):  # one run of the model serves every hook point
-            made = self._run(self.blocks.tokens_NT[start : start + per], tuple(self.recipe["hooks"]))
-            self._last.update(where=(start, per), made=dict(zip(self.recipe["hooks"], made, strict=True)))
+    def _fill(self, batches: "Batches", part: range, rows: int, seed: int) -> tuple[Tensor, ...]:
+        if self._last.get("where") != part:  # one run of the model serves every hook point
+            made = self._run(self.blocks.tokens_NT[part.start : part.stop], tuple(self.recipe["hooks"]))
+            self._last.update(where=part, made=dict(zip(self.recipe["hooks"], made, strict=True)))
         by_hook: dict[str, Tensor] = self._last["made"]
-        keep = self.blocks.real_NT()[start : start + per].reshape(-1).clone()
+        keep = self.blocks.real_NT()[part.start : part.stop].reshape(-1).clone()
         for hook in batches.hooks:
             keep &= by_hook[hook].float().norm(dim=1) <= self.norm_cutoff(hook)
         kept = keep.nonzero().squeeze(1)
@@ -483,6 +485,10 @@ class Batches:
     seed: int
     buffer: int
     """Tokens that are mixed with each other."""
+    blocks: range
+    """Of the text."""
+    held_out: dict[str, Any] = field(default_factory=dict)
+    """What the run that reads this is measured on: it goes on only with the same."""
     _kept: list[Tensor] = field(default_factory=list, repr=False)
 
     @property
@@ -490,14 +496,18 @@ class Batches:
         """What fixes the order and the content, for a run that goes on to compare."""
         text = self.source.recipe["tokens_sha256"]
         fields = {"hooks": list(self.hooks), "epochs": self.epochs, "seed": self.seed, "buffer": self.buffer}
+        fields |= {"blocks": [self.blocks.start, self.blocks.stop], "held_out": self.held_out}
         return fields | {"tokens_sha256": text, "model_sha256": self.source.recipe["model_sha256"]}
 
     def keep(self) -> Tensor:
         """True at the positions of a store that count at every hook point."""
         if not self._kept:
             assert isinstance(self.source, ActivationStore)
-            masks = [self.source.keep(hook) for hook in self.hooks]
-            self._kept.append(torch.stack(masks).all(0))
+            kept = torch.stack([self.source.keep(hook) for hook in self.hooks]).all(0)
+            block = self.source.blocks.block
+            kept[: self.blocks.start * block] = False
+            kept[self.blocks.stop * block :] = False
+            self._kept.append(kept)
         return self._kept[0]
 
     @cached_property
@@ -535,6 +545,24 @@ class Batches:
                     left -= 1
                 carry = tuple(x[whole:].clone() for x in made)
             epoch += 1
+
+
+def _batches(
+    source: ActivationStore | Stream,
+    hook_names: str | Sequence[str],
+    batch_size: int,
+    epochs: float,
+    seed: int,
+    buffer: int,
+    blocks: range | None,
+) -> Batches:
+    hooks = _hooks(hook_names)
+    for name in hooks:
+        source.check_hook(name)
+    if not 0 < epochs < float("inf"):
+        raise InterpError(f"epochs is {epochs}; it must be a positive number of passes.")
+    blocks = range(len(source.blocks.tokens_NT)) if blocks is None else blocks
+    return Batches(source, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer, blocks)
 
 
 @dataclass(frozen=True, eq=False)

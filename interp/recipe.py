@@ -4,7 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ def train_checkpoint(
     """Train on a store or a stream, write the checkpoint into a folder, and return the SAE as saved.
 
     `options` are the architecture's own (d_sae, k, l1 and so on). A transcoder reads `hook_name` and writes
-    `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". `held_out` rows set the threshold (without it
-    the last rows of the training batches do). The state of an unfinished run lies in `into/.run`, from which the same
-    call goes on. A folder that holds this very SAE is left as it is, and one that holds another is refused (unless
-    `restart`).
+    `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". The threshold is set, and FVU and L0 are
+    measured, on `held_out` (of the same model), or else on the text's last blocks, which no epoch trains on. The state
+    of an unfinished run lies in `into/.run`, from which the same call goes on. A folder that holds this very SAE is
+    left as it is, and one that holds another is refused (unless `restart`).
     """
     folder = Path(into)
     if not folder.name:
@@ -59,14 +59,14 @@ def train_checkpoint(
     hooks = _hooks(architecture, hook_name, hook_name_out)
     rule = make_architecture(architecture, **_widths(source, architecture, hooks), **options)
     names = hooks[0] if len(hooks) == 1 else hooks
-    batches = source.batches(names, min(batch, source.positions // 4 or 1), epochs=epochs)
+    measured = _HeldOut.of(source, held_out)
+    batches = _batches(source, names, batch, epochs, measured)
     config = config or TrainConfig()
     made = _recipe(script, architecture, rule, config, batches)
     if not restart and _exists(folder, run, _asked(source, hook_name, hook_name_out, made, config)):
         say(f"{folder} holds this SAE already; --restart makes it anew.")
         return load(folder)
-    rows = _held_out(held_out, names) if held_out is not None else None
-    sae = train(batches, rule, config, held_out=rows, into=run, restart=restart, listeners=listeners)
+    sae = train(batches, rule, config, held_out=measured.rows(names), into=run, restart=restart, listeners=listeners)
     sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
     _keep(sae, folder, run, _card(sae, source, hooks[0], architecture, made, licences))
     return sae
@@ -146,14 +146,51 @@ def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[s
     return {"d_in": widths[0]} | ({"d_out": widths[1]} if len(widths) > 1 else {})
 
 
-def _held_out(store: ActivationStore, names: str | tuple[str, ...]) -> Any:
-    """Rows of all the texts, shuffled, as one batch."""
-    batches = list(itertools.islice(store.batches(names, 1024, buffer=store.positions), HELD_OUT_ROWS // 1024))
-    if not batches:
-        raise InterpError(f"{store.folder} has fewer than 1,024 positions that count; hold out more text.")
-    if isinstance(names, str):
-        return torch.cat(batches)
-    return tuple(torch.cat(part) for part in zip(*batches, strict=True))
+@dataclass(frozen=True)
+class _HeldOut:
+    """Text that is measured on and never trained on."""
+
+    source: Source
+    blocks: range
+    training: range
+    """Blocks of the training text that are trained on."""
+    how: str
+
+    @staticmethod
+    def of(source: Source, given: ActivationStore | None) -> "_HeldOut":
+        """A store of its own, or the last tenth of the training text's blocks, with at most HELD_OUT_ROWS positions."""
+        count = len(source.blocks.tokens_NT)
+        if given is None:
+            if count < 2:
+                raise InterpError("a single block of text leaves none to measure on; harvest more, or give held_out.")
+            first = count - max(min(count // 10, HELD_OUT_ROWS // source.blocks.block), 1)
+            return _HeldOut(source, range(first, count), range(first), "the last blocks of the text")
+        if given.recipe["model_sha256"] != source.recipe["model_sha256"]:
+            raise InterpError(
+                f"{given.folder} holds activations of {given.recipe['model']}, and not of the same model "
+                f"({source.recipe['model']}) as those to train on; harvest held-out text from that one."
+            )
+        return _HeldOut(given, range(len(given.blocks.tokens_NT)), range(count), "a text of its own")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the card says of it."""
+        text = {key: self.source.recipe[key] for key in ("corpus", "tokens_sha256")}
+        return {"how": self.how, "blocks": [self.blocks.start, self.blocks.stop], **text}
+
+    def rows(self, names: str | tuple[str, ...]) -> Any:
+        """At most HELD_OUT_ROWS rows, shuffled, as one batch."""
+        batches = self.source.batches(names, 1, buffer=self.source.positions, blocks=self.blocks)
+        if not batches.rows:
+            raise InterpError(
+                f"no position of {self.how} counts, so there is nothing to measure on; hold out more text."
+            )
+        return next(iter(replace(batches, batch_size=min(batches.rows, HELD_OUT_ROWS))))
+
+
+def _batches(source: Source, names: str | tuple[str, ...], size: int, epochs: float, measured: _HeldOut) -> Batches:
+    size = min(size, source.positions // 4 or 1)
+    return replace(source.batches(names, size, epochs=epochs, blocks=measured.training), held_out=measured.recipe)
 
 
 def _card(
@@ -193,6 +230,7 @@ def _recipe(script: str, name: str, rule: Architecture, config: TrainConfig, bat
         "epochs": batches.epochs,
         "buffer": batches.buffer,
         "streamed": isinstance(batches.source, Stream),
+        "held_out": batches.held_out,
         # After what was asked, from which its defaults follow: a refusal names the first field that differs.
         "training": asdict(config.resolved(rule, rows)),
         "rows_an_epoch": batches.rows,
@@ -218,13 +256,13 @@ def sweep(
     The grid's keys are `architecture`, `seed`, `lr` and options of architectures, such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
     folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
-    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows).
+    FVU and L0 are of held-out rows (see `train_checkpoint`).
     """
     folder, config = Path(into), config or TrainConfig()
     places.check_writable(folder)
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
-    size = min(batch, source.positions // 4 or 1)
-    parts = {hook: source.batches(hook, size, epochs=epochs) for hook in hooks}
+    measured = _HeldOut.of(source, held_out)
+    parts = {hook: _batches(source, hook, batch, epochs, measured) for hook in hooks}
     runs: dict[str, tuple[Architecture, TrainConfig]] = {}
     recipes, todo = {}, {}
     for name, (hook, given) in wanted.items():
@@ -245,7 +283,7 @@ def sweep(
         saes = train_many(
             Together(tuple(parts[hook] for hook in group)),
             {name: runs[name] for name in columns},
-            held_out=tuple(_held_out(held_out, hook) for hook in group) if held_out is not None else None,
+            held_out=tuple(measured.rows(hook) for hook in group),
             into=folder / ".run",
             restart=restart,
             columns=columns,

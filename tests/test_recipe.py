@@ -202,6 +202,70 @@ def test_a_folder_that_cannot_be_written_in_is_said_before_anything_is_computed(
         train_checkpoint(two, HOOK, "", **SIZES)
 
 
+def _seen(monkeypatch) -> dict[str, list]:
+    """What the loop is given, when training is cut short before it begins."""
+    given = {}
+
+    def stop(batches, *runs, held_out, **more):
+        parts = batches.parts if isinstance(batches, Together) else (batches,)
+        given.update(batches=parts, held_out=held_out if isinstance(held_out, tuple) else (held_out,))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.recipe.train", stop)
+    monkeypatch.setattr("interp.recipe.train_many", stop)
+    return given
+
+
+def test_held_out_rows_are_in_no_epoch_of_the_training_rows(two, tiny, text_folder, tmp_path, monkeypatch):
+    given, grid = _seen(monkeypatch), {"d_sae": [32], "k": [4]}
+    streamed = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
+    for number, source in enumerate((two, streamed)):
+        with pytest.raises(KeyboardInterrupt):
+            train_checkpoint(source, HOOK, tmp_path / str(number), batch=256, epochs=3, **SIZES)
+        alone = given["held_out"][0]
+        with pytest.raises(KeyboardInterrupt):
+            sweep(source, [HOOK], tmp_path / "sweep", grid, batch=256, epochs=3)
+        assert torch.equal(alone, given["held_out"][0])
+        rows = {tuple(row) for row in torch.cat(list(given["batches"][0])).tolist()}
+        held_out = {tuple(row) for row in alone.tolist()}
+        assert len(rows) > 0.8 * 29 * 250
+        assert 3 * 230 < len(held_out) <= 3 * 255  # the last 3 of 32 blocks
+        assert not rows & held_out
+        shards = two.read(two.shards[0], HOOK)[-3 * 256 :]
+        assert float(torch.cdist(alone, shards).min(1).values.max()) < 1e-2
+
+
+def test_the_card_says_what_was_held_out_and_another_text_is_refused(two, tiny, text_folder, tmp_path):
+    def make(store, into, **options):
+        return train_checkpoint(store, HOOK, tmp_path / into, batch=256, **SIZES, **options)
+
+    corpus = open_corpus(text_folder)
+    apart = harvest(tiny, corpus, [HOOK], 2_000, tmp_path / "apart", split="train")
+    make(two, "a", held_out=apart)
+    said = Card.read(tmp_path / "a").recipe["held_out"]
+    assert (said["how"], said["tokens_sha256"]) == ("a text of its own", apart.recipe["tokens_sha256"])
+    make(apart, "small")
+    said = Card.read(tmp_path / "small").recipe["held_out"]
+    assert (said["how"], said["blocks"]) == ("the last blocks of the text", [7, 8])
+    with pytest.raises(InterpError, match="held_out.how = 'a text of its own', and 'the last blocks"):
+        make(two, "a")
+    other = ActivationStore(apart.folder, apart.recipe | {"model_sha256": "0", "model": "other"}, apart.shards)
+    with pytest.raises(InterpError, match=r"holds activations of other, and not of the same model \(tiny-llama\)"):
+        make(two, "b", held_out=other)
+
+    def die(step):
+        if step.step == 9:
+            raise KeyboardInterrupt
+
+    config = TrainConfig(save_every=500)
+    with pytest.raises(KeyboardInterrupt):
+        make(two, "c", config=config, listeners=[die])
+    with pytest.raises(InterpError, match="holds a run with batches"):
+        make(two, "c", config=config, held_out=apart)
+    whole = make(two, "whole", config=config)
+    assert torch.equal(make(two, "c", config=config).threshold, whole.threshold)
+
+
 def test_a_stream_gives_the_models_rows_without_a_disk(tiny, text_folder, two):
     source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
     batches = source.batches(HOOK, 100, buffer=1024, seed=3)
@@ -278,6 +342,7 @@ def test_the_selftest_tells_a_recipe_that_works_from_one_that_cannot():
         (lambda s, p: train_checkpoint(s, HOOK, p, "batchtopk", d_sae=32), "batchtopk needs k"),
         (lambda s, p: sweep(s, [HOOK], p, {"k": [], "d_sae": [32]}), "the sweep has no value for k"),
         (lambda s, p: sweep(s, [HOOK], p, {"k": [64], "d_sae": [32]}), "k is 64, more than the 32 features"),
+        (lambda s, p: train_checkpoint(s, HOOK, p, epochs=float("inf"), **SIZES), "epochs is inf; it must be"),
         (lambda s, p: selftest(features=2, active=3), "3 features are to be active and only 2 are planted"),
     ],
 )
