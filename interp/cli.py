@@ -34,17 +34,22 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
-def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command whose help ends with an example."""
+def command(name: str, example: str, *, goes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose help ends with an example; `goes_on`: stopped and run again, it takes up its work."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
-            import torch
+            try:
+                import torch
 
-            # Both cores of a laptop's worth, or what the user set.
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
-            function(*args, **kwargs)
+                # Both cores of a laptop's worth, or what the user set.
+                torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
+                function(*args, **kwargs)
+            except KeyboardInterrupt:  # said here, for Typer turns it into an exit code
+                kept = "; what was done is kept, and the same command without --restart goes on from there"
+                say(f"interp: stopped{kept if goes_on else ''}.")
+                raise
 
         app.command(name, epilog=f"Example:  {example}")(run)
         return run
@@ -60,7 +65,6 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"interp: {error}", markup=False)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interp: stopped; the same command goes on from here.")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
@@ -134,7 +138,9 @@ def hooks(
         table(["hook point", "shape"], [[name, " x ".join(map(str, shape))] for name, shape in shapes.items()])
 
 
-@command("harvest", "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts")
+@command(
+    "harvest", "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts", goes_on=True
+)
 def harvest(
     model: Annotated[str, typer.Argument(help="Embedded model, local folder, or org/name.")],
     corpus: Annotated[str, typer.Argument(help="Corpus name, file, folder, hf:org/name, or several joined by +.")],
@@ -156,7 +162,7 @@ def harvest(
     out.print(f"{store.positions:,} positions in {into}")
 
 
-@command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2")
+@command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
 def train(
     source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
     hook: Annotated[str, typer.Argument(help="Hook point to read; several joined by + for a crosscoder.")],
@@ -236,7 +242,11 @@ def _source(source: str, hooks: list[str], corpus: str, tokens: int) -> Any:
     return stream(open_model(source), open_corpus(corpus), [hook.strip() for hook in hooks], tokens)
 
 
-@command("sweep", "interp sweep acts sweeps/a --hook blocks.15.hook_resid_post --d-sae 2304 --k 16,32,64 --seed 0,1")
+@command(
+    "sweep",
+    "interp sweep acts sweeps/a --hook blocks.15.hook_resid_post --d-sae 2304 --k 16,32,64 --seed 0,1",
+    goes_on=True,
+)
 def sweep(
     source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
     into: Annotated[Path, typer.Argument(help="Folder for the checkpoints, one folder each.")],
@@ -346,7 +356,7 @@ def selftest(
     )
 
 
-@command("index", "interp index saes/mine --corpus wiki-en --tokens 200000")
+@command("index", "interp index saes/mine --corpus wiki-en --tokens 200000", goes_on=True)
 def index(
     sae: SaeArgument,
     corpus: Annotated[str, typer.Option(help="Text to index; wiki-en + python without.")] = "",

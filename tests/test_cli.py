@@ -176,6 +176,22 @@ def test_an_sae_is_trained_straight_from_the_model(monkeypatch, capsys, tiny_fol
     assert {path.name for path in (tmp_path / "sae").iterdir()} >= {"card.json", "cfg.json", "sae_weights.safetensors"}
 
 
+@pytest.mark.parametrize(("command", "goes_on"), [("train", True), ("evaluate", False)])
+def test_ctrl_c_says_whether_the_same_command_goes_on(
+    monkeypatch, capsys, store, checkpoint, tmp_path, command, goes_on
+):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.recipe.train", stop)
+    monkeypatch.setattr("interp.workbench.Workbench.evaluate", stop)
+    given = {"train": [store.folder, HOOK, tmp_path / "sae"], "evaluate": [checkpoint]}
+    code, _, err = call(monkeypatch, capsys, command, *given[command])
+    assert code == 130
+    assert "interp: stopped" in err
+    assert ("the same command without --restart goes on" in err) == goes_on
+
+
 def test_a_tensorboard_folder_that_is_a_file_is_refused(monkeypatch, capsys, store, tmp_path):
     (tmp_path / "board").touch()
     code, _, err = call(
