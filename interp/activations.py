@@ -103,11 +103,12 @@ def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks,
 
 def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
-    if (folder / "documents.parquet").exists() and (folder / "manifest.json").exists() and not restart:
-        asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
-        kept = places.read_json(folder / "manifest.json")["asked"]
-        _refuse_change(folder, kept, asked)
-        return TokenBlocks.load(folder)
+    asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
+    if (folder / "manifest.json").exists():
+        kept = _read_manifest(folder)["asked"]
+        if (folder / "documents.parquet").exists() and not restart:
+            _refuse_change(folder, kept, asked)
+            return TokenBlocks.load(folder)
     blocks = tokenize(corpus, model, tokens, split=split)
     if blocks.positions < tokens * 0.99:
         say(f"the corpus ends after {blocks.positions:,} tokens; {tokens:,} were asked.")
@@ -115,13 +116,19 @@ def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder
         stale.unlink()
     (folder / "manifest.json").unlink(missing_ok=True)
     blocks.save(folder)
-    asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
     places.write_json(folder / "manifest.json", {"asked": asked, "recipe": None, "shards": []})
     return blocks
 
 
-def _manifest(folder: Path, recipe: dict[str, Any], restart: bool) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     manifest = places.read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
+        raise InterpError(f"{folder}/manifest.json is another program's, not a harvest's; choose another folder.")
+    return manifest
+
+
+def _manifest(folder: Path, recipe: dict[str, Any], restart: bool) -> dict[str, Any]:
+    manifest = _read_manifest(folder)
     if manifest["recipe"] is None or restart:
         manifest |= {"recipe": recipe, "shards": []}
         places.write_json(folder / "manifest.json", manifest)
@@ -199,7 +206,7 @@ class ActivationStore:
             raise InterpError(
                 f"there are no activations in {path}; `interp harvest MODEL CORPUS HOOK --into {path}` makes them."
             )
-        manifest = places.read_json(path / "manifest.json")
+        manifest = _read_manifest(path)
         shards = manifest["shards"]
         if manifest["recipe"] is None or sum(s["positions"] for s in shards) < manifest["recipe"]["positions"]:
             raise InterpError(

@@ -4,7 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ from interp.activations import ActivationStore, Batches, Stream, Together
 from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import WEIGHTS
+from interp.device import check_memory
 from interp.progress import say
-from interp.sae import SAE, Architecture, make_architecture
+from interp.sae import ARCHITECTURES, SAE, Architecture, make_architecture
 from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig, train, train_many
-from interp.types import InterpError
+from interp.types import InterpError, unknown
 
 HELD_OUT_ROWS = 65_536
+SEEDS = 2**32
+PAIRED = ("transcoder", "crosscoder")
+"""They read several hook points."""
 Source = ActivationStore | Stream
 
 
@@ -34,6 +38,7 @@ def train_checkpoint(
     hook_name_out: str = "",
     epochs: float = 1.0,
     batch: int = 4096,
+    buffer: int | None = None,
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     name: str | None = None,
@@ -54,15 +59,17 @@ def train_checkpoint(
     folder = Path(into)
     if not folder.name:
         raise InterpError("the checkpoint takes its folder's name; name a folder.")
-    places.check_writable(folder)
     run = folder / ".run"
     hooks = _hooks(architecture, hook_name, hook_name_out)
-    rule = make_architecture(architecture, **_widths(source, architecture, hooks), **options)
-    names = hooks[0] if len(hooks) == 1 else hooks
-    measured = _HeldOut.of(source, held_out)
-    batches = _batches(source, names, batch, epochs, measured)
     config = config or TrainConfig()
+    rule = _rule(architecture, config, **_widths(source, architecture, hooks), **options)
+    check_memory(_bytes(rule), f"{rule.d_sae:,} features")
+    names = hooks[0] if len(hooks) == 1 else hooks
+    hook_name = "+".join(hooks[:-1] if hook_name_out else hooks)
+    measured = _HeldOut.of(source, held_out)
+    batches = _batches(source, names, batch, epochs, buffer, measured)
     made = _recipe(script, architecture, rule, config, batches)
+    places.check_writable(folder)
     if not restart and _exists(folder, run, _asked(source, hook_name, hook_name_out, made, config)):
         say(f"{folder} holds this SAE already; --restart makes it anew.")
         return load(folder)
@@ -136,7 +143,32 @@ def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, 
     hooks = tuple(part.strip() for part in hook_name.split("+"))
     if len(hooks) > 1 and architecture != "crosscoder":
         raise InterpError(f"{architecture} reads one hook point; {len(hooks)} were given (a crosscoder reads several).")
-    return (*hooks, hook_name_out) if hook_name_out else hooks
+    hooks = (*hooks, hook_name_out) if hook_name_out else hooks
+    twice = [hook for hook in hooks if hooks.count(hook) > 1]
+    if twice:
+        raise InterpError(f"{architecture} is given {twice[0]} twice; name different hook points, or train an SAE.")
+    return hooks
+
+
+def _rule(architecture: str, config: TrainConfig, **options: Any) -> Architecture:
+    """The architecture; InterpError also for a setting that would do nothing with it."""
+    rule = make_architecture(architecture, **options)
+    form = getattr(rule, "form", "quadratic")
+    if "l0" in options and form != "quadratic":
+        raise InterpError(f"l0 would do nothing in JumpReLU's form {form!r}; only the quadratic one aims at an L0.")
+    if config.resample and rule.traits.auxk and config.aux_alpha > 0:
+        raise InterpError(
+            f"resample would do nothing for {architecture}, whose dead features learn by AuxK; with aux_alpha 0 they "
+            "would be resampled instead."
+        )
+    if not 0 <= config.seed < SEEDS:
+        raise InterpError(f"seed is {config.seed}; it must be at least 0 and below {SEEDS}.")
+    return rule
+
+
+def _bytes(rule: Architecture) -> int:
+    """Of parameters, gradients and two moments: the least that training takes."""
+    return 4 * 4 * rule.d_sae * (rule.d_in + rule.d_out + 1)
 
 
 def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[str, Any]:
@@ -188,9 +220,13 @@ class _HeldOut:
         return next(iter(replace(batches, batch_size=min(batches.rows, HELD_OUT_ROWS))))
 
 
-def _batches(source: Source, names: str | tuple[str, ...], size: int, epochs: float, measured: _HeldOut) -> Batches:
-    size = min(size, source.positions // 4 or 1)
-    return replace(source.batches(names, size, epochs=epochs, blocks=measured.training), held_out=measured.recipe)
+def _batches(
+    source: Source, names: str | tuple[str, ...], size: int, epochs: float, buffer: int | None, measured: _HeldOut
+) -> Batches:
+    """What is trained on, mixed over `buffer` tokens (without, the source's own number)."""
+    size, mixed = min(size, source.positions // 4 or 1), {} if buffer is None else {"buffer": buffer}
+    made = source.batches(names, size, epochs=epochs, blocks=measured.training, **mixed)
+    return replace(made, held_out=measured.recipe)
 
 
 def _card(
@@ -247,39 +283,40 @@ def sweep(
     *,
     epochs: float = 1.0,
     batch: int = 4096,
+    buffer: int | None = None,
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     restart: bool = False,
 ) -> list[dict[str, Any]]:
     """Every combination of the grid at every hook point, from one pass over the activations; a row of measures each.
 
-    The grid's keys are `architecture`, `seed`, `lr` and options of architectures, such as
+    The grid's keys are `architecture`, `seed`, `lr` and options of architectures (each takes those it has), such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
     folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
     FVU and L0 are of held-out rows (see `train_checkpoint`).
     """
     folder, config = Path(into), config or TrainConfig()
-    places.check_writable(folder)
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
     measured = _HeldOut.of(source, held_out)
-    parts = {hook: _batches(source, hook, batch, epochs, measured) for hook in hooks}
+    parts = {hook: _batches(source, hook, batch, epochs, buffer, measured) for hook in hooks}
     runs: dict[str, tuple[Architecture, TrainConfig]] = {}
     recipes, todo = {}, {}
     for name, (hook, given) in wanted.items():
         own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
-        rule = make_architecture(given["architecture"], d_in=source.width(hook), **own)
-        settings: dict[str, Any] = {key: given[key] for key in ("seed", "lr") if key in given}
-        runs[name] = rule, replace(config, **settings)
+        settings = replace(config, **{key: given[key] for key in ("seed", "lr") if key in given})
+        runs[name] = _rule(given["architecture"], settings, d_in=source.width(hook), **own), settings
         recipes[name] = _recipe("interp sweep", given["architecture"], *runs[name], parts[hook])
         asked = _asked(source, hook, "", recipes[name], config)
         if restart or not _exists(folder / name, folder / ".run" / name, asked):
             todo[name] = hook
+    places.check_writable(folder)
     if len(todo) < len(wanted):
         say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
     read = list(dict.fromkeys(todo.values()))
     # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
     for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
         columns = {name: group.index(hook) for name, hook in todo.items() if hook in group}
+        check_memory(sum(_bytes(runs[name][0]) for name in columns), f"{len(columns)} SAEs at once")
         saes = train_many(
             Together(tuple(parts[hook] for hook in group)),
             {name: runs[name] for name in columns},
@@ -295,22 +332,38 @@ def sweep(
             _keep(sae, folder / name, folder / ".run" / name, card)
     if (folder / ".run").exists() and not any((folder / ".run").iterdir()):
         (folder / ".run").rmdir()  # else it holds runs of another grid, which go on when they are asked
-    return [{"name": name} | _measured(folder / name) for name in wanted]
+    rows = []
+    for name, (hook, given) in wanted.items():
+        # An L0 that was aimed at is not the one measured.
+        asked = {"target_l0" if key == "l0" else key: given.get(key) for key in ("architecture", *grid)}
+        rows.append({"name": name, "hook_name": hook} | asked | _measured(folder / name))
+    return rows
 
 
 def _names(source: Source, hook: str, grid: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, Any]]:
-    """Each combination by a name that says it; raises InterpError when one cannot be."""
+    """Each combination by a name that says it, of the keys that its architecture has; InterpError when one cannot be."""
     source.check_hook(hook)
     values = {key: list(given) for key, given in grid.items()}
     values.setdefault("architecture", ["batchtopk"])
     empty = [key for key, given in values.items() if not given]
     if empty:
         raise InterpError(f"the sweep has no value for {empty[0]}.")
-    found = {}
-    for combination in itertools.product(*values.values()):
-        given = dict(zip(values, combination, strict=True))
-        rest = [f"{key}{given[key]}" for key in given if key != "architecture"]
-        found["-".join([given["architecture"], hook, *rest])] = given
+    found, used = {}, set[str]()
+    for architecture in values.pop("architecture"):
+        if architecture in PAIRED:
+            raise InterpError(f"{architecture} reads several hook points; train it by itself (`interp train`).")
+        if architecture not in ARCHITECTURES:
+            raise unknown("architecture", architecture, ARCHITECTURES)
+        known = {"seed", "lr", *(field.name for field in fields(ARCHITECTURES[architecture]))}
+        own = {key: given for key, given in values.items() if key in known}
+        used |= own.keys()
+        for combination in itertools.product(*own.values()):
+            given = dict(zip(own, combination, strict=True))
+            rest = [f"{key}{value}".replace(", ", "_") for key, value in given.items()]
+            found["-".join([architecture, hook, *rest])] = {"architecture": architecture, **given}
+    idle = [key for key in values if key not in used]
+    if idle:
+        raise InterpError(f"none of the sweep's architectures takes {idle[0]}.")
     return found
 
 
@@ -346,7 +399,14 @@ def selftest(
     """
     if active > features:
         raise InterpError(f"{active} features are to be active and only {features} are planted; plant more.")
-    rule = make_architecture(architecture, d_in=d_in, **{"d_sae": 2 * features, **options})
+    if architecture in PAIRED:
+        raise InterpError(f"selftest plants features for SAEs; {architecture} reads several hook points.")
+    config = replace(config or TrainConfig(), tokens=rows)
+    rule = _rule(architecture, config, d_in=d_in, **{"d_sae": 2 * features, **options})
+    chunk = min(100_000, rows)
+    check_memory(
+        _bytes(rule) + 4 * (rows * d_in + features * (3 * chunk + d_in)), f"{rows:,} rows of {features:,} features"
+    )
     draw = torch.Generator().manual_seed(seed)
     truth = torch.nn.functional.normalize(torch.randn(features, d_in, generator=draw), dim=1)
     odds = torch.logspace(0, -1, features)
@@ -358,8 +418,8 @@ def selftest(
         return code @ truth * 5 + offset + 0.05 * torch.randn(count, d_in, generator=draw), code
 
     held_out, code = sample(20_000)
-    x = torch.cat([sample(min(100_000, rows - start))[0] for start in range(0, rows, 100_000)])
-    sae = train(x.split(batch), rule, replace(config or TrainConfig(), tokens=rows), held_out=held_out)
+    x = torch.cat([sample(min(chunk, rows - start))[0] for start in range(0, rows, chunk)])
+    sae = train(x.split(batch), rule, config, held_out=held_out)
     cosine, nearest = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ truth.T).max(0)
     shuffled = torch.nn.functional.normalize(torch.randn(sae.d_sae, d_in, generator=draw), dim=1)
     on, fires = code > 0, sae.encode(held_out)[:, nearest] > 0

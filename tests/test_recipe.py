@@ -65,8 +65,10 @@ def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_f
 
 
 def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):
-    sae = train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path, "crosscoder", **quick(**SIZES))
+    sae = train_checkpoint(two, f"{EARLY} + {HOOK}", tmp_path, "crosscoder", **quick(**SIZES))
     again = load(tmp_path)
+    assert again.hook_name == f"{EARLY}+{HOOK}"
+    assert json.loads((tmp_path / "cfg.json").read_text())["hook_names"] == [EARLY, HOOK]
     assert again.widths == (16, 16)
     keep = two.batches((EARLY, HOOK), 64).keep()
     x = torch.cat([torch.cat([rows.float() for _, rows in two.in_order(hook)])[keep] for hook in (EARLY, HOOK)], dim=1)
@@ -343,6 +345,14 @@ def test_the_selftest_tells_a_recipe_that_works_from_one_that_cannot():
         (lambda s, p: sweep(s, [HOOK], p, {"k": [], "d_sae": [32]}), "the sweep has no value for k"),
         (lambda s, p: sweep(s, [HOOK], p, {"k": [64], "d_sae": [32]}), "k is 64, more than the 32 features"),
         (lambda s, p: train_checkpoint(s, HOOK, p, epochs=float("inf"), **SIZES), "epochs is inf; it must be"),
+        (
+            lambda s, p: sweep(
+                s, [HOOK], p, {"architecture": ["topk", "transcoder"], **{k: [v] for k, v in SIZES.items()}}
+            ),
+            "transcoder reads several hook points; train it by itself",
+        ),
+        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [32], "k": [4], "l1": [3.0]}), "none of .* takes l1"),
+        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [10**12], "k": [4]}), "1 SAEs at once need .* GiB of memory"),
         (lambda s, p: selftest(features=2, active=3), "3 features are to be active and only 2 are planted"),
     ],
 )
