@@ -1,6 +1,8 @@
 """From a store or a stream to checkpoints: every architecture, sweeps, and the self-test."""
 
 import json
+import runpy
+import sys
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from interp.steering import Ablate
 from interp.training import TrainConfig, steps, train
 from interp.types import InterpError
 from interp.workbench import Workbench
-from tests.conftest import HOOK
+from tests.conftest import HOOK, ROOT
 
 EARLY = "blocks.0.hook_resid_post"
 SIZES = {"d_sae": 32, "k": 4}
@@ -372,3 +374,15 @@ def test_a_changed_text_is_refused_by_a_run_that_goes_on(two, tiny, text_folder,
     run.close()
     with pytest.raises(InterpError, match="holds a run with batches = .*tokens_sha256"):
         train(other.batches(HOOK, 128), rule, TrainConfig(tokens=3_840, save_every=500), into=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"), [("foo", "no stage 'foo'"), ("train", "train: there are no activations")]
+)
+def test_the_embedded_saes_recipe_answers_mistakes_in_a_sentence(monkeypatch, capsys, tmp_path, stage, message):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    recipe = runpy.run_path(str(ROOT / "recipes" / "smollm2_layer15.py"))
+    monkeypatch.setattr(sys, "argv", ["smollm2_layer15.py", stage])
+    with pytest.raises(SystemExit) as ended:
+        recipe["main"]()
+    assert message in capsys.readouterr().err + str(ended.value)

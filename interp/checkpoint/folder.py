@@ -4,6 +4,8 @@ Weights are stored in float16 with `"dtype": "float32"`: sae-lens then computes 
 which are the ones every metric was measured with.
 """
 
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,23 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
 
 
 def save_weights(
-    sae: SAE, folder: str | Path, card: Card | None = None, *, dtype: torch.dtype = torch.float16, model: str = ""
+    sae: SAE,
+    folder: str | Path,
+    card: Card | None = None,
+    *,
+    dtype: torch.dtype = torch.float16,
+    model: str = "",
+    hooks: Sequence[str] = (),
 ) -> str:
-    """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back."""
+    """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back.
+
+    `hooks` are the hook points of an SAE that does not name them yet: a transcoder's two, or a crosscoder's.
+    """
     into = Path(folder)
+    if hooks:
+        sae = copy.copy(sae)
+        read, out = ("+".join(hooks), "") if sae.widths else (hooks[0], "".join(hooks[1:]))
+        sae.hook_name, sae.hook_name_out = read, out
     tensors = {name: getattr(sae, name) for name in TENSORS if getattr(sae, name) is not None}
     halves = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in tensors.items()}
     for name, half in halves.items():
@@ -114,7 +129,11 @@ def _cfg(sae: SAE, card: Card | None, model: str = "") -> dict[str, Any]:
             "neuronpedia_id": None,
             **known,
         },
-        **({"widths": list(sae.widths), "hook_names": sae.hook_name.split("+")} if sae.widths else {}),
+        **(
+            {"widths": list(sae.widths), "hook_names": sae.hook_name.split("+") if sae.hook_name else []}
+            if sae.widths
+            else {}
+        ),
     }
 
 
