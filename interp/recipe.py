@@ -300,11 +300,11 @@ def sweep(
     measured = _HeldOut.of(source, held_out)
     parts = {hook: _batches(source, hook, batch, epochs, buffer, measured) for hook in hooks}
     runs: dict[str, tuple[Architecture, TrainConfig]] = {}
-    recipes, todo = {}, {}
+    recipes, todo, widths = {}, {}, {hook: source.width(hook) for hook in hooks}
     for name, (hook, given) in wanted.items():
         own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
         settings = replace(config, **{key: given[key] for key in ("seed", "lr") if key in given})
-        runs[name] = _rule(given["architecture"], settings, d_in=source.width(hook), **own), settings
+        runs[name] = _rule(given["architecture"], settings, d_in=widths[hook], **own), settings
         recipes[name] = _recipe("interp sweep", given["architecture"], *runs[name], parts[hook])
         asked = _asked(source, hook, "", recipes[name], config)
         if restart or not _exists(folder / name, folder / ".run" / name, asked):
