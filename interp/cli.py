@@ -206,6 +206,7 @@ def train(
     buffer: Buffer = None,
     corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
     tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
+    device: Annotated[str, typer.Option(help="Of the model that is streamed: auto, cpu, cuda or mps.")] = "auto",
     held_out: Annotated[
         Path | None, typer.Option(help="Store whose rows set the threshold; the last blocks of the text without.")
     ] = None,
@@ -227,7 +228,7 @@ def train(
     if tensorboard:
         places.check_writable(tensorboard)
     sae = train_checkpoint(
-        _source(source, hooks, corpus, tokens),
+        _source(source, hooks, corpus, tokens, device),
         hook,
         into,
         architecture,
@@ -295,21 +296,24 @@ def _value(name: str, text: str, kind: Any) -> Any:
         raise InterpError(f"{name} takes {'true or false' if kind is bool else kind.__name__}, not {text!r}.") from None
 
 
-def _source(source: str, hooks: list[str], corpus: str, tokens: int | None) -> Any:
+def _source(source: str, hooks: list[str], corpus: str, tokens: int | None, device: str) -> Any:
     """The store in a folder, or a model's activations as they are made."""
     from interp.activations import ActivationStore, stream
     from interp.corpus import open_corpus
     from interp.models import open_model
 
     if (Path(source) / "manifest.json").exists():
-        _refuse({"corpus": corpus, "tokens": tokens}, f"with {source}, which holds harvested activations; leave it out")
+        given = {"corpus": corpus, "tokens": tokens, "device": device != "auto"}
+        _refuse(given, f"with {source}, which holds harvested activations; leave it out")
         return ActivationStore.open(source)
     if not corpus:
         raise InterpError(
             f"{source} is no folder that `interp harvest` wrote; harvest into it first, or give a model and --corpus to "
             "stream its activations."
         )
-    return stream(open_model(source), open_corpus(corpus), [hook.strip() for hook in hooks], tokens or STREAMED)
+    return stream(
+        open_model(source, device=device), open_corpus(corpus), [hook.strip() for hook in hooks], tokens or STREAMED
+    )
 
 
 @command(
@@ -334,6 +338,7 @@ def sweep(
     buffer: Buffer = None,
     corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
     tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
+    device: Annotated[str, typer.Option(help="Of the model that is streamed: auto, cpu, cuda or mps.")] = "auto",
     held_out: Annotated[
         Path | None, typer.Option(help="Store whose rows are measured on; the last blocks of the text without.")
     ] = None,
@@ -358,7 +363,7 @@ def sweep(
         **{name: [value] for name, value in more.items()},
     }
     rows = run(
-        _source(source, hook, corpus, tokens),
+        _source(source, hook, corpus, tokens, device),
         hook,
         into,
         {key: values for key, values in grid.items() if values},
