@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check lint types arrows format bench bench-peers
+.PHONY: demo test check lint types arrows format bench bench-quality bench-peers
 
 $(READY): pyproject.toml requirements/lock.txt requirements/embedded.txt
 	$(PYTHON) -m venv .venv
@@ -58,3 +58,9 @@ bench: $(READY) bench-peers
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/sharing.py
 	$(BIN)/python benchmarks/steering.py
+
+# Hours: trains SAEs of four libraries on the same rows. What was done is not repeated.
+bench-quality: $(READY) bench-peers
+	$(BIN)/python recipes/smollm2_layer15.py harvest
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/recovery.py

@@ -7,17 +7,20 @@
 SmolLM2's layer 15, B 4096; every other library with its own defaults for the architecture (benchmarks/peers.py says
 which). Scored by one function on held-out documents: thresholded SAEs get the one threshold that passes L0 features a
 row on 65,536 held-out rows and are scored on the other rows; TopK keeps its k. Each run is a folder in the cache named
-after what it is, and is not repeated.
+after what it is, goes on when it was stopped (ours), and is not repeated. The results' file keeps the runs of its size
+that are not asked for.
 """
 
 import argparse
 import json
+import shutil
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Peers, report
+from common import RESULTS, Peers, report
 from safetensors.torch import load_file, save_file
 
 from interp import places
@@ -80,14 +83,17 @@ def score(weights: dict[str, torch.Tensor], l0: int, x: torch.Tensor, own_k: boo
     return {"EV": 1 - sums.fvu, "L0": sums.l0, "dead": sums.dead / sums.d_sae, "rows": sums.rows}
 
 
-def train_ours(architecture: str, l0: int, d_sae: int, tokens: int, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def train_ours(
+    architecture: str, l0: int, d_sae: int, tokens: int, x: torch.Tensor, into: Path
+) -> dict[str, torch.Tensor]:
     data = load_file(rows(tokens))["x"]
     rule = make_architecture(architecture, d_in=data.shape[1], d_sae=d_sae, k=l0)
-    seconds = 0.0
-    for step in steps(list(data.split(B)), rule, TrainConfig(tokens=len(data)), held_out=x[:THRESHOLD_ROWS]):
-        seconds += step.seconds if step.sae is None else 0.0
+    seconds, config = [], TrainConfig(tokens=len(data))
+    for step in steps(list(data.split(B)), rule, config, held_out=x[:THRESHOLD_ROWS], into=into):
+        seconds.append(step.seconds)
     assert step.sae is not None
-    return {**step.sae.state_dict(), "seconds": torch.tensor(seconds)}
+    # Of all steps, also those before a stop.
+    return {**step.sae.state_dict(), "seconds": torch.tensor(statistics.mean(seconds) * step.step)}
 
 
 def run(library: str, architecture: str, l0: int, d_sae: int, tokens: int, peers: list[Peers]) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def run(library: str, architecture: str, l0: int, d_sae: int, tokens: int, peers
         return places.read_json(folder / "score.json")
     x = held_out()
     if library == "interp":
-        weights = train_ours(architecture, l0, d_sae, tokens, x)
+        weights = train_ours(architecture, l0, d_sae, tokens, x, folder / "run")
         seconds = float(weights.pop("seconds"))
     else:
         peers[:] = peers or [Peers(threads=torch.get_num_threads())]
@@ -108,6 +114,7 @@ def run(library: str, architecture: str, l0: int, d_sae: int, tokens: int, peers
     found = {"library": library, "architecture": architecture, "k": l0, "d_sae": d_sae, "tokens": tokens}
     found |= score(weights, l0, x, own_k=architecture == "topk") | {"seconds": round(seconds)}
     places.write_json(folder / "score.json", found)
+    shutil.rmtree(folder / "run", ignore_errors=True)  # only ours has one
     print(json.dumps(found), flush=True)
     return found
 
@@ -118,7 +125,7 @@ def table(results: list[dict[str, Any]], l0s: list[int]) -> str:
         "| library | architecture | " + " | ".join(f"L0 {l0}" for l0 in l0s) + " |",
         "|---|---|" + "---|" * len(l0s),
     ]
-    by = {(r["library"], r["architecture"], r["k"]): r for r in results}
+    by = {_key(run): run for run in results}
     for library, architecture in RUNS:
         cells = [by.get((library, architecture, l0)) for l0 in l0s]
         if any(cells):
@@ -147,9 +154,21 @@ def main() -> None:
             if not given.table or (folder / "score.json").exists():
                 results.append(run(library, architecture, l0, given.d_sae, given.tokens, peers))
     print(table(results, l0s))
-    if not given.only:
-        name = "quality" if given.tokens == 1_000_000 else f"quality_{given.d_sae}"
-        report(name, {"table": table(results, l0s).split("\n"), "runs": results})
+    name = "quality" if (given.d_sae, given.tokens) == (2304, 1_000_000) else f"quality_{given.d_sae}"
+    runs = {_key(run): run for run in [*_kept(name, given.d_sae, given.tokens), *results]}
+    every = sorted({run["k"] for run in runs.values()})
+    report(name, {"table": table(list(runs.values()), every).split("\n"), "runs": list(runs.values())})
+
+
+def _key(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["library"], run["architecture"], run["k"]
+
+
+def _kept(name: str, d_sae: int, tokens: int) -> list[dict[str, Any]]:
+    """The runs of that size in the results' file."""
+    file = RESULTS / f"{name}.json"
+    runs = places.read_json(file)["runs"] if file.exists() else []
+    return [run for run in runs if (run["d_sae"], run["tokens"]) == (d_sae, tokens)]
 
 
 if __name__ == "__main__":

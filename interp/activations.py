@@ -59,6 +59,7 @@ def harvest(
         model.check_hook(name)
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
+    places.check_writable(folder)
     blocks = _blocks(model, corpus, tokens, split, folder, restart)
     recipe = _recipe(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
     manifest = _manifest(folder, recipe, restart)
@@ -102,11 +103,12 @@ def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks,
 
 def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
-    if (folder / "documents.parquet").exists() and (folder / "manifest.json").exists() and not restart:
-        asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
-        kept = places.read_json(folder / "manifest.json")["asked"]
-        _refuse_change(folder, kept, asked)
-        return TokenBlocks.load(folder)
+    asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
+    if (folder / "manifest.json").exists():
+        kept = _read_manifest(folder)["asked"]
+        if (folder / "documents.parquet").exists() and not restart:
+            _refuse_change(folder, kept, asked)
+            return TokenBlocks.load(folder)
     blocks = tokenize(corpus, model, tokens, split=split)
     if blocks.positions < tokens * 0.99:
         say(f"the corpus ends after {blocks.positions:,} tokens; {tokens:,} were asked.")
@@ -114,13 +116,19 @@ def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder
         stale.unlink()
     (folder / "manifest.json").unlink(missing_ok=True)
     blocks.save(folder)
-    asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
     places.write_json(folder / "manifest.json", {"asked": asked, "recipe": None, "shards": []})
     return blocks
 
 
-def _manifest(folder: Path, recipe: dict[str, Any], restart: bool) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     manifest = places.read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
+        raise InterpError(f"{folder}/manifest.json is another program's, not a harvest's; choose another folder.")
+    return manifest
+
+
+def _manifest(folder: Path, recipe: dict[str, Any], restart: bool) -> dict[str, Any]:
+    manifest = _read_manifest(folder)
     if manifest["recipe"] is None or restart:
         manifest |= {"recipe": recipe, "shards": []}
         places.write_json(folder / "manifest.json", manifest)
@@ -179,6 +187,7 @@ class ActivationStore:
     folder: Path
     recipe: dict[str, Any]
     shards: list[dict[str, Any]] = field(repr=False)
+    _cutoffs: dict[str, float] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def open(folder: str | Path) -> "ActivationStore":
@@ -188,7 +197,7 @@ class ActivationStore:
             raise InterpError(
                 f"there are no activations in {path}; `interp harvest MODEL CORPUS HOOK --into {path}` makes them."
             )
-        manifest = places.read_json(path / "manifest.json")
+        manifest = _read_manifest(path)
         shards = manifest["shards"]
         if manifest["recipe"] is None or sum(s["positions"] for s in shards) < manifest["recipe"]["positions"]:
             raise InterpError(
@@ -230,8 +239,9 @@ class ActivationStore:
 
     def norm_cutoff(self, hook_name: str) -> float:
         """`SINK_RATIO` times the median norm of the real positions: above it, a position is a sink."""
-        real = self.blocks.real_NT().reshape(-1)
-        return SINK_RATIO * float(self.norms(hook_name)[real].median())
+        if hook_name not in self._cutoffs:
+            self._cutoffs[hook_name] = _cutoff(self.norms(hook_name), self.blocks.real_NT(), hook_name)
+        return self._cutoffs[hook_name]
 
     def keep(self, hook_name: str, norm_cutoff: float | None = None) -> Bool[Tensor, " N"]:
         """True where a position counts: a document's own token that is no sink."""
@@ -266,15 +276,14 @@ class ActivationStore:
         epochs: float = 1.0,
         seed: int = 0,
         buffer: int = BUFFER,
+        blocks: range | None = None,
     ) -> "Batches":
         """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`.
 
-        Of several hook points: tuples of tensors, of the positions that count at all of them.
+        Of several hook points: tuples of tensors, of the positions that count at all of them. Of `blocks` of the text
+        only, if given.
         """
-        hooks = _hooks(hook_names)
-        for name in hooks:
-            self.check_hook(name)
-        return Batches(self, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer)
+        return _batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
 
     def group_size(self, buffer: int) -> int:
         """Shards that fill a buffer."""
@@ -283,11 +292,16 @@ class ActivationStore:
     def groups(self, batches: "Batches", epoch: int) -> Iterator["Group"]:
         """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows permuted."""
         keep = batches.keep()
+
+        def mask(shard: dict[str, Any]) -> Tensor:
+            return keep[shard["first"] : shard["first"] + shard["positions"]]
+
         draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
-        ids, size = torch.randperm(len(self.shards), generator=draw).tolist(), self.group_size(batches.buffer)
-        for start in range(0, len(ids), size):
-            shards = [self.shards[i] for i in ids[start : start + size]]
-            kept = torch.cat([keep[s["first"] : s["first"] + s["positions"]] for s in shards])
+        mixed = [self.shards[i] for i in torch.randperm(len(self.shards), generator=draw).tolist()]
+        mixed, size = [shard for shard in mixed if mask(shard).any()], self.group_size(batches.buffer)
+        for start in range(0, len(mixed), size):
+            shards = mixed[start : start + size]
+            kept = torch.cat([mask(shard) for shard in shards])
             order = torch.randperm(int(kept.sum()), generator=draw)
 
             def read(
@@ -301,6 +315,23 @@ class ActivationStore:
     def rows(self, batches: "Batches") -> int:
         """Rows of one epoch."""
         return int(batches.keep().sum())
+
+
+def _cutoff(norms_N: Tensor, real_NT: Tensor, hook_name: str) -> float:
+    """`SINK_RATIO` times the median norm of the real positions.
+
+    Says how many of them are not finite, which are left out; InterpError when none is left.
+    """
+    real_N = norms_N[real_NT.reshape(-1)]
+    finite_N = real_N[real_N.isfinite()]
+    if not len(finite_N):
+        raise InterpError(
+            f"no position of {hook_name} counts: of {len(norms_N):,} positions {len(real_N):,} are a document's own "
+            "tokens, and none of them is finite; check the text, or harvest again in float32."
+        )
+    if len(finite_N) < len(real_N):
+        say(f"{len(real_N) - len(finite_N):,} positions of {hook_name} hold a NaN or an infinity and are left out.")
+    return SINK_RATIO * float(finite_N.median())
 
 
 def _hooks(hook_names: str | Sequence[str]) -> tuple[str, ...]:
@@ -360,8 +391,7 @@ class Stream:
         if key not in self._last:
             some = self.blocks.tokens_NT[:CUTOFF_BLOCKS]
             norms = self._run(some, (hook_name,))[0].float().norm(dim=1)
-            real = self.blocks.real_NT()[:CUTOFF_BLOCKS].reshape(-1)
-            self._last[key] = SINK_RATIO * float(norms[real].median())
+            self._last[key] = _cutoff(norms, self.blocks.real_NT()[:CUTOFF_BLOCKS], hook_name)
         return self._last[key]
 
     def batches(
@@ -372,23 +402,21 @@ class Stream:
         epochs: float = 1.0,
         seed: int = 0,
         buffer: int = STREAM_BUFFER,
+        blocks: range | None = None,
     ) -> "Batches":
-        """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`."""
-        hooks = _hooks(hook_names)
-        for name in hooks:
-            self.check_hook(name)
+        """As an `ActivationStore`'s; a buffer is filled with texts in their order."""
         if buffer < batch_size:
             raise InterpError(f"the shuffle buffer is {buffer} tokens, less than a batch of {batch_size}; enlarge it.")
-        return Batches(self, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer)
+        return _batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
 
     def groups(self, batches: "Batches", epoch: int) -> Iterator[Group]:
         """An epoch's shuffle buffers, in the order of the text (so a corpus should be mixed, as `mix` does)."""
         draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
-        for start, rows in self._counts(batches):
+        for part, rows in self._counts(batches):
             seed = int(torch.randint(2**62, (1,), generator=draw))
 
-            def read(start: int = start, rows: int = rows, seed: int = seed) -> tuple[Tensor, ...]:
-                return self._fill(batches, start, rows, seed)
+            def read(part: range = part, rows: int = rows, seed: int = seed) -> tuple[Tensor, ...]:
+                return self._fill(batches, part, rows, seed)
 
             yield Group(rows, read)
 
@@ -396,25 +424,25 @@ class Stream:
         """Rows of one epoch."""
         return sum(rows for _, rows in self._counts(batches))
 
-    def _counts(self, batches: "Batches") -> list[tuple[int, int]]:
-        """(first block, rows given out) of each buffer: whole batches, a hundredth left for sinks, so that the numbers
+    def _counts(self, batches: "Batches") -> list[tuple[range, int]]:
+        """(blocks, rows given out) of each buffer: whole batches, a hundredth left for sinks, so that the numbers
         are known before the model runs."""
         per = max(1, batches.buffer // self.blocks.block)
         real = self.blocks.real_NT().sum(1)
         found = []
-        for start in range(0, len(real), per):
-            rows = int(int(real[start : start + per].sum()) * (1 - SPARE)) // batches.batch_size * batches.batch_size
+        for start in range(batches.blocks.start, batches.blocks.stop, per):
+            part = range(start, min(start + per, batches.blocks.stop))
+            rows = int(int(real[part.start : part.stop].sum()) * (1 - SPARE)) // batches.batch_size * batches.batch_size
             if rows:
-                found.append((start, rows))
+                found.append((part, rows))
         return found
 
-    def _fill(self, batches: "Batches", start: int, rows: int, seed: int) -> tuple[Tensor, ...]:
-        per = max(1, batches.buffer // self.blocks.block)
-        if self._last.get("where") != (start, per):  # one run of the model serves every hook point
-            made = self._run(self.blocks.tokens_NT[start : start + per], tuple(self.recipe["hooks"]))
-            self._last.update(where=(start, per), made=dict(zip(self.recipe["hooks"], made, strict=True)))
+    def _fill(self, batches: "Batches", part: range, rows: int, seed: int) -> tuple[Tensor, ...]:
+        if self._last.get("where") != part:  # one run of the model serves every hook point
+            made = self._run(self.blocks.tokens_NT[part.start : part.stop], tuple(self.recipe["hooks"]))
+            self._last.update(where=part, made=dict(zip(self.recipe["hooks"], made, strict=True)))
         by_hook: dict[str, Tensor] = self._last["made"]
-        keep = self.blocks.real_NT()[start : start + per].reshape(-1).clone()
+        keep = self.blocks.real_NT()[part.start : part.stop].reshape(-1).clone()
         for hook in batches.hooks:
             keep &= by_hook[hook].float().norm(dim=1) <= self.norm_cutoff(hook)
         kept = keep.nonzero().squeeze(1)
@@ -455,6 +483,10 @@ class Batches:
     seed: int
     buffer: int
     """Tokens that are mixed with each other."""
+    blocks: range
+    """Of the text."""
+    held_out: dict[str, Any] = field(default_factory=dict)
+    """What the run that reads this is measured on: it goes on only with the same."""
     _kept: list[Tensor] = field(default_factory=list, repr=False)
 
     @property
@@ -462,14 +494,18 @@ class Batches:
         """What fixes the order and the content, for a run that goes on to compare."""
         text = self.source.recipe["tokens_sha256"]
         fields = {"hooks": list(self.hooks), "epochs": self.epochs, "seed": self.seed, "buffer": self.buffer}
+        fields |= {"blocks": [self.blocks.start, self.blocks.stop], "held_out": self.held_out}
         return fields | {"tokens_sha256": text, "model_sha256": self.source.recipe["model_sha256"]}
 
     def keep(self) -> Tensor:
         """True at the positions of a store that count at every hook point."""
         if not self._kept:
             assert isinstance(self.source, ActivationStore)
-            masks = [self.source.keep(hook) for hook in self.hooks]
-            self._kept.append(torch.stack(masks).all(0))
+            kept = torch.stack([self.source.keep(hook) for hook in self.hooks]).all(0)
+            block = self.source.blocks.block
+            kept[: self.blocks.start * block] = False
+            kept[self.blocks.stop * block :] = False
+            self._kept.append(kept)
         return self._kept[0]
 
     @cached_property
@@ -508,6 +544,24 @@ class Batches:
                     left -= 1
                 carry = tuple(x[whole:].clone() for x in made)
             epoch += 1
+
+
+def _batches(
+    source: ActivationStore | Stream,
+    hook_names: str | Sequence[str],
+    batch_size: int,
+    epochs: float,
+    seed: int,
+    buffer: int,
+    blocks: range | None,
+) -> Batches:
+    hooks = _hooks(hook_names)
+    for name in hooks:
+        source.check_hook(name)
+    if not 0 < epochs < float("inf"):
+        raise InterpError(f"epochs is {epochs}; it must be a positive number of passes.")
+    blocks = range(len(source.blocks.tokens_NT)) if blocks is None else blocks
+    return Batches(source, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer, blocks)
 
 
 @dataclass(frozen=True, eq=False)

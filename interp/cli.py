@@ -7,16 +7,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from interp.progress import say
-from interp.types import InterpError
+from interp.types import InterpError, unknown
 
 app = typer.Typer(
     name="interp",
@@ -27,24 +29,45 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 out = Console()
+K = 32
+"""Active features a token where none are asked."""
+STREAMED = 1_000_000
+SETTLED = ("d_in", "d_out", "widths", "tokens")
+"""Fields that the activations settle."""
 DEFAULT_SAE = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
 SaeArgument = Annotated[str, typer.Argument(help="Folder of a checkpoint.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Of the first weights and of resampling.")]
+Buffer = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Tokens mixed with each other: a million of a harvest (in shards of 65,536), 262,144 of a stream."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE: any other field of the architecture or of TrainConfig; repeatable."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
-def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command whose help ends with an example."""
+def command(name: str, example: str, *, goes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose help ends with an example; `goes_on`: stopped and run again, it takes up its work."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
-            import torch
+            try:
+                import torch
 
-            # Both cores of a laptop's worth, or what the user set.
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
-            function(*args, **kwargs)
+                # Both cores of a laptop's worth, or what the user set.
+                torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
+                function(*args, **kwargs)
+            except KeyboardInterrupt:  # said here, for Typer turns it into an exit code
+                kept = "; what was done is kept, and the same command without --restart goes on from there"
+                say(f"interp: stopped{kept if goes_on else ''}.")
+                raise
 
         app.command(name, epilog=f"Example:  {example}")(run)
         return run
@@ -60,7 +83,6 @@ def main() -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"interp: {error}", markup=False)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interp: stopped; the same command goes on from here.")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
@@ -82,7 +104,9 @@ def _plain(value: Any) -> Any:
 
 
 def table(head: list[str], rows: list[list[Any]], title: str = "") -> None:
-    made = Table(*head, title=title or None, box=None, title_justify="left", header_style="bold")
+    # Folded, for a name that is cut off tells nothing apart.
+    columns = [Column(name, overflow="fold") for name in head]
+    made = Table(*columns, title=title or None, box=None, title_justify="left", header_style="bold")
     for row in rows:
         made.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
     out.print(made)
@@ -134,7 +158,9 @@ def hooks(
         table(["hook point", "shape"], [[name, " x ".join(map(str, shape))] for name, shape in shapes.items()])
 
 
-@command("harvest", "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts")
+@command(
+    "harvest", "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts", goes_on=True
+)
 def harvest(
     model: Annotated[str, typer.Argument(help="Embedded model, local folder, or org/name.")],
     corpus: Annotated[str, typer.Argument(help="Corpus name, file, folder, hf:org/name, or several joined by +.")],
@@ -156,7 +182,7 @@ def harvest(
     out.print(f"{store.positions:,} positions in {into}")
 
 
-@command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2")
+@command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
 def train(
     source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
     hook: Annotated[str, typer.Argument(help="Hook point to read; several joined by + for a crosscoder.")],
@@ -175,30 +201,42 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="Begin dead features anew (without AuxK).")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
+    settings: Settings = None,
+    buffer: Buffer = None,
     corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="Positions to stream.")] = 1_000_000,
-    held_out: Annotated[Path | None, typer.Option(help="Store whose rows set the threshold.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
+    device: Annotated[str, typer.Option(help="Of the model that is streamed: auto, cpu, cuda or mps.")] = "auto",
+    held_out: Annotated[
+        Path | None, typer.Option(help="Store whose rows set the threshold; the last blocks of the text without.")
+    ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
 ) -> None:
     """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit."""
+    from interp import places
     from interp.activations import ActivationStore
     from interp.recipe import train_checkpoint
     from interp.training import TrainConfig
     from interp.training import tensorboard as board
 
-    options = _options(architecture, d_sae=d_sae, k=k, l0=l0, l1=l1, form=form, skip=skip or None)
+    more, training = _settings(settings, [architecture], train)
+    options = _given(d_sae=d_sae, k=k, l0=l0, l1=l1, form=form, skip=skip or None) | more
+    if _takes_k([architecture]):
+        options.setdefault("k", K)
     hooks = [*hook.split("+"), *([hook_out] if hook_out else [])]
+    if tensorboard:
+        places.check_writable(tensorboard)
     sae = train_checkpoint(
-        _source(source, hooks, corpus, tokens),
+        _source(source, hooks, corpus, tokens, device),
         hook,
         into,
         architecture,
         hook_name_out=hook_out,
         epochs=epochs,
         batch=batch,
-        config=TrainConfig(lr=lr, seed=seed, resample=resample),
+        buffer=buffer,
+        config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, **training}),
         held_out=ActivationStore.open(held_out) if held_out else None,
         listeners=[board(tensorboard)] if tensorboard else [],
         restart=restart,
@@ -207,79 +245,140 @@ def train(
     out.print(f"{sae} in {into}", markup=False)
 
 
-def _options(architecture: str, **given: Any) -> dict[str, Any]:
-    """The options that were given; the topk kinds get their k when none was."""
-    options = {key: value for key, value in given.items() if value is not None}
-    if architecture in ("topk", "batchtopk", "matryoshka", "transcoder", "crosscoder"):
-        options.setdefault("k", 32)
-    return options
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {key: value for key, value in options.items() if value is not None}
 
 
-def _source(source: str, hooks: list[str], corpus: str, tokens: int) -> Any:
+def _takes_k(architectures: list[str]) -> bool:
+    """Whether one of them has a k."""
+    from interp.sae import ARCHITECTURES
+
+    return any("k" in get_type_hints(ARCHITECTURES[name]) for name in architectures if name in ARCHITECTURES)
+
+
+def _settings(
+    given: list[str] | None, architectures: list[str], of: Callable[..., None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What --set gives: options of the architectures, and fields of TrainConfig.
+
+    Raises InterpError for a name that neither has, and for one that the command `of` has an option for.
+    """
+    from interp.sae import ARCHITECTURES
+    from interp.training import TrainConfig
+
+    training = get_type_hints(TrainConfig)
+    known = training.copy()
+    for name in architectures:
+        known |= get_type_hints(ARCHITECTURES[name]) if name in ARCHITECTURES else {}
+    named = signature(of).parameters
+    open_to = {name: kind for name, kind in known.items() if name not in (*named, *SETTLED)}
+    made = {}
+    for pair in given or []:
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if name in named and name in known:
+            raise InterpError(f"{name} has an option of its own: --{name.replace('_', '-')}.")
+        if name not in open_to or not equals:
+            raise unknown("setting", name, open_to, try_="Write NAME=VALUE.")
+        made[name] = _value(name, text, open_to[name])
+    options = {name: value for name, value in made.items() if name not in training}
+    return options, {name: value for name, value in made.items() if name in training}
+
+
+def _value(name: str, text: str, kind: Any) -> Any:
+    """The text as a field's type has it: a number, true or false, a word, or numbers with commas between them."""
+    if get_origin(kind) is tuple:
+        return tuple(_numbers(name, text, int))
+    kind = next(part for part in (get_args(kind) or (kind,)) if part is not NoneType)
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise InterpError(f"{name} takes {'true or false' if kind is bool else kind.__name__}, not {text!r}.") from None
+
+
+def _source(source: str, hooks: list[str], corpus: str, tokens: int | None, device: str) -> Any:
     """The store in a folder, or a model's activations as they are made."""
     from interp.activations import ActivationStore, stream
     from interp.corpus import open_corpus
     from interp.models import open_model
 
     if (Path(source) / "manifest.json").exists():
-        if corpus:
-            raise InterpError(f"{source} holds harvested activations, so it takes no --corpus; leave that out.")
+        given = {"corpus": corpus, "tokens": tokens, "device": device != "auto"}
+        _refuse(given, f"with {source}, which holds harvested activations; leave it out")
         return ActivationStore.open(source)
     if not corpus:
         raise InterpError(
             f"{source} is no folder that `interp harvest` wrote; harvest into it first, or give a model and --corpus to "
             "stream its activations."
         )
-    return stream(open_model(source), open_corpus(corpus), [hook.strip() for hook in hooks], tokens)
+    return stream(
+        open_model(source, device=device), open_corpus(corpus), [hook.strip() for hook in hooks], tokens or STREAMED
+    )
 
 
-@command("sweep", "interp sweep acts sweeps/a --hook blocks.15.hook_resid_post --d-sae 2304 --k 16,32,64 --seed 0,1")
+@command(
+    "sweep",
+    "interp sweep acts sweeps/a --hook blocks.15.hook_resid_post --d-sae 2304 --k 16,32,64 --seed 0,1",
+    goes_on=True,
+)
 def sweep(
     source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
     into: Annotated[Path, typer.Argument(help="Folder for the checkpoints, one folder each.")],
     hook: Annotated[list[str], typer.Option(help="Hook points; repeatable.")],
     architecture: Annotated[str, typer.Option(help="One or more, by commas.")] = "batchtopk",
     d_sae: Annotated[str, typer.Option(help="Features, by commas.")] = "4608",
-    k: Annotated[str, typer.Option(help="Active features a token, by commas (topk kinds).")] = "",
+    k: Annotated[str, typer.Option(help="Active features a token, by commas (topk kinds; 32 without).")] = "",
     l0: Annotated[str, typer.Option(help="L0 to aim at, by commas (jumprelu).")] = "",
     l1: Annotated[str, typer.Option(help="Penalties, by commas (standard, gated).")] = "",
     seed: Annotated[str, typer.Option(help="Seeds, by commas.")] = "0",
     lr: Annotated[str, typer.Option(help="Peak learning rates, by commas.")] = "",
     epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the activations.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
+    settings: Settings = None,
+    buffer: Buffer = None,
     corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="Positions to stream.")] = 1_000_000,
-    held_out: Annotated[Path | None, typer.Option(help="Store whose rows are measured on.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
+    device: Annotated[str, typer.Option(help="Of the model that is streamed: auto, cpu, cuda or mps.")] = "auto",
+    held_out: Annotated[
+        Path | None, typer.Option(help="Store whose rows are measured on; the last blocks of the text without.")
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train every combination from one pass over the activations; what exists is skipped."""
     from interp.activations import ActivationStore
     from interp.recipe import sweep as run
+    from interp.training import TrainConfig
 
-    grid = {
-        "architecture": [part.strip() for part in architecture.split(",")],
+    kinds = [part.strip() for part in architecture.split(",")]
+    more, training = _settings(settings, kinds, sweep)
+    grid: dict[str, list[Any]] = {
+        "architecture": kinds,
         "d_sae": _numbers("--d-sae", d_sae, int),
-        "k": _numbers("--k", k, int),
+        "k": _numbers("--k", k, int) or ([K] if _takes_k(kinds) else []),
         "l0": _numbers("--l0", l0, float),
         "l1": _numbers("--l1", l1, float),
         "seed": _numbers("--seed", seed, int),
         "lr": _numbers("--lr", lr, float),
+        **{name: [value] for name, value in more.items()},
     }
     rows = run(
-        _source(source, hook, corpus, tokens),
+        _source(source, hook, corpus, tokens, device),
         hook,
         into,
         {key: values for key, values in grid.items() if values},
         epochs=epochs,
         batch=batch,
+        buffer=buffer,
+        config=TrainConfig(**training),
         held_out=ActivationStore.open(held_out) if held_out else None,
         restart=restart,
     )
     if as_json:
         show(rows)
     else:
-        table(list(rows[0]), [list(row.values()) for row in rows])
+        head = [key for key in rows[0] if key not in ("name", "tokens")]
+        table(head, [["" if row[key] is None else row[key] for key in head] for row in rows])
 
 
 def _numbers(option: str, text: str, kind: type) -> list[Any]:
@@ -307,21 +406,20 @@ def selftest(
     rows: Annotated[int, typer.Option(min=10_000, help="Rows to train on.")] = 500_000,
     batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 1024,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Plant known features in synthetic activations, train with this recipe, and say how many came back."""
     from interp.recipe import selftest as run
     from interp.training import TrainConfig
 
-    if architecture in ("transcoder", "crosscoder"):
-        raise InterpError(f"selftest plants features for SAEs; {architecture} reads several hook points.")
-    if architecture in ("topk", "batchtopk", "matryoshka"):
-        k = k or active
-    if architecture == "jumprelu":
-        l0 = l0 or float(active)
-    options = {key: value for key, value in {"d_sae": d_sae, "k": k, "l0": l0, "l1": l1, "form": form}.items() if value}
-    config = TrainConfig(tokens=rows, lr=lr, seed=seed)
+    more, training = _settings(settings, [architecture], selftest)
+    planted: dict[str, float] = {"k": active} if _takes_k([architecture]) else {}
+    if architecture == "jumprelu" and form in (None, "quadratic"):
+        planted = {"l0": float(active)}
+    options = planted | _given(d_sae=d_sae, k=k, l0=l0, l1=l1, form=form) | more
+    config = TrainConfig(**{"tokens": rows, "lr": lr, "seed": seed, **training})
     found = run(
         architecture,
         d_in=d_in,
@@ -343,7 +441,7 @@ def selftest(
     )
 
 
-@command("index", "interp index saes/mine --corpus wiki-en --tokens 200000")
+@command("index", "interp index saes/mine --corpus wiki-en --tokens 200000", goes_on=True)
 def index(
     sae: SaeArgument,
     corpus: Annotated[str, typer.Option(help="Text to index; wiki-en + python without.")] = "",

@@ -2,18 +2,23 @@
 
 import ctypes
 
+import psutil
 import torch
 
-from interp.types import unknown
+from interp.types import InterpError, unknown
 
 
 def resolve_device(device: str) -> torch.device:
     """The device to use; `auto` takes CUDA, then MPS, then the CPU."""
     if device != "auto":
         try:
-            return torch.device(device)
+            made = torch.device(device)
         except RuntimeError:
             raise unknown("device", device, ["auto", "cpu", "cuda", "mps"]) from None
+        there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+        if (made.index or 0) >= there.get(made.type, 1):
+            raise InterpError(f"there is no device {device} on this machine; auto takes what there is, cpu always is.")
+        return made
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -39,6 +44,15 @@ def native_bfloat16(device: torch.device) -> bool:
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
         return any(bool(getattr(torch.cpu, name)()) for name in checks if hasattr(torch.cpu, name))
     return False
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raises InterpError when `needed` bytes are more than this machine has free."""
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InterpError(
+            f"{what} need {needed / 2**30:,.1f} GiB of memory at least, and {free / 2**30:,.1f} GiB are free; ask for less."
+        )
 
 
 def keep_freed_memory() -> bool:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,12 +108,23 @@ def disk_error(path: Path, error: OSError | SafetensorError) -> InterpError:
         number = re.search(r"os error (\d+)", str(error))
         error = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        own = any(path.absolute().is_relative_to(home.absolute()) for home in (cache(), data()))
+        larger = "set INTERP_HOME to a folder on a larger disk, and" if own else "move it to a larger disk, and"
         return InterpError(
             f"the disk is full while writing {path}: {free_bytes(path) / 2**20:.0f} MiB are free. "
-            "Free some room, or set INTERP_HOME to a folder on a larger disk, and run the same "
-            "command again: it goes on where it stopped."
+            f"Free some room, or {larger} run the same command again: it goes on where it stopped."
         )
     return InterpError(f"cannot use {path}: {error.strerror or error}.")
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder; InterpError when it cannot be, or when no file can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InterpError(f"cannot write in {folder} ({error.strerror or error}); choose another folder.") from None
 
 
 def free_bytes(path: Path) -> int:

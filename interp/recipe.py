@@ -1,9 +1,10 @@
 """From activations to checkpoints with their cards: one SAE, or a sweep of many from one pass."""
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ import torch
 
 from interp import places
 from interp.activations import ActivationStore, Batches, Stream, Together
-from interp.checkpoint import Card, save
+from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
+from interp.checkpoint.files import WEIGHTS
+from interp.device import check_memory
 from interp.progress import say
-from interp.sae import SAE, Architecture, make_architecture
+from interp.sae import ARCHITECTURES, SAE, Architecture, make_architecture
 from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig, train, train_many
 from interp.training.plan import Plan
-from interp.types import InterpError
+from interp.types import InterpError, unknown
 
 HELD_OUT_ROWS = 65_536
+SEEDS = 2**32
+PAIRED = ("transcoder", "crosscoder")
+"""They read several hook points."""
 Source = ActivationStore | Stream
 
 
@@ -33,6 +39,7 @@ def train_checkpoint(
     hook_name_out: str = "",
     epochs: float = 1.0,
     batch: int = 4096,
+    buffer: int | None = None,
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     name: str | None = None,
@@ -45,24 +52,86 @@ def train_checkpoint(
     """Train on a store or a stream, write the checkpoint into a folder, and return the SAE as saved.
 
     `options` are the architecture's own (d_sae, k, l1 and so on). A transcoder reads `hook_name` and writes
-    `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". `held_out` rows set the threshold (without it
-    the last rows of the training batches do). The state of an unfinished run lies in `into/.run`, from which the same
-    call goes on.
+    `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". The threshold is set, and FVU and L0 are
+    measured, on `held_out` (of the same model), or else on the text's last blocks, which no epoch trains on. The state
+    of an unfinished run lies in `into/.run`, from which the same call goes on. A folder that holds this very SAE is
+    left as it is, and one that holds another is refused (unless `restart`).
     """
     folder = Path(into)
+    if not folder.name:
+        raise InterpError("the checkpoint takes its folder's name; name a folder.")
+    run = folder / ".run"
     hooks = _hooks(architecture, hook_name, hook_name_out)
-    rule = make_architecture(architecture, **_widths(source, architecture, hooks), **options)
-    names = hooks[0] if len(hooks) == 1 else hooks
-    batches = source.batches(names, min(batch, source.positions // 4 or 1), epochs=epochs)
     config = config or TrainConfig()
-    rows = _held_out(held_out, names) if held_out is not None else None
-    sae = train(batches, rule, config, held_out=rows, into=folder / ".run", restart=restart, listeners=listeners)
+    rule = _rule(architecture, config, **_widths(source, architecture, hooks), **options)
+    check_memory(_bytes(rule), f"{rule.d_sae:,} features")
+    names = hooks[0] if len(hooks) == 1 else hooks
+    hook_name = "+".join(hooks[:-1] if hook_name_out else hooks)
+    measured = _HeldOut.of(source, held_out)
+    batches = _batches(source, names, batch, epochs, buffer, measured)
+    made = _recipe(script, architecture, rule, config, batches)
+    places.check_writable(folder)
+    if not restart and _exists(folder, run, _asked(source, hook_name, hook_name_out, made, config)):
+        say(f"{folder} holds this SAE already; --restart makes it anew.")
+        return load(folder)
+    sae = train(batches, rule, config, held_out=measured.rows(names), into=run, restart=restart, listeners=listeners)
     sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
-    made = _recipe(script, architecture, rule, config, batches, held_out is not None)
-    save(sae, folder, _card(sae, source, hooks[0], architecture, made, licences))
-    (folder / ".run" / "log.jsonl").replace(folder / "training_log.jsonl")
-    shutil.rmtree(folder / ".run")
+    _keep(sae, folder, run, _card(sae, source, hooks[0], architecture, made, licences))
     return sae
+
+
+def _exists(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
+    """Whether the folder holds the finished SAE that is asked (see `_asked`).
+
+    Raises InterpError, naming what differs, when it holds another SAE. Where a run has begun, the loop compares.
+    """
+    if run.exists():
+        return False
+    if not (folder / "card.json").exists():
+        if (folder / WEIGHTS).exists():
+            raise InterpError(
+                f"{folder} holds an SAE without a card; choose another folder, or --restart to replace it."
+            )
+        return False
+    card = Card.read(folder)
+    kept = _flat(_of(card.hook_name, card.hook_name_out, card.model_sha256, card.corpus) | card.recipe)
+    for key, value in asked.items():
+        if key in kept and kept[key] != value:
+            raise InterpError(
+                f"{folder} holds an SAE with {key} = {kept[key]!r}, and {value!r} was asked; "
+                "choose another folder, or --restart to replace it."
+            )
+    return True
+
+
+def _asked(source: Source, hook: str, hook_out: str, recipe: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """What a finished SAE must agree with to be the one that is asked."""
+    asked = _flat(_of(hook, hook_out, source.recipe["model_sha256"], source.recipe) | recipe)
+    del asked["script"]
+    if config.bfloat16 is None:  # the machine's choice, and this may be another machine
+        del asked["training.bfloat16"]
+    return asked
+
+
+def _of(hook: str, hook_out: str, model_sha256: str, text: Mapping[str, Any]) -> dict[str, Any]:
+    tokens = text.get("tokens_sha256")
+    return {"hook_name": hook, "hook_name_out": hook_out, "model_sha256": model_sha256, "tokens_sha256": tokens}
+
+
+def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Nested fields by names with dots, as JSON gives them back."""
+    found: dict[str, Any] = {}
+    for key, value in json.loads(json.dumps(recipe)).items():
+        inner = _flat(value) if isinstance(value, dict) else {"": value}
+        found |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
+    return found
+
+
+def _keep(sae: SAE, folder: Path, run: Path, card: Card) -> None:
+    """Write the checkpoint with its log, then drop the state of its run."""
+    save(sae, folder, card)
+    shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
+    shutil.rmtree(run)
 
 
 def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, ...]:
@@ -75,7 +144,32 @@ def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, 
     hooks = tuple(part.strip() for part in hook_name.split("+"))
     if len(hooks) > 1 and architecture != "crosscoder":
         raise InterpError(f"{architecture} reads one hook point; {len(hooks)} were given (a crosscoder reads several).")
-    return (*hooks, hook_name_out) if hook_name_out else hooks
+    hooks = (*hooks, hook_name_out) if hook_name_out else hooks
+    twice = [hook for hook in hooks if hooks.count(hook) > 1]
+    if twice:
+        raise InterpError(f"{architecture} is given {twice[0]} twice; name different hook points, or train an SAE.")
+    return hooks
+
+
+def _rule(architecture: str, config: TrainConfig, **options: Any) -> Architecture:
+    """The architecture; InterpError also for a setting that would do nothing with it."""
+    rule = make_architecture(architecture, **options)
+    form = getattr(rule, "form", "quadratic")
+    if "l0" in options and form != "quadratic":
+        raise InterpError(f"l0 would do nothing in JumpReLU's form {form!r}; only the quadratic one aims at an L0.")
+    if config.resample and rule.traits.auxk and config.aux_alpha > 0:
+        raise InterpError(
+            f"resample would do nothing for {architecture}, whose dead features learn by AuxK; with aux_alpha 0 they "
+            "would be resampled instead."
+        )
+    if not 0 <= config.seed < SEEDS:
+        raise InterpError(f"seed is {config.seed}; it must be at least 0 and below {SEEDS}.")
+    return rule
+
+
+def _bytes(rule: Architecture) -> int:
+    """Of parameters, gradients and two moments: the least that training takes."""
+    return 4 * 4 * rule.d_sae * (rule.d_in + rule.d_out + 1)
 
 
 def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[str, Any]:
@@ -85,14 +179,55 @@ def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[s
     return {"d_in": widths[0]} | ({"d_out": widths[1]} if len(widths) > 1 else {})
 
 
-def _held_out(store: ActivationStore, names: str | tuple[str, ...]) -> Any:
-    """Rows of all the texts, shuffled, as one batch."""
-    batches = list(itertools.islice(store.batches(names, 1024, buffer=store.positions), HELD_OUT_ROWS // 1024))
-    if not batches:
-        raise InterpError(f"{store.folder} has fewer than 1,024 positions that count; hold out more text.")
-    if isinstance(names, str):
-        return torch.cat(batches)
-    return tuple(torch.cat(part) for part in zip(*batches, strict=True))
+@dataclass(frozen=True)
+class _HeldOut:
+    """Text that is measured on and never trained on."""
+
+    source: Source
+    blocks: range
+    training: range
+    """Blocks of the training text that are trained on."""
+    how: str
+
+    @staticmethod
+    def of(source: Source, given: ActivationStore | None) -> "_HeldOut":
+        """A store of its own, or the last tenth of the training text's blocks, with at most HELD_OUT_ROWS positions."""
+        count = len(source.blocks.tokens_NT)
+        if given is None:
+            if count < 2:
+                raise InterpError("a single block of text leaves none to measure on; harvest more, or give held_out.")
+            first = count - max(min(count // 10, HELD_OUT_ROWS // source.blocks.block), 1)
+            return _HeldOut(source, range(first, count), range(first), "the last blocks of the text")
+        if given.recipe["model_sha256"] != source.recipe["model_sha256"]:
+            raise InterpError(
+                f"{given.folder} holds activations of {given.recipe['model']}, and not of the same model "
+                f"({source.recipe['model']}) as those to train on; harvest held-out text from that one."
+            )
+        return _HeldOut(given, range(len(given.blocks.tokens_NT)), range(count), "a text of its own")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the card says of it."""
+        text = {key: self.source.recipe[key] for key in ("corpus", "tokens_sha256")}
+        return {"how": self.how, "blocks": [self.blocks.start, self.blocks.stop], **text}
+
+    def rows(self, names: str | tuple[str, ...]) -> Any:
+        """At most HELD_OUT_ROWS rows, shuffled, as one batch."""
+        batches = self.source.batches(names, 1, buffer=self.source.positions, blocks=self.blocks)
+        if not batches.rows:
+            raise InterpError(
+                f"no position of {self.how} counts, so there is nothing to measure on; hold out more text."
+            )
+        return next(iter(replace(batches, batch_size=min(batches.rows, HELD_OUT_ROWS))))
+
+
+def _batches(
+    source: Source, names: str | tuple[str, ...], size: int, epochs: float, buffer: int | None, measured: _HeldOut
+) -> Batches:
+    """What is trained on, mixed over `buffer` tokens (without, the source's own number)."""
+    size, mixed = min(size, source.positions // 4 or 1), {} if buffer is None else {"buffer": buffer}
+    made = source.batches(names, size, epochs=epochs, blocks=measured.training, **mixed)
+    return replace(made, held_out=measured.recipe)
 
 
 def _card(
@@ -123,18 +258,18 @@ def _card(
     )
 
 
-def _recipe(
-    script: str, name: str, rule: Architecture, config: TrainConfig, batches: Batches, held_out: bool
-) -> dict[str, Any]:
-    rows = Plan.of(batches, config, held_out=held_out).tokens
+def _recipe(script: str, name: str, rule: Architecture, config: TrainConfig, batches: Batches) -> dict[str, Any]:
+    rows = Plan.of(batches, config, held_out=True).tokens
     return {
         "script": script,
         "architecture": {"name": name, **asdict(rule)},  # type: ignore[call-overload]
-        "training": asdict(config.resolved(rule, rows)),
         "batch_size": batches.batch_size,
         "epochs": batches.epochs,
         "buffer": batches.buffer,
         "streamed": isinstance(batches.source, Stream),
+        "held_out": batches.held_out,
+        # After what was asked, from which its defaults follow: a refusal names the first field that differs.
+        "training": asdict(config.resolved(rule, rows)),
         "rows_an_epoch": batches.rows,
         "rows_seen": rows,
         "masked": "position 0 of each block, separators, and positions with a norm over norm_cutoff",
@@ -149,69 +284,87 @@ def sweep(
     *,
     epochs: float = 1.0,
     batch: int = 4096,
+    buffer: int | None = None,
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     restart: bool = False,
 ) -> list[dict[str, Any]]:
     """Every combination of the grid at every hook point, from one pass over the activations; a row of measures each.
 
-    The grid's keys are `architecture`, `seed`, `lr` and options of architectures, such as
+    The grid's keys are `architecture`, `seed`, `lr` and options of architectures (each takes those it has), such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
     folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
-    FVU, L0 and dead features are of held-out rows (65,536 of `held_out`, or the last training rows), the half that set
-    no threshold.
+    FVU, L0 and dead features are of held-out rows (see `train_checkpoint`), the half that set no threshold.
     """
     folder, config = Path(into), config or TrainConfig()
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
-    todo = {name: run for name, run in wanted.items() if restart or not (folder / name / "card.json").exists()}
+    measured = _HeldOut.of(source, held_out)
+    parts = {hook: _batches(source, hook, batch, epochs, buffer, measured) for hook in hooks}
+    runs: dict[str, tuple[Architecture, TrainConfig]] = {}
+    recipes, todo, widths = {}, {}, {hook: source.width(hook) for hook in hooks}
+    for name, (hook, given) in wanted.items():
+        own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
+        settings = replace(config, **{key: given[key] for key in ("seed", "lr") if key in given})
+        runs[name] = _rule(given["architecture"], settings, d_in=widths[hook], **own), settings
+        recipes[name] = _recipe("interp sweep", given["architecture"], *runs[name], parts[hook])
+        asked = _asked(source, hook, "", recipes[name], config)
+        if restart or not _exists(folder / name, folder / ".run" / name, asked):
+            todo[name] = hook
+    places.check_writable(folder)
     if len(todo) < len(wanted):
         say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
-    size = min(batch, source.positions // 4 or 1)
-    runs: dict[str, tuple[Architecture, TrainConfig]] = {}
-    for name, (hook, given) in todo.items():
-        own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
-        rule = make_architecture(given["architecture"], d_in=source.width(hook), **own)
-        settings: dict[str, Any] = {key: given[key] for key in ("seed", "lr") if key in given}
-        runs[name] = rule, TrainConfig(**{**asdict(config), **settings})
-    read = list(dict.fromkeys(hook for hook, _ in todo.values()))
+    read = list(dict.fromkeys(todo.values()))
     # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
     for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
-        columns = {name: group.index(hook) for name, (hook, _) in todo.items() if hook in group}
-        parts = tuple(source.batches(hook, size, epochs=epochs) for hook in group)
+        columns = {name: group.index(hook) for name, hook in todo.items() if hook in group}
+        check_memory(sum(_bytes(runs[name][0]) for name in columns), f"{len(columns)} SAEs at once")
         saes = train_many(
-            Together(parts),
+            Together(tuple(parts[hook] for hook in group)),
             {name: runs[name] for name in columns},
-            held_out=tuple(_held_out(held_out, hook) for hook in group) if held_out is not None else None,
+            held_out=tuple(measured.rows(hook) for hook in group),
             into=folder / ".run",
             restart=restart,
             columns=columns,
             listeners=[lambda step: _note(folder, step)],
         )
         for name, sae in saes.items():
-            hook, given = todo[name]
-            sae.name, sae.hook_name = name, hook
-            recipe = _recipe(
-                "interp sweep", given["architecture"], *runs[name], parts[columns[name]], held_out is not None
-            )
-            save(sae, folder / name, _card(sae, source, hook, given["architecture"], recipe, None))
-            (folder / ".run" / name / "log.jsonl").replace(folder / name / "training_log.jsonl")
-    shutil.rmtree(folder / ".run", ignore_errors=True)  # there is none when everything existed
-    return [{"name": name} | _measured(folder / name) for name in wanted]
+            sae.name, sae.hook_name = name, todo[name]
+            card = _card(sae, source, todo[name], wanted[name][1]["architecture"], recipes[name], None)
+            _keep(sae, folder / name, folder / ".run" / name, card)
+    if (folder / ".run").exists() and not any((folder / ".run").iterdir()):
+        (folder / ".run").rmdir()  # else it holds runs of another grid, which go on when they are asked
+    rows = []
+    for name, (hook, given) in wanted.items():
+        # An L0 that was aimed at is not the one measured.
+        asked = {"target_l0" if key == "l0" else key: given.get(key) for key in ("architecture", *grid)}
+        rows.append({"name": name, "hook_name": hook} | asked | _measured(folder / name))
+    return rows
 
 
 def _names(source: Source, hook: str, grid: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, Any]]:
-    """Each combination by a name that says it; raises InterpError when one cannot be."""
+    """Each combination by a name that says it, of the keys that its architecture has; InterpError when one cannot be."""
     source.check_hook(hook)
     values = {key: list(given) for key, given in grid.items()}
     values.setdefault("architecture", ["batchtopk"])
     empty = [key for key, given in values.items() if not given]
     if empty:
         raise InterpError(f"the sweep has no value for {empty[0]}.")
-    found = {}
-    for combination in itertools.product(*values.values()):
-        given = dict(zip(values, combination, strict=True))
-        rest = [f"{key}{given[key]}" for key in given if key != "architecture"]
-        found["-".join([given["architecture"], hook, *rest])] = given
+    found, used = {}, set[str]()
+    for architecture in values.pop("architecture"):
+        if architecture in PAIRED:
+            raise InterpError(f"{architecture} reads several hook points; train it by itself (`interp train`).")
+        if architecture not in ARCHITECTURES:
+            raise unknown("architecture", architecture, ARCHITECTURES)
+        known = {"seed", "lr", *(field.name for field in fields(ARCHITECTURES[architecture]))}
+        own = {key: given for key, given in values.items() if key in known}
+        used |= own.keys()
+        for combination in itertools.product(*own.values()):
+            given = dict(zip(own, combination, strict=True))
+            rest = [f"{key}{value}".replace(", ", "_") for key, value in given.items()]
+            found["-".join([architecture, hook, *rest])] = {"architecture": architecture, **given}
+    idle = [key for key in values if key not in used]
+    if idle:
+        raise InterpError(f"none of the sweep's architectures takes {idle[0]}.")
     return found
 
 
@@ -247,7 +400,14 @@ def selftest(
     """
     if active > features:
         raise InterpError(f"{active} features are to be active and only {features} are planted; plant more.")
-    rule = make_architecture(architecture, d_in=d_in, **{"d_sae": 2 * features, **options})
+    if architecture in PAIRED:
+        raise InterpError(f"selftest plants features for SAEs; {architecture} reads several hook points.")
+    config = replace(config or TrainConfig(), tokens=rows)
+    rule = _rule(architecture, config, d_in=d_in, **{"d_sae": 2 * features, **options})
+    chunk = min(100_000, rows)
+    check_memory(
+        _bytes(rule) + 4 * (rows * d_in + features * (3 * chunk + d_in)), f"{rows:,} rows of {features:,} features"
+    )
     draw = torch.Generator().manual_seed(seed)
     truth = torch.nn.functional.normalize(torch.randn(features, d_in, generator=draw), dim=1)
     odds = torch.logspace(0, -1, features)
@@ -259,8 +419,8 @@ def selftest(
         return code @ truth * 5 + offset + 0.05 * torch.randn(count, d_in, generator=draw), code
 
     held_out, code = sample(20_000)
-    x = torch.cat([sample(min(100_000, rows - start))[0] for start in range(0, rows, 100_000)])
-    sae = train(x.split(batch), rule, replace(config or TrainConfig(), tokens=rows), held_out=held_out)
+    x = torch.cat([sample(min(chunk, rows - start))[0] for start in range(0, rows, chunk)])
+    sae = train(x.split(batch), rule, config, held_out=held_out)
     cosine, nearest = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ truth.T).max(0)
     shuffled = torch.nn.functional.normalize(torch.randn(sae.d_sae, d_in, generator=draw), dim=1)
     on, fires = code > 0, sae.encode(held_out)[:, nearest] > 0

@@ -3,13 +3,15 @@
     python recipes/smollm2_layer15.py            # everything, about an hour and a half on two cores
     python recipes/smollm2_layer15.py train      # or one stage: harvest, train, evaluate, index
 
-Each stage goes on where it stopped. Text: packaged corpora only. The index keeps Wikipedia leads and CPython source,
+Each stage goes on where it stopped, and a trained SAE is kept; `--restart` trains another in its place. Text: packaged corpora only. The index keeps Wikipedia leads and CPython source,
 whose licences allow passing them on. The Python whose standard library is read is this one; the card names it.
 """
 
+import argparse
 import resource
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from interp.progress import say
 from interp.recipe import train_checkpoint
 from interp.sae import SAE
 from interp.sae.metrics import reconstruction
+from interp.types import InterpError
 
 HOOK = "blocks.15.hook_resid_post"
 TRAIN_TOKENS = 8_000_000
@@ -62,7 +65,7 @@ def stage_harvest() -> None:
     harvest(model, index_text(), [HOOK], INDEX_TOKENS, WORK / "index")
 
 
-def stage_train() -> None:
+def stage_train(restart: bool) -> None:
     train_checkpoint(
         ActivationStore.open(WORK / "train"),
         HOOK,
@@ -75,6 +78,7 @@ def stage_train() -> None:
         name="smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216",
         licences=LICENCES,
         script="recipes/smollm2_layer15.py",
+        restart=restart,
     )
 
 
@@ -109,10 +113,24 @@ def stage_index() -> None:
     build_index(sae, store, open_model("smollm2"), INTO / "index", IndexConfig(keep="examples"), **options)
 
 
-STAGES = {"harvest": stage_harvest, "train": stage_train, "evaluate": stage_evaluate, "index": stage_index}
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="stage", help="all without")
+    parser.add_argument("--restart", action="store_true", help="train anew, and replace the SAE that is there")
+    given = parser.parse_args()
+    train = partial(stage_train, restart=given.restart)
+    stages = {"harvest": stage_harvest, "train": train, "evaluate": stage_evaluate, "index": stage_index}
+    for stage in given.stages:
+        if stage not in stages:
+            parser.error(f"no stage {stage!r}: there is {', '.join(stages)}.")
+    torch.set_num_threads(2)
+    for stage in given.stages or stages:
+        try:
+            stages[stage]()
+        except InterpError as error:
+            sys.exit(f"{stage}: {error}")
+        say(f"{stage}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB so far")
+
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
-    for stage in sys.argv[1:] or list(STAGES):
-        STAGES[stage]()
-        say(f"{stage}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB so far")
+    main()

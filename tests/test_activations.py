@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from interp import places
 from interp.activations import ActivationStore, harvest
@@ -26,6 +27,28 @@ def test_the_mask_leaves_out_first_positions_separators_and_massive_norms(store)
     norms = store.norms(HOOK)
     real = store.blocks.real_NT().reshape(-1)
     assert store.norm_cutoff(HOOK) == pytest.approx(6 * float(norms[real].median()))
+
+
+def test_rows_that_are_not_finite_are_counted_and_left_out(tiny, text_folder, tmp_path, capsys):
+    store = harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, tmp_path)
+    file = tmp_path / "shard-00000.safetensors"
+
+    def spoil(rows):
+        tensors = load_file(file)
+        tensors[HOOK][rows] = float("nan")
+        save_file(tensors | {f"norm/{HOOK}": tensors[HOOK].norm(dim=1)}, file)
+        return ActivationStore.open(tmp_path)
+
+    before = store.norm_cutoff(HOOK), int(store.keep(HOOK).sum())
+    store = spoil(slice(300, 302))
+    capsys.readouterr()
+    assert store.norm_cutoff(HOOK) == pytest.approx(before[0], rel=0.1)
+    assert f"2 positions of {HOOK} hold a NaN or an infinity" in capsys.readouterr().err
+    batches = list(store.batches(HOOK, 64))
+    assert len(batches) == (before[1] - 2) // 64
+    assert all(bool(batch.isfinite().all()) for batch in batches)
+    with pytest.raises(InterpError, match="no position of .* counts: of 1,024 positions .* none of them is finite"):
+        spoil(slice(None)).keep(HOOK)
 
 
 def test_batches_give_every_kept_row_once_an_epoch(store):
@@ -104,6 +127,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
         partial.write_text("half")
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+    full = OSError(28, "No space left on device")
+    assert "INTERP_HOME" not in str(places.disk_error(tmp_path / "x", full))
+    assert "INTERP_HOME" in str(places.disk_error(places.cache() / "x", full))
 
 
 def test_an_unknown_hook_is_named(store, tiny, text_folder, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from interp.checkpoint import Card, load, save
+from interp.checkpoint import Card, load, save, save_weights
 from interp.sae import SAE
 from interp.types import InterpError
 
@@ -49,6 +49,19 @@ def test_saving_and_loading_gives_the_same_sae(tmp_path):
         assert torch.equal(getattr(again, name), getattr(sae, name))
     assert Card.read(tmp_path) == written
     assert len(written.sae_sha256) == 64
+
+
+def test_weights_saved_with_their_hook_points_open_as_what_they_are(tmp_path):
+    sae = make("jumprelu")
+    sae.centred = False
+    save_weights(sae, tmp_path / "t", hooks=("in", "out"))
+    again = load(tmp_path / "t")
+    assert (again.hook_name, again.hook_name_out, sae.hook_name) == ("in", "out", "")
+    assert json.loads((tmp_path / "t" / "cfg.json").read_text())["architecture"] == "jumprelu_transcoder"
+    sae.centred, sae.widths = True, (8, 8)
+    for hooks, names in ((("a", "b"), ["a", "b"]), ((), [])):
+        save_weights(sae, tmp_path / "c", hooks=hooks)
+        assert json.loads((tmp_path / "c" / "cfg.json").read_text())["hook_names"] == names
 
 
 def test_weights_that_were_changed_are_not_opened(tmp_path):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from interp import cli
 from interp.workbench import Workbench
@@ -145,6 +146,39 @@ def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
         (["sweep", "nowhere", "out", "--hook", HOOK], "nowhere is no folder that `interp harvest` wrote"),
         (["sweep", "TINY", "out", "--hook", HOOK, "--corpus", "TEXT", "--k", "a,b"], "--k is 'a,b'; write numbers"),
         (["selftest", "--architecture", "crosscoder"], "selftest plants features for SAEs"),
+        (["selftest", "--k", "0"], "k"),
+        (["selftest", "--architecture", "standard", "--l1", "0"], "l1 is 0.0; it must be a positive"),
+        (["selftest", "--architecture", "jumprelu", "--l0", "0"], "l0 is 0.0; it must be a positive"),
+        (["selftest", "--features", "100000000"], "100,000,000 features need"),
+        (["selftest", "--seed", str(2**70)], f"seed is {2**70}; it must be at least 0"),
+        (["train", "STORE", HOOK, "out", "--tokens", "99"], "--tokens would do nothing with"),
+        (["train", "STORE", HOOK, "out", "--device", "cpu"], "--device would do nothing with"),
+        (["train", "STORE", HOOK, "out", "--resample"], "resample would do nothing for batchtopk"),
+        (
+            ["train", "STORE", HOOK, "out", "--architecture", "jumprelu", "--form", "step", "--l0", "3"],
+            "l0 would do nothing in JumpReLU's form 'step'",
+        ),
+        (
+            ["train", "STORE", HOOK, "out", "--architecture", "transcoder", "--hook-out", HOOK],
+            f"transcoder is given {HOOK} twice",
+        ),
+        (["train", "STORE", f"{HOOK}+ {HOOK}", "out", "--architecture", "crosscoder"], f"is given {HOOK} twice"),
+        (["train", "STORE", HOOK, "out", "--epochs", "inf"], "epochs is inf"),
+        (["train", "STORE", HOOK, "out", "--seed", "-1"], "seed is -1; it must be at least 0"),
+        (["train", "STORE", HOOK, "out", "--d-sae", str(10**12)], "1,000,000,000,000 features need"),
+        (["train", "STORE", HOOK, "out", "--set", "aneal=0.1"], "no setting 'aneal': did you mean anneal"),
+        (["train", "STORE", HOOK, "out", "--set", "anneal"], "Write NAME=VALUE"),
+        (["train", "STORE", HOOK, "out", "--set", "anneal=much"], "anneal takes float, not 'much'"),
+        (["train", "STORE", HOOK, "out", "--set", "bfloat16=1"], "bfloat16 takes true or false, not '1'"),
+        (["train", "STORE", HOOK, "out", "--set", "k=3"], "k has an option of its own: --k"),
+        (["sweep", "STORE", "out", "--hook", HOOK, "--l1", "3"], "none of the sweep's architectures takes l1"),
+        (
+            ["sweep", "STORE", "out", "--hook", HOOK, "--architecture", "crosscoder"],
+            "train it by itself (`interp train`)",
+        ),
+        (["harvest", "TINY", "TEXT", HOOK, "--device", "cuda:9"], "there is no device cuda:9 on this machine"),
+        (["train", "FOREIGN", HOOK, "out"], "manifest.json is another program's"),
+        (["harvest", "TINY", "TEXT", HOOK, "--into", "FOREIGN", "--restart"], "manifest.json is another program's"),
         (["selftest", "--k", "4000"], "k is 4000, more than the 256 features"),
         (["spectrum", "SAE", "word " * 3000], "reads at most 511"),
         (["steer", "SAE", "A cat", "--clamp", "1:8"], "write FEATURE=STRENGTH"),
@@ -156,10 +190,12 @@ def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
-    monkeypatch, capsys, tmp_path, checkpoint, tiny_folder, text_folder, arguments, message
+    monkeypatch, capsys, tmp_path, tmp_path_factory, checkpoint, store, tiny_folder, text_folder, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    places = {"SAE": checkpoint, "TINY": tiny_folder, "TEXT": text_folder}
+    foreign = tmp_path_factory.mktemp("foreign")
+    (foreign / "manifest.json").write_text('{"name": "a browser extension"}')
+    places = {"SAE": checkpoint, "TINY": tiny_folder, "TEXT": text_folder, "STORE": store.folder, "FOREIGN": foreign}
     code, out, err = call(monkeypatch, capsys, *[places.get(a, a) for a in arguments])
     assert code == 2
     assert message in err
@@ -176,6 +212,60 @@ def test_an_sae_is_trained_straight_from_the_model(monkeypatch, capsys, tiny_fol
     assert {path.name for path in (tmp_path / "sae").iterdir()} >= {"card.json", "cfg.json", "sae_weights.safetensors"}
 
 
+@pytest.mark.parametrize(("command", "goes_on"), [("train", True), ("evaluate", False)])
+def test_ctrl_c_says_whether_the_same_command_goes_on(
+    monkeypatch, capsys, store, checkpoint, tmp_path, command, goes_on
+):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.recipe.train", stop)
+    monkeypatch.setattr("interp.workbench.Workbench.evaluate", stop)
+    given = {"train": [store.folder, HOOK, tmp_path / "sae"], "evaluate": [checkpoint]}
+    code, _, err = call(monkeypatch, capsys, command, *given[command])
+    assert code == 130
+    assert "interp: stopped" in err
+    assert ("the same command without --restart goes on" in err) == goes_on
+
+
+def test_a_tensorboard_folder_that_is_a_file_is_refused(monkeypatch, capsys, store, tmp_path):
+    (tmp_path / "board").touch()
+    code, _, err = call(
+        monkeypatch, capsys, "train", store.folder, HOOK, tmp_path / "sae", "--tensorboard", tmp_path / "board"
+    )
+    assert (code, "cannot write in" in err) == (2, True)
+
+
+def test_settings_without_an_option_of_their_own_are_set_by_name(monkeypatch, capsys, store, tmp_path):
+    given = ["--d-sae", 32, "--batch", 256, "--architecture", "matryoshka", "--k", 4, "--buffer", 70_000]
+    for setting in ("prefixes=8,32", "anneal=0.1", "warmup=0.2", "dead_after=700", "bfloat16=false"):
+        given += ["--set", setting]
+    code, _, err = call(monkeypatch, capsys, "train", store.folder, HOOK, tmp_path / "sae", *given)
+    assert code == 0, err
+    recipe = json.loads((tmp_path / "sae" / "card.json").read_text())["recipe"]
+    assert (recipe["architecture"]["prefixes"], recipe["architecture"]["anneal"]) == ([8, 32], 0.1)
+    assert (recipe["training"]["warmup"], recipe["training"]["dead_after"]) == (0.2, 700)
+    assert (recipe["training"]["bfloat16"], recipe["buffer"]) == (False, 70_000)
+    code, _, err = call(
+        monkeypatch, capsys, "selftest", "--rows", 10_000, "--architecture", "jumprelu", "--form", "step"
+    )
+    assert code == 0, err
+
+
+def test_a_sweep_of_several_kinds_gives_each_what_it_has(monkeypatch, capsys, store, tmp_path):
+    grid = ["--hook", HOOK, "--architecture", "matryoshka,standard", "--d-sae", 32, "--l1", "5,7", "--batch", 256]
+    grid += ["--set", "prefixes=8,32", "--set", "warmup=0.2"]
+    code, out, err = call(monkeypatch, capsys, "sweep", store.folder, tmp_path, *grid, "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [(row["architecture"], row["k"], row["l1"]) for row in rows] == [
+        ("matryoshka", 32, None),
+        ("standard", None, 5.0),
+        ("standard", None, 7.0),
+    ]
+    assert rows[0]["name"] == f"matryoshka-{HOOK}-d_sae32-k32-seed0-prefixes(8_32)"
+
+
 def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path):
     grid = ["--hook", HOOK, "--d-sae", "32", "--k", "2,4", "--seed", "0,1", "--batch", 256]
     code, out, err = call(monkeypatch, capsys, "sweep", store.folder, tmp_path, *grid, "--json")
@@ -183,6 +273,11 @@ def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path)
     rows = json.loads(out)
     assert [round(row["l0"]) for row in rows] == [2, 2, 4, 4]
     assert all(0 < row["fvu"] < 1 for row in rows)
+    monkeypatch.setattr("interp.cli.out", Console(width=80))
+    code, out, err = call(monkeypatch, capsys, "sweep", store.folder, tmp_path, *grid)
+    assert code == 0, err
+    told = [line.split()[:5] for line in out.splitlines() if "batchtopk" in line]
+    assert told == [[HOOK, "batchtopk", "32", k, seed] for k in "24" for seed in "01"]
 
 
 def test_the_selftest_says_how_many_came_back(monkeypatch, capsys):

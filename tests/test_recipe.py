@@ -1,6 +1,8 @@
 """From a store or a stream to checkpoints: every architecture, sweeps, and the self-test."""
 
 import json
+import runpy
+import sys
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from interp.steering import Ablate
 from interp.training import TrainConfig, steps, train
 from interp.types import InterpError
 from interp.workbench import Workbench
-from tests.conftest import HOOK
+from tests.conftest import HOOK, ROOT
 
 EARLY = "blocks.0.hook_resid_post"
 SIZES = {"d_sae": 32, "k": 4}
@@ -65,8 +67,10 @@ def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_f
 
 
 def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):
-    sae = train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path, "crosscoder", **quick(**SIZES))
+    sae = train_checkpoint(two, f"{EARLY} + {HOOK}", tmp_path, "crosscoder", **quick(**SIZES))
     again = load(tmp_path)
+    assert again.hook_name == f"{EARLY}+{HOOK}"
+    assert json.loads((tmp_path / "cfg.json").read_text())["hook_names"] == [EARLY, HOOK]
     assert again.widths == (16, 16)
     keep = two.batches((EARLY, HOOK), 64).keep()
     x = torch.cat([torch.cat([rows.float() for _, rows in two.in_order(hook)])[keep] for hook in (EARLY, HOOK)], dim=1)
@@ -150,6 +154,122 @@ def test_a_sweep_skips_what_exists(two, tmp_path, capsys):
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+def test_what_exists_is_kept_when_asked_again_and_never_taken_for_another(two, tmp_path, capsys):
+    def make(**changed):
+        return train_checkpoint(two, HOOK, tmp_path / "one", batch=256, **{**SIZES, **changed})
+
+    first, when = make(), (tmp_path / "one" / "card.json").stat().st_mtime_ns
+    assert torch.equal(make().W_enc, first.W_enc)
+    assert "holds this SAE already" in capsys.readouterr().err
+    with pytest.raises(InterpError, match=r"architecture.d_sae = 32, and 16 was asked; .*--restart"):
+        make(d_sae=16, k=8)
+    with pytest.raises(InterpError, match=r"architecture.k = 4, and 8 was asked"):
+        make(k=8)
+    with pytest.raises(InterpError, match=r"training.lr = .*, and 0.001 was asked"):
+        make(config=TrainConfig(lr=1e-3))
+    assert (tmp_path / "one" / "card.json").stat().st_mtime_ns == when
+    assert not (tmp_path / "one" / ".run").exists()
+    assert make(k=8, restart=True).d_sae == 32
+    assert Card.read(tmp_path / "one").recipe["architecture"]["k"] == 8
+    (tmp_path / "one" / "card.json").unlink()
+    with pytest.raises(InterpError, match="an SAE without a card"):
+        make()
+
+
+def test_a_sweep_refuses_results_of_other_settings_and_leaves_other_runs_alone(two, tmp_path):
+    grid = {"d_sae": [32], "k": [4]}
+    sweep(two, [HOOK], tmp_path, grid, batch=256)
+    with pytest.raises(InterpError, match=r"epochs = 1.0, and 2.0 was asked"):
+        sweep(two, [HOOK], tmp_path, grid, batch=256, epochs=2.0)
+    with pytest.raises(InterpError, match=r"training.warmup"):
+        sweep(two, [HOOK], tmp_path, grid, batch=256, config=TrainConfig(warmup=0.3))
+    other = tmp_path / ".run" / "unfinished" / "state.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [5]}, batch=256)
+    assert [path.name for path in (tmp_path / ".run").iterdir()] == ["unfinished"]
+    assert other.exists()
+
+
+def test_a_folder_that_cannot_be_written_in_is_said_before_anything_is_computed(two, tiny, text_folder, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for folder in (file, file / "under"):
+        with pytest.raises(InterpError, match=r"cannot write in .*file.*; choose another folder"):
+            train_checkpoint(two, HOOK, folder, **SIZES)
+        with pytest.raises(InterpError, match="cannot write in"):
+            sweep(two, [HOOK], folder, {"d_sae": [32], "k": [4]})
+        with pytest.raises(InterpError, match="cannot write in"):
+            harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, folder)
+    assert file.read_text() == "mine"
+    with pytest.raises(InterpError, match="name a folder"):
+        train_checkpoint(two, HOOK, "", **SIZES)
+
+
+def _seen(monkeypatch) -> dict[str, list]:
+    """What the loop is given, when training is cut short before it begins."""
+    given = {}
+
+    def stop(batches, *runs, held_out, **more):
+        parts = batches.parts if isinstance(batches, Together) else (batches,)
+        given.update(batches=parts, held_out=held_out if isinstance(held_out, tuple) else (held_out,))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.recipe.train", stop)
+    monkeypatch.setattr("interp.recipe.train_many", stop)
+    return given
+
+
+def test_held_out_rows_are_in_no_epoch_of_the_training_rows(two, tiny, text_folder, tmp_path, monkeypatch):
+    given, grid = _seen(monkeypatch), {"d_sae": [32], "k": [4]}
+    streamed = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
+    for number, source in enumerate((two, streamed)):
+        with pytest.raises(KeyboardInterrupt):
+            train_checkpoint(source, HOOK, tmp_path / str(number), batch=256, epochs=3, **SIZES)
+        alone = given["held_out"][0]
+        with pytest.raises(KeyboardInterrupt):
+            sweep(source, [HOOK], tmp_path / "sweep", grid, batch=256, epochs=3)
+        assert torch.equal(alone, given["held_out"][0])
+        rows = {tuple(row) for row in torch.cat(list(given["batches"][0])).tolist()}
+        held_out = {tuple(row) for row in alone.tolist()}
+        assert len(rows) > 0.8 * 29 * 250
+        assert 3 * 230 < len(held_out) <= 3 * 255  # the last 3 of 32 blocks
+        assert not rows & held_out
+        shards = two.read(two.shards[0], HOOK)[-3 * 256 :]
+        assert float(torch.cdist(alone, shards).min(1).values.max()) < 1e-2
+
+
+def test_the_card_says_what_was_held_out_and_another_text_is_refused(two, tiny, text_folder, tmp_path):
+    def make(store, into, **options):
+        return train_checkpoint(store, HOOK, tmp_path / into, batch=256, **SIZES, **options)
+
+    corpus = open_corpus(text_folder)
+    apart = harvest(tiny, corpus, [HOOK], 2_000, tmp_path / "apart", split="train")
+    make(two, "a", held_out=apart)
+    said = Card.read(tmp_path / "a").recipe["held_out"]
+    assert (said["how"], said["tokens_sha256"]) == ("a text of its own", apart.recipe["tokens_sha256"])
+    make(apart, "small")
+    said = Card.read(tmp_path / "small").recipe["held_out"]
+    assert (said["how"], said["blocks"]) == ("the last blocks of the text", [7, 8])
+    with pytest.raises(InterpError, match="held_out.how = 'a text of its own', and 'the last blocks"):
+        make(two, "a")
+    other = ActivationStore(apart.folder, apart.recipe | {"model_sha256": "0", "model": "other"}, apart.shards)
+    with pytest.raises(InterpError, match=r"holds activations of other, and not of the same model \(tiny-llama\)"):
+        make(two, "b", held_out=other)
+
+    def die(step):
+        if step.step == 9:
+            raise KeyboardInterrupt
+
+    config = TrainConfig(save_every=500)
+    with pytest.raises(KeyboardInterrupt):
+        make(two, "c", config=config, listeners=[die])
+    with pytest.raises(InterpError, match="holds a run with batches"):
+        make(two, "c", config=config, held_out=apart)
+    whole = make(two, "whole", config=config)
+    assert torch.equal(make(two, "c", config=config).threshold, whole.threshold)
+
+
 def test_a_stream_gives_the_models_rows_without_a_disk(tiny, text_folder, two):
     source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
     batches = source.batches(HOOK, 100, buffer=1024, seed=3)
@@ -226,6 +346,15 @@ def test_the_selftest_tells_a_recipe_that_works_from_one_that_cannot():
         (lambda s, p: train_checkpoint(s, HOOK, p, "batchtopk", d_sae=32), "batchtopk needs k"),
         (lambda s, p: sweep(s, [HOOK], p, {"k": [], "d_sae": [32]}), "the sweep has no value for k"),
         (lambda s, p: sweep(s, [HOOK], p, {"k": [64], "d_sae": [32]}), "k is 64, more than the 32 features"),
+        (lambda s, p: train_checkpoint(s, HOOK, p, epochs=float("inf"), **SIZES), "epochs is inf; it must be"),
+        (
+            lambda s, p: sweep(
+                s, [HOOK], p, {"architecture": ["topk", "transcoder"], **{k: [v] for k, v in SIZES.items()}}
+            ),
+            "transcoder reads several hook points; train it by itself",
+        ),
+        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [32], "k": [4], "l1": [3.0]}), "none of .* takes l1"),
+        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [10**12], "k": [4]}), "1 SAEs at once need .* GiB of memory"),
         (lambda s, p: selftest(features=2, active=3), "3 features are to be active and only 2 are planted"),
     ],
 )
@@ -245,3 +374,15 @@ def test_a_changed_text_is_refused_by_a_run_that_goes_on(two, tiny, text_folder,
     run.close()
     with pytest.raises(InterpError, match="holds a run with batches.tokens_sha256 = "):
         train(other.batches(HOOK, 128), rule, TrainConfig(tokens=3_840, save_every=500), into=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"), [("foo", "no stage 'foo'"), ("train", "train: there are no activations")]
+)
+def test_the_embedded_saes_recipe_answers_mistakes_in_a_sentence(monkeypatch, capsys, tmp_path, stage, message):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    recipe = runpy.run_path(str(ROOT / "recipes" / "smollm2_layer15.py"))
+    monkeypatch.setattr(sys, "argv", ["smollm2_layer15.py", stage])
+    with pytest.raises(SystemExit) as ended:
+        recipe["main"]()
+    assert message in capsys.readouterr().err + str(ended.value)

@@ -4,6 +4,8 @@ Weights are stored in float16, where that holds them (see `stored`), with `"dtyp
 float32 on the rounded weights, which are the ones every metric was measured with.
 """
 
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,13 +55,24 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
 
 
 def save_weights(
-    sae: SAE, folder: str | Path, card: Card | None = None, *, dtype: torch.dtype | None = None, model: str = ""
+    sae: SAE,
+    folder: str | Path,
+    card: Card | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    model: str = "",
+    hooks: Sequence[str] = (),
 ) -> str:
     """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back.
 
-    Without `dtype` each tensor is kept as `stored` says.
+    Without `dtype` each tensor is kept as `stored` says. `hooks` are the hook points of an SAE that does not name them
+    yet: a transcoder's two, or a crosscoder's.
     """
     into = Path(folder)
+    if hooks:
+        sae = copy.copy(sae)
+        read, out = ("+".join(hooks), "") if sae.widths else (hooks[0], "".join(hooks[1:]))
+        sae.hook_name, sae.hook_name_out = read, out
     tensors = {name: getattr(sae, name).detach() for name in TENSORS if getattr(sae, name) is not None}
     kept = {name: (x.to(dtype) if dtype else stored(x)).cpu().contiguous() for name, x in tensors.items()}
     for name, tensor in kept.items():
@@ -122,7 +135,11 @@ def _cfg(sae: SAE, card: Card | None, model: str = "") -> dict[str, Any]:
             "neuronpedia_id": None,
             **known,
         },
-        **({"widths": list(sae.widths), "hook_names": sae.hook_name.split("+")} if sae.widths else {}),
+        **(
+            {"widths": list(sae.widths), "hook_names": sae.hook_name.split("+") if sae.hook_name else []}
+            if sae.widths
+            else {}
+        ),
     }
 
 

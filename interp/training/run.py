@@ -168,11 +168,12 @@ class Run:
             assert self.state is not None
             self.state.save(self.folder, self.recipe)
             sae, latest = self._sae(self.held[0] if self.held else None), self.folder / LATEST
+            hooks = self.recipe["batches"].get("hooks", ())
             if latest.exists():
-                save_weights(sae, latest)  # its cfg.json stays as it is, so either weights belong to it
+                save_weights(sae, latest, hooks=hooks)  # its cfg.json stays as it is, so either weights belong to it
             else:
                 with places.whole_folder(latest) as partial:
-                    save_weights(sae, partial)
+                    save_weights(sae, partial, hooks=hooks)
         self.saved, self.saved_at = self.tokens, time.monotonic()
 
     def _sae(self, held_out_BD: Tensor | None) -> SAE:

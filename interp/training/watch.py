@@ -205,7 +205,7 @@ class Watch:
         return self._once(
             "mixing",
             f"batch means scatter {ratio:.0f} times as much as those of shuffled rows would: the shuffle buffer is too "
-            "small to mix the texts; give batches() a larger buffer.",
+            "small to mix the texts; give batches() a larger buffer (--buffer).",
         )
 
     def _off_target(self, l0: float, done: float) -> list[str]:
