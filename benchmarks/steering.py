@@ -113,7 +113,7 @@ def exactness(wb: Workbench, blocks: int) -> dict[str, Any]:
         code[..., feature] = strength
         expected = sae.decode(code) + error
         distance = (got - expected).norm(dim=-1) / x_BTD.norm(dim=-1)
-        worst = max(worst, float(distance[should_BT].max()))
+        worst = max([worst, *distance[should_BT].tolist()])  # a dead feature's strength is 0 everywhere already
         moved += int(should_BT.sum())
         wrong += int((got != x_BTD).any(-1)[~should_BT].sum())
     return {

@@ -202,14 +202,14 @@ def test_loops_and_repetition():
 
 
 def test_effects_equal_one_context_at_a_time(wb):
-    found = wb.effects(5, contexts=6, length=20, strength=7.0)
+    found = wb.effects(0, contexts=6, length=20, strength=7.0)
     assert found.contexts == 6
     index, seen = wb.index, []
     for row in found.rows:
         start = max(row["position"] // index.block * index.block + 1, row["position"] + 2 - 20)
         tokens = [0, *index.tokens[start : row["position"] + 1].tolist()]
         plain = logprobs(wb, tokens)[-1]
-        held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=5, strength=7.0)]]))[-1]
+        held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=0, strength=7.0)]]))[-1]
         assert row["clamped_kl"] == pytest.approx(float((held.exp() * (held - plain)).sum()), abs=1e-5)
         assert row["clamped_top_changes"] == (int(held.argmax()) != int(plain.argmax()))
         seen.append(held - plain)
@@ -217,13 +217,13 @@ def test_effects_equal_one_context_at_a_time(wb):
     assert found.clamped.raised[0][1] == pytest.approx(float(mean.max()), abs=1e-4)
     assert found.ablated.kl[0] > 0
     # Each context has its own control, drawn from features of like density, at the same amount.
-    matched = wb.subject(5).matched
+    matched = wb.subject(0).matched
     for row in found.rows:
         start = max(row["position"] // index.block * index.block + 1, row["position"] + 2 - 20)
         tokens = [0, *index.tokens[start : row["position"] + 1].tolist()]
         plain, kls = logprobs(wb, tokens)[-1], []
         for other in matched:
-            held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=5, strength=7.0, along=other)]]))[-1]
+            held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=0, strength=7.0, along=other)]]))[-1]
             kls.append(float((held.exp() * (held - plain)).sum()))
         assert min(abs(kl - row["clamped_random features_kl"]) for kl in kls) < 1e-5
     for effect in (found.ablated, found.clamped):
@@ -235,11 +235,11 @@ def test_effects_equal_one_context_at_a_time(wb):
         "the same along noise",
     ]
     assert "effects on the next token" in found._repr_html_()
-    many = wb.effects(5, contexts=70, length=8)
+    many = wb.effects(0, contexts=70, length=8)
     assert many.contexts == 70
     assert len({row["position"] for row in many.rows}) == 70
     with pytest.raises(InterpError, match="give at least 1 context"):
-        wb.effects(5, contexts=0)
+        wb.effects(0, contexts=0)
     with pytest.raises(InterpError, match="open elsewhere to ask this of elsewhere#3"):
         wb.effects(FeatureRef(sae="elsewhere", feature=3))
 
@@ -427,7 +427,8 @@ def test_presets_several_prompts_and_effects_on_the_command_line(monkeypatch, ca
     code, out, _ = call(monkeypatch, capsys, "steer", checkpoint, "A cat", "--clamp", "5=9", "--tokens", 6, "--stream")
     streamed, _, rest = out.partition("baseline")
     assert streamed.strip()
-    assert streamed.split() == rest.partition("steered")[2].split()
+    whole = rest.partition("steered")[2].rstrip().rstrip("\ufffd")  # the stream waits for the rest of a cut character
+    assert streamed.split() == whole.split()
     code, out, _ = call(monkeypatch, capsys, "effects", checkpoint, 5, "--contexts", 3, "--json")
     assert json.loads(out)["contexts"] == 3
     assert cli.app is not None
