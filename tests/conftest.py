@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,12 @@ SENTENCES = [
     "def add(a, b):\n    return a + b\n\nprint(add(1, 2))",
     "Numbers such as one, two and three are counted <script>alert(1)</script>.",
 ]
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs, and their children, ignore Ctrl-C: tests of it would wait in vain."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
