@@ -121,15 +121,17 @@ def against_peers(batches: list[torch.Tensor], rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         save_file({"x": torch.cat(batches)}, Path(folder) / "rows.safetensors")
         for kind in KINDS:
-            peers = Peers(threads=torch.get_num_threads())  # anew, so that one library's memory is not the next one's
             rivals = [("saelens", False), ("saelens", True), ("dictionary_learning", False)]
             rivals += [("sparsify", False)] if kind == "topk" else []
             work = {"product": product(), "interp": burst(ours(kind, batches))}
-            for library, autocast in rivals:
+            # Each in a process of its own, as it is used: beside others it finds memory that they have made ready.
+            each = [Peers(threads=torch.get_num_threads()) for _ in rivals]
+            for peers, (library, autocast) in zip(each, rivals, strict=True):
                 name = f"{library}, autocast" if autocast else library
                 work[name] = peer(peers, folder, library, kind, autocast)
             seconds = alternate(work, rounds)
-            peers.close()
+            for peers in each:
+                peers.close()
             seconds["interp"] = [each / BURST for each in seconds["interp"]]
             row = {name: round(1000 * median(times), 1) for name, times in seconds.items()}
             ratios = {
