@@ -333,12 +333,13 @@ def sweep(
             _keep(sae, folder / name, folder / ".run" / name, card)
     if (folder / ".run").exists() and not any((folder / ".run").iterdir()):
         (folder / ".run").rmdir()  # else it holds runs of another grid, which go on when they are asked
-    rows = []
-    for name, (hook, given) in wanted.items():
-        # An L0 that was aimed at is not the one measured.
-        asked = {"target_l0" if key == "l0" else key: given.get(key) for key in ("architecture", *grid)}
-        rows.append({"name": name, "hook_name": hook} | asked | _measured(folder / name))
-    return rows
+    return [_row(folder / name, *wanted[name], ("architecture", *grid)) for name in wanted]
+
+
+def _row(folder: Path, hook: str, given: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """What was asked of one SAE and what was measured; an L0 that was aimed at is not the one measured."""
+    asked = {"target_l0" if key == "l0" else key: given.get(key) for key in keys}
+    return {"name": folder.name, "hook_name": hook} | asked | _measured(folder)
 
 
 def _names(source: Source, hook: str, grid: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, Any]]:
@@ -421,23 +422,28 @@ def selftest(
     held_out, code = sample(20_000)
     x = torch.cat([sample(min(chunk, rows - start))[0] for start in range(0, rows, chunk)])
     sae = train(x.split(batch), rule, config, held_out=held_out)
-    cosine, nearest = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ truth.T).max(0)
     shuffled = torch.nn.functional.normalize(torch.randn(sae.d_sae, d_in, generator=draw), dim=1)
-    on, fires = code > 0, sae.encode(held_out)[:, nearest] > 0
+    found = _recovery(sae, truth, shuffled, held_out, code > 0)
+    return {"architecture": architecture, "planted": features} | found | {"true_l0": active, "rows": rows, "seed": seed}
+
+
+def _recovery(
+    sae: SAE, truth: torch.Tensor, shuffled: torch.Tensor, held_out: torch.Tensor, on: torch.Tensor
+) -> dict[str, Any]:
+    """How near decoder rows, and random ones beside them, come to the planted directions `truth` (features, d_in); how
+    well the nearest latents tell when a feature is `on` (rows, features)."""
+    cosine, nearest = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ truth.T).max(0)
+    by_chance = (shuffled @ truth.T).max(0).values
+    fires = sae.encode(held_out)[:, nearest] > 0
     f1 = 2 * (on & fires).sum(0) / (on.sum(0) + fires.sum(0)).clamp_min(1)
     sums = reconstruction(sae, held_out)
     return {
-        "architecture": architecture,
-        "planted": features,
         "recovered": int((cosine > 0.9).sum()),
-        "recovered_by_random_rows": int(((shuffled @ truth.T).max(0).values > 0.9).sum()),
+        "recovered_by_random_rows": int((by_chance > 0.9).sum()),
         "mean_cosine": float(cosine.mean()),
-        "mean_cosine_of_random_rows": float((shuffled @ truth.T).max(0).values.mean()),
+        "mean_cosine_of_random_rows": float(by_chance.mean()),
         "mean_f1": float(f1.mean()),
         "fvu": sums.fvu,
         "l0": sums.l0,
-        "true_l0": active,
         "dead": sums.dead,
-        "rows": rows,
-        "seed": seed,
     }
