@@ -32,7 +32,8 @@ from interp.training.state import initial
 
 HOOK, B, D_IN, D_SAE, K = "blocks.15.hook_resid_post", 4096, 576, 9216, 32
 KINDS = ("topk", "batchtopk", "matryoshka", "jumprelu", "gated", "standard")
-BURST = 5
+BURST = 20
+"""Steps of ours in a row, about as long as one of the others': after another process the first finds every cache cold."""
 WIDTHS = (2304, 4608, 9216, 18432)
 
 
@@ -64,10 +65,10 @@ def product(d_sae: int = D_SAE) -> Callable[[], Any]:
 
 
 def ours(kind: str, batches: list[torch.Tensor], d_sae: int = D_SAE, begin: int = 40) -> Callable[[], Any]:
-    """One step at a time of a run that has begun; AuxK has nothing to do yet, as everywhere here."""
+    """One step at a time of a run that has begun; without AuxK, which has nothing to do yet in the others' either."""
     options: dict[str, Any] = {"k": K} if kind in ("topk", "batchtopk", "matryoshka") else {}
     rule = make_architecture(kind, d_in=D_IN, d_sae=d_sae, **options)
-    config = TrainConfig(tokens=B * 1000).resolved(rule, B * 1000)
+    config = TrainConfig(tokens=B * 1000, aux_alpha=0.0).resolved(rule, B * 1000)
     rows = torch.cat(batches[:4])
     state, turn = initial(rows, rows, rule, 0), cycle(batches)
 
@@ -106,7 +107,7 @@ def peer(peers: Peers, folder: str, library: str, kind: str, autocast: bool) -> 
 
 
 def burst(step: Callable[[], Any]) -> Callable[[], Any]:
-    """Several steps in a row, as in training: one alone, after seconds of other processes, finds every cache cold."""
+    """BURST steps in a row, as in training."""
 
     def run() -> None:
         for _ in range(BURST):
@@ -213,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true", help="with --quick: one line of JSON")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", choices=KINDS)
     parser.add_argument("--expectation", action="store_true")
     given = parser.parse_args()

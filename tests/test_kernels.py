@@ -51,16 +51,26 @@ def test_the_encoders_matrix_adds_the_bias_before_rounding():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("width", "per_row"), [(768, 2.0), (768, 90.0), (50, 1.0), (7, 1.0)])
-def test_above_finds_every_entry_over_the_cut_and_no_other(dtype, width, per_row):
+@pytest.mark.parametrize("width", [768, 50, 7])
+@pytest.mark.parametrize("shift", [0.0, -0.75, -50.0, 50.0])
+def test_every_positive_entry_is_found_and_no_other(dtype, width, shift):
     torch.manual_seed(1)
-    pre = torch.randn(33, width).to(dtype)
-    for cut in (0.0, 0.75, 50.0):
-        flat, values = kernels.above(pre, cut, per_row)
-        wanted = (pre.float() > torch.tensor(cut).to(dtype).float()).view(-1).nonzero().squeeze(1)
-        assert torch.equal(flat.sort().values, wanted)
-        assert torch.equal(values, pre.view(-1)[flat].float())
-        assert bool((torch.div(flat, width, rounding_mode="floor").diff() >= 0).all())
+    pre = (torch.randn(33, width) + shift).to(dtype)
+    pre[3, 2], pre[4, 2] = 0.0, -0.0
+    wanted = (pre > 0).view(-1).nonzero().squeeze(1)
+    flat, values = kernels.positive_(pre.clone())
+    assert torch.equal(flat, wanted)
+    assert torch.equal(values, pre.view(-1)[wanted])
+
+
+def test_a_cut_in_the_bias_passes_what_lies_above_it():
+    torch.manual_seed(6)
+    u, W, b = torch.randn(700, 5), torch.randn(24, 5), torch.randn(24)  # more rows than a block
+    pre = (u @ W.T + b).view(-1)
+    matrix = kernels.encoder_matrix(W, b - 1.5, torch.float32)
+    flat, over = kernels.positive_entries(kernels.encoder_rows(u, torch.float32), matrix)
+    assert torch.equal(flat, (pre > 1.5).nonzero().squeeze(1))
+    torch.testing.assert_close(over + 1.5, pre[flat])
 
 
 @pytest.mark.parametrize(("width", "k"), [(9216, 32), (2048, 8), (512, 32), (50, 7), (32, 32)])
@@ -79,10 +89,17 @@ def test_topk_entries_are_each_rows_largest_positive():
     assert from_flat(flat, values, 2, 4).dense().tolist() == [[3.0, 0.0, 2.0, 0.0], [0.0, 0.0, 5.0, 0.0]]
 
 
-def test_largest_takes_exactly_the_count_even_with_ties():
-    mask = kernels.largest(torch.tensor([1.0, 3.0, 3.0, 3.0, 0.0]), 2)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_largest_takes_exactly_the_count_even_with_ties(dtype):
+    mask = kernels.largest(torch.tensor([1.0, 3.0, 3.0, 3.0, 0.5], dtype=dtype), 2)
     assert mask.tolist() == [False, True, True, False, False]
-    assert kernels.largest(torch.ones(3), 0).tolist() == [False] * 3
+    assert kernels.largest(torch.ones(3, dtype=dtype), 0).tolist() == [False] * 3
+    torch.manual_seed(7)
+    values = torch.rand(5000).to(dtype)  # as bfloat16 a few hundred distinct ones
+    for count in (1, 17, 2500, 4999, 5000, 6000):
+        mask = kernels.largest(values, count)
+        assert int(mask.sum()) == min(count, 5000)
+        assert mask.all() or values[mask].min() >= values[~mask].max()
 
 
 def test_batchtopk_selects_what_a_flat_topk_would():

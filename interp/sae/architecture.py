@@ -143,16 +143,11 @@ def squared_error(p: Params, u_BD: Tensor, t_BO: Tensor, active: Active, hint: T
     """The outcome of ‖x̂ - t‖² alone, the selection of entries taken as constant: TopK's and BatchTopK's."""
     error_BO = active.decode(active.values, p["W_dec"]) - t_BO
     g_BO = error_BO * (2 / len(t_BO))
-    dz_N = active.dots(g_BO, p["W_dec"])
-    b_enc_F = active.sums(dz_N)
-    grads = {"W_enc": active.outer(dz_N, u_BD), "b_enc": b_enc_F, "W_dec": active.outer(active.values, g_BO)}
-    return Outcome(grads, g_BO, b_enc_F, error_BO, fired(active), len(active.rows), hint)
-
-
-def fired(active: Active) -> Bool[Tensor, " F"]:
-    mask = torch.zeros(active.d_sae, dtype=torch.bool, device=active.features.device)
-    mask[active.features] = True
-    return mask
+    swapped, _ = active.by_feature
+    dz_N = swapped.dots(p["W_dec"], g_BO)
+    b_enc_F = torch.zeros_like(p["b_enc"]).index_add_(0, swapped.rows, dz_N)
+    grads = {"W_enc": swapped.decode(dz_N, u_BD), "b_enc": b_enc_F, "W_dec": swapped.decode(swapped.values, g_BO)}
+    return Outcome(grads, g_BO, b_enc_F, error_BO, swapped.offsets.diff() > 0, len(active.rows), hint)
 
 
 def add_to(total: dict[str, Any], **part: Any) -> None:

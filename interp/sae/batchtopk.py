@@ -71,25 +71,24 @@ def select(p: Params, u_BD: Float[Tensor, "B D"], k: float, moment: Moment) -> t
 
     The hint only saves work: when too little lies above it, it is estimated anew from some rows, then dropped.
     """
-    rows = kernels.encoder_rows(u_BD, moment.dtype)
-    matrix = kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype)
-    count = min(round(k * len(u_BD)), len(u_BD) * len(matrix))
-    for level in _levels(rows, matrix, k, float(moment.hint)):
-        flat, values = kernels.entries_above(rows, matrix, level, k * 1.5)
+    d_sae, rows = len(p["W_enc"]), kernels.encoder_rows(u_BD, moment.dtype)
+    count = min(round(k * len(u_BD)), len(u_BD) * d_sae)
+    for level in _levels(rows, p["W_enc"], p["b_enc"], k, float(moment.hint)):
+        flat, over = kernels.positive_entries(rows, kernels.encoder_matrix(p["W_enc"], p["b_enc"] - level, rows.dtype))
         if len(flat) >= count or not level:
             break
-    passed = kernels.largest(values, count).nonzero().squeeze(1)
-    kept = values.index_select(0, passed)
+    passed = kernels.largest(over, count).nonzero().squeeze(1)
+    kept = over.index_select(0, passed).float() + level
     smallest = kept.min() if len(kept) else torch.zeros_like(moment.hint)
-    return kernels.from_flat(flat.index_select(0, passed), kept, len(u_BD), len(matrix)), smallest
+    return kernels.from_flat(flat.index_select(0, passed), kept, len(u_BD), d_sae), smallest
 
 
-def _levels(rows_BC: Tensor, matrix_FC: Tensor, k: float, hint: float) -> Iterator[float]:
+def _levels(rows_BC: Tensor, W_FD: Tensor, b_F: Tensor, k: float, hint: float) -> Iterator[float]:
     """Levels to look above, each lower than what k a row are likely to exceed; the last is 0."""
     if hint > 0:
         yield hint * SLACK
     some = rows_BC[:: max(len(rows_BC) // SAMPLE_ROWS, 1)]
-    pre = (some @ matrix_FC.T).view(-1)
+    pre = (some @ kernels.encoder_matrix(W_FD, b_F, rows_BC.dtype).T).view(-1)
     estimate = float(pre.topk(min(round(k * len(some)), pre.numel())).values[-1])
     if estimate > 0:
         yield estimate * SLACK
@@ -99,11 +98,11 @@ def _levels(rows_BC: Tensor, matrix_FC: Tensor, k: float, hint: float) -> Iterat
 def threshold_for(u_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"], b_F: Float[Tensor, " F"], k: int) -> float:
     """The threshold above which k float32 pre-activations a row lie on average, over these rows; at least 0."""
     rows = kernels.encoder_rows(u_BD, torch.float32)
-    matrix = kernels.encoder_matrix(W_FD, b_F, torch.float32)
     count = min(k * len(u_BD), len(u_BD) * len(W_FD) - 1)
-    for level in _levels(rows, matrix, k, 0.0):
-        _, values = kernels.entries_above(rows, matrix, level, k * 1.5)
-        if len(values) > count:
-            # The first that must not pass: strictly above it lie just the count.
-            return float(values.topk(count + 1, sorted=False).values.min())
+    for level in _levels(rows, W_FD, b_F, k, 0.0):
+        _, over = kernels.positive_entries(rows, kernels.encoder_matrix(W_FD, b_F - level, torch.float32))
+        if len(over) > count:
+            # Between the last that passes and the first that must not: both are rounded.
+            last, first = over.topk(count + 1).values[-2:].double()
+            return float((last + first) / 2) + level
     return 0.0

@@ -74,23 +74,22 @@ class Active:
         return torch.sparse.sampled_addmm(where, g_BD, W_FD.T, beta=0.0).values()
 
     @cached_property
-    def _by_feature(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(order, rows, offsets) of the entries sorted by feature."""
+    def by_feature(self) -> tuple["Active", Tensor]:
+        """The same entries with rows and features exchanged, so in order of their features; and that order.
+
+        Sums over a feature's rows are its sums over entries of a row, and they are sooner done where each feature's
+        weights stay in cache.
+        """
         features, order = torch.sort(self.features.int(), stable=True)
         edges = torch.arange(self.d_sae + 1, device=order.device, dtype=torch.int32)
-        return order, self.rows.index_select(0, order), torch.searchsorted(features, edges)
+        offsets, batch = torch.searchsorted(features, edges), len(self.offsets) - 1
+        rows, values = self.rows.index_select(0, order), self.values.index_select(0, order)
+        return Active(features, rows, values, offsets, batch), order
 
     def outer(self, weights_N: Float[Tensor, " N"], y_BD: Float[Tensor, "B D"]) -> Float[Tensor, "F D"]:
         """For each feature, the sum over its entries of weight times y[row]: the gradient of `decode` in W."""
-        order, rows, offsets = self._by_feature
-        return F.embedding_bag(
-            rows,
-            y_BD,
-            offsets,
-            mode="sum",
-            per_sample_weights=weights_N.index_select(0, order),
-            include_last_offset=True,
-        )
+        swapped, order = self.by_feature
+        return swapped.decode(weights_N.index_select(0, order), y_BD)
 
     def sums(self, weights_N: Float[Tensor, " N"]) -> Float[Tensor, " F"]:
         """For each feature, the sum of its entries' weights."""
@@ -173,49 +172,38 @@ def blocks(rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"]) -> It
         yield start, torch.mm(part, matrix_FC.T, out=scratch[: len(part)])
 
 
-def _fold(d_sae: int, per_row: float) -> int:
-    """How many features share one maximum: as many as leave most groups without an entry."""
-    return next((n for n in (16, 8, 4, 2) if d_sae % n == 0 and d_sae >= 8 * n * per_row), 1)
+def positive_(pre_BF: Float[Tensor, "B F"]) -> tuple[Int[Tensor, " N"], Tensor]:
+    """(flat positions, values) of the positive entries, positions ascending; in place, all others become 0.
 
-
-def above(pre_BF: Float[Tensor, "B F"], cut: float, per_row: float) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
-    """(flat positions, values) of the entries over `cut`, which is at least 0; rows ascend.
-
-    `per_row`, about how many entries a row has, only steers the search: first the maxima of groups of features
-    (column f is in group f mod F/n), then the members of groups whose maximum passes.
+    Words of eight bytes are tested first, then the members of those that are not 0.
     """
-    batch, d_sae = pre_BF.shape
-    bits = pre_BF.view(BITS[pre_BF.dtype])
-    level = int(torch.tensor(cut, dtype=torch.float32).to(pre_BF.dtype).view(bits.dtype))
-    n = _fold(d_sae, per_row)
-    if n == 1:
-        flat = (bits > level).view(-1).nonzero().squeeze(1)
-        return flat, pre_BF.view(-1).index_select(0, flat).float()
-    groups = d_sae // n
-    hits = (bits.view(batch, n, groups).amax(1) > level).view(-1).nonzero().squeeze(1)
-    rows = torch.div(hits, groups, rounding_mode="floor")
-    first = hits + rows * (d_sae - groups)  # position of the group's first member
-    flat = (first[:, None] + torch.arange(n, device=hits.device) * groups).view(-1)
+    bits = pre_BF.view(BITS[pre_BF.dtype]).clamp_(min=0).view(-1)
+    n = 8 // bits.element_size()
+    if len(bits) % n:
+        flat = bits.nonzero().squeeze(1)
+        return flat, pre_BF.view(-1).index_select(0, flat)
     # On a CPU, nonzero and index_select take a tenth of the time of indexing by a mask or by numbers.
-    values = pre_BF.view(-1).index_select(0, flat)
-    passed = (values.view(bits.dtype) > level).nonzero().squeeze(1)
-    return flat.index_select(0, passed), values.index_select(0, passed).float()
+    words = bits.view(torch.int64).nonzero().squeeze(1)
+    members = bits.view(-1, n).index_select(0, words).view(-1)
+    passed = members.nonzero().squeeze(1)
+    flat = words.index_select(0, passed // n).mul_(n).add_(passed % n)
+    return flat, members.index_select(0, passed).view(pre_BF.dtype)
 
 
-def entries_above(
-    rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"], cut: float, per_row: float
-) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
-    """`above` of the whole product, without ever holding it."""
+def positive_entries(
+    rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"]
+) -> tuple[Int[Tensor, " N"], Tensor]:
+    """`positive_` of the whole product, without ever holding it. A cut is part of the matrix's bias."""
     found = []
     for start, pre in blocks(rows_BC, matrix_FC):
-        flat, values = above(pre, cut, per_row)
+        flat, values = positive_(pre)
         found.append((flat.add_(start * pre.shape[1]), values))
-    return _joined(found, rows_BC.device)
+    return _joined(found, rows_BC)
 
 
-def _joined(found: list[tuple[Tensor, Tensor]], device: torch.device) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
+def _joined(found: list[tuple[Tensor, Tensor]], rows_BC: Tensor) -> tuple[Int[Tensor, " N"], Tensor]:
     """The blocks' (positions, values) as one; no rows have none."""
-    found = found or [(torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, device=device))]
+    found = found or [(torch.zeros(0, dtype=torch.int64, device=rows_BC.device), rows_BC.new_zeros(0))]
     return torch.cat([flat for flat, _ in found]), torch.cat([values for _, values in found])
 
 
@@ -247,25 +235,52 @@ def entries_topk(
 ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
     """(flat positions, values) of each row's k largest pre-activations, those that are positive; positions ascend."""
     d_sae = len(matrix_FC)
+    fold = next(n for n in (64, 16, 4, 1) if d_sae % n == 0 and (d_sae >= 4 * n * k or n == 1))
     found = []
     for start, pre in blocks(rows_BC, matrix_FC):
-        columns = row_topk(pre.view(BITS[pre.dtype]), k).sort(dim=1).values
-        values = pre.gather(1, columns).float()
-        flat = columns + (torch.arange(len(pre), device=pre.device) + start)[:, None] * d_sae
-        positive = (values > 0).view(-1).nonzero().squeeze(1)
-        found.append((flat.view(-1).index_select(0, positive), values.view(-1).index_select(0, positive)))
-    return _joined(found, rows_BC.device)
+        # At least k entries reach the k-th largest maximum of groups of columns, and not many more than k.
+        bits = pre.view(BITS[pre.dtype])
+        maxima = bits.view(len(pre), fold, d_sae // fold).amax(1) if fold > 1 else bits
+        below = maxima.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True).sub_(1).clamp_(min=0)
+        torch.maximum(bits, below, out=bits).sub_(below)
+        flat, over = positive_(pre)
+        rows = torch.div(flat, d_sae, rounding_mode="floor")
+        values = over.view(bits.dtype).add_(below.view(-1).index_select(0, rows)).view(pre.dtype)
+        kept = _largest_of_rows(rows, values, len(pre), k)
+        found.append((flat.index_select(0, kept).add_(start * d_sae), values.index_select(0, kept)))
+    flat, values = _joined(found, rows_BC)
+    return flat, values.float()
 
 
-def largest(values_N: Float[Tensor, " N"], count: int) -> Tensor:
-    """Mask of the `count` largest values; among equals the first are taken."""
+def _largest_of_rows(rows_N: Int[Tensor, " N"], values_N: Tensor, batch: int, k: int) -> Int[Tensor, " M"]:
+    """Which entries are among their row's k largest; rows ascend."""
+    offsets = torch.searchsorted(rows_N, torch.arange(batch + 1, device=rows_N.device))
+    width = max(int(offsets.diff().max()), k)
+    place = torch.arange(len(rows_N), device=rows_N.device) + (rows_N * width - offsets.index_select(0, rows_N))
+    grid = values_N.new_zeros(batch * width).index_copy_(0, place, values_N).view(batch, width)
+    best = grid.topk(k, dim=1, sorted=False).indices
+    kept = torch.zeros_like(grid, dtype=torch.bool).scatter_(1, best, True)
+    return kept.view(-1).index_select(0, place).nonzero().squeeze(1)
+
+
+def largest(values_N: Tensor, count: int) -> Tensor:
+    """Mask of the `count` largest of positive values; among equals the first are taken."""
     if count <= 0 or count >= len(values_N):
         return torch.full_like(values_N, count > 0, dtype=torch.bool)
-    edge = values_N.topk(count, sorted=False).values.min()  # several times faster than kthvalue
+    edge = _edge(values_N, count)
     mask = values_N > edge
     ties = (values_N == edge).nonzero().squeeze(1)
     mask[ties[: count - int(mask.sum())]] = True
     return mask
+
+
+def _edge(values_N: Tensor, count: int) -> Tensor:
+    """The smallest of the `count` largest."""
+    if values_N.dtype == torch.bfloat16:  # of which there are few: counting them is a tenth of the work
+        bits = values_N.view(torch.int16)
+        larger = torch.bincount(bits, minlength=2**15).flip(0).cumsum(0)
+        return (2**15 - 1 - torch.searchsorted(larger, count)).to(torch.int16).view(torch.bfloat16)
+    return values_N.topk(count, sorted=False).values.min()  # several times faster than kthvalue
 
 
 SPARSE_SHARE = 1 / 48
@@ -281,8 +296,8 @@ def codes(
     """
     rows, matrix = encoder_rows(u_BD, dtype), encoder_matrix(W_FD, b_F, dtype)
     if 0 < per_row < len(W_FD) * SPARSE_SHARE:
-        flat, values = entries_above(rows, matrix, 0.0, per_row)
-        yield slice(0, len(u_BD)), from_flat(flat, values, len(u_BD), len(W_FD))
+        flat, values = positive_entries(rows, matrix)
+        yield slice(0, len(u_BD)), from_flat(flat, values.float(), len(u_BD), len(W_FD))
         return
     casts: dict[int, Tensor] = {}
     for start, pre in blocks(rows, matrix):

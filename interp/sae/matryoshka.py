@@ -7,12 +7,12 @@ Features of the first prefix see the error of every level, those of the last onl
 cumulative and costs one decode in all.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, fired, tied
+from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_share, check_sizes, tied
 from interp.sae.batchtopk import budget, select
 from interp.sae.kernels import Active
 from interp.types import InterpError
@@ -50,7 +50,7 @@ class Matryoshka:
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)
         batch, levels = len(t_BO), len(self.prefixes)
-        split, order = by_level(active, torch.tensor(self.prefixes, device=t_BO.device), batch)
+        split = by_level(active, torch.tensor(self.prefixes, device=t_BO.device), batch)
         # In place, one level after the other: there are as many matrices of the batch's size as levels.
         g_PBO = split.decode(split.values, p["W_dec"]).view(levels, batch, -1)
         g_PBO[0] -= t_BO
@@ -62,27 +62,28 @@ class Matryoshka:
         g_PBO *= 2 / (batch * levels)
         for level in reversed(range(levels - 1)):
             g_PBO[level] += g_PBO[level + 1]
-        dz_N = split.dots(g_PBO.view(levels * batch, -1), p["W_dec"])
-        b_enc_F = split.sums(dz_N)
-        dz_in_order = torch.empty_like(dz_N)
-        dz_in_order[order] = dz_N
+        swapped, _ = split.by_feature
+        dz_N = swapped.dots(p["W_dec"], g_PBO.view(levels * batch, -1))
+        b_enc_F = torch.zeros_like(p["b_enc"]).index_add_(0, swapped.rows, dz_N)
         grads = {
-            "W_enc": active.outer(dz_in_order, u_BD),
+            "W_enc": replace(swapped, features=swapped.features % batch).decode(dz_N, u_BD),
             "b_enc": b_enc_F,
-            "W_dec": split.outer(split.values, g_PBO.view(levels * batch, -1)),
+            "W_dec": swapped.decode(swapped.values, g_PBO.view(levels * batch, -1)),
         }
         penalty = square / (batch * levels) - float(torch.linalg.vector_norm(error_BO)) ** 2 / batch
-        return Outcome(grads, g_PBO[0], b_enc_F, error_BO, fired(active), len(active.rows), hint, penalty=penalty)
+        return Outcome(
+            grads, g_PBO[0], b_enc_F, error_BO, swapped.offsets.diff() > 0, len(active.rows), hint, penalty=penalty
+        )
 
     def inference(self, p: Params) -> Inference:
         return Inference(p["W_enc"], p["b_enc"], per_row=self.k)
 
 
-def by_level(active: Active, prefixes: Tensor, batch: int) -> tuple[Active, Tensor]:
-    """The entries in order of (level, row), as if each level had rows of its own; and that order."""
+def by_level(active: Active, prefixes: Tensor, batch: int) -> Active:
+    """The entries in order of (level, row), as if each level had rows of its own."""
     level_N = torch.searchsorted(prefixes, active.features, right=True)
     rows, order = torch.sort((level_N * batch + active.rows).int(), stable=True)
     rows = rows.long()
     edges = torch.arange(len(prefixes) * batch + 1, device=rows.device)
-    offsets = torch.searchsorted(rows, edges)
-    return Active(rows, active.features[order], active.values[order], offsets, active.d_sae), order
+    features, values = active.features.index_select(0, order), active.values.index_select(0, order)
+    return Active(rows, features, values, torch.searchsorted(rows, edges), active.d_sae)

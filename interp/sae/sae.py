@@ -16,8 +16,6 @@ from interp.sae.kernels import Active
 from interp.types import InterpError
 
 Rule = Literal["jumprelu", "topk"]
-EXPECTED = 40.0
-"""Candidates a row; only steers the search (see kernels.above)."""
 ROUND_UP = 1 + 2**-6
 """So that a bound stays one when it is rounded to bfloat16, on both sides of its product."""
 
@@ -145,8 +143,7 @@ class SAE(nn.Module):
         norm_B = u_BD.norm(dim=1)
         lost_B = (u_BD - u_BD.to(dtype).float()).norm(dim=1)
         more = torch.stack([lost_B, norm_B, torch.ones_like(norm_B)], dim=1) * ROUND_UP
-        flat, _ = kernels.entries_above(kernels.encoder_rows(u_BD, dtype, more), self._coarse(dtype), 0.0, EXPECTED)
-        flat = flat.int().sort().values.long() if len(u_BD) * self.d_sae < 2**31 else flat.sort().values
+        flat, _ = kernels.positive_entries(kernels.encoder_rows(u_BD, dtype, more), self._coarse(dtype))
         candidates = kernels.from_flat(flat, flat.new_zeros(len(flat), dtype=torch.float32), len(u_BD), self.d_sae)
         values = candidates.dots(u_BD, self._W_enc_FD) + candidates.at(self.b_enc)
         passed = values > candidates.at(self.threshold)
