@@ -1,7 +1,9 @@
 """Recovery of known features: our SAEs and SAELens', trained on the same samples, scored by SAELens' own scorer.
 
     python benchmarks/recovery.py [--worlds 1,2,3] [--seeds 0,1,2] [--samples 10000000] [--only interp] [--table]
+    python benchmarks/recovery.py --set anneal=0.2,decay=0.4,orthogonal=0.1 --only interp --architectures batchtopk
     python benchmarks/recovery.py --worlds 4,5,6 --seeds 10,11 --set lr=3e-3,anneal=0.2    # choosing settings
+    python benchmarks/recovery.py --ceilings                 # what supervision, and a start at the truth, come to
 
 A world (`sae_lens.synthetic`) adds up sparse features with a hierarchy, Zipf frequencies and correlations; which
 fired is known. World 1 is SynthSAEBench's recipe made small; 2 (no hierarchy, more correlation) and 3 (twice the
@@ -45,7 +47,7 @@ from interp import places
 
 BATCH, D_SAE, K, PREFIXES = 1024, 128, 4, (8, 32, 128)
 POOL, HELD_OUT, CALIBRATION = 2_000_000, 40_000, 65_536
-POOL_SEED, HELD_OUT_SEED = 1, 2
+POOL_SEED, HELD_OUT_SEED, CEILING_SEED, PROBE_ROWS = 1, 2, 3, 100_000
 FOLDER = places.cache() / "recovery"
 SCORES = ("F1", "MCC", "EV", "L0", "uniqueness", "dead")
 
@@ -173,7 +175,58 @@ def interp(architecture: str, number: int, seed: int, samples: int, given: dict[
     return train(batches(data, seed), rule, config, held_out=data[:CALIBRATION])
 
 
-LIBRARIES: dict[str, Callable[[str, int, int, int, dict[str, float]], Any]] = {"saelens": saelens, "interp": interp}
+@cache
+def frequent(number: int) -> Tensor:
+    """The D_SAE features of the world that fire most often, which are what an SAE of that width can hope to find."""
+    with torch.random.fork_rng():
+        torch.manual_seed(CEILING_SEED)
+        fires = sum((world(number).activation_generator.sample(4_000) > 0).sum(0) for _ in range(10))
+    return torch.as_tensor(fires).topk(D_SAE).indices
+
+
+def truth(architecture: str, number: int, seed: int, samples: int, given: dict[str, float]) -> Any:
+    """BatchTopK as `interp` trains it, but begun at the directions that are to be found."""
+    from interp.sae import BatchTopK
+    from interp.training import TrainConfig, train
+
+    directions = torch.nn.functional.normalize(world(number).feature_dict.feature_vectors.detach(), dim=1)
+
+    class FromTruth(BatchTopK):
+        def initial(self, p: dict[str, Tensor], u_BD: Tensor) -> dict[str, Tensor]:
+            return {**p, "W_enc": directions[frequent(number)], "W_dec": directions[frequent(number)]}
+
+    data = pool(number)
+    rule = FromTruth(d_in=data.shape[1], d_sae=D_SAE, k=K)
+    return train(batches(data, seed), rule, TrainConfig(tokens=samples, seed=seed), held_out=data[:CALIBRATION])
+
+
+def probes(number: int) -> float:
+    """Macro F1 of logistic regressions on rows, one for each of the `frequent` features, on rows not fitted to."""
+    model, chosen = world(number), frequent(number)
+    with torch.random.fork_rng():
+        torch.manual_seed(CEILING_SEED)
+        fitted, judged = (model.activation_generator.sample(n) for n in (PROBE_ROWS, HELD_OUT))
+    x, y = model.feature_dict(fitted).detach(), (fitted[:, chosen] > 0).float()
+    centre, spread = x.mean(0), x.std(0)
+    layer = torch.nn.Linear(x.shape[1], len(chosen))
+    fit = torch.optim.LBFGS(layer.parameters(), max_iter=200, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        fit.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(layer((x - centre) / spread), y)
+        loss.backward()
+        return loss
+
+    fit.step(closure)
+    with torch.no_grad():
+        said = layer((model.feature_dict(judged) - centre) / spread) > 0
+    true = judged[:, chosen] > 0
+    hits = (said & true).sum(0)
+    return float((2 * hits / (said.sum(0) + true.sum(0)).clamp_min(1)).mean())
+
+
+Trainer = Callable[[str, int, int, int, dict[str, float]], Any]
+LIBRARIES: dict[str, Trainer] = {"saelens": saelens, "interp": interp}
 ARCHITECTURES = ("batchtopk", "matryoshka")
 
 
@@ -185,7 +238,7 @@ def run(number: int, library: str, architecture: str, seed: int, samples: int, g
         return
     pool(number)
     began = time.perf_counter()
-    sae = LIBRARIES[library](architecture, number, seed, samples, given)
+    sae = (LIBRARIES | {"truth": truth})[library](architecture, number, seed, samples, given)
     seconds = time.perf_counter() - began
     record = {"world": number, "library": library, "architecture": architecture, "seed": seed, "samples": samples}
     record |= {"given": given} if given else {}
@@ -231,9 +284,16 @@ def main() -> None:
     parser.add_argument("--architectures", type=lambda text: text.split(","), default=list(ARCHITECTURES))
     parser.add_argument("--set", type=settings, default={}, help="lr, decay, anneal … instead of the defaults")
     parser.add_argument("--table", action="store_true", help="train nothing; report the runs there are")
+    parser.add_argument("--ceilings", action="store_true", help="only these, of BatchTopK")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    if not asked.table:
+    if asked.ceilings:
+        for number in asked.worlds:
+            path = FOLDER / f"world{number}-probes.json"
+            if not path.exists():
+                places.write_json(path, {"F1": probes(number)})
+            run(number, "truth", "batchtopk", asked.seeds[0], asked.samples, {})
+    elif not asked.table:
         for number in asked.worlds:
             for seed in asked.seeds:
                 for architecture in asked.architectures:
@@ -242,7 +302,13 @@ def main() -> None:
     found = [places.read_json(path) for path in sorted(FOLDER.glob(f"world*-{asked.samples}.json"))]
     runs = [one for one in found if one["seed"] in asked.seeds and one["world"] in asked.worlds]
     name = "recovery" if max(asked.worlds) <= 3 else "recovery_settings"
-    report(name, {"batch": BATCH, "d_sae": D_SAE, "k": K, "prefixes": list(PREFIXES), "runs": runs})
+    ceilings = {
+        f"world {number}": places.read_json(path)["F1"]
+        for number in asked.worlds
+        if (path := FOLDER / f"world{number}-probes.json").exists()
+    }
+    sizes = {"batch": BATCH, "d_sae": D_SAE, "k": K, "prefixes": list(PREFIXES)}
+    report(name, sizes | {"F1 of logistic probes": ceilings, "runs": runs})
     print(table(runs))
 
 

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interp.activations import ActivationStore, Stream, harvest, stream
+    from interp.activations import ActivationStore, Stream, harvest, open_stores, stream
     from interp.checkpoint import Card, load, save
     from interp.corpus import Corpus, open_corpus
     from interp.evals import evaluate
@@ -35,6 +35,7 @@ _HOME = {
     "ActivationStore": "activations",
     "Stream": "activations",
     "harvest": "activations",
+    "open_stores": "activations",
     "stream": "activations",
     "Card": "checkpoint",
     "load": "checkpoint",
@@ -112,6 +113,7 @@ __all__ = [
     "make_architecture",
     "open_corpus",
     "open_model",
+    "open_stores",
     "save",
     "selftest",
     "steps",

@@ -184,7 +184,13 @@ def harvest(
 
 @command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
 def train(
-    source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder that harvest wrote; several of the same text, joined by +, whose hook points are 1:…, 2:…; "
+            "or a model, with --corpus."
+        ),
+    ],
     hook: Annotated[str, typer.Argument(help="Hook point to read; several joined by + for a crosscoder.")],
     into: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
     architecture: Annotated[
@@ -215,7 +221,7 @@ def train(
 ) -> None:
     """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit."""
     from interp import places
-    from interp.activations import ActivationStore
+    from interp.activations import open_stores
     from interp.recipe import train_checkpoint
     from interp.training import TrainConfig
     from interp.training import tensorboard as board
@@ -237,7 +243,7 @@ def train(
         batch=batch,
         buffer=buffer,
         config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, **training}),
-        held_out=ActivationStore.open(held_out) if held_out else None,
+        held_out=open_stores(held_out) if held_out else None,
         listeners=[board(tensorboard)] if tensorboard else [],
         restart=restart,
         **options,
@@ -298,14 +304,14 @@ def _value(name: str, text: str, kind: Any) -> Any:
 
 def _source(source: str, hooks: list[str], corpus: str, tokens: int | None, device: str) -> Any:
     """The store in a folder, or a model's activations as they are made."""
-    from interp.activations import ActivationStore, stream
+    from interp.activations import open_stores, stream
     from interp.corpus import open_corpus
     from interp.models import open_model
 
-    if (Path(source) / "manifest.json").exists():
+    if any((Path(name.strip()) / "manifest.json").exists() for name in (source, *source.split("+"))):
         given = {"corpus": corpus, "tokens": tokens, "device": device != "auto"}
         _refuse(given, f"with {source}, which holds harvested activations; leave it out")
-        return ActivationStore.open(source)
+        return open_stores(source)
     if not corpus:
         raise InterpError(
             f"{source} is no folder that `interp harvest` wrote; harvest into it first, or give a model and --corpus to "
@@ -346,7 +352,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train every combination from one pass over the activations; what exists is skipped."""
-    from interp.activations import ActivationStore
+    from interp.activations import open_stores
     from interp.recipe import sweep as run
     from interp.training import TrainConfig
 
@@ -371,7 +377,7 @@ def sweep(
         batch=batch,
         buffer=buffer,
         config=TrainConfig(**training),
-        held_out=ActivationStore.open(held_out) if held_out else None,
+        held_out=open_stores(held_out) if held_out else None,
         restart=restart,
     )
     if as_json:

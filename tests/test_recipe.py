@@ -2,14 +2,16 @@
 
 import json
 import runpy
+import shutil
 import sys
 
 import pytest
 import torch
 
-from interp.activations import ActivationStore, Together, harvest, stream
+from interp.activations import ActivationStore, Together, harvest, open_stores, stream
 from interp.checkpoint import Card, load
 from interp.corpus import open_corpus
+from interp.models import open_model
 from interp.recipe import selftest, sweep, train_checkpoint
 from interp.sae import BatchTopK
 from interp.sae.metrics import reconstruction
@@ -64,6 +66,48 @@ def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_f
         wb.evaluate(open_corpus(text_folder), 1_024)
     with pytest.raises(InterpError, match="a crosscoder over .*; the spectrum works with one hook point"):
         Workbench.open(tmp_path / "c", labels="sqlite://").spectrum("The capital")
+
+
+def another_model(tiny_folder, folder):
+    """The tiny model with other weights and the same tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shutil.copytree(tiny_folder, folder)
+    torch.manual_seed(9)
+    LlamaForCausalLM(LlamaConfig.from_pretrained(tiny_folder)).save_pretrained(folder)
+    return open_model(str(folder), dtype="float32")
+
+
+def test_a_crosscoder_reads_two_models_side_by_side(two, tiny_folder, text_folder, tmp_path):
+    other = another_model(tiny_folder, tmp_path / "other-llama")
+    theirs = harvest(other, open_corpus(text_folder), [HOOK], 8_192, tmp_path / "theirs")
+    both = open_stores(f"{two.folder} + {theirs.folder}")
+    names = (f"1:{HOOK}", f"2:{HOOK}")
+    sae = train_checkpoint(both, "+".join(names), tmp_path / "c", "crosscoder", **quick(**SIZES))
+    assert json.loads((tmp_path / "c" / "cfg.json").read_text())["hook_names"] == list(names)
+    card = Card.read(tmp_path / "c")
+    assert card.model_sha256 == f"{two.recipe['model_sha256']} + {theirs.recipe['model_sha256']}"
+    keep = both.batches(names, 64).keep()
+    assert torch.equal(keep, two.keep(HOOK) & theirs.keep(HOOK))
+    x = [torch.cat([rows.float() for _, rows in store.in_order(HOOK)])[keep] for store in (two, theirs)]
+    assert not torch.equal(*x)
+    ours, beside = next(iter(both.batches(names, 64)))
+    for row, its in zip(ours[:8], beside[:8], strict=True):  # a batch's rows are of the same positions
+        assert its.tolist() in x[1][(x[0] == row).all(1)].tolist()
+    made = load(tmp_path / "c").reconstruct(torch.cat(x, dim=1)).split(16, dim=1)
+    for each, wanted in zip(made, x, strict=True):
+        assert float((each - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()) < 0.9
+    assert torch.equal(sae.W_dec, load(tmp_path / "c").W_dec)
+    with pytest.raises(InterpError, match=f"did you mean 2:{HOOK}, 1:{HOOK}"):
+        train_checkpoint(both, f"{HOOK}+2:{HOOK}", tmp_path / "d", "crosscoder", **quick(**SIZES))
+
+
+def test_models_are_read_side_by_side_over_the_same_tokens_only(two, tiny, text_folder, tmp_path):
+    fewer = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "fewer")
+    with pytest.raises(InterpError, match="differ in tokens_sha256"):
+        open_stores(f"{two.folder}+{fewer.folder}")
+    with pytest.raises(InterpError, match="no activations in"):
+        open_stores(f"{two.folder}+{tmp_path / 'none'}")
 
 
 def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):

@@ -19,7 +19,7 @@ from interp.progress import bar
 from interp.sae import BatchTopK, Crosscoder, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
 from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
-from interp.training.optimise import _auxk, optimise
+from interp.training.optimise import _auxk, _part, optimise
 from interp.training.plan import Plan
 from interp.training.source import Source
 from interp.training.state import initial
@@ -112,6 +112,45 @@ def test_resampling_makes_everything_of_a_dead_feature_anew(rule):
         measured = optimise(state, rule, config, batch, i / 156)
     assert measured.dead < 4  # of 16; some may have died anew
     assert float(state.p[closed].abs().max()) < 25
+
+
+def test_the_penalty_on_cosines_has_autograds_gradient():
+    torch.manual_seed(0)
+    W = (torch.randn(40, 8) * torch.rand(40, 1)).requires_grad_()
+    unit = W / W.norm(dim=1, keepdim=True)
+    cosines = (unit @ unit.T).abs().masked_fill(torch.eye(40, dtype=torch.bool), 0.0)
+    (3.0 * cosines.max(dim=1).values.square().mean()).backward()
+    got = torch.zeros(40, 8)
+    _part(W.detach(), got, 3.0, 7, torch.float32, unit=False)
+    torch.testing.assert_close(got, W.grad)
+
+
+def test_features_are_parted_in_turns_that_add_up_to_all(monkeypatch):
+    torch.manual_seed(1)
+    W = torch.randn(512, 16)
+    turns, whole = torch.zeros(512, 16), torch.zeros(512, 16)
+    for step in range(2):
+        _part(W, turns, 1.0, step, torch.float32, unit=False)
+    monkeypatch.setattr("interp.training.optimise.PARTED", 512)
+    _part(W, whole, 1.0, 0, torch.float32, unit=False)
+    torch.testing.assert_close(turns / 2, whole)
+
+
+def test_the_penalty_on_cosines_parts_siblings():
+    """Of children that never come together and always with their parent, latents hold parent + child; less so with it."""
+    torch.manual_seed(2)
+    parent, *children = torch.linalg.qr(torch.randn(16, 16)).Q[:5]
+    which = torch.randint(6, (40_000,))  # neither, the parent alone, or with one of four children
+    x = (which > 0)[:, None] * parent + 0.01 * torch.randn(40_000, 16)
+    for i, child in enumerate(children):
+        x[which == 2 + i] += child
+    nearest = []
+    for weight in (0.0, 0.3):
+        config = TrainConfig(tokens=4 * 39_936, lr=1e-2, orthogonal=weight, bfloat16=False)
+        sae = train(batches(x, epochs=4), TopK(d_in=16, d_sae=5, k=2), config, held_out=x[:4096])
+        W = torch.nn.functional.normalize(sae.W_dec, dim=1)
+        nearest.append(float((W @ W.T - torch.eye(5)).abs().max(dim=1).values.mean()))
+    assert nearest[1] < 0.7 * nearest[0]
 
 
 def test_resampling_works_where_auxk_is_not_wanted():

@@ -27,6 +27,9 @@ class TrainConfig:
     """Dead features that AuxK lets explain the residual; None: d_in / 2."""
     dead_after: int | None = None
     """Tokens without firing after which a feature counts as dead; None: a twentieth of the run, at most 500,000."""
+    orthogonal: float = 0.0
+    """Weight of the penalty on each decoder row's largest squared cosine with another's, which keeps apart features that
+    share a part, such as siblings that each hold their parent (docs/training.md); 0 leaves it out."""
     resample: bool = False
     """Where there is no AuxK, or none is wanted: begin dead features anew, on rows that are explained worst, every `dead_after` tokens."""
     save_every: int = 1_000_000
@@ -47,8 +50,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InterpError(f"{name} is {value}; it is a number of {what}, at least 1.")
-        if not 0 <= self.aux_alpha < float("inf"):
-            raise InterpError(f"aux_alpha is {self.aux_alpha}; it is a weight, 0 or more.")
+        for name in ("aux_alpha", "orthogonal"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InterpError(f"{name} is {getattr(self, name)}; it is a weight, 0 or more.")
 
     def resolved(self, architecture: Architecture, tokens: int) -> "TrainConfig":
         """The same for a run of that many tokens, with every default that depends on sizes or on the machine filled in."""
@@ -69,10 +73,10 @@ class TrainConfig:
 
 
 def default_lr(d_sae: int, tokens: int) -> float:
-    """2e-3 / sqrt(d_sae / 9216), up to twice that for runs shorter than 8 million tokens, and at most 1e-2.
+    """2e-3 / sqrt(d_sae / 9216) but at most 4e-3, and up to twice that for runs shorter than 8 million tokens.
 
-    Measured on SmolLM2's layer 15 at a million tokens or less and on synthetic worlds (docs/training.md); the rise for
-    short runs is the cube root of 8 million over tokens.
+    Measured on SmolLM2's layer 15 at a million tokens or less, and on synthetic worlds, where dictionaries of 128 learn
+    no better from more (docs/training.md); the rise for short runs is the cube root of 8 million over tokens.
     """
     short = min(max((8e6 / max(tokens, 1)) ** (1 / 3), 1.0), 2.0)
-    return min(short * 2e-3 / (d_sae / 9216) ** 0.5, 1e-2)
+    return short * 2e-3 / max(d_sae / 9216, 0.25) ** 0.5

@@ -3,6 +3,7 @@
 Axes    B batch row, D d_in, O d_out, F d_sae.
 Source  Gao et al. 2024, "Scaling and evaluating sparse autoencoders": AuxK (appendix A.2), unit decoder rows with the
         parallel part of their gradient removed (A.3). Bricken et al. 2023, "Towards Monosemanticity": resampling.
+        Korznikov et al. 2025, "OrtSAE: Orthogonal Sparse Autoencoders Uncover Atomic Features": the penalty on cosines.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from interp.types import InterpError
 Batch = Tensor | tuple[Tensor, ...]
 ROWS = 512
 """Decoder rows that are taken at a time where a copy of them is needed for a moment: they stay in cache."""
+PARTED = 256
+"""Decoder rows a step whose nearest other row is looked for."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     dead = int(dead_F.sum())
     if dead and traits.auxk and config.aux_alpha > 0:
         _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
+    if config.orthogonal:
+        _part(p["W_dec"], grads["W_dec"], config.orthogonal * t_BO.shape[1], state.step, dtype, traits.unit_decoder)
     _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder)
     state.hint = out.hint
     state.idle_F += len(t_BO)
@@ -124,6 +129,28 @@ def _auxk(
         grads[name].index_add_(0, dead, grad)
     if centred:
         grads["b_dec"] -= total["b_enc"] @ W_enc
+
+
+def _part(W_FO: Tensor, grad_FO: Tensor, weight: float, step: int, dtype: torch.dtype, unit: bool) -> None:
+    """Add the gradient of `weight` times the mean over features of max_j cos²(w_i, w_j), j another feature.
+
+    PARTED features a step stand for all, each in its turn, and are compared with every other (the paper compares all of
+    them with a random part): a step costs PARTED · F · O, and the nearest is the true one.
+    """
+    rows = torch.arange(step * PARTED, step * PARTED + min(PARTED, len(W_FO)), device=W_FO.device) % len(W_FO)
+    if len(W_FO) == 1:
+        return
+    unit_FO = torch.empty_like(W_FO, dtype=dtype).copy_(W_FO if unit else unit_rows(W_FO))
+    cosines = (unit_FO.index_select(0, rows) @ unit_FO.T).abs_()
+    cosines[torch.arange(len(rows), device=W_FO.device), rows] = 0.0
+    nearest = kernels.row_topk(cosines.view(kernels.BITS[dtype]), 1).squeeze(1)
+    a, b = W_FO[rows], W_FO[nearest]
+    norm_a, norm_b = (w.norm(dim=1, keepdim=True).clamp_min(1e-12) for w in (a, b))
+    a, b = a / norm_a, b / norm_b
+    cosine = (a * b).sum(1, keepdim=True)
+    slope = cosine * (2 * weight / len(rows))
+    grad_FO.index_add_(0, rows, (b - cosine * a) * slope / norm_a)
+    grad_FO.index_add_(0, nearest, (a - cosine * b) * slope / norm_b)
 
 
 def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
