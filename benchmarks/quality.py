@@ -3,6 +3,7 @@
     python recipes/smollm2_layer15.py harvest        # the activations, once
     make bench-peers                                 # the other libraries' environment, once
     python benchmarks/quality.py [--l0 16,32,64,128] [--only interp] [--d-sae 2304] [--tokens 1000000] [--table]
+    python benchmarks/quality.py --l0 32 --architectures batchtopk --set orthogonal=0.1       # ours with other settings
 
 SmolLM2's layer 15, B 4096; every other library with its own defaults for the architecture (benchmarks/peers.py says
 which). Scored by one function on held-out documents: thresholded SAEs get the one threshold that passes L0 features a
@@ -83,12 +84,19 @@ def score(weights: dict[str, torch.Tensor], l0: int, x: torch.Tensor, own_k: boo
     return {"EV": 1 - sums.fvu, "L0": sums.l0, "dead": sums.dead / sums.d_sae, "rows": sums.rows}
 
 
+def nearest(W_FO: torch.Tensor) -> dict[str, float]:
+    """How near decoder rows lie to each other: of each row's largest cosine with another the mean, and how many exceed .5."""
+    unit = torch.nn.functional.normalize(W_FO.float(), dim=1)
+    largest = torch.cat([(rows @ unit.T).abs().topk(2, dim=1).values[:, 1] for rows in unit.split(1024)])
+    return {"nearest": float(largest.mean()), "nearest over .5": float((largest > 0.5).float().mean())}
+
+
 def train_ours(
-    architecture: str, l0: int, d_sae: int, tokens: int, x: torch.Tensor, into: Path
+    architecture: str, l0: int, d_sae: int, tokens: int, x: torch.Tensor, into: Path, how: dict[str, float]
 ) -> dict[str, torch.Tensor]:
     data = load_file(rows(tokens))["x"]
     rule = make_architecture(architecture, d_in=data.shape[1], d_sae=d_sae, k=l0)
-    seconds, config = [], TrainConfig(tokens=len(data))
+    seconds, config = [], TrainConfig(tokens=len(data), **how)  # type: ignore[arg-type]
     for step in steps(list(data.split(B)), rule, config, held_out=x[:THRESHOLD_ROWS], into=into):
         seconds.append(step.seconds)
     assert step.sae is not None
@@ -96,14 +104,21 @@ def train_ours(
     return {**step.sae.state_dict(), "seconds": torch.tensor(statistics.mean(seconds) * step.step)}
 
 
-def run(library: str, architecture: str, l0: int, d_sae: int, tokens: int, peers: list[Peers]) -> dict[str, Any]:
+def folder_of(library: str, architecture: str, l0: int, d_sae: int, tokens: int, how: dict[str, float]) -> Path:
+    settings = "".join(f"-{name}{value:g}" for name, value in sorted(how.items()))
+    return FOLDER / f"{library}-{architecture}-{d_sae}-k{l0}-{tokens}{settings}"
+
+
+def run(
+    library: str, architecture: str, l0: int, d_sae: int, tokens: int, how: dict[str, float], peers: list[Peers]
+) -> dict[str, Any]:
     """The result of one run, from the cache or trained now."""
-    folder = FOLDER / f"{library}-{architecture}-{d_sae}-k{l0}-{tokens}"
+    folder = folder_of(library, architecture, l0, d_sae, tokens, how)
     if (folder / "score.json").exists():
         return places.read_json(folder / "score.json")
     x = held_out()
     if library == "interp":
-        weights = train_ours(architecture, l0, d_sae, tokens, x, folder / "run")
+        weights = train_ours(architecture, l0, d_sae, tokens, x, folder / "run", how)
         seconds = float(weights.pop("seconds"))
     else:
         peers[:] = peers or [Peers(threads=torch.get_num_threads())]
@@ -112,7 +127,10 @@ def run(library: str, architecture: str, l0: int, d_sae: int, tokens: int, peers
         seconds = float(peers[0].ask(do="train", id="run", out=str(folder))["seconds"])
         weights = load_file(folder / "weights.safetensors")
     found = {"library": library, "architecture": architecture, "k": l0, "d_sae": d_sae, "tokens": tokens}
-    found |= score(weights, l0, x, own_k=architecture == "topk") | {"seconds": round(seconds)}
+    found |= {"given": how} if how else {}
+    found |= (
+        nearest(weights["W_dec"]) | score(weights, l0, x, own_k=architecture == "topk") | {"seconds": round(seconds)}
+    )
     places.write_json(folder / "score.json", found)
     shutil.rmtree(folder / "run", ignore_errors=True)  # only ours has one
     print(json.dumps(found), flush=True)
@@ -141,23 +159,37 @@ def main() -> None:
     parser.add_argument("--architectures", default="batchtopk,topk,matryoshka")
     parser.add_argument("--d-sae", type=int, default=2304)
     parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--set", type=settings, default={}, help="of ours, instead of the defaults: orthogonal, lr …")
     parser.add_argument("--table", action="store_true", help="train nothing; report the runs there are")
     given = parser.parse_args()
     l0s = [int(l0) for l0 in given.l0.split(",")]
     kinds = given.architectures.split(",")
-    wanted = [(lib, a) for lib, a in RUNS if a in kinds and given.only in (None, lib)]
+    only = "interp" if given.set else given.only
+    wanted = [(lib, a) for lib, a in RUNS if a in kinds and only in (None, lib)]
     peers: list[Peers] = []
     results = []
     for l0 in l0s:
         for library, architecture in wanted:
-            folder = FOLDER / f"{library}-{architecture}-{given.d_sae}-k{l0}-{given.tokens}"
-            if not given.table or (folder / "score.json").exists():
-                results.append(run(library, architecture, l0, given.d_sae, given.tokens, peers))
+            what = (library, architecture, l0, given.d_sae, given.tokens, given.set)
+            if not given.table or (folder_of(*what) / "score.json").exists():
+                results.append(run(*what, peers))
     print(table(results, l0s))
+    if given.set:
+        return kept_apart()
     name = "quality" if (given.d_sae, given.tokens) == (2304, 1_000_000) else f"quality_{given.d_sae}"
     runs = {_key(run): run for run in [*_kept(name, given.d_sae, given.tokens), *results]}
     every = sorted({run["k"] for run in runs.values()})
     report(name, {"table": table(list(runs.values()), every).split("\n"), "runs": list(runs.values())})
+
+
+def settings(text: str) -> dict[str, float]:
+    return {name: float(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+
+
+def kept_apart() -> None:
+    """Report every run of ours that has settings of its own."""
+    found = [places.read_json(path) for path in sorted(FOLDER.glob("interp-*/score.json"))]
+    report("quality_settings", {"runs": [run for run in found if "given" in run]})
 
 
 def _key(run: dict[str, Any]) -> tuple[str, str, int]:
