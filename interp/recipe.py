@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from interp import places
-from interp.activations import ActivationStore, Batches, Stream, Together
+from interp.activations import ActivationStore, Batches, StoresTogether, Stream, Together
 from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import WEIGHTS
@@ -63,6 +63,7 @@ def train_checkpoint(
     run = folder / ".run"
     hooks = _hooks(architecture, hook_name, hook_name_out)
     config = config or TrainConfig()
+    _check_several(source, hooks)
     rule = _rule(architecture, config, **_widths(source, architecture, hooks), **options)
     check_memory(_bytes(rule), f"{rule.d_sae:,} features")
     names = hooks[0] if len(hooks) == 1 else hooks
@@ -149,6 +150,15 @@ def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, 
     if twice:
         raise InterpError(f"{architecture} is given {twice[0]} twice; name different hook points, or train an SAE.")
     return hooks
+
+
+def _check_several(source: Source, hooks: Sequence[str]) -> None:
+    """Raises InterpError when stores are read side by side for hook points of one of them."""
+    if isinstance(source, StoresTogether) and len({hook.split(":")[0] for hook in hooks}) == 1:
+        for hook in hooks:
+            source.check_hook(hook)
+        alone = source.parts[int(hooks[0].split(":")[0]) - 1].folder
+        raise InterpError(f"{', '.join(hooks)} is of one model alone; train on {alone}, where it has no number.")
 
 
 def _rule(architecture: str, config: TrainConfig, **options: Any) -> Architecture:
@@ -297,6 +307,8 @@ def sweep(
     FVU, L0 and dead features are of held-out rows (see `train_checkpoint`), the half that set no threshold.
     """
     folder, config = Path(into), config or TrainConfig()
+    for hook in hooks:
+        _check_several(source, [hook])
     wanted = {name: (hook, given) for hook in hooks for name, given in _names(source, hook, grid).items()}
     measured = _HeldOut.of(source, held_out)
     parts = {hook: _batches(source, hook, batch, epochs, buffer, measured) for hook in hooks}

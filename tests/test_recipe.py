@@ -100,6 +100,10 @@ def test_a_crosscoder_reads_two_models_side_by_side(two, tiny_folder, text_folde
     assert torch.equal(sae.W_dec, load(tmp_path / "c").W_dec)
     with pytest.raises(InterpError, match=f"did you mean 2:{HOOK}, 1:{HOOK}"):
         train_checkpoint(both, f"{HOOK}+2:{HOOK}", tmp_path / "d", "crosscoder", **quick(**SIZES))
+    with pytest.raises(InterpError, match=f"2:{HOOK} is of one model alone; train on .*theirs"):
+        train_checkpoint(both, f"2:{HOOK}", tmp_path / "d", **quick(**SIZES))
+    with pytest.raises(InterpError, match="is of one model alone"):
+        sweep(both, [f"1:{HOOK}"], tmp_path / "s", {"architecture": ["topk"], "d_sae": [32], "k": [4]})
 
 
 def test_models_are_read_side_by_side_over_the_same_tokens_only(two, tiny, text_folder, tmp_path):
