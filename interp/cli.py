@@ -39,6 +39,13 @@ DEFAULT_SAE = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-92
 SaeArgument = Annotated[str, typer.Argument(help="Folder of a checkpoint.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Of the first weights and of resampling.")]
+Activations = Annotated[
+    str,
+    typer.Argument(
+        help="Folder that harvest wrote; several of the same text, joined by +, whose hook points are 1:…, 2:…; "
+        "or a model, with --corpus."
+    ),
+]
 Buffer = Annotated[
     int | None,
     typer.Option(
@@ -184,13 +191,7 @@ def harvest(
 
 @command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
 def train(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Folder that harvest wrote; several of the same text, joined by +, whose hook points are 1:…, 2:…; "
-            "or a model, with --corpus."
-        ),
-    ],
+    source: Activations,
     hook: Annotated[str, typer.Argument(help="Hook point to read; several joined by + for a crosscoder.")],
     into: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
     architecture: Annotated[
