@@ -1,9 +1,10 @@
-# Two commands: `make demo` opens the dashboard on the embedded SAE, `make test` runs every test.
+# Two commands: `make demo` opens the dashboard on the embedded SAE, `make test` runs the tests that take seconds;
+# `make test-all` goes on with the slow ones (matrices, kills, fuzzing, real servers).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check lint types arrows format bench bench-quality bench-peers
+.PHONY: demo test test-all check lint types arrows format bench bench-quality bench-peers
 
 $(READY): pyproject.toml requirements/lock.txt requirements/embedded.txt
 	$(PYTHON) -m venv .venv
@@ -16,7 +17,10 @@ demo: $(READY)
 	$(BIN)/interp dashboard
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 check: $(READY) lint types arrows test
 

@@ -13,6 +13,7 @@ from interp.types import InterpError
 from interp.verification.run import _read_checks
 from tests.test_pack import folder  # noqa: F401  (a fixture)
 
+pytestmark = pytest.mark.slow
 PEERS = Path(__file__).parent / "fixtures" / "peers" / "theirs"
 ODD = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, 1e308, float("inf"), float("nan"), "", "x", "../x", "\x00",
