@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from interp.index.stats import BANDS, BINS, PER_BAND, QUANTILES, TOP_EXAMPLES, T
 from interp.models import Model
 from interp.types import InterpError
 from interp.workbench import EMBEDDED, Workbench
-from tests.conftest import HOOK
+from tests.conftest import HOOK, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -475,3 +477,15 @@ def test_a_harvest_is_indexed_like_the_text_it_is_of(checkpoint, store, tmp_path
 
     with pytest.raises(InterpError, match="there are no activations in .*interp harvest"):
         ActivationStore.open(tmp_path / "nowhere")
+
+
+def test_nothing_is_said_after_the_end_of_a_checked_process():
+    """DuckDB reports each of its objects that is alive when Python ends, and a checker of types can keep them so."""
+    program = (
+        "from jaxtyping import install_import_hook\n"
+        "import tests.shapes\n"
+        "install_import_hook('interp', 'tests.shapes.check')\n"
+        "import interp.index.read"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
