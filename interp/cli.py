@@ -1,9 +1,12 @@
 """The command line: it shows and asks, and computes nothing."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import wraps
@@ -13,10 +16,8 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
+from interp.console import narrow, never_fail_on_a_character, table, tell, write, write_json
 from interp.progress import say
 from interp.types import InterpError, unknown
 
@@ -28,7 +29,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-out = Console()
 K = 32
 """Active features a token where none are asked."""
 STREAMED = 1_000_000
@@ -56,6 +56,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="NAME=VALUE: any other field of the architecture or of TrainConfig; repeatable."),
 ]
+Wide = Annotated[bool, typer.Option("--wide", help="Print every column and every cell whole, however long the lines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
@@ -84,10 +85,13 @@ def command(name: str, example: str, *, goes_on: bool = False) -> Callable[[Call
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
+    never_fail_on_a_character()
+    _hush()
     try:
+        _check_unicode(sys.argv[1:])
         code = app(standalone_mode=False)
     except InterpError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"interp: {error}", markup=False)
+        say(f"interp: {error}")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
@@ -95,28 +99,47 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         if hasattr(error, "format_message"):  # a mistake in the command's own arguments
-            Console(stderr=True, soft_wrap=True).print(f"interp: {error.format_message()}", markup=False)
+            say(f"interp: {error.format_message()}")
             sys.exit(2)
-        raise
+        say(traceback.format_exc())  # a mistake of ours, whose message may hold anything
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _check_unicode(arguments: list[str]) -> None:
+    """Raises InterpError for an argument that is no text, unless a file has that name: no tokenizer could read it."""
+    for text in arguments:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            if not os.path.lexists(text):
+                raise InterpError(
+                    f"the argument {text} is no text in this terminal's encoding, {sys.getfilesystemencoding()}, and no "
+                    "file has that name."
+                ) from None
+
+
+def _hush() -> None:
+    """Keep other libraries' warnings and advice from users, who can do nothing about them, unless Python was asked for
+    warnings (-W, PYTHONWARNINGS)."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
 def show(value: Any) -> None:
-    """One JSON document."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    """One JSON document; what could not be measured (nan) is null."""
+    write_json(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
-
-
-def table(head: list[str], rows: list[list[Any]], title: str = "") -> None:
-    # Folded, for a name that is cut off tells nothing apart.
-    columns = [Column(name, overflow="fold") for name in head]
-    made = Table(*columns, title=title or None, box=None, title_justify="left", header_style="bold")
-    for row in rows:
-        made.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
-    out.print(made)
+    """What JSON has: numbers of NumPy's as Python's, those that are not finite as null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _bench(sae: str, device: str = "auto") -> Any:
@@ -186,7 +209,7 @@ def harvest(
 
     text = open_corpus(corpus)
     store = run(open_model(model, dtype=dtype, device=device), text, hook, tokens, into, split=split, restart=restart)
-    out.print(f"{store.positions:,} positions in {into}")
+    tell(f"{store.positions:,} positions in {into}")
 
 
 @command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
@@ -249,7 +272,7 @@ def train(
         restart=restart,
         **options,
     )
-    out.print(f"{sae} in {into}", markup=False)
+    tell(f"{sae} in {into}")
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -442,7 +465,7 @@ def selftest(
         show(found)
         return
     table(["measure", "value"], [[key, value] for key, value in found.items()])
-    out.print(
+    tell(
         f"{found['recovered']} of {features} planted features came back "
         f"({found['recovered_by_random_rows']} by chance, from random rows)."
     )
@@ -488,7 +511,7 @@ def index(
 
         text = ActivationStore.open(acts) if acts else corpus
         where = bench.build_index(text, tokens, keep=keep, memory_gib=memory, **options)
-    out.print(f"index in {where}", markup=False)
+    tell(f"index in {where}")
 
 
 @command("search", "interp search SAE 'token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2'")
@@ -501,6 +524,7 @@ def search(
     rerun: Annotated[str, typer.Option(help="Run a kept search again, by name or file.")] = "",
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
+    wide: Wide = False,
 ) -> None:
     """Find features by what they mean, fire on, promote, resemble, or separate."""
     bench = _bench(sae)
@@ -523,28 +547,32 @@ def search(
         found = [asdict(hit) for hit in hits]
         show(found if changed is None else {"hits": found, "since": kept.created} | changed)
     if as_csv:
-        sys.stdout.write(hits.to_csv())
+        write(hits.to_csv())
     if as_json or as_csv:
         if partial:
             say(partial)  # beside the data, on standard error
         if as_csv and changed is not None:
             say(_since(kept.created, changed))
         return
-    rows = [
-        [
-            h.feature,
-            h.label + (" (automatic)" if h.automatic else ""),
-            h.score,
-            h.density,
-            h.max,
-            "; ".join(h.why.values()),
-        ]
-        for h in hits
-    ]
-    title = f"{hits.total} features" + (f", {partial}" if partial else "")
-    table(["feature", "label", "score", "density", "max", "why"], rows, title)
+    short = narrow(wide)
+    mark = " *" if short else " (automatic)"
+    columns: dict[str, Callable[[Any], Any]] = {
+        "feature": lambda hit: hit.feature,
+        "label": lambda hit: hit.label + (mark if hit.automatic else ""),
+        "score": lambda hit: hit.score,
+        "density": lambda hit: hit.density,
+        "max": lambda hit: hit.max,
+        "why": lambda hit: "; ".join(hit.why.values()),
+    }
+    if not any(hit.scores for hit in hits):
+        del columns["score"]  # no condition measures anything
+    title = f"{hits.total:,} features" + (f", {partial}" if partial else "")
+    rows = [[cell(hit) for cell in columns.values()] for hit in hits]
+    table(list(columns), rows, title, shorten=("label", "why"), drop=("max", "density"), wide=wide)
+    if short and any(hit.automatic for hit in hits):
+        tell("* automatic description, untested")
     if changed is not None:
-        out.print(_since(kept.created, changed), markup=False)
+        tell(_since(kept.created, changed))
 
 
 def _since(then: str, changed: dict[str, list[int]]) -> str:
@@ -561,7 +589,7 @@ def keys(as_json: Json = False) -> None:
         show(KEYS)
     else:
         table(["key", "finds features whose …"], [[f"{key}:", about] for key, about in KEYS.items()])
-        out.print("Conditions are joined by and (or nothing), or, not and parentheses.")
+        tell("Conditions are joined by and (or nothing), or, not and parentheses.")
 
 
 @command("feature", "interp feature SAE 1234")
@@ -575,10 +603,8 @@ def feature(
     if as_json:
         show(asdict(page))
         return
-    out.print(f"feature {page.feature}: {_called(page)}", markup=False)
-    out.print(
-        f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents"
-    )
+    tell(f"feature {page.feature}: {_called(page)}")
+    tell(f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents")
     effects = zip(page.promoted, page.suppressed, strict=True)
     table(["promotes", "logit", "suppresses", "logit"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in effects])
     table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
@@ -606,13 +632,13 @@ def neuron(sae: SaeArgument, name: Annotated[str, typer.Argument(help="LAYER.NUM
         show(asdict(page))
         return
     for sign, side in page.signs.items():
-        out.print(f"neuron {name}, {sign}: {side.description} (automatic, untested)", markup=False)
-        out.print(f"density {side.density:.3g}, entropy of its tokens {side.token_entropy:.2f} nats")
+        tell(f"neuron {name}, {sign}: {side.description} (automatic, untested)")
+        tell(f"density {side.density:.3g}, entropy of its tokens {side.token_entropy:.2f} nats")
         _examples(side.examples[:5])
         here = [(e, page.untangled.get(e.position, [])) for e in side.examples[:5]]
         rows = [[e.value, e.tokens[e.peak], ", ".join(f"{f} ({name})" for f, _, name in found)] for e, found in here]
         table(["value", "token", "features that fire there"], rows)
-    out.print("The features nearest to what it writes:")
+    tell("The features nearest to what it writes:")
     rows = [[f.feature, cosine, f.density, f.token_entropy, _called(f)] for f, cosine in page.features]
     table(["feature", "cosine", "density", "entropy", "label or automatic description"], rows)
 
@@ -765,7 +791,7 @@ def steer(
     else:
         told = _typed() if stream and not as_json else None
         run = bench.steer(prompt[0], edits, seed=seeds[0], on_text=told, **sampling)
-        sys.stdout.write("\n" if told else "")
+        write("\n" if told else "")
     _show_run(run, record, as_json)
 
 
@@ -867,8 +893,7 @@ def _typed() -> Callable[[str, str], None]:
     def told(_: str, steered: str) -> None:
         nonlocal shown
         whole = steered.rstrip("\ufffd")
-        sys.stdout.write(whole[shown:])
-        sys.stdout.flush()
+        write(whole[shown:])
         shown = max(shown, len(whole))
 
     return told
@@ -880,23 +905,23 @@ def _say(text: str) -> None:
 
 def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
     """A run, a batch or a sweep on standard output, and its record in a file if asked."""
-    from interp.places import write_json
+    from interp import places
 
     if record is not None:
-        write_json(record, json.loads(run.to_json()))
+        places.write_json(record, json.loads(run.to_json()))
     if as_json:
-        sys.stdout.write(run.to_json() + "\n")
+        write_json(run.to_json())
     elif run.kind == "steer":
         for title, text in (("baseline", run.baseline), ("steered", run.steered)):
-            out.print(f"[bold]{title}[/bold]")
-            out.print(text, markup=False)
+            tell(title, style="bold")
+            tell(text)
         for sentence in run.conflicts:
-            out.print(sentence, markup=False)
+            tell(sentence)
     elif run.kind == "batch":
         rows = [[run.prompts[o["prompt"]], o["variant"], run.seeds[o["seed"]], o["text"]] for o in run.outputs]
         table(["prompt", "edits", "seed", "text"], rows)
         for sentence in dict.fromkeys(sentence for found in run.conflicts for sentence in found):
-            out.print(sentence, markup=False)
+            tell(sentence)
     else:
         rows = run.rows()
 
@@ -909,7 +934,7 @@ def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
         names = ["series", "factor", "perplexity", "distinct_2", "loops", "fires", "says_target"]
         names += ["matches"] if run.config["regex"] else []
         table(names, [[row[name] for name in names] for row in rows], "means over the texts")
-        out.print(run.verdict.sentence if run.verdict else "", markup=False)
+        tell(run.verdict.sentence if run.verdict else "")
 
 
 @command("effects", "interp effects SAE 1234")
@@ -926,12 +951,12 @@ def effects(
 
     found = _bench(sae).effects(number, contexts=contexts, strength=strength)
     if as_json:
-        sys.stdout.write(strict(found) + "\n")
+        write_json(strict(found))
         return
-    out.print(f"{found.contexts} contexts, with 95 % intervals over them", markup=False)
+    tell(f"{found.contexts} contexts, with 95 % intervals over them")
     for effect in (found.ablated, found.clamped):
         for sentence in effect.sentences():
-            out.print(sentence, markup=False)
+            tell(sentence)
         pairs = zip(effect.raised, effect.lowered, strict=True)
         table(["raises", "nats", "lowers", "nats"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in pairs])
 
@@ -952,7 +977,7 @@ def replay(
     if as_json:
         show(asdict(found))
     else:
-        out.print(found.sentence(), markup=False)
+        tell(found.sentence())
     if not found.identical:
         raise typer.Exit(1)
 
@@ -1002,9 +1027,9 @@ def pack(
     folder = resolve(sae)
     target = into or Path(f"{folder.resolve().name}.interp.tar")
     packed = Workbench.open(folder).pack(target, labels=labels) if labels else _archive().pack(folder, target)
-    out.print(f"{len(packed.files)} files, {packed.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+    tell(f"{len(packed.files)} files, {packed.bytes:,} bytes in {target}")
     if packed.left_out:
-        out.print(f"left out, as no files of a checkpoint: {', '.join(packed.left_out)}", markup=False, soft_wrap=True)
+        tell(f"left out, as no files of a checkpoint: {', '.join(packed.left_out)}")
 
 
 def _archive() -> Any:
@@ -1021,7 +1046,7 @@ def unpack(
     """Check every name, size and hash of a packed checkpoint, and only then make its folder."""
     target = into or Path("saes") / archive.name.removesuffix(".tar").removesuffix(".interp")
     unpacked = _archive().unpack(archive, target)
-    out.print(f"{len(unpacked.files)} files, {unpacked.bytes:,} bytes in {target}", markup=False, soft_wrap=True)
+    tell(f"{len(unpacked.files)} files, {unpacked.bytes:,} bytes in {target}")
 
 
 @command("verify", "interp verify saes/theirs")
@@ -1042,7 +1067,7 @@ def verify(
         show(found.to_dict())
     else:
         table(["", "what", "found"], [[check.verdict, check.what, check.found] for check in found.checks])
-        out.print(f"{found.verdict} in {found.seconds:.1f} s {found.dtype and f'(recomputed in {found.dtype})'}")
+        tell(f"{found.verdict} in {found.seconds:.1f} s {found.dtype and f'(recomputed in {found.dtype})'}")
     if found.differs:
         causes = "; ".join(f"{check.what}: {check.found}" for check in found.differs)
         raise InterpError(f"{found.name} is not what it says. {causes}")
@@ -1068,7 +1093,7 @@ def convert(
     if as_json:
         show(done)
         return
-    out.print(f"{done['source']} → {done['target']} in {into}", markup=False, soft_wrap=True)
+    tell(f"{done['source']} → {done['target']} in {into}")
     table(["not held", ""], [["", phrase] for phrase in done["lost"]])
     table(["measure", "value"], [[key, value] for key, value in done["error"].items()])
 
@@ -1090,7 +1115,7 @@ def export(
         if hits.partial:
             say(f"{query}: found in what an index of examples keeps; `interp index SAE` builds the full one.")
     lost = bench.export(to, into, features)
-    out.print(f"{to} in {into}; not held: {'; '.join(lost)}", markup=False, soft_wrap=True)
+    tell(f"{to} in {into}; not held: {'; '.join(lost)}")
 
 
 Endpoint = Annotated[str | None, typer.Option(help="A hub's address; huggingface_hub's own without.")]
@@ -1113,9 +1138,9 @@ def push(
     bench = Workbench.open(resolve(sae))
     given = {} if "://" in to else {"private": private, "message": message, "endpoint": endpoint}
     moved = bench.push(to, labels=labels, **given)
-    out.print(f"{len(moved.files)} files at {moved.address}", markup=False, soft_wrap=True)
+    tell(f"{len(moved.files)} files at {moved.address}")
     if moved.left_out:
-        out.print(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}", markup=False, soft_wrap=True)
+        tell(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}")
 
 
 @command("pull", "interp pull hf:me/my-sae --into saes/theirs")
@@ -1132,15 +1157,16 @@ def pull(
     from interp.workbench import pull_checkpoint
 
     moved, note = pull_checkpoint(source, into, model=model, hook_name=hook, endpoint=endpoint)
-    out.print(f"{len(moved.files)} files of {moved.address} in {into}", markup=False, soft_wrap=True)
+    tell(f"{len(moved.files)} files of {moved.address} in {into}")
     for phrase in [*moved.left_out, *([note] if note else [])]:
-        out.print(f"not taken over: {phrase}", markup=False, soft_wrap=True)
+        tell(f"not taken over: {phrase}")
 
 
 @command("library", "interp library saes")
 def library(
     root: Annotated[Path, typer.Argument(help="Folder; every checkpoint below it is listed.")] = Path("saes"),
     as_json: Json = False,
+    wide: Wide = False,
 ) -> None:
     """The checkpoints in a folder: model, hook point, size, L0, EV, ΔCE, labels, verified or not."""
     from interp.library import library as entries
@@ -1155,10 +1181,11 @@ def library(
         for e in found
         if not e.problem
     ]
-    table(head, [["" if cell is None else cell for cell in row] for row in rows])
+    whole = [["" if cell is None else cell for cell in row] for row in rows]
+    table(head, whole, shorten=("name", "model", "hook"), drop=("MiB", "model", "hook"), wide=wide)
     for entry in found:
         if entry.problem:
-            out.print(f"{entry.folder}: {entry.problem}", markup=False, soft_wrap=True)
+            tell(f"{entry.folder}: {entry.problem}")
 
 
 @command("setup", "interp setup")
@@ -1208,7 +1235,7 @@ def dashboard(
         "--",
         str(folder),
     ]
-    out.print(f"dashboard of {folder.name}: http://{host}:{port}  (Ctrl-C ends it)")
+    tell(f"dashboard of {folder.name}: http://{host}:{port}  (Ctrl-C ends it)")
     try:
         sys.exit(
             subprocess.run(

@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from interp.console import console, printable
 
 LOG_EVERY_SECONDS = 30.0
 
 
 def say(message: str) -> None:
     """One line on standard error, so that standard output stays data."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    console(stderr=True).print(printable(message))
 
 
 @contextmanager
@@ -28,18 +29,18 @@ def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator
 
     if sys.stderr.isatty():
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}% {task.fields[rate]} {task.fields[note]}"),
+            TextColumn("{task.percentage:>3.0f}% {task.fields[rate]} {task.fields[note]}", markup=False),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(title, total=total, completed=done, rate="", note="")
+        with Progress(*columns, console=console(stderr=True)) as progress:
+            task = progress.add_task(printable(title), total=total, completed=done, rate="", note="")
 
             def advance(units: int, note: str = "") -> None:
                 nonlocal count
                 count += units
-                progress.update(task, completed=count, rate=f"{rate():,.0f} {unit}/s", note=note)
+                progress.update(task, completed=count, rate=f"{rate():,.0f} {unit}/s", note=printable(note))
 
             yield advance
     else:

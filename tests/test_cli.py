@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from interp import cli
 from interp.workbench import Workbench
@@ -273,10 +272,16 @@ def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path)
     rows = json.loads(out)
     assert [round(row["l0"]) for row in rows] == [2, 2, 4, 4]
     assert all(0 < row["fvu"] < 1 for row in rows)
-    monkeypatch.setattr("interp.cli.out", Console(width=80))
+    for name, value in {
+        "TTY_COMPATIBLE": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "80",
+    }.items():  # a terminal, as Rich reads it
+        monkeypatch.setenv(name, value)
     code, out, err = call(monkeypatch, capsys, "sweep", store.folder, tmp_path, *grid)
     assert code == 0, err
-    told = [line.split()[:5] for line in out.splitlines() if "batchtopk" in line]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    told = [line.split()[:5] for line in plain.splitlines() if "batchtopk" in line]
     assert told == [[HOOK, "batchtopk", "32", k, seed] for k in "24" for seed in "01"]
 
 
