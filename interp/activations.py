@@ -225,9 +225,13 @@ class ActivationStore:
             raise unknown("harvested hook point", hook_name, self.recipe["hooks"])
 
     def read(self, shard: dict[str, Any], key: str) -> Tensor:
-        """One tensor of a shard, in the dtype it was harvested in."""
+        """One tensor of a shard, in the dtype it was harvested in; its hash is compared when it is first read.
+
+        Raises InterpError when the shard is not the one that was harvested, or cannot be read.
+        """
         path = self.folder / shard["file"]
         try:
+            _check_shard(path, shard.get("sha256", ""))
             with safe_open(path, framework="pt") as file:
                 return file.get_tensor(key)
         except (OSError, SafetensorError) as error:
@@ -315,6 +319,23 @@ class ActivationStore:
     def rows(self, batches: "Batches") -> int:
         """Rows of one epoch."""
         return int(batches.keep().sum())
+
+
+_known_shards: dict[tuple[str, int, int], str] = {}
+"""SHA-256 by path, time and size of the shards this process has hashed: each once, however many epochs read it."""
+
+
+def _check_shard(path: Path, wanted: str) -> None:
+    """Raises InterpError when the file has not the hash that its manifest names (which may name none)."""
+    about = path.stat()
+    key = str(path), about.st_mtime_ns, about.st_size
+    if wanted and key not in _known_shards:
+        _known_shards[key] = places.sha256_file(path)
+    if wanted and _known_shards[key] != wanted:
+        raise InterpError(
+            f"{path} is not the shard that was harvested (its SHA-256 differs from manifest.json's): it was changed, "
+            "swapped or cut short. Harvest again with --restart."
+        )
 
 
 @dataclass(frozen=True, eq=False)

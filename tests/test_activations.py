@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,6 +39,9 @@ def test_rows_that_are_not_finite_are_counted_and_left_out(tiny, text_folder, tm
         tensors = load_file(file)
         tensors[HOOK][rows] = float("nan")
         save_file(tensors | {f"norm/{HOOK}": tensors[HOOK].norm(dim=1)}, file)
+        manifest = places.read_json(tmp_path / "manifest.json")  # as a harvest of a model that overflows
+        manifest["shards"][0]["sha256"] = places.sha256_file(file)
+        places.write_json(tmp_path / "manifest.json", manifest)
         return ActivationStore.open(tmp_path)
 
     before = store.norm_cutoff(HOOK), int(store.keep(HOOK).sum())
@@ -137,3 +142,25 @@ def test_an_unknown_hook_is_named(store, tiny, text_folder, tmp_path):
         store.keep("blocks.0.hook_resid_post")
     with pytest.raises(InterpError, match="no hook point in"):
         harvest(tiny, open_corpus(text_folder), ["blocks.9.hook_resid_post"], 100, tmp_path)
+
+
+def test_a_shard_that_is_not_the_harvested_one_is_not_read(store, tmp_path):
+    shutil.copytree(store.folder, tmp_path / "store")
+    again = ActivationStore.open(tmp_path / "store")
+    again.norms(HOOK)
+    path = tmp_path / "store" / again.shards[0]["file"]
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(InterpError, match=r"is not the shard that was harvested \(its SHA-256 differs"):
+        ActivationStore.open(tmp_path / "store").norms(HOOK)
+
+
+def test_each_shard_is_hashed_once_in_a_process(store, tmp_path, monkeypatch):
+    shutil.copytree(store.folder, tmp_path / "store")
+    hashed = []
+    real = places.sha256_file
+    monkeypatch.setattr(places, "sha256_file", lambda path: hashed.append(path) or real(path))
+    for _ in range(3):
+        ActivationStore.open(tmp_path / "store").norms(HOOK)
+    assert len(hashed) == len(store.shards)

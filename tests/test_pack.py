@@ -9,13 +9,17 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from interp.checkpoint import load, pack, save, unpack
+from interp import places
+from interp.checkpoint import Card, load, pack, push, save, unpack
 from interp.checkpoint.archive import _header, _manifest
+from interp.checkpoint.files import pin, present
 from interp.types import InterpError
 from tests.test_checkpoint import card, make
 
@@ -163,6 +167,72 @@ def test_a_link_in_the_folder_is_not_followed(folder, tmp_path):
     packed = pack(folder, tmp_path / "a.tar")
     assert "README.md" in packed.left_out
     assert b"secret" not in (tmp_path / "a.tar").read_bytes()
+
+
+def spoiled(name, tensor):
+    """A change of the weights after which nobody re-hashed anything but the card."""
+
+    def change(folder):
+        tensors = load_file(folder / "sae_weights.safetensors")
+        tensors[name] = tensor(tensors[name]) if tensor else None
+        kept = {key: value for key, value in tensors.items() if value is not None}
+        save_file(kept, folder / "sae_weights.safetensors")
+        digest = places.sha256_file(folder / "sae_weights.safetensors")
+        old = Card.read(folder)
+        replace(old, sae_sha256=digest, files=old.files | {"sae_weights.safetensors": digest}).write(folder)
+
+    return change
+
+
+def edited(name, old, new):
+    return lambda folder: (folder / name).write_text((folder / name).read_text().replace(old, new))
+
+
+def index_says(folder):
+    (folder / "index" / "index.json").write_text(json.dumps({"files": {"features.parquet": "0" * 64}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoiled("W_dec", lambda x: x.index_fill(0, torch.tensor([1]), torch.nan)), "W_dec holds a NaN"),
+        (spoiled("b_enc", lambda x: x - torch.inf), "b_enc holds a NaN or an infinity"),
+        (spoiled("threshold", lambda x: x - torch.inf), "threshold holds a NaN or an infinity"),
+        (spoiled("b_dec", lambda x: x[:-1].clone()), r"b_dec has shape \(15,\), where \(16,\) is needed"),
+        (spoiled("threshold", None), "has no tensor threshold, which a jumprelu SAE needs"),
+        (edited("cfg.json", "float32", "float16"), "cfg.json is not the file that card.json names"),
+        (edited("card.json", '"norm_cutoff": 9.0', '"norm_cutoff": 90.0'), "card.json was edited after it was written"),
+        (index_says, "index/features.parquet is not the file that index/index.json names"),
+        (lambda folder: (folder / "cfg.json").write_text("[]"), "cfg.json"),
+    ],
+)  # fmt: skip
+def test_what_the_checkpoints_own_card_contradicts_and_broken_weights_never_leave(folder, tmp_path, change, message):
+    change(folder)
+    with pytest.raises(InterpError, match=message):
+        pack(folder, tmp_path / "a.tar")
+    with pytest.raises(InterpError, match=message):
+        push(folder, f"file://{tmp_path}/b.tar")
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def test_a_threshold_of_inf_is_legal_and_leaves(folder, tmp_path):
+    spoiled("threshold", lambda x: x.index_fill(0, torch.tensor([1]), torch.inf))(folder)
+    pack(folder, tmp_path / "a.tar")
+    sae = make("jumprelu")
+    sae.threshold[3] = torch.inf
+    save(sae, tmp_path / "again", card())
+    assert load_file(tmp_path / "again" / "sae_weights.safetensors")["threshold"][3] == torch.inf
+
+
+def test_the_pin_is_of_names_and_contents_and_is_the_same_on_both_sides(folder, tmp_path):
+    packed = pack(folder, tmp_path / "a.tar")
+    assert unpack(tmp_path / "a.tar", tmp_path / "out").pin == packed.pin == pin(present(tmp_path / "out")[0])
+    listed = "".join(
+        f"{hashlib.sha256(raw).hexdigest()}  {name}\n" for name, raw in sorted(contents(tmp_path / "out").items())
+    )
+    assert packed.pin == hashlib.sha256(listed.encode()).hexdigest()
+    (tmp_path / "out" / "README.md").write_text("# another\n")
+    assert pin(present(tmp_path / "out")[0]) != packed.pin
 
 
 def test_unpacking_over_something_is_refused(folder, tmp_path):

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from interp import places
-from interp.checkpoint.files import NEEDED, check_content, check_names, present
+from interp.checkpoint.files import NEEDED, check_content, check_names, pin_of, present
+from interp.checkpoint.leaving import check_leaving, check_named
 from interp.types import InterpError
 
 FORMAT = 1
@@ -42,6 +43,8 @@ class Packed:
     """Bytes of each file."""
     left_out: list[str]
     """What the folder holds besides a checkpoint's files."""
+    pin: str
+    """One hash over all of it (see `checkpoint.files.pin`)."""
 
     @property
     def bytes(self) -> int:
@@ -51,23 +54,26 @@ class Packed:
 def pack(folder: str | Path, into: str | Path, *, added: Mapping[str, Path] | None = None) -> Packed:
     """Write one file of all that a checkpoint's folder holds; `added` files stand in for the folder's own.
 
-    Raises InterpError when the folder is no checkpoint or a file is not what its name says.
+    Raises InterpError when the folder is no checkpoint, a file is not what its name says or not the one that the card
+    or the index names, or the weights are not whole (see `checkpoint.leaving`).
     """
     found, left_out = present(Path(folder))
     files = dict(sorted((found | dict(added or {})).items()))
     check_names(files)
     target = Path(into)
-    for name, path in files.items():
-        check_content(name, path)
-    rows = [{"name": name, "size": path.stat().st_size, "sha256": "0" * 64} for name, path in files.items()]
+    named = check_leaving(files)
+    rows: list[dict[str, Any]] = [
+        {"name": name, "size": path.stat().st_size, "sha256": "0" * 64} for name, path in files.items()
+    ]
     with places.whole_file(target) as partial, partial.open("wb") as out:
         _write_member(out, "manifest.json", _manifest(rows))
         for row, path in zip(rows, files.values(), strict=True):
-            row["sha256"] = _copy_in(out, str(row["name"]), path, int(str(row["size"])))
+            row["sha256"] = _copy_in(out, row["name"], path, row["size"])
+        check_named(named, {row["name"]: row["sha256"] for row in rows})
         out.write(bytes(2 * BLOCK))
         out.seek(0)  # the hashes are known now, and as long as the zeros that held their place
         _write_member(out, "manifest.json", _manifest(rows))
-    return Packed(path=target, files={str(row["name"]): int(str(row["size"])) for row in rows}, left_out=left_out)
+    return _packed(target, rows, left_out)
 
 
 def unpack(archive: str | Path, into: str | Path) -> Packed:
@@ -91,7 +97,12 @@ def unpack(archive: str | Path, into: str | Path) -> Packed:
                     check_content(row["name"], partial / row["name"])
     except OSError as error:
         raise places.disk_error(path, error) from error
-    return Packed(path=target, files={row["name"]: row["size"] for row in rows}, left_out=[])
+    return _packed(target, rows, [])
+
+
+def _packed(path: Path, rows: list[dict[str, Any]], left_out: list[str]) -> Packed:
+    sizes, digests = ({row["name"]: row[key] for row in rows} for key in ("size", "sha256"))
+    return Packed(path=path, files=sizes, left_out=left_out, pin=pin_of(digests))
 
 
 def read_manifest(file: IO[bytes], size: int, path: Path) -> list[dict[str, Any]]:

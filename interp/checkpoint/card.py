@@ -1,6 +1,8 @@
 """card.json: where an SAE comes from, how it was made, and what was measured, so that a claim can be traced."""
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,15 @@ class Card:
     licences: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the folder's files by name; cards written before there was this field have none."""
+    card_sha256: str = ""
+    """Of the card itself (see `card_sha256`); written by `write`, and empty in cards from before there was this field."""
     format: int = FORMAT
 
-    def write(self, folder: Path) -> None:
-        places.write_json(folder / "card.json", asdict(self))
+    def write(self, folder: Path) -> "Card":
+        """Write card.json with its own hash; the card as written comes back."""
+        written = replace(self, card_sha256=card_sha256(asdict(self)))
+        places.write_json(folder / "card.json", asdict(written))
+        return written
 
     @staticmethod
     def read(folder: Path) -> "Card":
@@ -59,6 +66,17 @@ class Card:
         for key, value in kept.items():
             _check_kind(folder, key, value, known[key].type)
         return Card(**kept)
+
+
+def card_sha256(raw: dict[str, Any]) -> str:
+    """The SHA-256 of all that a card.json says, but this hash itself: sorted keys, no spaces, ASCII.
+
+    Whoever rewrites a card can hash it again, so it shows edits made by hand, not those of a forger: for these there is
+    the pin (`checkpoint.files.pin`), which has to come from elsewhere.
+    """
+    said = {key: value for key, value in raw.items() if key != "card_sha256"}
+    text = json.dumps(said, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_kind(folder: Path, key: str, value: Any, kind: Any) -> None:

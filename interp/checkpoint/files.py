@@ -1,9 +1,11 @@
 """Which files a checkpoint's folder may hold, what they hash to, and whether one is what its name says."""
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -19,7 +21,8 @@ KNOWN = re.compile(
 """Names that are packed, pushed and taken; always with `/`, whatever the system writes."""
 NEEDED = ("cfg.json", WEIGHTS)
 EDITED = re.compile(r"labels\.jsonl|README\.md|card\.json|presets.*|LICENSE")
-"""What people go on changing, or what holds the hashes itself: the card has no hash of these."""
+"""What people go on changing, or what holds the hashes itself: the card has no hash of these, but for published labels."""
+LABELS = "labels.jsonl"
 LARGEST_TEXT = 256 * 2**20
 """Bytes of a .json or .md file; more is no text that this project writes."""
 
@@ -48,10 +51,49 @@ def present(folder: Path) -> tuple[dict[str, Path], list[str]]:
     return dict(sorted(found.items())), other
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every known file that the card is to vouch for."""
+def hashes(folder: Path, *, labels: bool = False) -> dict[str, str]:
+    """SHA-256 of every known file that the card is to vouch for; of the labels that ship, too, if asked."""
     found, _ = present(folder)
-    return {name: places.sha256_file(path) for name, path in found.items() if not EDITED.fullmatch(name)}
+    kept = {name: path for name, path in found.items() if not EDITED.fullmatch(name) or (labels and name == LABELS)}
+    return {name: places.sha256_file(path) for name, path in kept.items()}
+
+
+def named_hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    """What card.json and index/index.json, where these are among the files, say that files hash to.
+
+    What cannot be read names nothing: whoever needs it says so.
+    """
+    card, index = (_object(files[name]) if name in files else {} for name in ("card.json", "index/index.json"))
+    found = {WEIGHTS: card.get("sae_sha256")}
+    listed = index.get("files")
+    for name, value in listed.items() if isinstance(listed, dict) else ():
+        found[f"index/{name}"] = value.get("sha256") if isinstance(value, dict) else value
+    own = card.get("files")
+    found |= own if isinstance(own, dict) else {}
+    return {name: digest for name, digest in found.items() if isinstance(digest, str) and digest}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = places.read_json(path)
+    except InterpError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def pin(files: Mapping[str, Path]) -> str:
+    """One SHA-256 over names and contents of all of a checkpoint's files, the card and what people edit included.
+
+    Hashes inside a checkpoint show damage and careless edits; a forger writes them anew. This one is told apart from
+    the checkpoint (in a paper, on a page), and `interp verify --expect` compares.
+    """
+    return pin_of({name: places.sha256_file(path) for name, path in files.items()})
+
+
+def pin_of(digests: Mapping[str, str]) -> str:
+    """The pin of files with these SHA-256: what `sha256sum` prints of them, in order of their names, hashed."""
+    rows = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def check_content(name: str, path: Path) -> None:

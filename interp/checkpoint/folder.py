@@ -5,7 +5,7 @@ float32 on the rounded weights, which are the ones every metric was measured wit
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,8 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
     """Write the checkpoint; the card as written, with the weights' hash, comes back."""
     into = Path(folder)
     digest = save_weights(sae, into, card)
-    written = replace(
-        card, sae_sha256=digest, files={"cfg.json": places.sha256_file(into / "cfg.json"), WEIGHTS: digest}
-    )
-    written.write(into)
-    return written
+    files = {"cfg.json": places.sha256_file(into / "cfg.json"), WEIGHTS: digest}
+    return replace(card, sae_sha256=digest, files=files).write(into)
 
 
 def save_weights(
@@ -74,9 +71,11 @@ def save_weights(
         read, out = ("+".join(hooks), "") if sae.widths else (hooks[0], "".join(hooks[1:]))
         sae.hook_name, sae.hook_name_out = read, out
     tensors = {name: getattr(sae, name).detach() for name in TENSORS if getattr(sae, name) is not None}
+    _check_shapes("the SAE", architecture_of(sae), tensors, sae.d_in, sae.d_sae, sae.d_out)
     kept = {name: (x.to(dtype) if dtype else stored(x)).cpu().contiguous() for name, x in tensors.items()}
     for name, tensor in kept.items():
-        if not bool(tensor.isfinite().all()):
+        held = torch.equal(tensor.isfinite(), tensors[name].isfinite().cpu())  # a threshold of inf was one before
+        if not held or not bool(_sound(name, tensor).all()):
             raise InterpError(
                 f"{name} has values that {str(tensor.dtype).partition('.')[2]} cannot hold, so nothing was saved."
             )
@@ -85,6 +84,42 @@ def save_weights(
         digest = places.sha256_file(partial)
     places.write_json(into / "cfg.json", _cfg(sae, card, model))
     return digest
+
+
+def _sound(name: str, tensor: Tensor) -> Tensor:
+    """True where a value may stand: finite, but for thresholds of +inf, which say that a feature never fires."""
+    return tensor.isfinite() | (tensor == torch.inf) if name == "threshold" else tensor.isfinite()
+
+
+def check_weights(cfg: Path, weights: Path) -> None:
+    """Raises InterpError when weights must not leave this machine: a NaN or infinity, a tensor missing or misshapen.
+
+    Which tensors there must be, and their shapes, is told for the kinds of `KINDS`; of others only that all is finite.
+    """
+    said = places.read_json(cfg)
+    said = saelens.current(said) if isinstance(said, dict) else {}
+    try:
+        tensors = load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InterpError(f"{weights} cannot be read: {error}.") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(_sound(name, tensor).all()):
+            raise InterpError(f"{weights}: {name} holds a NaN or an infinity; train or convert it again.")
+    kind = said.get("architecture")
+    if isinstance(kind, str) and kind in KINDS:
+        d_in = said.get("d_in")
+        _check_shapes(str(weights), kind, tensors, d_in, said.get("d_sae"), said.get("d_out", d_in))
+
+
+def _check_shapes(where: str, kind: str, tensors: Mapping[str, Tensor], d_in: Any, d_sae: Any, d_out: Any) -> None:
+    """Raises InterpError when a tensor that this kind needs is not there or not of the shape that it must have."""
+    shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,), "W_skip": (d_out, d_in)}
+    for name in KINDS[kind]:
+        if name not in tensors:
+            raise InterpError(f"{where} has no tensor {name}, which a {kind} SAE needs; it is not whole.")
+        wanted, found = shapes.get(name, (d_sae,)), tuple(tensors[name].shape)
+        if found != wanted:
+            raise InterpError(f"{where}: {name} has shape {found}, where {wanted} is needed.")
 
 
 def stored(x: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ from typing import Any
 from interp import places
 from interp.checkpoint.archive import pack, unpack
 from interp.checkpoint.card import Card
-from interp.checkpoint.files import EDITED, check_content, known, present
+from interp.checkpoint.files import check_content, known, named_hashes, pin, present
 from interp.checkpoint.folder import verify_files
+from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
 from interp.types import InterpError, unknown
 
@@ -37,6 +38,8 @@ class Moved:
     """Without anything that opens a door: no user, password or query."""
     files: list[str]
     left_out: list[str]
+    pin: str = ""
+    """Of what was moved (see `checkpoint.files.pin`)."""
 
 
 def push(
@@ -54,20 +57,18 @@ def push(
     """
     path = Path(folder)
     found, left_out = present(path)
-    if "card.json" in found:
-        verify_files(path)
     files = found | dict(added or {})
-    for name, file in files.items():
-        check_content(name, file)
     if "://" in to:
         return _push_url(path, to, added or {}, left_out)
     where = _hub(to)
+    named = check_leaving(files)
+    check_named(named, {name: places.sha256_file(files[name]) for name in named})
     with tempfile.TemporaryDirectory() as made:
         if "README.md" not in files and "card.json" in files:
             files["README.md"] = Path(made) / "README.md"
             files["README.md"].write_text(describe(path, to), encoding="utf-8")
         _commit(where, files, endpoint, private, message or f"{path.name}: checkpoint")
-    return Moved(address=to, files=sorted(files), left_out=left_out)
+        return Moved(address=to, files=sorted(files), left_out=left_out, pin=pin(files))
 
 
 def pull(source: str, into: str | Path, *, endpoint: str | None = None) -> Moved:
@@ -147,7 +148,7 @@ def _pull_hub(source: str, target: Path, endpoint: str | None) -> Moved:
         _land({name: cache / f"{prefix}{name}" for name in taken}, target)
     finally:
         shutil.rmtree(cache, ignore_errors=True)
-    return Moved(address=source, files=taken, left_out=left_out)
+    return Moved(address=source, files=taken, left_out=left_out, pin=pin(present(target)[0]))
 
 
 def _land(files: dict[str, Path], target: Path) -> None:
@@ -166,9 +167,10 @@ def _land(files: dict[str, Path], target: Path) -> None:
 
 
 def _check_hashes(folder: Path) -> None:
-    for name, digest in Card.read(folder).files.items():
-        here = known(name) and not EDITED.fullmatch(name) and (folder / name).is_file()
-        if here and places.sha256_file(folder / name) != digest:
+    Card.read(folder)
+    files, _ = present(folder)
+    for name, digest in named_hashes(files).items():
+        if name in files and places.sha256_file(files[name]) != digest:
             raise InterpError(f"{name} is not the file that its card names (SHA-256 differs), so nothing was taken.")
 
 
@@ -197,7 +199,7 @@ def _push_url(folder: Path, url: str, added: Mapping[str, Path], left_out: list[
             system.mv(beside, path)
         except Exception as error:
             raise _refused(f"{shown(url)} could not be written", error) from None
-    return Moved(address=shown(url), files=sorted(packed.files), left_out=left_out)
+    return Moved(address=shown(url), files=sorted(packed.files), left_out=left_out, pin=packed.pin)
 
 
 def _pull_url(url: str, target: Path) -> Moved:
@@ -212,7 +214,7 @@ def _pull_url(url: str, target: Path) -> Moved:
         except Exception as error:
             raise _refused(f"{shown(url)} could not be read", error) from None
         unpacked = unpack(archive, target)
-    return Moved(address=shown(url), files=sorted(unpacked.files), left_out=[])
+    return Moved(address=shown(url), files=sorted(unpacked.files), left_out=[], pin=unpacked.pin)
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
