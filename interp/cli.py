@@ -1083,13 +1083,16 @@ def convert(
     from_: Annotated[str, typer.Option("--from", help="Its format; told from the files without.")] = "",
     model: Annotated[str, typer.Option(help="Model it was made for; as the source says without.")] = "",
     hook: Annotated[str, typer.Option(help="Hook point it reads; as the source says without.")] = "",
+    hook_out: Annotated[str, typer.Option(help="Hook point a transcoder writes; as the source says without.")] = "",
     scale: Annotated[float | None, typer.Option(help="Factor of activations in training, where not folded.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint in another library's format, compare both on real activations, and list what is not held."""
     from interp import workbench
 
-    done = workbench.convert(source, to, into, format_=from_, model=model, hook_name=hook, scale=scale)
+    done = workbench.convert(
+        source, to, into, format_=from_, model=model, hook_name=hook, hook_name_out=hook_out, scale=scale
+    )
     if as_json:
         show(done)
         return

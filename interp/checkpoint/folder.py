@@ -19,7 +19,7 @@ from interp import places
 from interp.checkpoint.card import Card
 from interp.checkpoint.files import WEIGHTS
 from interp.checkpoint.formats import saelens
-from interp.checkpoint.formats.foreign import gated, integer, make
+from interp.checkpoint.formats.foreign import gated, integer, make, whole_tensors
 from interp.sae import SAE
 from interp.types import InterpError
 
@@ -30,6 +30,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "standard": _FOUR,
     "gated": ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag"),
     "topk": _FOUR,
+    "batchtopk": (*_FOUR, "topk_threshold"),
+    "matryoshka_batchtopk": (*_FOUR, "topk_threshold"),
     "jumprelu": (*_FOUR, "threshold"),
     "transcoder": _FOUR,
     "skip_transcoder": (*_FOUR, "W_skip"),
@@ -179,28 +181,60 @@ def _cfg(sae: SAE, card: Card | None, model: str = "") -> dict[str, Any]:
 
 
 def load(folder: str | Path, device: str = "cpu", *, check: bool = True, scale: float | None = None) -> SAE:
-    """The SAE in a folder of SAELens 6's format, with or without our card.
+    """The SAE in a folder of SAELens 6's format, with or without our card, or in another library's that is known.
 
-    Raises InterpError, saying what is wrong, for a folder that is missing, incomplete or of another kind, and
-    when the weights are not the ones the card names (unless `check` is false: for who compares them himself).
-    `scale` is what training multiplied activations by, for a folder that says they are normalised: it is folded in.
+    Raises InterpError, saying what is wrong, for a folder that is missing, incomplete or of another kind, when it has
+    settings that are not known here, and when the weights are not the ones the card names (unless `check` is false: for
+    who compares them himself). `scale` is what training multiplied activations by, for a folder that says they are
+    normalised: it is folded in.
     """
     path = Path(folder)
+    if not (path / "cfg.json").exists() and not (path / WEIGHTS).exists():
+        found = _of_another_library(path, scale)
+        if found is not None:
+            return found.to(device)
+    sae, _, unknown = opened(path, device, check=check, scale=scale)
+    _refuse_unknown(path, unknown)
+    return sae
+
+
+def _of_another_library(path: Path, scale: float | None) -> SAE | None:
+    """What `formats.read` reads there; None where it is of no format that is known."""
+    from interp.checkpoint.formats import format_of, read
+
+    if not path.exists() or not format_of(path):
+        return None
+    foreign = read(path, scale=scale)[1]
+    _refuse_unknown(path, foreign.unknown)
+    return foreign.sae
+
+
+def _refuse_unknown(path: Path, unknown: Sequence[str]) -> None:
+    if unknown:
+        raise InterpError(
+            f"{path} has settings that this version does not know ({', '.join(unknown[:4])}), and which may change numbers; "
+            "`interp convert` writes it without them, and lists them."
+        )
+
+
+def opened(
+    path: Path, device: str = "cpu", *, check: bool = True, scale: float | None = None
+) -> tuple[SAE, dict[str, Any], list[str]]:
+    """(SAE, its configuration in today's form, what it sets that is not known here) of a folder of SAELens' format."""
     if not path.is_dir():
         raise InterpError(f"there is no folder {path}; give the folder that holds cfg.json and {WEIGHTS}.")
     for name in ("cfg.json", WEIGHTS):
         if not (path / name).exists():
             raise InterpError(f"{path} is not a checkpoint: it has no {name}.")
-    cfg = places.read_json(path / "cfg.json")
-    cfg = saelens.current(cfg) if isinstance(cfg, dict) else {}
+    raw = places.read_json(path / "cfg.json")
+    cfg = saelens.current(raw) if isinstance(raw, dict) else {}
     kind = cfg.get("architecture")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise InterpError(f"{path} holds an SAE of architecture {kind!r}; this version reads {', '.join(KINDS)}.")
-    if cfg.get("normalize_activations") not in (None, "none") and scale is None:
-        raise InterpError(
-            f"{path} normalises its inputs ({cfg['normalize_activations']}), which is not folded into its weights; "
-            "fold the scale in first (`interp convert --scale`), or every activation would be wrong."
-        )
+        why = f" ({saelens.OTHERS[kind]})" if isinstance(kind, str) and kind in saelens.OTHERS else ""
+        raise InterpError(f"{path} holds an SAE of architecture {kind!r}{why}; this version reads {', '.join(KINDS)}.")
+    unknown = saelens.SETTINGS.check(path / "cfg.json", cfg)
+    if cfg.get("rescale_acts_by_decoder_norm") and "topk" not in kind:
+        unknown.append(f"rescale_acts_by_decoder_norm of a {kind}")
     card = Card.read(path) if (path / "card.json").exists() else None
     if card is not None and check:
         verify_files(path)
@@ -208,40 +242,58 @@ def load(folder: str | Path, device: str = "cpu", *, check: bool = True, scale: 
         tensors = load_file(path / WEIGHTS, device=device)
     except (SafetensorError, OSError, ValueError) as error:
         raise InterpError(f"{path / WEIGHTS} cannot be read: {error}.") from None
-    missing = [name for name in KINDS[kind] if name not in tensors]
-    if missing:
-        raise InterpError(f"{path / WEIGHTS} has no tensor {', '.join(missing)}; it is not whole.")
+    tensors = _whole(path, kind, tensors)
     said = (cfg.get("d_in"), cfg.get("d_sae")), (cfg.get("d_sae"), cfg.get("d_out", cfg.get("d_in")))
     found = tuple(tensors["W_enc"].shape), tuple(tensors["W_dec"].shape)
     if said != found:
         raise InterpError(f"{path}: cfg.json says W_enc is {said[0]} and W_dec {said[1]}, the weights are {found}.")
-    if scale is not None:
-        tensors = saelens.fold_scale({name: tensor.float() for name, tensor in tensors.items()}, scale)
-    return _opened(path, kind, cfg, tensors, card)
-
-
-def _opened(path: Path, kind: str, cfg: dict[str, Any], tensors: dict[str, Any], card: Card | None) -> SAE:
-    """The SAE of a configuration and tensors whose matrices have its sizes."""
-    meta = cfg.get("metadata") if isinstance(cfg.get("metadata"), dict) else {}
     floats = {name: tensor.float() for name, tensor in tensors.items()}
+    floats = saelens.for_raw_inputs(path, cfg, saelens.fold_finetuning(path, cfg, floats), scale)
+    return _opened(path, kind, cfg, floats, card), cfg, unknown
+
+
+def _whole(path: Path, kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, of which none that the kind needs is missing and none is there that it does not have."""
+    if "threshold" in KINDS[kind] and "threshold" not in tensors and "log_threshold" in tensors:
+        tensors = tensors | {"threshold": tensors["log_threshold"].exp()}
+        tensors.pop("log_threshold")
+    missing = [name for name in KINDS[kind] if name not in tensors]
+    if missing:
+        raise InterpError(f"{path / WEIGHTS} has no tensor {', '.join(missing)}; it is not whole.")
+    whole_tensors(path / WEIGHTS, tensors, (*KINDS[kind], "scaling_factor", "finetuning_scaling_factor"))
+    return tensors
+
+
+def _opened(path: Path, kind: str, cfg: dict[str, Any], floats: dict[str, Tensor], card: Card | None) -> SAE:
+    """The SAE of a configuration and tensors whose matrices have its sizes."""
     k = integer(path / "cfg.json", cfg, "k") if kind.startswith("topk") else None
-    if cfg.get("rescale_acts_by_decoder_norm") and k is not None:
+    if saelens.rescales(cfg) and cfg.get("normalize_activations") != "covariance_whitening":
         floats = saelens.fold_norms(floats)
-    weights = _weights(path, kind, saelens.fold_finetuning(floats) if "b_enc" in floats else floats)
+    weights = _weights(path, kind, floats)
     widths = cfg.get("widths") or ()
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) for width in widths):
         raise InterpError(f"{path}/cfg.json gives widths the value {widths!r}, where a list of numbers is needed.")
-    name, hook = (card.name, card.hook_name) if card else (path.name, str((meta or {}).get("hook_name") or ""))
-    out = str((meta or {}).get("hook_name_out") or "")
-    centred = bool(cfg.get("apply_b_dec_to_input", True))
+    name, hook = (card.name, card.hook_name) if card else (path.name, saelens.place_of(cfg, "hook_name"))
+    out = saelens.place_of(cfg, "hook_name_out")
+    centred = cfg.get("apply_b_dec_to_input", "transcoder" not in kind)
+    if not isinstance(centred, bool) or (centred and "transcoder" in kind):
+        raise InterpError(
+            f"{path}/cfg.json gives apply_b_dec_to_input the value {centred!r}, which is none for a {kind}."
+        )
     return make(path, weights, k=k, centred=centred, name=name, hook_name=hook, hook_name_out=out, widths=tuple(widths))
 
 
-def _weights(path: Path, kind: str, tensors: dict[str, Any]) -> dict[str, Any]:
+def _weights(path: Path, kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a kind as `SAE` takes them: ReLU is a threshold of 0, a gate another threshold."""
-    kept = {name: tensors[name] for name in KINDS[kind]}
+    kept = {name: tensors[name] for name in KINDS[kind] if name != "topk_threshold"}
     if kind in ("standard", "transcoder", "skip_transcoder"):
         return kept | {"threshold": torch.zeros_like(kept["b_enc"])}
+    if "topk_threshold" in tensors:
+        if tensors["topk_threshold"].numel() != 1:
+            raise InterpError(
+                f"{path / WEIGHTS} has a topk_threshold of shape {tuple(tensors['topk_threshold'].shape)}."
+            )
+        return kept | {"threshold": tensors["topk_threshold"].expand(kept["b_enc"].shape).clone()}
     return gated(path, kept) if kind == "gated" else kept
 
 

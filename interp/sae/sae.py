@@ -18,14 +18,17 @@ from interp.types import InterpError
 Rule = Literal["jumprelu", "topk"]
 ROUND_UP = 1 + 2**-6
 """So that a bound stays one when it is rounded to bfloat16, on both sides of its product."""
+NEVER = 1e30
+"""A threshold that no pre-activation passes, and that bounds can be computed with."""
 
 
 class SAE(nn.Module):
     """z = rule((x - b_dec) W_enc + b_enc);  x̂ = z W_dec + b_dec.
 
     The rule is `jumprelu` (a pre-activation strictly above its feature's threshold, which is at least 0, passes as it
-    is; ReLU is a threshold of 0) or `topk` (the k largest positive pre-activations of a row pass). A transcoder is not
-    `centred` (b_dec is not taken off x), x̂ is of another hook point, and W_skip (O, D) adds x W_skipᵀ.
+    is; ReLU is a threshold of 0, and +inf switches a feature off) or `topk` (the k largest positive pre-activations of
+    a row pass). A transcoder is not `centred` (b_dec is not taken off x), x̂ is of another hook point, and W_skip (O, D)
+    adds x W_skipᵀ.
     A crosscoder has `widths`: its rows are those of several hook points side by side.
     """
 
@@ -90,7 +93,9 @@ class SAE(nn.Module):
 
     def _coarse(self, dtype: torch.dtype) -> Tensor:
         if dtype not in self._bounds:
-            W, shift = self._W_enc_FD, self.b_enc if self.threshold is None else self.b_enc - self.threshold
+            W, shift = self._W_enc_FD, self.b_enc
+            if self.threshold is not None:  # +inf switches a feature off, and inf - inf would be no bound
+                shift = shift - self.threshold.clamp_max(NEVER)
             rounded = W.to(dtype).float()
             lost = (W - rounded).norm(dim=1) + self.d_in * 2**-23 * rounded.norm(dim=1)
             more = torch.stack([rounded.norm(dim=1), lost, shift.abs() * 2**-15], dim=1) * ROUND_UP

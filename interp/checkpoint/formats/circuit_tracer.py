@@ -1,10 +1,9 @@
-"""circuit-tracer's per-layer transcoders, to read: one file a layer, in one of three spellings.
+"""circuit-tracer's per-layer transcoders, to read: `layer_<n>.safetensors`, with a `config.yaml` beside them.
 
-    its own (to_safetensors)   W_enc (F, D), b_enc, W_dec (F, O), b_dec, activation_function.threshold?, W_skip?
-    Gemma Scope 2              w_enc (D, F), b_enc, w_dec (F, O), b_dec, threshold, affine_skip_connection (D, O)?
-    Gemma Scope (.npz)         W_enc (D, F), b_enc, W_dec (F, O), b_dec, threshold
+    W_enc (F, D), b_enc, W_dec (F, O), b_dec, activation_function.threshold?, W_skip?, k?
 
-Without a threshold the rule is ReLU. Hook points are `blocks.<layer>.` and what a `config.yaml` beside the file says.
+The rule is the one that `activation` names, else jumprelu where there is a threshold, else ReLU. Hook points are
+`blocks.<layer>.` and what `config.yaml` says. Files in Gemma Scope's spelling are read as those (`gemma_scope.py`).
 A cross-layer transcoder writes to every later layer, which an `SAE` does not.
 """
 
@@ -13,11 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from interp.checkpoint.formats.foreign import Foreign, make, tensors_of
+from interp.checkpoint.formats import gemma_scope
+from interp.checkpoint.formats.foreign import (
+    Foreign,
+    Settings,
+    integer,
+    keys,
+    make,
+    tensors_of,
+    transposed,
+    whole_tensors,
+)
+from interp.checkpoint.formats.hooks import HOOK, last_number
 from interp.types import InterpError
 
 FILE = re.compile(r"(?:layer_(\d+)\.safetensors|.*\.npz|.*\.safetensors)")
+HOOKS = ("feature_input_hook", "feature_output_hook")
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
+SETTINGS = Settings(
+    read=frozenset({"model_name", *HOOKS, "activation", "k", "scan", "transcoders"}),
+    harmless=keys("scan_name repo_id revision subfolder license dtype skip_connection d_model d_transcoder"),
+    only={"model_kind": ("transcoder_set",), "activation": ("relu", "topk", "jumprelu", "jump_relu")},
+    why={"model_kind": "each feature writes several layers"},
+)
 
 
 def detect(path: Path) -> bool:
@@ -43,35 +62,74 @@ def read(path: Path) -> Foreign:
             f"{path} holds {len(files)} transcoders ({', '.join(f.name for f in files[:4])}…); name one file."
         )
     file = files[0]
-    raw = tensors_of(file, ("b_enc", "b_dec"))
-    names = {"w_enc": "W_enc", "w_dec": "W_dec", "activation_function.threshold": "threshold"}
-    t = {names.get(name, name): tensor for name, tensor in raw.items()}
-    if "W_enc" not in t or "W_dec" not in t or t["W_enc"].ndim != 2:
+    config = _config(file.parent)
+    unknown = SETTINGS.check(file.parent / "config.yaml", config)
+    raw = {} if file.suffix == ".npz" else tensors_of(file, ("b_enc", "b_dec"))
+    if file.suffix == ".npz" or "w_enc" in raw:
+        return _placed(file, gemma_scope.read(file), config, unknown)
+    if "W_enc" not in raw or "W_dec" not in raw:
         raise InterpError(f"{file} holds no W_enc and W_dec of a transcoder; it has {', '.join(raw)}.")
-    if "W_enc" in raw and file.suffix != ".npz":
-        t["W_enc"] = t["W_enc"].T
-    if "affine_skip_connection" in t:
-        t["W_skip"] = t.pop("affine_skip_connection").T
-    cut = t.get("threshold", torch.zeros(()))
-    t["threshold"] = (
-        cut.float().clamp_min(0.0).expand(t["b_enc"].shape).clone() if cut.numel() == 1 else cut.float().clamp_min(0.0)
+    whole_tensors(file, raw, (*TENSORS, "W_skip", "k", "activation_function.threshold"))
+    t = {name: raw[name] for name in (*TENSORS, "W_skip") if name in raw} | {"W_enc": transposed(file, raw["W_enc"])}
+    if t["W_enc"].shape[0] == t["W_enc"].shape[1] and not re.fullmatch(r"layer_\d+", file.stem):
+        raise InterpError(
+            f"{file} has a square W_enc, which does not show whether features are its rows; circuit-tracer's files, in "
+            "which they are, are named layer_0.safetensors and so on."
+        )
+    rule, lost = _rule(file, config, raw)
+    sae = make(file, t | rule["tensors"], centred=False, name=file.stem, **rule["given"])
+    return _placed(file, Foreign(sae=sae, lost=lost), config, unknown)
+
+
+def _rule(file: Path, config: dict[str, Any], raw: dict[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+    """({tensors, given} of `make`, what to say of it): the rule that is named, and agrees with the tensors."""
+    cut, k = raw.get("activation_function.threshold"), raw.get("k")
+    named = config.get("activation") or ("topk" if k is not None else "jumprelu" if cut is not None else "relu")
+    if (named in ("jumprelu", "jump_relu")) != (cut is not None):
+        raise InterpError(
+            f"{file}: config.yaml says the activation is {named}, and thresholds are {'' if cut is not None else 'not '}in the file."
+        )
+    if k is not None and (k.numel() != 1 or k.is_floating_point()):
+        raise InterpError(f"{file} has a tensor k of shape {tuple(k.shape)}, where one whole number is needed.")
+    if named == "topk":
+        number = (
+            integer(file.parent / "config.yaml", config, "k") if config.get("k") is not None or k is None else int(k)
+        )
+        if k is not None and int(k) != number:
+            raise InterpError(f"{file} says k is {k.tolist()}, and config.yaml {number}.")
+        return {"tensors": {}, "given": {"k": number}}, [
+            "topk: where fewer than k pre-activations are above 0 theirs keeps negative ones, and here they are 0"
+        ]
+    cut = torch.zeros(()) if cut is None else cut
+    below = (
+        ["thresholds below 0, where theirs passes negative values: here nothing below 0 passes"]
+        if bool((cut < 0).any())
+        else []
     )
-    config, lost = _config(file.parent), []
-    layer = re.search(r"layer_(\d+)", file.as_posix())
-    hooks = [f"blocks.{layer.group(1)}.{config[side]}" if layer and side in config else "" for side in HOOKS]
-    if not all(hooks):
-        lost.append("no hook points are in the file, and none in a config.yaml beside it")
+    return {
+        "tensors": {"threshold": cut.expand(raw["b_enc"].shape).clone() if cut.numel() == 1 else cut},
+        "given": {},
+    }, below
+
+
+def _placed(file: Path, theirs: Foreign, config: dict[str, Any], unknown: list[str]) -> Foreign:
+    """With the hook points of `config.yaml`, and the layer in the file's name or its place in that list."""
+    listed = config.get("transcoders")
+    listed = [str(name) for name in listed] if isinstance(listed, list) else []
+    spots = [i for i, name in enumerate(listed) if name.partition("?")[0].endswith("/".join(file.parts[-4:]))]
+    layer = spots[0] if len(spots) == 1 else last_number(file.resolve(), r"layer_(\d+)")
+    hooks = [f"blocks.{layer}.{config.get(side)}" if layer is not None else "" for side in HOOKS]
+    lost = list(theirs.lost)
+    if theirs.sae.hook_name:  # by the publisher's own names
+        hooks = [theirs.sae.hook_name, theirs.sae.hook_name_out]
+    elif all(HOOK.fullmatch(hook) for hook in hooks):
+        theirs.sae.hook_name, theirs.sae.hook_name_out = hooks
+        lost = [phrase for phrase in lost if not phrase.startswith("no hook point")]
+    else:
+        lost.append("no hook points are in the file, and none in a config.yaml beside it; give --hook and --hook-out")
     if config.get("scan"):
         lost.append(f"scan {config['scan']!r}, where its feature pages are")
-    skip = [name for name in t if name not in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")]
-    lost += [f"the tensor {name}" for name in skip]
-    given = {"centred": False, "hook_name": hooks[0], "hook_name_out": hooks[1], "name": file.stem}
-    return Foreign(
-        sae=make(file, {k: v for k, v in t.items() if k not in skip}, **given), model=_model(config), lost=lost
-    )
-
-
-HOOKS = ("feature_input_hook", "feature_output_hook")
+    return Foreign(sae=theirs.sae, model=theirs.model or _model(config), lost=lost, unknown=theirs.unknown + unknown)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -17,17 +17,25 @@ from torch import Tensor
 
 from interp.checkpoint.formats.foreign import (
     Foreign,
+    Settings,
+    centred,
+    check_sizes,
     config_of,
+    floats,
     gated,
-    hook_of,
     integer,
+    is_transcoder,
+    keys,
     make,
     refuse,
     tensors_of,
+    transposed,
     uncentred,
+    whole_tensors,
     write_json,
 )
-from interp.types import unknown
+from interp.checkpoint.formats.hooks import SITE, hooks_of, told
+from interp.types import InterpError, unknown
 
 LINEAR = ("encoder.weight", "encoder.bias", "decoder.weight")
 PLAIN = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -40,43 +48,109 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "BatchTopKSAE": (*LINEAR, "b_dec", "threshold"),
     "MatryoshkaBatchTopKSAE": (*PLAIN, "threshold"),
 }
+STATE = ("k", "threshold", "group_sizes", "group_weights")
+"""Tensors that topk classes keep besides; the threshold of `AutoEncoderTopK` is not used when it encodes."""
+SETTINGS = Settings(
+    read=frozenset({"dict_class", "k", "layer", "lm_name", "submodule_name", "activation_dim", "dict_size"}),
+    harmless=keys(
+        "trainer_class lr steps warmup_steps resample_steps decay_start seed device wandb_name trainer "
+        "l1_penalty l1_warmup_steps sparsity_penalty sparsity_warmup_steps sparsity_function sparsity_update_steps "
+        "initial_sparsity_penalty sparsity_queue_length n_sparsity_updates p_start p_end anneal_start anneal_end "
+        "auxk_alpha top_k_aux threshold_beta threshold_start_step k_anneal_steps dead_feature_threshold bandwidth target_l0 "
+        "group_fractions group_weights group_sizes use_april_update_mode activations_split_by_head"
+    ),
+    only={"apply_b_dec_to_input": (False,)},
+    why={
+        "apply_b_dec_to_input": "their class takes b_dec off where its attribute says so, which its configuration does not hold"
+    },
+)
 
 
 def detect(path: Path) -> bool:
-    return (path / "ae.pt").exists() and (path / "config.json").exists()
+    return (path / "ae.pt").exists()
 
 
 def read(path: Path) -> Foreign:
-    config = config_of(path / "config.json")
+    """The dictionary in a folder; the first ones that were published have no config.json beside `ae.pt`."""
+    config = config_of(path / "config.json") if (path / "config.json").exists() else {}
     trainer = config.get("trainer")
-    trainer = trainer if isinstance(trainer, dict) else config
-    kind = str(trainer.get("dict_class"))
-    if kind not in CLASSES:
-        raise unknown("dictionary class", kind, CLASSES)
-    raw = tensors_of(path / "ae.pt", CLASSES[kind])
-    tensors, lost = _tensors(path, kind, raw), []
+    trainer = trainer if isinstance(trainer, dict) else {k: v for k, v in config.items() if k != "buffer"}
+    strange = SETTINGS.check(path / "config.json", trainer)
+    raw = tensors_of(path / "ae.pt", ())
+    kind, lost = _class(path, trainer, raw)
+    floats(path / "ae.pt", raw, CLASSES[kind])
+    whole_tensors(path / "ae.pt", raw, (*CLASSES[kind], *(STATE if kind.endswith(("TopK", "SAE")) else ())))
+    tensors = _tensors(path, kind, raw)
     given: dict[str, Any] = {"centred": kind not in ("AutoEncoderNew", "JumpReluAutoEncoder"), "name": path.name}
     if kind == "AutoEncoderTopK":
-        given["k"] = integer(path / "config.json", trainer, "k")
+        given["k"] = _k(path, trainer, raw)
     if "group_sizes" in raw:
         lost.append(f"the groups {raw['group_sizes'].tolist()}, which matter in training only")
-    if "threshold" in raw and kind.endswith("SAE") and float(raw["threshold"]) < 0:
+    if kind.endswith("SAE") and bool((raw["threshold"] < 0).any()):
         lost.append(
             "the threshold was never measured (it is negative): every positive activation passes, as in their code"
         )
-    if config.get("buffer"):
+    buffer = config.get("buffer")
+    if buffer:
         lost.append("the buffer's settings")
-    place, layer = str(trainer.get("submodule_name") or ""), trainer.get("layer")
-    given["hook_name"] = hook_of(place, layer=layer if isinstance(layer, int) else None)
-    lost.append(f"no hook point is in the files; {given['hook_name'] or 'none'} was read from {place or layer!r}")
-    return Foreign(sae=make(path, tensors, **given), model=str(trainer.get("lm_name") or ""), lost=lost)
+    given["hook_name"], about = _hook(path, trainer, buffer if isinstance(buffer, dict) else {})
+    sae = make(path, tensors, **given)
+    check_sizes(path / "config.json", {name: trainer.get(name) for name in ("activation_dim", "dict_size")}, sae)
+    return Foreign(sae=sae, model=str(trainer.get("lm_name") or ""), lost=[*lost, about], unknown=strange)
+
+
+def _class(path: Path, trainer: dict[str, Any], raw: dict[str, Tensor]) -> tuple[str, list[str]]:
+    """(class, what to say of it): by `dict_class`, or by tensors that one class alone has."""
+    kind = trainer.get("dict_class")
+    if kind is not None:
+        if str(kind) not in CLASSES:
+            raise unknown("dictionary class", str(kind), CLASSES)
+        return str(kind), []
+    told_by = {"bias": "AutoEncoder", "gate_bias": "GatedAutoEncoder", "decoder.bias": "AutoEncoderNew"}
+    kinds = [found for name, found in told_by.items() if name in raw]
+    if len(kinds) != 1:
+        raise InterpError(
+            f"{path} names no dict_class in its config.json, and ae.pt ({', '.join(raw)}) may be of several, "
+            f"which compute other things; add the one it is: {', '.join(CLASSES)}."
+        )
+    return kinds[0], [f"no dict_class is named: its tensors are those of {kinds[0]}"]
+
+
+def _k(path: Path, trainer: dict[str, Any], raw: dict[str, Tensor]) -> int:
+    """Of the configuration, and as the weights say where they keep it, too: their loader refuses two different ones."""
+    k = integer(path / "config.json", trainer, "k")
+    kept = raw.get("k")
+    if kept is not None and (kept.numel() != 1 or float(kept) != k):
+        raise InterpError(f"{path}: config.json says k is {k}, and ae.pt says {kept.tolist()}.")
+    return k
+
+
+def _hook(path: Path, trainer: dict[str, Any], buffer: dict[str, Any]) -> tuple[str, str]:
+    """(hook point, a sentence about it): by `submodule_name`, or the folder that is named as the library's demo does.
+
+    A layer alone says nothing of the place in it.
+    """
+    layer = trainer.get("layer")
+    number = layer if isinstance(layer, int) and not isinstance(layer, bool) else None
+    named = trainer.get("submodule_name")
+    place, where = (named, "") if isinstance(named, str) and named else (None, "")
+    if place is None:
+        folders = [part for part in reversed(path.resolve().parts[-4:]) if SITE.match(part)]
+        site = SITE.match(folders[0]) if folders else None
+        place, where = (site[0], "the folder's name ") if site else (None, f"layer {layer!r} and submodule_name ")
+    read_, written = hooks_of(place, number) if place is not None else ("", "")
+    hook = {"in": read_, "out": written}.get(str(buffer.get("io", "out")), "")
+    sentence = told((hook,), where, place)
+    if place is not None and not hook and number is not None and any(hooks_of(place)):
+        sentence += f" (beside layer {layer!r} and io {buffer.get('io', 'out')!r})"
+    return hook, sentence
 
 
 def _tensors(path: Path, kind: str, raw: dict[str, Tensor]) -> dict[str, Tensor]:
     """Under our names, with a threshold a feature for all but topk."""
     t = {name: raw[name] for name in PLAIN if name in raw}
     if "encoder.weight" in raw:
-        t |= {"W_enc": raw["encoder.weight"].T, "W_dec": raw["decoder.weight"].T}
+        t |= {"W_enc": transposed(path, raw["encoder.weight"]), "W_dec": transposed(path, raw["decoder.weight"])}
     if kind == "GatedAutoEncoder":
         names = {"r_mag": "r_mag", "b_gate": "gate_bias", "b_mag": "mag_bias", "b_dec": "decoder_bias"}
         return gated(path, t | {ours: raw[theirs] for ours, theirs in names.items()})
@@ -96,14 +170,15 @@ def _tensors(path: Path, kind: str, raw: dict[str, Tensor]) -> dict[str, Tensor]
 def write(foreign: Foreign, folder: Path) -> list[str]:
     """`AutoEncoderTopK` for topk, `JumpReluAutoEncoder` for what has thresholds (b_dec folded into b_enc)."""
     sae = foreign.sae
-    if sae.d_in != sae.d_out or sae.W_skip is not None or (sae.k is not None and not sae.centred):
+    if is_transcoder(sae):
         raise refuse("dictionary_learning", "transcoders and skip connections", "convert to saelens")
     if sae.k is not None:
+        W_enc, b_enc = centred(sae)
         kind, state = "AutoEncoderTopK", {
             "k": torch.tensor(sae.k, dtype=torch.int),
             "threshold": torch.tensor(-1.0),
-            "encoder.weight": sae.W_enc.T,
-            "encoder.bias": sae.b_enc,
+            "encoder.weight": W_enc.T,
+            "encoder.bias": b_enc,
             "decoder.weight": sae.W_dec.T,
             "b_dec": sae.b_dec,
         }  # fmt: skip

@@ -3,10 +3,14 @@
 Each format's file states its own formula. Where it differs from `SAE`'s, the difference is folded into the weights, so
 that the numbers stay: codes and reconstructions are the same functions of the same inputs. What cannot be folded is
 refused; what is merely not held (training settings, groups, a card) is listed.
+
+A configuration says more than a reader uses, and some of it changes numbers. So a format lists its keys as `Settings`:
+those it honours, those that change no number, and those of which it computes some values only. Whatever else a file
+says is listed by name when it is converted, and refused where nothing could list it (`interp.load`).
 """
 
 import json
-import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +33,93 @@ class Foreign:
     """Model it was made for, as the file says; empty when it does not."""
     lost: list[str] = field(default_factory=list)
     """What the file holds and an `SAE` does not, or what had to be guessed: a sentence each."""
+    unknown: list[str] = field(default_factory=list)
+    """Settings of the file that this version does not know, with their values, so that nobody can say what they do."""
+
+    def not_held(self) -> list[str]:
+        """All of it, for who converts the file."""
+        said = "is a setting that this version does not know: if it changes numbers, those here are not theirs"
+        return self.lost + [f"{setting} {said}" for setting in self.unknown]
+
+
+def keys(*lists: str) -> frozenset[str]:
+    """Names out of lists of names with spaces between them."""
+    return frozenset(name for names in lists for name in names.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The keys that a format's configuration may have."""
+
+    read: frozenset[str]
+    """Those its reader honours."""
+    harmless: frozenset[str] = frozenset()
+    """Those that change no number: names, training, storage."""
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Those that change numbers, with the values that are computed here; null is as if the key were not there."""
+    why: Mapping[str, str] = field(default_factory=dict)
+    """What other values of such a key would do, for the error."""
+
+    def check(self, path: Path, config: dict[str, Any]) -> list[str]:
+        """What is set and not known, as `key = value`; InterpError for what is known and not computed here."""
+        for key, values in self.only.items():
+            value = config.get(key)
+            if value is not None and not any(value is v if isinstance(v, bool) else value == v for v in values):
+                why = f" ({self.why[key]})" if key in self.why else ""
+                said = " or ".join(json.dumps(v).strip('"') for v in values)
+                raise InterpError(
+                    f"{path} sets {key} to {_short(value)}{why}; this version computes {key} {said} only."
+                )
+        known = self.read | self.harmless | set(self.only)
+        return [f"{key} = {_short(value)}" for key, value in config.items() if key not in known and value is not None]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def check_sizes(path: Path, said: Mapping[str, Any], sae: SAE) -> None:
+    """Raises InterpError where a configuration's width or number of features is not that of the tensors.
+
+    Null, or 0 where that means "as the factor says", is no claim.
+    """
+    for key, value in said.items():
+        size = sae.d_in if key in ("d_in", "d_model", "activation_dim", "act_size") else sae.d_sae
+        if value and (not isinstance(value, int) or isinstance(value, bool) or value != size):
+            raise InterpError(
+                f"{path} says {key} is {_short(value)}, and its weights read {sae.d_in} and have {sae.d_sae} features."
+            )
+
+
+def whole_tensors(path: Path, found: Iterable[str], known: Iterable[str]) -> None:
+    """Raises InterpError for tensors that nothing here reads; their own libraries refuse such a file too."""
+    strange = sorted(set(found) - set(known))
+    if strange:
+        raise InterpError(
+            f"{path} holds {', '.join(strange[:6])}, which no SAE of this kind has: it computes something else."
+        )
 
 
 def tensors_of(path: Path, needed: tuple[str, ...]) -> dict[str, Tensor]:
     """Float32 tensors of a .safetensors file, or of a .pt file read without running any code it may hold."""
+    found = contents_of(path)
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise InterpError(f"{path} does not hold tensors by name.")
+    return floats(path, found, needed)
+
+
+def floats(path: Path, found: dict[str, Any], needed: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors among a file's values, as float32; InterpError when one that is needed is missing."""
+    missing = [name for name in needed if not isinstance(found.get(name), Tensor)]
+    if missing:
+        raise InterpError(f"{path} has no tensor {', '.join(missing)}; it has {', '.join(map(str, found))}.")
+    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def contents_of(path: Path) -> dict[str, Any]:
+    """What a file of weights holds by name: tensors, and in a .pt file perhaps plain values beside them."""
     if not path.exists():
         raise InterpError(f"there is no file {path}; give the folder that holds it.")
     try:
@@ -47,12 +134,9 @@ def tensors_of(path: Path, needed: tuple[str, ...]) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else error!r}."
         ) from None
     found = raw.get("state_dict", raw) if isinstance(raw, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict):
         raise InterpError(f"{path} does not hold tensors by name.")
-    missing = [name for name in needed if name not in found]
-    if missing:
-        raise InterpError(f"{path} has no tensor {', '.join(missing)}; it has {', '.join(map(str, found))}.")
-    return {str(name): value.float() if value.is_floating_point() else value for name, value in found.items()}
+    return found
 
 
 def _npz(path: Path) -> dict[str, Tensor]:
@@ -73,7 +157,8 @@ def make(path: Path, tensors: dict[str, Tensor], **given: Any) -> SAE:
     """The SAE of W_enc (D, F), b_enc, W_dec (F, O), b_dec, with threshold or k; InterpError when shapes disagree."""
     W_enc, W_dec = tensors["W_enc"], tensors["W_dec"]
     if W_enc.ndim != 2 or W_dec.ndim != 2 or min(W_enc.shape) < 1:
-        raise InterpError(f"{path}: W_enc has shape {tuple(W_enc.shape)} and W_dec {tuple(W_dec.shape)}, no matrices.")
+        shapes = f"W_enc has shape {tuple(W_enc.shape)} and W_dec {tuple(W_dec.shape)}"
+        raise InterpError(f"{path}: {shapes}, no matrices; an SAE reads one place of one layer.")
     (d_in, d_sae), d_out = W_enc.shape, W_dec.shape[1]
     wanted = {
         "b_enc": (d_sae,),
@@ -88,7 +173,10 @@ def make(path: Path, tensors: dict[str, Tensor], **given: Any) -> SAE:
     if given.get("centred", True) and d_in != d_out:
         raise InterpError(f"{path}: an SAE that reads {d_in} and writes {d_out} is no autoencoder.")
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
+        bad = ~tensor.isfinite()
+        if name == "threshold":  # a feature that was switched off for good: nothing is above +inf
+            bad &= tensor != torch.inf
+        if bool(bad.any()):
             raise InterpError(f"{path}: {name} holds values that are not finite.")
     k = given.get("k")
     if k is not None and not 1 <= k <= d_sae:
@@ -98,6 +186,23 @@ def make(path: Path, tensors: dict[str, Tensor], **given: Any) -> SAE:
     if "threshold" in extra:  # below 0 it passes what is positive, in every library
         extra["threshold"] = extra["threshold"].clamp_min(0.0)
     return SAE(**kept, **extra, **given)
+
+
+def transposed(path: Path, tensor: Tensor) -> Tensor:
+    """A matrix turned; InterpError for what is none, such as those of several layers in one tensor."""
+    if tensor.ndim != 2:
+        raise InterpError(
+            f"{path} has a tensor of shape {tuple(tensor.shape)} for a matrix; an SAE reads one place of one layer."
+        )
+    return tensor.T
+
+
+def number_of(path: Path, config: Mapping[str, Any], key: str) -> float:
+    """A positive, finite number out of a configuration."""
+    value = config.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
+        raise InterpError(f"{path} gives {key} the value {_short(value)}, where a number above 0 is needed.")
+    return float(value)
 
 
 def gated(path: Path, t: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,22 +222,19 @@ def gated(path: Path, t: dict[str, Tensor]) -> dict[str, Tensor]:
     return kept | {"W_enc": t["W_enc"] * gain, "b_enc": t["b_mag"], "threshold": threshold}
 
 
+def is_transcoder(sae: SAE) -> bool:
+    """Whether it writes another place than it reads; an SAE may do without taking b_dec off, too."""
+    return bool(sae.hook_name_out) or sae.W_skip is not None or sae.d_in != sae.d_out
+
+
+def centred(sae: SAE) -> tuple[Tensor, Tensor]:
+    """(W_enc, b_enc) that give the same pre-activations from x - b_dec as the SAE's do from what it takes."""
+    return sae.W_enc, sae.b_enc if sae.centred else sae.b_enc + sae.b_dec @ sae.W_enc
+
+
 def uncentred(sae: SAE) -> tuple[Tensor, Tensor]:
     """(W_enc, b_enc) that give the same pre-activations from x as the SAE's from x - b_dec."""
     return sae.W_enc, sae.b_enc - sae.b_dec @ sae.W_enc if sae.centred else sae.b_enc
-
-
-def hook_of(place: str, *, layer: int | None = None, ends: str = "hook_resid_post") -> str:
-    """TransformerLens' name for a module's path or a layer number; empty when none is in it."""
-    if re.match(r"blocks\.\d+\.", place):
-        return place
-    found = re.search(r"(?:^|[._/-])(?:layers?|h)[._]?(\d+)(?:\.(\w+))?", place)
-    number = layer if found is None else int(found.group(1))
-    if number is None:
-        return ""
-    part = found.group(2) if found else None
-    kinds = {"mlp": "hook_mlp_out", "self_attn": "hook_attn_out", "attn": "hook_attn_out", "attention": "hook_attn_out"}
-    return f"blocks.{number}.{kinds.get(part or '', ends)}"
 
 
 def write_json(folder: Path, name: str, value: dict[str, Any]) -> None:

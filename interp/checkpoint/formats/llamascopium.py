@@ -3,6 +3,7 @@
 pre = x W_E + b_E, nothing taken off x; `relu`, `jumprelu` (pre > e^log_threshold) or `topk` of its positive part. With
 `sparsity_include_decoder_norm` a feature passes by pre · ‖w‖ and keeps pre. With `norm_activation` dataset-wise the
 code is of x √d / (mean norm of the input hook), and x̂ is multiplied by (mean norm of the output hook) / √d.
+Their R1-Distill release has the same under lm-saes' names (`encoder.weight`, `log_jumprelu_threshold`), and no norms.
 """
 
 import math
@@ -15,30 +16,58 @@ from torch import Tensor
 
 from interp.checkpoint.formats.foreign import (
     Foreign,
+    Settings,
+    check_sizes,
     config_of,
-    hook_of,
     integer,
+    keys,
     make,
     refuse,
     tensors_of,
+    transposed,
     uncentred,
+    whole_tensors,
     write_json,
 )
+from interp.checkpoint.formats.hooks import hook_of, told
 from interp.types import InterpError
 
 WEIGHTS = "sae_weights.safetensors"
 LOG = "activation_function.log_jumprelu_threshold"
 NORM = "dataset_average_activation_norm."
+BEFORE = {"encoder.bias": "b_E", "decoder.bias": "b_D", "log_jumprelu_threshold": LOG}
+"""lm-saes' names; its matrices are transposed besides."""
+SETTINGS = Settings(
+    read=keys(
+        "sae_type act_fn norm_activation sparsity_include_decoder_norm top_k hook_point_in hook_point_out "
+        "d_model d_sae expansion_factor use_decoder_bias"
+    ),
+    harmless=keys(
+        "use_triton_kernel sparsity_threshold_for_triton_spmm_kernel sparsity_threshold_for_csr jumprelu_threshold_window "
+        "dtype device circuit_tracing_mode sae_pretrained_name_or_path strict_loading use_auxk dead_threshold"
+    ),
+    only={
+        "use_glu_encoder": (False,),
+        "apply_decoder_bias_to_pre_encoder": (False,),
+        "force_unit_decoder_norm": (False,),
+    },
+    why={
+        "use_glu_encoder": "a second encoder gates the first",
+        "apply_decoder_bias_to_pre_encoder": "the decoder's bias is taken off the input",
+        "force_unit_decoder_norm": "decoder rows are divided by their norms as it runs",
+    },
+)
 
 
 def detect(path: Path) -> bool:
     return (path / WEIGHTS).exists() and (path / "config.json").exists() and not (path / "cfg.json").exists()
 
 
-def read(path: Path) -> Foreign:
+def read(path: Path, scale: float | None = None) -> Foreign:
+    """`scale` is what training multiplied activations by, for a folder that has normalised them and holds no norms."""
     config = config_of(path / "config.json")
     rule, norms = str(config.get("act_fn", "relu")).lower(), config.get("norm_activation", "dataset-wise")
-    if config.get("sae_type", "sae") != "sae" or config.get("use_glu_encoder"):
+    if config.get("sae_type", "sae") != "sae":
         raise InterpError(
             f"{path} holds a {config.get('sae_type')!r} of llamascopium; this version reads its plain SAEs."
         )
@@ -46,9 +75,9 @@ def read(path: Path) -> Foreign:
         raise InterpError(f"{path} selects by {rule!r}, over a batch; convert it to jumprelu in llamascopium first.")
     if norms not in ("inference", "dataset-wise"):
         raise InterpError(f"{path} normalises each {norms} input, which cannot be folded into weights.")
-    raw = tensors_of(path / WEIGHTS, ("W_E", "b_E", "W_D", *((LOG,) if rule == "jumprelu" else ())))
-    b_D = raw.get("b_D", torch.zeros(raw["W_D"].shape[-1]))
-    t = {"W_enc": raw["W_E"], "b_enc": raw["b_E"], "W_dec": raw["W_D"], "b_dec": b_D}
+    unknown = SETTINGS.check(path / "config.json", config)
+    raw = _tensors(path, rule, config)
+    t = {"W_enc": raw["W_E"], "b_enc": raw["b_E"], "W_dec": raw["W_D"], "b_dec": raw["b_D"]}
     if rule != "topk":
         t["threshold"] = raw[LOG].exp() if rule == "jumprelu" else torch.zeros_like(raw["b_E"])
     hooks = [str(config.get(f"hook_point_{side}") or "") for side in ("in", "out")]
@@ -56,10 +85,35 @@ def read(path: Path) -> Foreign:
     if config.get("sparsity_include_decoder_norm", True):
         lost += _fold_norms(path, t)
     if norms == "dataset-wise":
-        _fold_scale(path, t, [raw.get(NORM + hook) for hook in hooks])
-    given: dict[str, Any] = {"k": integer(path / "config.json", config, "top_k")} if rule == "topk" else {}
-    names = {"hook_name": hook_of(hooks[0]), "hook_name_out": "" if hooks[0] == hooks[1] else hook_of(hooks[1])}
-    return Foreign(sae=make(path, t, centred=False, name=path.name, **names, **given), lost=lost)
+        given = None if scale is None else torch.tensor(math.sqrt(t["W_enc"].shape[0]) / scale)
+        _fold_scale(path, t, [raw.get(NORM + hook, given) for hook in hooks])
+    found = [hook_of(hook) for hook in hooks]
+    lost += [told((), "", hook) for hook, known in zip(hooks, found, strict=True) if not known]
+    names = {"hook_name": found[0], "hook_name_out": "" if hooks[0] == hooks[1] else found[1]}
+    k = {"k": integer(path / "config.json", config, "top_k")} if rule == "topk" else {}
+    sae = make(path, t, centred=False, name=path.name, **names, **k)
+    check_sizes(path / "config.json", {name: config.get(name) for name in ("d_model", "d_sae")}, sae)
+    return Foreign(sae=sae, lost=lost, unknown=unknown)
+
+
+def _tensors(path: Path, rule: str, config: dict[str, Any]) -> dict[str, Tensor]:
+    """Under today's names, with zeros for a bias of the decoder that is said not to be there."""
+    raw = tensors_of(path / WEIGHTS, ())
+    if "encoder.weight" in raw:
+        raw = {BEFORE.get(name, name): tensor for name, tensor in raw.items()}
+        raw |= {
+            new: transposed(path, raw.pop(old))
+            for new, old in (("W_E", "encoder.weight"), ("W_D", "decoder.weight"))
+            if old in raw
+        }
+    bias = config.get("use_decoder_bias", True)
+    needed = ["W_E", "b_E", "W_D", *(["b_D"] if bias else []), *([LOG] if rule == "jumprelu" else [])]
+    missing = [name for name in needed if name not in raw]
+    if missing:
+        raise InterpError(f"{path / WEIGHTS} has no tensor {', '.join(missing)}; it has {', '.join(raw)}.")
+    known = (*needed, LOG, "tokens_since_last_activation", "is_dead")
+    whole_tensors(path / WEIGHTS, [name for name in raw if not name.startswith(NORM)], known)
+    return raw if bias else raw | {"b_D": torch.zeros(raw["W_D"].shape[-1:])}
 
 
 def _fold_norms(path: Path, t: dict[str, Tensor]) -> list[str]:
@@ -81,7 +135,10 @@ def _fold_norms(path: Path, t: dict[str, Tensor]) -> list[str]:
 
 def _fold_scale(path: Path, t: dict[str, Tensor], norms: list[Tensor | None]) -> None:
     if any(norm is None or norm.numel() != 1 or not float(norm) > 0 for norm in norms):
-        raise InterpError(f"{path} normalises by mean norms of its hook points, and its weights do not hold them.")
+        raise InterpError(
+            f"{path} normalises by mean norms of its hook points, and its weights do not hold them; --scale takes √d "
+            "by the norm, which is what training multiplied activations by."
+        )
     into, out = (math.sqrt(t["W_enc"].shape[0]) / float(norm) for norm in norms if norm is not None)
     t["W_enc"], t["W_dec"], t["b_dec"] = t["W_enc"] * into, t["W_dec"] / out, t["b_dec"] / out
 
