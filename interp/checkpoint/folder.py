@@ -116,6 +116,7 @@ def check_weights(cfg: Path, weights: Path) -> None:
 def _check_shapes(where: str, kind: str, tensors: Mapping[str, Tensor], d_in: Any, d_sae: Any, d_out: Any) -> None:
     """Raises InterpError when a tensor that this kind needs is not there or not of the shape that it must have."""
     shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_dec": (d_out,), "W_skip": (d_out, d_in)}
+    shapes |= {"topk_threshold": ()}
     for name in KINDS[kind]:
         if name not in tensors:
             raise InterpError(f"{where} has no tensor {name}, which a {kind} SAE needs; it is not whole.")
