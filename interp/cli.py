@@ -20,6 +20,7 @@ import typer
 from interp.console import narrow, never_fail_on_a_character, table, tell, write, write_json
 from interp.progress import say
 from interp.types import InterpError, unknown
+from interp.words import counted
 
 app = typer.Typer(
     name="interp",
@@ -597,16 +598,15 @@ def feature(
     sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature.")], as_json: Json = False
 ) -> None:
     """One feature: statistics, examples, tokens it promotes and suppresses, neighbours."""
-    from interp.render import visible
-
     page = _bench(sae).feature(number)
     if as_json:
         show(asdict(page))
         return
     tell(f"feature {page.feature}: {_called(page)}")
-    tell(f"density {page.density:.3g}, max {page.max:.4g}, fires {page.fires:,} times in {page.documents:,} documents")
-    effects = zip(page.promoted, page.suppressed, strict=True)
-    table(["promotes", "logit", "suppresses", "logit"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in effects])
+    where = f"{counted(page.fires, 'time')} in {counted(page.documents, 'document')}"
+    tell(f"density {page.density:.3g}, max {page.max:.4g}, fires {where}")
+    head = ["promotes", "logit", "in the text", "suppresses", "logit", "in the text"]
+    table(head, [[a, x, f"{n:,}", b, y, f"{m:,}"] for a, x, n, b, y, m in page.effect_rows()])
     table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
     together = [[c.feature, f"{c.count} of {c.of}", c.lift] for c in page.coactive[:5]]
     table(["fires together with", "tokens", "times chance"], together)

@@ -49,6 +49,9 @@ class FeaturePage:
     top_tokens: list[tuple[str, int]]
     promoted: list[tuple[str, float]]
     suppressed: list[tuple[str, float]]
+    promoted_times: list[int]
+    """How often each promoted token stands in the indexed text; a token that never does may be a mere fragment."""
+    suppressed_times: list[int]
     logit_histogram: list[int]
     """Counts of tokens in 50 equal bins from the most suppressed to the most promoted."""
     nearest: list[tuple[int, float]]
@@ -60,12 +63,17 @@ class FeaturePage:
     """Largest activation of the documents it fires in, at the edges of their fifths, from strong to weak."""
     examples: list[Example]
 
+    def effect_rows(self) -> list[tuple[str, float, int, str, float, int]]:
+        """(promoted token, logit, times in the text, suppressed token, logit, times), strongest first."""
+        raised = zip(self.promoted, self.promoted_times, strict=True)
+        lowered = zip(self.suppressed, self.suppressed_times, strict=True)
+        return [(visible(a), x, n, visible(b), y, m) for ((a, x), n), ((b, y), m) in zip(raised, lowered, strict=True)]
+
     def _repr_html_(self) -> str:
         name = self.label.text if self.label else f"{self.description} (automatic, untested)"
         facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {self.documents:,} documents"
         logits = table_html(
-            ["promotes", "", "suppresses", ""],
-            [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(self.promoted, self.suppressed, strict=True)],
+            ["promotes", "logit", "times in the text", "suppresses", "logit", "times in the text"], self.effect_rows()
         )
         rows = [
             (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]
@@ -100,6 +108,8 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
         top_tokens=list(zip(index.text(row["top_tokens"]), map(int, row["top_token_counts"]), strict=True)),
         promoted=pairs("promoted"),
         suppressed=pairs("suppressed"),
+        promoted_times=index.times(row["promoted"]),
+        suppressed_times=index.times(row["suppressed"]),
         logit_histogram=[int(n) for n in row["logit_histogram"]],
         nearest=[(int(f), float(c)) for f, c in zip(row["nearest"], row["nearest_cosine"], strict=True)],
         coactive=[

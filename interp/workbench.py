@@ -28,6 +28,7 @@ from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
 from interp.index import Example, FeatureIndex, Neurons, build_index
 from interp.index.build import IndexConfig
+from interp.index.unembedding import asked_rows, token_rows
 from interp.labels import LabelBook
 from interp.models import Model, open_model
 from interp.models.sentence import sentence_encoder
@@ -167,10 +168,19 @@ class Workbench:
             self.index,
             self.labels,
             directions=lambda: self.sae.W_dec.cpu(),
+            unembedding=partial(self._unembedding, self.index),
             activations=once("activations", self.spectrum),
             largest=once("largest", self.largest),
             meanings=self._meanings if self.index.meanings is not None else None,
         )
+
+    def _unembedding(self, index: FeatureIndex, tokens: list[int]) -> torch.Tensor:
+        """What the tokens' logits read from the residual stream, shape (tokens, d): of a full index from its own file, else
+        from the model's weights, which are opened for it once and kept under INTERP_HOME/cache."""
+        if index.unembedding is not None:
+            return asked_rows(index.unembedding.T, tokens)
+        path = places.cache() / "unembeddings" / f"{self.card.model_sha256}.safetensors"
+        return token_rows(path, tokens, lambda: self.model)
 
     def save_search(self, name: str, query: str | Hits, *, limit: int = 20) -> SavedSearch:
         """Keep a search with its answer, by name under INTERP_HOME or at a path; the search comes back.
@@ -629,7 +639,13 @@ class Workbench:
         """Rows of a layer's neurons that meet the query: the keys that need no label and run no model."""
         index = self.neuron_index(layer)
         empty = LabelBook("", index.d_sae, url="sqlite://")
-        sources = Sources(index, empty, directions=lambda: self.neurons(layer).W_dec, meanings=self._sources.meanings)
+        sources = Sources(
+            index,
+            empty,
+            directions=lambda: self.neurons(layer).W_dec,
+            unembedding=partial(self._unembedding, index),
+            meanings=self._sources.meanings,
+        )
         return search(query, sources, limit=limit)
 
     def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:

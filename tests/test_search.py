@@ -3,12 +3,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp import places
 from interp.index import FeatureIndex, IndexConfig, build_index
 from interp.labels import LabelBook
+from interp.render import visible
 from interp.search import KEYS, parse
 from interp.search.contrast import contrast, texts
 from interp.search.keys import HANDLERS, wilson_low
@@ -275,6 +277,61 @@ def test_promotes_gives_every_feature_that_raises_the_token_enough(wb):
         assert hit.score == pytest.approx(max(effects[hit.feature, [token, rome]]), rel=2e-2, abs=1e-3)
 
 
+def test_promotes_is_as_complete_with_a_small_index(small, wb):
+    """From the weights: the ten tokens a feature that an index keeps are no answer."""
+    for query in ('promotes:" Paris"', 'suppresses:" Paris"', "promotes:/^ (Paris|Rome)$/", "promotes:/./"):
+        few, all_ = small.search(query, limit=64), wb.search(query, limit=64)
+        assert not few.partial
+        assert not any(hit.partial for hit in few)
+        scores = {hit.feature: hit.score for hit in all_}
+        assert {hit.feature: hit.score for hit in few} == pytest.approx(scores, rel=2e-3)
+        assert few.total > 0
+
+
+def test_the_model_is_opened_for_promotes_once_a_machine(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    expected = [hit.score for hit in small.search('promotes:" Paris"', limit=64)]
+    again = Workbench.open(small.folder, labels="sqlite://")
+    again.__dict__["index"] = small.index
+    opened = []
+    monkeypatch.setattr("interp.workbench.open_model", lambda *a, **k: opened.append(1) or small.model)
+    assert [hit.score for hit in again.search('promotes:" Paris"', limit=64)] == expected
+    assert not opened
+    (kept,) = (tmp_path / "cache" / "unembeddings").iterdir()
+    kept.write_bytes(kept.read_bytes()[:1000])  # cut short
+    assert [hit.score for hit in again.search('promotes:" Paris"', limit=64)] == expected
+    assert opened == [1]
+
+
+def test_promotes_is_refused_where_the_decoder_does_not_write_what_is_unembedded(wb, monkeypatch):
+    monkeypatch.setattr(Workbench, "_unembedding", lambda *a: torch.zeros(1, 24))
+    with pytest.raises(InterpError, match="reads width 24 and this SAE writes width 16"):
+        wb.search('promotes:" Paris"')
+
+
+def test_a_description_promotes_only_tokens_that_the_text_has(wb):
+    index = wb.index
+    texts = [index.vocabulary[token] for token in np.flatnonzero(index.token_counts)]
+    said = [re.findall("‘(.*?)’", text.partition("; promotes ")[2]) for text in index.descriptions]
+    assert sum(map(len, said)) > 64
+    assert {token for tokens in said for token in tokens} <= {visible(text.strip(" ") or text) for text in texts}
+    page = wb.feature(3)
+    assert page.promoted_times == [int(index.token_counts[t]) for t in index.row(3)["promoted"]]
+    assert 0 in page.promoted_times  # the whole list stays, each token with how often the text has it
+
+
+def test_a_description_says_how_many_firings_are_on_the_tokens_it_names(wb):
+    index = wb.index
+    for feature in range(64):
+        row, says = index.row(feature), index.describe(feature)
+        if row["fires"]:
+            named = re.findall("‘(.*?)’", says.partition(" (")[0])
+            tokens = [visible(text.strip().lower() or text) for text in index.text(row["top_tokens"])]
+            counts = zip(tokens, row["top_token_counts"], strict=True)
+            on = sum(int(n) for text, n in counts if text in {word.lower() for word in named})
+            assert f"({on / row['fires']:.0%} of its firings)" in says
+
+
 def test_neuron_gives_the_features_nearest_to_what_it_writes(wb):
     out = wb.model.neuron_outputs(16)[1][3]
     cosine = (wb.sae.W_dec @ out / wb.sae.W_dec.norm(dim=1) / out.norm()).numpy()
@@ -388,7 +445,7 @@ def test_several_keys_are_joined_by_rank(wb):
 
 
 def test_a_small_index_answers_from_its_examples_and_says_so(small):
-    for query in ("token:/Paris/", "context:/capital of/", 'promotes:" Paris"', "with:5", "topic:t2"):
+    for query in ("token:/Paris/", "context:/capital of/", "with:5", "topic:t2"):
         hits = small.search(query, limit=64)
         assert hits.partial, query
         assert all(hit.partial for hit in hits)

@@ -40,6 +40,8 @@ from interp.types import InterpError, check_feature
 THREADS = 2
 CODES_IN_MEMORY = 1 << 30
 """Bytes of features by position that are kept decoded; larger indexes are decoded anew for each question."""
+NAMED, PROMOTED = 4, 3
+"""Tokens that a description says a feature fires on, and promotes."""
 
 
 @dataclass(frozen=True)
@@ -322,20 +324,38 @@ class FeatureIndex:
         return [self.vocabulary[int(token)] for token in tokens]
 
     def describe(self, feature: int) -> str:
-        """The automatic, untested description: the tokens a feature fires on most, and those it promotes."""
-        return self.descriptions[check_feature(feature, self.d_sae, str(self.folder))]
+        """The automatic, untested description: the tokens a feature fires on most, with the share of its firings that are
+        on them, and those it promotes."""
+        says = self.descriptions[check_feature(feature, self.d_sae, str(self.folder))]
+        fires, tokens, counts = (
+            self.features[name].iloc[feature] for name in ("fires", "top_tokens", "top_token_counts")
+        )
+        if not fires:
+            return says
+        named = {_folded(token) for token in _distinct(self.text(tokens), NAMED)}
+        on = sum(int(n) for text, n in zip(self.text(tokens), counts, strict=True) if _folded(text) in named)
+        head, semicolon, rest = says.partition("; promotes ")
+        return f"{head} ({on / int(fires):.0%} of its firings){semicolon}{rest}"
 
     @cached_property
     def descriptions(self) -> list[str]:
-        """The automatic description of every feature."""
+        """The automatic description of every feature, without figures."""
+        seen = (self.token_counts > 0).tolist()
         columns = (self.features[name] for name in ("fires", "top_tokens", "promoted"))
-        return [self._description(*row) for row in zip(*columns, strict=True)]
+        return [self._description(fires, on, says, seen) for fires, on, says in zip(*columns, strict=True)]
 
-    def _description(self, fires: int, top_tokens: Any, promoted: Any) -> str:
+    def _description(self, fires: int, top_tokens: Any, promoted: Any, seen: list[bool]) -> str:
         if not fires:
             return "never fires in the index"
-        on, says = _distinct(self.text(top_tokens), 4), _distinct(self.text(promoted), 3)
+        # A token that the text never has is seldom more than a fragment, and says nothing to a reader.
+        known = [token for token in promoted.tolist() if token < len(seen) and seen[token]]
+        on, says = _distinct(self.text(top_tokens), NAMED), _distinct(self.text(known), PROMOTED)
         return f"fires on {_quoted(on)}" + (f"; promotes {_quoted(says)}" if says else "")
+
+    def times(self, tokens: Any) -> list[int]:
+        """How often each of the tokens stands in the indexed text, at positions that count."""
+        counts = self.token_counts
+        return [int(counts[token]) if token < len(counts) else 0 for token in tokens]
 
     def examples(self, feature: int, window: int = WINDOW) -> list[Example]:
         """The feature's examples, strongest first, then by band."""
@@ -397,8 +417,13 @@ def _distinct(tokens: list[str], count: int) -> list[str]:
     """The first few tokens that differ by more than case and spaces."""
     kept: dict[str, str] = {}
     for token in tokens:
-        kept.setdefault(token.strip().lower() or token, token.strip(" ") or token)
+        kept.setdefault(_folded(token), token.strip(" ") or token)
     return list(kept.values())[:count]
+
+
+def _folded(token: str) -> str:
+    """The token without case and spaces (spaces alone stay)."""
+    return token.strip().lower() or token
 
 
 def _quoted(tokens: list[str]) -> str:

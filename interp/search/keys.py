@@ -33,6 +33,8 @@ AT_LEAST = 10
 SURE = 0.05
 """Largest q-value of what `contrast:` and `only:` call different."""
 Z95 = 1.96
+TOKENS_AT_ONCE = 2048
+"""Tokens whose effects exist together: times 9,216 features, 75 MB."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Sources:
     labels: LabelBook
     directions: Callable[[], torch.Tensor] | None = None
     """Decoder rows, shape (F, D)."""
+    unembedding: Callable[[list[int]], torch.Tensor] | None = None
+    """What the logits of these tokens read from the residual stream, less the mean over all tokens; shape (T, D)."""
     activations: Callable[[str], Any] | None = None
     """A text's activations (`workbench.Spectrum`); runs the model."""
     largest: Callable[[list[str], int], np.ndarray] | None = None
@@ -270,21 +274,24 @@ def _effect_size(size: float) -> str:
 # ---- weights ----
 
 
-def _effect(column: str) -> Handler:
-    sign, verb = (1.0, "raises") if column == "promoted" else (-1.0, "lowers")
+def _effect(sign: float, verb: str) -> Handler:
+    """What each decoder row does to the logits of the asked tokens, from the weights; the best of several tokens counts."""
 
     def handler(term: Term, sources: Sources) -> Found:
         index = sources.index
         ids = _token_ids(term, index)
-        whole = index.unembedding
-        if whole is None or sources.directions is None:
-            return listed(index, set(ids.tolist()))
-        assert isinstance(whole, torch.Tensor)
-        effects_FT = sign * (sources.directions() @ whole[:, torch.from_numpy(ids)].float())
-        best = effects_FT.max(1)
-        score = best.values.numpy().astype(np.float64)
+        if sources.unembedding is None or sources.directions is None:
+            raise InterpError(
+                f"{term.key}: reads the model's weights, which this search has not; use Workbench.search."
+            )
+        rows_TD, directions_FD = sources.unembedding(ids.tolist()), sources.directions()
+        if rows_TD.shape[1] != directions_FD.shape[1]:
+            raise InterpError(
+                f"{term.key}: the unembedding reads width {rows_TD.shape[1]} and this SAE writes width "
+                f"{directions_FD.shape[1]}, so what its features promote cannot be told from weights."
+            )
+        score, token = _largest_effects(sign * directions_FD, rows_TD)
         spread = np.maximum(index.features["logit_std"].to_numpy(), 1e-12)
-        token = best.indices.numpy()
 
         def why(f: int) -> str:
             text = index.vocabulary[int(ids[token[f]])]
@@ -294,17 +301,18 @@ def _effect(column: str) -> Handler:
 
         return Found(score >= SPREADS * spread, score, why)
 
-    def listed(index: FeatureIndex, wanted: set[int]) -> Found:
-        """From the ten tokens a feature that a small index keeps."""
-        score = np.zeros(index.d_sae)
-        pairs = zip(index.features[column], index.features[f"{column}_logits"], strict=True)
-        for f, (tokens, logits) in enumerate(pairs):
-            for token, logit in zip(tokens, logits, strict=True):
-                if int(token) in wanted:
-                    score[f] = max(score[f], abs(float(logit)))
-        return Found(score > 0, score, lambda f: f"{verb} the logit by {score[f]:.3f} a unit", partial=True)
-
     return handler
+
+
+def _largest_effects(directions_FD: torch.Tensor, rows_TD: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(largest effect of each feature, the token it is on); some tokens at a time, for a regex may match them all."""
+    score = torch.full((len(directions_FD),), -torch.inf)
+    token = torch.zeros(len(directions_FD), dtype=torch.int64)
+    for start in range(0, len(rows_TD), TOKENS_AT_ONCE):
+        best = (directions_FD @ rows_TD[start : start + TOKENS_AT_ONCE].T).max(1)
+        better = best.values > score
+        score, token = torch.where(better, best.values, score), torch.where(better, best.indices + start, token)
+    return score.numpy().astype(np.float64), token.numpy()
 
 
 def _token_ids(term: Term, index: FeatureIndex) -> np.ndarray:
@@ -429,8 +437,8 @@ HANDLERS: dict[str, Handler] = {
     "context": _context,
     "fires": _fires,
     "only": _only,
-    "promotes": _effect("promoted"),
-    "suppresses": _effect("suppressed"),
+    "promotes": _effect(1.0, "raises"),
+    "suppresses": _effect(-1.0, "lowers"),
     "like": _like,
     "with": _with,
     "neuron": _neuron,

@@ -4,7 +4,6 @@ import pandas as pd
 import streamlit as st
 
 from interp.labels import STATUSES
-from interp.render import visible
 from interp.types import InterpError
 from interp.ui.shared import (
     PAGES,
@@ -68,16 +67,12 @@ def charts(shown: FeaturePage) -> None:
         heights = list(map(float, shown.logit_histogram))
         title = "Effect of a unit on every token's logit"
         st.plotly_chart(bars(centres, heights, title, "logit", log_y=True), key="logits")
-    logits = pd.DataFrame(
-        {
-            "promotes": [visible(token) for token, _ in shown.promoted],
-            "logit +": [value for _, value in shown.promoted],
-            "suppresses": [visible(token) for token, _ in shown.suppressed],
-            "logit −": [value for _, value in shown.suppressed],
-        }
+    columns = ["promotes", "logit +", "in the text", "suppresses", "logit −", "in the text "]
+    st.dataframe(pd.DataFrame(shown.effect_rows(), columns=columns), hide_index=True, height=390)
+    st.caption(
+        "Direct effect of one unit on the logits, through the final norm's gain, less the mean over tokens; and how often "
+        "the indexed text has the token."
     )
-    st.dataframe(logits, hide_index=True, height=390)
-    st.caption("Direct effect of one unit on the logits, through the final norm's gain, less the mean over tokens.")
 
 
 def examples(shown: FeaturePage) -> None:

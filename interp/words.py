@@ -1,0 +1,24 @@
+"""Numbers as people read them: how many of what, how many bytes, how long."""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 document`, `2,000 documents`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits them: `512 bytes`, `1.4 MiB`, `12 GiB`; below one GiB never `0.0 GiB`."""
+    for unit, bytes_ in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= bytes_:
+            amount = count / bytes_
+            return f"{amount:,.1f} {unit}" if amount < 9.95 else f"{amount:,.0f} {unit}"
+    return counted(int(count), "byte")
+
+
+def duration(seconds: float) -> str:
+    """Time in the unit that suits it: `under a second`, `12 s`, `3.4 min`, `2.1 h`."""
+    if seconds < 1:
+        return "under a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
