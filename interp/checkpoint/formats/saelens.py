@@ -180,7 +180,7 @@ def fold_whitening(path: Path, cfg: dict[str, Any], t: dict[str, Tensor]) -> dic
 def for_raw_inputs(path: Path, cfg: dict[str, Any], t: dict[str, Tensor], scale: float | None) -> dict[str, Tensor]:
     """Tensors with the normalisation of inputs folded in; InterpError for one that is not a matter of weights."""
     how = cfg.get("normalize_activations")
-    if how in PER_INPUT:
+    if isinstance(how, str) and how in PER_INPUT:
         raise InterpError(
             f"{path} {PER_INPUT[how]} ({how}): that differs from input to input, so no weights and no scale hold it, and "
             "this version does not compute it."
