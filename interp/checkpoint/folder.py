@@ -190,7 +190,7 @@ def load(folder: str | Path, device: str = "cpu", *, check: bool = True, scale: 
     normalised: it is folded in.
     """
     path = Path(folder)
-    if not (path / "cfg.json").exists() and not (path / WEIGHTS).exists():
+    if not saelens.detect(path):
         found = _of_another_library(path, scale)
         if found is not None:
             return found.to(device)
