@@ -1,4 +1,4 @@
-"""Broken and hostile files: some 26,000, seeded, and each is either read or answered with an InterpError."""
+"""Broken and hostile files: some 31,000, seeded, and each is either read or answered with an InterpError."""
 
 import json
 import random
@@ -11,6 +11,7 @@ from interp.checkpoint import Card, load, pack, unpack
 from interp.checkpoint.formats import read
 from interp.types import InterpError
 from interp.verification.run import _read_checks
+from tests import test_published as published
 from tests.test_pack import folder  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.slow
@@ -208,3 +209,92 @@ def test_other_libraries_weights(tmp_path, name, file, count):
     (tmp_path / "s" / "expected.safetensors").unlink()
     raw, draw = (tmp_path / "s" / file).read_bytes(), random.Random(11)
     tried(lambda: read(tmp_path / "s"), (tmp_path / "s" / file), (mangled(raw, draw) for _ in range(count)))
+
+
+def _published(tmp_path, kind):
+    """(what is read, its configuration or None, its weights) of a folder as it was published."""
+    if kind == "llama-scope":
+        folder = published.llama_scope(tmp_path)
+        return folder, folder / "hyperparams.json", folder / "checkpoints" / "final.safetensors"
+    if kind == "gemma-scope":
+        config = {"architecture": "jump_relu", "width": 12, "model_name": "m", "affine_connection": False, "type": "sae",
+                  "hf_hook_point_in": "model.layers.3.output", "hf_hook_point_out": "model.layers.3.output"}  # fmt: skip
+        folder = published.folder_of(tmp_path / "resid_post" / "layer_3", config=config)
+        published.save_file(published.SCOPE, folder / "params.safetensors")
+        return folder, folder / "config.json", folder / "params.safetensors"
+    if kind == "gemma-scope-1":
+        folder = published.folder_of(tmp_path / "layer_3")
+        published.np.savez(folder / "params.npz", **{k: v.numpy() for k, v in published.SCOPE.items()})
+        return folder, None, folder / "params.npz"
+    if kind == "openai":
+        file = published.openai(tmp_path, activation="ReLU", activation_state_dict={})
+        return file, None, file
+    if kind == "qwen-scope":
+        file = published.folder_of(tmp_path / "SAE-Res-Q-W32K-L0_3") / "layer4.sae.pt"
+        published.torch.save(
+            {
+                "W_enc": published.W_ENC.T,
+                "b_enc": published.B_ENC,
+                "W_dec": published.W_DEC.T,
+                "b_dec": published.B_DEC,
+            },
+            file,
+        )
+        return file, None, file
+    if kind == "attn-saes":
+        config = {"act_size": 8, "dict_size": 12, "act_name": "blocks.5.attn.hook_z"}
+        published.folder_of(tmp_path, a_cfg=config)
+        published.torch.save(published.PLAIN, tmp_path / "a.pt")
+        return tmp_path / "a.pt", tmp_path / "a_cfg.json", tmp_path / "a.pt"
+    if kind == "linear":
+        names = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
+        parts = (published.W_ENC.T, published.B_ENC, published.W_DEC.T, published.B_DEC)
+        published.torch.save(dict(zip(names, parts, strict=True)), tmp_path / "x-SAE-l3.pt")
+        return tmp_path / "x-SAE-l3.pt", None, tmp_path / "x-SAE-l3.pt"
+    whiten = kind == "whitened"
+    more = {"topk_threshold": published.torch.tensor(0.4)} if not whiten else {}
+    changes = {"normalize_activations": "covariance_whitening"} if whiten else {"architecture": "batchtopk", "k": 3.5}
+    folder = published.saelens(tmp_path, published.PLAIN | more, **changes)
+    if not whiten:
+        return folder, folder / "cfg.json", folder / "sae_weights.safetensors"
+    white = {"mean": published.B_DEC, "matrix": published.drawn(8, 8), "inverse_matrix": published.drawn(8, 8, seed=1)}
+    published.save_file(white, folder / "activation_whitening.safetensors")
+    return folder, folder / "cfg.json", folder / "activation_whitening.safetensors"
+
+
+PUBLISHED = (
+    "llama-scope", "gemma-scope", "gemma-scope-1", "openai", "qwen-scope", "attn-saes", "linear", "unfinished", "whitened",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_layouts(tmp_path, kind):
+    """300 configurations and 200 files of weights each."""
+    place, config, weights = _published(tmp_path, kind)
+    read(place)
+    for file, inputs in (
+        (config, variants(config.read_bytes(), 300, 12) if config else ()),
+        (weights, (mangled(weights.read_bytes(), random.Random(at)) for at in range(200))),
+    ):
+        if file is None:
+            continue
+        raw = file.read_bytes()
+        good = tried(lambda: read(place), file, list(inputs))
+        assert file == weights or good > 0
+        file.write_bytes(raw)
+
+
+def test_folders_of_anything_are_refused_in_a_sentence(tmp_path):
+    """Every known name with every odd content, alone in a folder, read by its name and opened."""
+    names = ["cfg.json", "config.json", "config.yaml", "hyperparams.json", "ae.pt", "layer1.sae.pt", "x.pt", "params.npz",
+             "params.safetensors", "sae.safetensors", "sae_weights.safetensors", "layer_0.safetensors", "card.json"]  # fmt: skip
+    draw, place = random.Random(13), tmp_path / "f"
+    for _ in range(400):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for name in draw.sample(names, draw.randint(1, 4)):
+            content = draw.choice([*BYTES, *(json.dumps(odd, default=str).encode() for odd in ODD)])
+            (place / name).write_bytes(content)
+        for opens in (read, load):
+            with pytest.raises(InterpError):
+                opens(place)
