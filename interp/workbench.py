@@ -796,7 +796,7 @@ def resolve(path: str | Path) -> Path:
         if (candidate / "cfg.json").exists():
             return candidate
     if given.is_dir():
-        raise InterpError(f"{given} is not a checkpoint: it has no cfg.json.")
+        raise InterpError(f"{given} is not a checkpoint: it has no cfg.json{formats.offer(given)}.")
     known = sorted(str(cfg.parent) for cfg in Path("saes").glob("**/cfg.json"))
     exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
     raise InterpError(f"there is no SAE at {given}.{exists}")

@@ -680,3 +680,15 @@ def test_an_sae_that_takes_no_b_dec_off_is_written_as_one_that_does(tmp_path, ta
     back = read(tmp_path / "out")[1].sae
     assert back.centred
     same(back, code, code @ W_DEC + B_DEC, target)
+
+
+def test_who_takes_another_librarys_folder_for_a_checkpoint_is_told_what_it_is(tmp_path):
+    from interp import workbench
+
+    folder = llama_scope(tmp_path)
+    for opens in (workbench.resolve, workbench.verify, workbench.Workbench.open):
+        with pytest.raises(
+            InterpError, match="has no cfg.json; it is of the format llama-scope, of which `interp convert`"
+        ):
+            opens(folder)
+    assert load(sparsify(tmp_path, "layers.1")).hook_name == "blocks.1.hook_resid_post"

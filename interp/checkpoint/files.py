@@ -47,7 +47,9 @@ def present(folder: Path) -> tuple[dict[str, Path], list[str]]:
             found[name] = path
     missing = [name for name in NEEDED if name not in found]
     if missing:
-        raise InterpError(f"{folder} is not a checkpoint: it has no {missing[0]}.")
+        from interp.checkpoint.formats import offer
+
+        raise InterpError(f"{folder} is not a checkpoint: it has no {missing[0]}{offer(folder)}.")
     return dict(sorted(found.items())), other
 
 

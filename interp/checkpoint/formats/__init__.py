@@ -79,6 +79,12 @@ def format_of(path: Path) -> str:
     return next((name for name, known in FORMATS.items() if known.detect(path)), "")
 
 
+def offer(path: Path) -> str:
+    """What to add to the sentence that a folder is no checkpoint, where it is of another library's format."""
+    name = format_of(path) if path.exists() else ""
+    return f"; it is of the format {name}, of which `interp convert` makes one" if name not in ("", "saelens") else ""
+
+
 def read(path: str | Path, format_: str = "", scale: float | None = None) -> tuple[str, Foreign]:
     """(format, what is in it); the format is told from the files' names when it is not given.
 
@@ -172,4 +178,4 @@ def compare(a: SAE, b: SAE, x_BD: Float[Tensor, "B D"]) -> dict[str, float]:
     return {"codes": codes, "reconstruction": outputs, "come_or_go": flips, "active": total, "rows": len(x_BD)}
 
 
-__all__ = ["FORMATS", "Conversion", "Foreign", "compare", "convert", "format_of", "read"]
+__all__ = ["FORMATS", "Conversion", "Foreign", "compare", "convert", "format_of", "offer", "read"]

@@ -93,13 +93,9 @@ def _place(folder: Path, config: dict[str, Any]) -> tuple[tuple[str, str], str, 
     said = [config.get(f"hf_hook_point_{side}") for side in ("in", "out")]
     if isinstance(said[0], str):
         read = hooks_of(said[0])[1]
-        apart = isinstance(said[1], str) and said[1] != said[0]
-        out = hooks_of(said[1])[1] if apart and isinstance(said[1], str) else ""
-        lost = [
-            told((), "", place)
-            for place, hook in ((said[0], read), (said[1], out))
-            if not hook and (place == said[0] or apart)
-        ]
+        apart = said[1] if isinstance(said[1], str) and said[1] != said[0] else ""
+        out = hooks_of(apart)[1]
+        lost = [told((), "", place) for place, hook in ((said[0], read), (apart, out)) if place and not hook]
         return (read, out), model if isinstance(model, str) else "", lost
     layer = last_number(folder, r"layer_(\d+)")
     second = next(
