@@ -62,7 +62,7 @@ def harvest(
     places.check_writable(folder)
     blocks = _blocks(model, corpus, tokens, split, folder, restart)
     recipe = _recipe(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
-    manifest = _manifest(folder, recipe, restart)
+    manifest = _manifest(folder, recipe, restart, model)
     per_shard = SHARD_POSITIONS // blocks.block
     starts = list(range(0, len(blocks.tokens_NT), per_shard))
     todo = starts[len(manifest["shards"]) :]
@@ -127,12 +127,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _manifest(folder: Path, recipe: dict[str, Any], restart: bool) -> dict[str, Any]:
+def _manifest(folder: Path, recipe: dict[str, Any], restart: bool, model: Model) -> dict[str, Any]:
     manifest = _read_manifest(folder)
     if manifest["recipe"] is None or restart:
         manifest |= {"recipe": recipe, "shards": []}
         places.write_json(folder / "manifest.json", manifest)
-    _refuse_change(folder, manifest["recipe"], recipe)
+    named = str(manifest["recipe"].get("model_sha256"))  # perhaps by a name of the first kind
+    _refuse_change(folder, manifest["recipe"], recipe | {"model_sha256": model.fingerprint_like(named)})
     return manifest
 
 

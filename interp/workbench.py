@@ -112,10 +112,11 @@ class Workbench:
         native = native_bfloat16(resolve_device(self.device))
         dtype = "float32" if self.card.dtype == "bfloat16" and not native else self.card.dtype
         model = open_model(self.card.model, dtype=dtype, device=self.device, attention=self.card.attention)
-        if model.fingerprint() != self.card.model_sha256:
+        here = model.fingerprint_like(self.card.model_sha256)
+        if here != self.card.model_sha256:
             raise InterpError(
                 f"{self.card.name} was made for {self.card.model} with weights {self.card.model_sha256[:12]}…, and the "
-                f"{self.card.model} found here has {model.fingerprint()[:12]}…; open the model it was trained on."
+                f"{self.card.model} found here has {here[:12]}…; open the model it was trained on."
             )
         self.sae.to(model.device)
         return model
@@ -309,9 +310,7 @@ class Workbench:
 
     @cached_property
     def _vocabulary(self) -> list[str]:
-        from interp.models.vocabulary import vocabulary
-
-        return vocabulary(self.model.tokenizer)
+        return self.model.vocabulary
 
     # ---- steering: thin ways into interp.steering, with what the index and the labels know ----
 
@@ -582,7 +581,7 @@ class Workbench:
     def _stored(self, store: ActivationStore, tokens: int | None, known: set[str]) -> ActivationStore:
         """The store's first shards with that many positions, when they are this model's and hold no known document."""
         made_by = store.recipe["model_sha256"]
-        if made_by != self.card.model_sha256:
+        if made_by != self.model.fingerprint_like(made_by):
             raise InterpError(
                 f"the activations in {store.folder} were made by other weights ({made_by[:12]}…) than those this SAE "
                 f"reads ({self.card.model_sha256[:12]}…)."
@@ -703,7 +702,7 @@ class Workbench:
         """Another SAE that an edit names; InterpError when it was made for another model."""
         folder = resolve(name)
         card = Card.read(folder)
-        if card.model_sha256 != self.card.model_sha256:
+        if card.model_sha256 != self.model.fingerprint_like(card.model_sha256):
             raise InterpError(
                 f"{name} was made for {card.model} with weights {card.model_sha256[:12]}…, and {self.card.name} for "
                 f"{self.card.model} with {self.card.model_sha256[:12]}…; edits of one run need SAEs of one model."

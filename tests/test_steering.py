@@ -297,14 +297,14 @@ def test_a_row_ends_with_its_stop_string_and_the_text_is_cut_before_it(wb):
 
 
 def test_top_p_draws_from_the_smallest_set_and_temperature_follows_the_softmax():
-    from interp.models.model import _choose
+    from interp.models.generation import choose
 
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).repeat(4000, 1)
     draws = [torch.Generator().manual_seed(n) for n in range(4000)]
     p = logits[0].softmax(-1)
-    counts = torch.bincount(torch.tensor(_choose(logits, 1.0, 1.0, draws)), minlength=4) / 4000
+    counts = torch.bincount(torch.tensor(choose(logits, 1.0, 1.0, draws)), minlength=4) / 4000
     assert torch.allclose(counts, p, atol=0.03)
-    kept = torch.bincount(torch.tensor(_choose(logits, 1.0, 0.8, draws)), minlength=4) / 4000
+    kept = torch.bincount(torch.tensor(choose(logits, 1.0, 0.8, draws)), minlength=4) / 4000
     assert kept[2:].sum() == 0  # .64 + .24 reach .8
     assert torch.allclose(kept[:2], p[:2] / p[:2].sum(), atol=0.03)
 

@@ -44,7 +44,6 @@ from interp.index.read import FeatureIndex, meaning_texts
 from interp.index.stats import Activations, Measured, measure, whole_features
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
-from interp.models.vocabulary import vocabulary, vocabulary_bytes
 from interp.progress import bar, say
 from interp.sae.kernels import Active
 from interp.types import InterpError
@@ -126,7 +125,7 @@ def build_index(
     folder.mkdir(parents=True, exist_ok=True)
     settle(folder)
     before = FeatureIndex.open(folder) if config.extend else None
-    meta = _meta(sae, store, hook, norm_cutoff, sae_sha256, config, before)
+    meta = _meta(sae, store, model, hook, norm_cutoff, sae_sha256, config, before)
     sort_gib = _sort_gib(config.memory_gib, meta["positions"])
     stamp = work / "build.json"
     if not stamp.exists() or places.read_json(stamp) != meta:
@@ -160,6 +159,7 @@ def _sort_gib(memory_gib: float, positions: int) -> float:
 def _meta(
     sae: Dictionary,
     store: Source,
+    model: Model,
     hook: str,
     norm_cutoff: float,
     sha256: str,
@@ -186,6 +186,9 @@ def _meta(
     }
     if before is None:
         return meta
+    named, own = str(before.meta.get("model_sha256")), meta["model_sha256"]
+    if named == model.fingerprint_like(named) and own == model.fingerprint_like(own):
+        meta["model_sha256"] = named  # the same weights, by the name they had when the index was begun
     if before.partial:
         raise InterpError(
             f"the index in {before.folder} keeps examples only, so it cannot be extended; build a full one, "
@@ -471,10 +474,10 @@ def _features(run: _Run, columns: dict[str, Any], model: Model) -> None:
 
 
 def _write_vocabulary(model: Model, folder: Path) -> None:
-    texts = vocabulary(model.tokenizer)
+    texts = model.vocabulary
     columns = {
         "token": np.arange(len(texts), dtype=np.uint32),
         "text": texts,
-        "bytes": vocabulary_bytes(model.tokenizer),
+        "bytes": model.vocabulary_bytes,
     }
     write_parquet(pa.table(columns), folder / "vocabulary.parquet")

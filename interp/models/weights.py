@@ -1,29 +1,56 @@
-"""A name for a set of weights: the SHA-256 of what they are, wherever they are stored."""
+"""A name for a model's weights: the SHA-256 of what they are, wherever they are stored."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+PREFIX = "2:"
+"""Before a name of today's kind; one without it is of the first kind, which knew neither names nor types."""
 
-def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the distinct tensors' shape and bytes, rounded to bfloat16.
 
-    Rounded, so that a model has one name whether it was opened in float32 or bfloat16. The same storage under two names (tied embeddings) counts once, so that it does not matter which
-    of the names a file or a wrapper happens to keep.
+def weights_sha256(tensors: Mapping[str, Tensor], types: Sequence[str] = ()) -> str:
+    """`2:` and the SHA-256 over each tensor's name, shape and bytes, and the number types they are stored in.
+
+    Bytes are those of the values rounded to bfloat16, so that a model has one name whether it was opened in float32 or
+    bfloat16. Of several names of one storage (tied embeddings) the first counts.
     """
-    digest, seen = hashlib.sha256(), set()
-    parts = []
+    seen, parts = set(), []
     for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        if tensor.data_ptr() in seen:
-            continue
-        seen.add(tensor.data_ptr())
-        raw = tensor.to(torch.bfloat16).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-        inner = hashlib.sha256(raw).hexdigest()
-        parts.append(f"{tuple(tensor.shape)}{inner}")
-    # Sorted by content: a wrapper that renames its submodules must not change the name of the weights.
-    for part in sorted(parts):
-        digest.update(part.encode())
-    return digest.hexdigest()
+        if (at := tensors[name].data_ptr()) not in seen:
+            seen.add(at)
+            parts.append(f"{name} {_content(tensors[name])}\n")
+    digest = hashlib.sha256("".join(parts).encode())
+    digest.update(" ".join(sorted(set(types))).encode())
+    return PREFIX + digest.hexdigest()
+
+
+def first_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The first kind of name, which cards written before today's have: of shapes and bytes only."""
+    seen, parts = set(), []
+    for name in sorted(tensors):
+        if (at := tensors[name].data_ptr()) not in seen:
+            seen.add(at)
+            parts.append(_content(tensors[name]))
+    return hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
+
+
+def _content(tensor: Tensor) -> str:
+    tensor = tensor.detach()
+    raw = tensor.to(torch.bfloat16).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return f"{tuple(tensor.shape)}{hashlib.sha256(raw).hexdigest()}"
+
+
+def stored_types(folder: Path) -> list[str]:
+    """The number types of the weights in a model's folder, as safetensors spells them; none where none can be read."""
+    found = set()
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as file:
+                found |= {str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return []
+    return sorted(found)

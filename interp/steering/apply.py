@@ -324,12 +324,11 @@ def _where(where: str, vocabulary: Vocabulary | None) -> Callable[[Site], Tensor
         return lambda site: None
     if where in ("prompt", "generated"):
         asked = where == "generated"
-        return lambda site: None if site.generated == asked else torch.zeros_like(site.real_BT)
+        return lambda site: site.generated_BT == asked
     if where.startswith("from:"):
         first = int(where[5:])
 
         def after(site: Site) -> Tensor:
-            assert site.prompt_B is not None
             return site.position_BT >= (first if first >= 0 else site.prompt_B[:, None] + first)
 
         return after

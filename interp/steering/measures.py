@@ -55,11 +55,16 @@ class TextMeasures:
 def last_logprobs(
     stage: Stage, texts: Sequence[Sequence[int]], rows: Sequence[Sequence[FeatureEdit]], last: int
 ) -> Iterator[tuple[int, Float[Tensor, "T V"]]]:
-    """(row, log-probabilities predicted at the last `last` positions) of each text under its own edits."""
+    """(row, log-probabilities predicted at the last `last` positions) of each text under its own edits.
+
+    What follows the first of these positions is the answer: for edits that ask where they are, it was generated.
+    """
     for start in range(0, len(texts), CHUNK):
         part = slice(start, start + CHUNK)
         tokens_BT, real_BT = stage.model.padded(texts[part])
-        run = stage.model.run(tokens_BT, edits=stage.compile(rows[part]), logits=True, real_BT=real_BT, last=last)
+        prompt_B = real_BT.sum(1) - (last - 1)
+        edits = stage.compile(rows[part])
+        run = stage.model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=last, prompt_B=prompt_B)
         assert run.logits is not None
         for at, logits_TV in enumerate(run.logits):
             yield start + at, logits_TV.float().log_softmax(-1)

@@ -21,7 +21,6 @@ from interp.checkpoint.files import hashes
 from interp.device import native_bfloat16, resolve_device
 from interp.index import FeatureIndex
 from interp.models import Model, open_model
-from interp.models.vocabulary import vocabulary
 from interp.sae import SAE
 from interp.types import InterpError
 from interp.verification.diagnose import Scene, diagnose, diagnose_fit, explained
@@ -133,7 +132,7 @@ def _numbers(folder: Path, card: Card, sae: SAE, model: Model) -> list[Check]:
 
 def _identity(folder: Path, card: Card, model: Model) -> Iterator[Check]:
     """Model weights, separator, tokenizer: what can be told before anything is computed."""
-    here = model.fingerprint()
+    here = model.fingerprint_like(card.model_sha256)
     if here == card.model_sha256:
         yield Check(what="model", verdict="holds", found=f"weights {here[:12]}…")
     else:
@@ -146,7 +145,7 @@ def _identity(folder: Path, card: Card, model: Model) -> Iterator[Check]:
         shipped = FeatureIndex.open(folder / "index").vocabulary
     except Exception:  # an index that is missing or broken is told of where it is compared
         return
-    wrong = sum(a != b for a, b in zip(shipped, vocabulary(model.tokenizer), strict=False))
+    wrong = sum(a != b for a, b in zip(shipped, model.vocabulary, strict=False))
     if wrong:
         yield _differs(
             "tokenizer", f"another tokenizer: {wrong:,} of {len(shipped):,} tokens read otherwise in the index"
@@ -193,7 +192,7 @@ def _against_probe(card: Card, sae: SAE, model: Model, stored: dict[str, Any]) -
             else "another tokenizer or separator: the probe text is cut otherwise"
         )
         checks.append(Check(what="tokenizer on the probe", verdict="holds" if same else "differs", found=found))
-    if int(tokens.max()) >= model.module.get_input_embeddings().num_embeddings:  # type: ignore[operator]
+    if int(tokens.max()) >= model.embedded_tokens:
         return [*checks, _differs("tokenizer", "the probe's tokens are beyond this model's vocabulary")]
     if any(not 0 <= f < sae.d_sae or not 0 <= p < tokens.numel() for p, f, _ in stored["sample"]):
         return [*checks, _differs("numbers on the probe", "other weights: stored features are beyond this SAE's")]
@@ -340,7 +339,7 @@ def seal(folder: Path, *, device: str = "auto") -> Card:
     card, sae = Card.read(folder), load(folder)
     if not sae.widths:
         model = _open(card, "", device)
-        if model.fingerprint() != card.model_sha256:
+        if model.fingerprint_like(card.model_sha256) != card.model_sha256:
             raise InterpError(f"{card.name} was not sealed: {card.model} has other weights here than its card names.")
         places.write_json(folder / CHECKS, _checks(card, sae.to(model.device), model, device))
     sealed = replace(card, files=hashes(folder))

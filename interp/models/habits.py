@@ -1,0 +1,78 @@
+"""What a family does with texts of several lengths, with what follows, and with a cache: found out by trying.
+
+Families that read their padding are given none.
+
+Axes    B row, T token, L token of the rows of one length.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from interp.models.model import Edit, Model, Run, Site
+
+
+def is_masked(model: "Model") -> bool:
+    """Whether three tokens after padding give what they give alone."""
+    few = model.some_tokens(3)
+    padded_BT = torch.nn.functional.pad(few, (2, 0), value=model.separator)
+    real_BT = torch.tensor([[False, False, True, True, True]], device=model.device)
+    site, extra = model.site(padded_BT, real_BT)
+    return _alike(model.single_pass(site, extra, (), (), True, 3).logits, model.run(few).logits)
+
+
+def is_causal(model: "Model") -> bool:
+    """Whether the first three of five tokens give what they give alone."""
+    some = model.some_tokens(5)
+    logits = model.run(some).logits
+    assert logits is not None
+    return _alike(model.run(some[:, :3]).logits, logits[:, :3])
+
+
+def is_cached(model: "Model") -> bool:
+    """Whether three tokens and then two more, one by one, give what all five give at once."""
+    some = model.some_tokens(5)
+    real, cache, logits_BV = torch.ones_like(some, dtype=torch.bool), None, None
+    for start, end in ((0, 3), (3, 4), (4, 5)):
+        prompt_B = torch.full((1,), 3, device=some.device)
+        logits_BV, cache = model.cached_step(some[:, start:end], real[:, :end], prompt_B, (), cache)
+        if cache is None:
+            return False
+    whole = model.run(some).logits
+    assert whole is not None
+    return _alike(logits_BV, whole[:, -1])
+
+
+def _alike(a: Tensor | None, b: Tensor | None) -> bool:
+    """Equal but for rounding, of bfloat16 through many layers at worst."""
+    assert a is not None
+    assert b is not None
+    return float((a.float() - b.float()).abs().mean()) < 0.1 * float(b.float().std())
+
+
+def by_length(
+    model: "Model", site: "Site", hooks: Sequence[str], edits: Sequence["Edit"], logits: bool, last: int
+) -> "Run":
+    """`Model.run` for a family that reads its padding: every row from its first token on, one pass for each length.
+
+    All rows are in every pass, so that edits find theirs; a row is right in the pass of its own length, and what it gives
+    in another is left out.
+    """
+    from interp.models.model import Run
+
+    B, T = site.tokens_BT.shape
+    length_B = site.real_BT.sum(1)
+    found: dict[str, Tensor] = {}
+    for length in length_B.unique().tolist():
+        own, _ = model.site(site.tokens_BT[:, T - length :], None, site.prompt_B.clamp_max(length))
+        run = model.single_pass(own, {}, hooks, edits, logits, last)
+        made = dict(run.activations) if run.logits is None else {**run.activations, "": run.logits}
+        for name, x in made.items():
+            width = T if name or not last else last
+            whole = found.setdefault(name, x.new_zeros(B, width, *x.shape[2:]))
+            rows = length_B == length
+            whole[rows, width - x.shape[1] :] = x[rows]
+    return Run(activations={name: found[name] for name in hooks}, logits=found.get(""))

@@ -1,0 +1,177 @@
+"""Tiny random models of many families, with one tokenizer: nothing is downloaded."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORDS = [
+    "the",
+    "a",
+    "city",
+    "river",
+    "house",
+    "walks",
+    "reads",
+    "blue",
+    "green",
+    "seven",
+    "under",
+    "over",
+    "near",
+    "train",
+    "bread",
+    "music",
+    "paper",
+    "winter",
+    "north",
+]
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]
+WIDTH = 32
+_SHAPE: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 512,
+}
+_GPT: dict[str, Any] = {"n_embd": WIDTH, "n_layer": 3, "n_head": 4, "n_positions": 512}
+_OLD: dict[str, Any] = {key: value for key, value in _SHAPE.items() if key != "num_key_value_heads"}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", _SHAPE),
+    "gpt2": ("GPT2Config", _GPT),
+    "gpt_neo": (
+        "GPTNeoConfig",
+        {
+            "hidden_size": WIDTH,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "max_position_embeddings": 512,
+        },
+    ),
+    "gpt_neox": ("GPTNeoXConfig", _OLD),
+    "gptj": ("GPTJConfig", _GPT | {"rotary_dim": 8}),
+    "codegen": ("CodeGenConfig", _GPT | {"rotary_dim": 8}),
+    "qwen2": ("Qwen2Config", _SHAPE),
+    "qwen3": ("Qwen3Config", _SHAPE | {"head_dim": 8}),
+    "mistral": ("MistralConfig", _SHAPE),
+    "gemma": ("GemmaConfig", _SHAPE | {"head_dim": 8}),
+    "gemma2": ("Gemma2Config", _SHAPE | {"head_dim": 8, "sliding_window": 64}),
+    "gemma3": ("Gemma3TextConfig", _SHAPE | {"head_dim": 8, "sliding_window": 64}),
+    "phi": ("PhiConfig", _SHAPE),
+    "phi3": ("Phi3Config", _SHAPE),
+    "olmo": ("OlmoConfig", _SHAPE),
+    "olmo2": ("Olmo2Config", _SHAPE),
+    "opt": (
+        "OPTConfig",
+        {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 64,
+            "max_position_embeddings": 512,
+            "word_embed_proj_dim": WIDTH,
+        },
+    ),
+    "bloom": ("BloomConfig", {"hidden_size": WIDTH, "n_layer": 3, "n_head": 4}),
+    "falcon": ("FalconConfig", {"hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": 4}),
+    "mpt": ("MptConfig", {"d_model": WIDTH, "n_layers": 2, "n_heads": 4, "max_seq_len": 512}),
+    "stablelm": ("StableLmConfig", _SHAPE),
+    "cohere": ("CohereConfig", _SHAPE),
+    "granite": ("GraniteConfig", _SHAPE | {"logits_scaling": 4.0}),
+    "glm4": ("Glm4Config", _SHAPE | {"head_dim": 8}),
+    "smollm3": ("SmolLM3Config", _SHAPE),
+    "mixtral": ("MixtralConfig", _SHAPE | {"num_local_experts": 4}),
+    "qwen2_moe": (
+        "Qwen2MoeConfig",
+        _SHAPE
+        | {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+        },
+    ),
+    "olmoe": ("OlmoeConfig", _SHAPE | {"num_experts": 4, "num_experts_per_tok": 2}),
+    "deepseek_v2": (
+        "DeepseekV2Config",
+        _SHAPE
+        | {
+            "num_key_value_heads": 4,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+        },
+    ),
+    "mamba": ("MambaConfig", {"hidden_size": WIDTH, "num_hidden_layers": 2, "state_size": 8}),
+    "mamba2": (
+        "Mamba2Config",
+        {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 2,
+            "state_size": 8,
+            "num_heads": 8,
+            "head_dim": 8,
+            "n_groups": 2,
+            "chunk_size": 16,
+        },
+    ),
+    "rwkv": (
+        "RwkvConfig",
+        {"hidden_size": WIDTH, "num_hidden_layers": 2, "attention_hidden_size": WIDTH, "context_length": 512},
+    ),
+    "recurrent_gemma": (
+        "RecurrentGemmaConfig",
+        _SHAPE | {"num_key_value_heads": 1, "lru_width": WIDTH, "attention_window_size": 64},
+    ),
+}
+"""By family: its configuration's class in transformers, and small numbers for it."""
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(20, 60))) + "." for _ in range(count)]
+
+
+def tokenizer(size: int = 400) -> Any:
+    """A byte-level tokenizer of the sentences' words, with Gemma's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    raw.train_from_iterator(sentences(200), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+
+
+def save(family: str, folder: Path, *, extra_rows: int = 0) -> Path:
+    """A random model of the family in a folder; weights are large, and norms far from 1, so that a slip shows.
+
+    `extra_rows` are rows of the embedding that no token has; negative: tokens that have no row.
+    """
+    import transformers
+
+    kind, numbers = FAMILIES[family]
+    words = tokenizer()
+    base = {"vocab_size": len(words) + extra_rows, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    torch.manual_seed(1)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind)(**numbers, **base)).float()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(0, 0.25)
+            elif "weight" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.4)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
