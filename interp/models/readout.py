@@ -48,9 +48,9 @@ def read_unembedding(
     `run` runs the module on a few tokens; `last_layer` is what puts out the residual stream after the last layer.
     Raises InterpError when there is no unembedding, or when what stands before it is no norm of a known kind.
     """
-    head = getattr(module, "get_output_embeddings", lambda: None)()
+    head: nn.Module | None = getattr(module, "get_output_embeddings", lambda: None)()
     weight = _weight(head)
-    if weight is None:
+    if head is None or weight is None:
         raise InterpError(f"{name} has no unembedding, so logit effects cannot be had.")
     if last_layer is None:
         raise _unknown(name, "its last layer has no hook point for the residual stream")
