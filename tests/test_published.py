@@ -407,6 +407,8 @@ def test_whitening_beside_the_weights_is_folded_as_sae_lens_folds_it(tmp_path, k
         ({"metadata": {}, "activation_fn_str": "topk", "activation_fn_kwargs": {}}, "gives no k"),
         ({"metadata": {}, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3, "signed": True}}, "'topk' with {'signed': True}"),
         ({"reshape_activations": "flatten"}, "computes reshape_activations none or hook_z only"),
+        ({"activation_fn": "topk", "activation_fn_kwargs": {"k": 3}}, "says 'standard' and asks for the activation function 'topk'"),
+        ({"metadata": {}, "activation_fn_str": "relu", "activation_fn_kwargs": {"k": 3}}, "'relu' with {'k': 3}"),
         ({"architecture": "jumprelu"}, "has no tensor threshold"),
         ({"architecture": "transcoder", "d_out": D}, "apply_b_dec_to_input the value True, which is none for a transcoder"),
         ({"d_sae": F + 1}, "cfg.json says W_enc is"),
@@ -537,6 +539,8 @@ def test_a_sparsify_transcoder_reads_its_modules_input(tmp_path):
     code = topk(X @ W_ENC + B_ENC, K)
     same(foreign.sae, code, code @ W_DEC + B_DEC, "transcoder")
     assert read(sparsify(tmp_path, "h.2.mlp/seed1"))[1].sae.hook_name == "blocks.2.hook_mlp_out"
+    attention = read(sparsify(tmp_path, "layers.3.self_attn", transcode=True))[1]
+    assert (attention.sae.hook_name, attention.sae.hook_name_out) == ("", "")
     asked = read(sparsify(tmp_path, "expert_3", transcode=True))[1]
     assert (asked.sae.hook_name, asked.sae.hook_name_out) == ("", "")
     assert "'expert_3' is no name of a place that is known here; give it with --hook and --hook-out" in asked.lost[-1]
@@ -620,6 +624,16 @@ SETTINGS = {
     "llama-scope": lambda path, **more: llama_scope(path, **more),
     "circuit-tracer": lambda path, **more: circuit(path, "".join(f"{k}: {v}\n" for k, v in more.items())).parent,
 }
+
+
+def test_settings_beside_those_of_the_dictionary_are_looked_at_too(tmp_path):
+    folder = dictionary(tmp_path, "resid_post_layer_1", 1, buffer={"ctx_len": 128, "io": "out", "gain": 2})
+    config = json.loads((folder / "config.json").read_text())
+    folder_of(folder, config=config | {"norm_factor": 17.5})
+    assert read(folder)[1].unknown == ["gain = 2", "norm_factor = 17.5"]
+    with pytest.raises(InterpError, match="activations are scaled as they are collected"):
+        read(dictionary(tmp_path, "resid_post_layer_1", 1, buffer={"rescale_acts": True}))
+    assert read(saelens(tmp_path, k=3))[1].unknown == ["k = 3 of a standard"]
 
 
 @pytest.mark.parametrize("format_", SETTINGS)

@@ -234,8 +234,9 @@ def opened(
         why = f" ({saelens.OTHERS[kind]})" if isinstance(kind, str) and kind in saelens.OTHERS else ""
         raise InterpError(f"{path} holds an SAE of architecture {kind!r}{why}; this version reads {', '.join(KINDS)}.")
     unknown = saelens.SETTINGS.check(path / "cfg.json", cfg)
-    if cfg.get("rescale_acts_by_decoder_norm") and "topk" not in kind:
-        unknown.append(f"rescale_acts_by_decoder_norm of a {kind}")
+    if "topk" not in kind:
+        idle = [key for key in ("k", "rescale_acts_by_decoder_norm") if cfg.get(key)]
+        unknown += [f"{key} = {cfg[key]!r} of a {kind}" for key in idle]
     card = Card.read(path) if (path / "card.json").exists() else None
     if card is not None and check:
         verify_files(path)

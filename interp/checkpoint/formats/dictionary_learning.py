@@ -66,6 +66,18 @@ SETTINGS = Settings(
 )
 
 
+BUFFER = Settings(
+    read=keys("io"),
+    harmless=keys(
+        "d_submodule n_ctxs ctx_len refresh_batch_size out_batch_size device add_special_tokens remove_bos "
+        "max_activation_norm_multiple"
+    ),
+    only={"rescale_acts": (False,)},
+    why={"rescale_acts": "activations are scaled as they are collected"},
+)
+"""Of how activations were collected."""
+
+
 def detect(path: Path) -> bool:
     return (path / "ae.pt").exists()
 
@@ -75,7 +87,11 @@ def read(path: Path) -> Foreign:
     config = config_of(path / "config.json") if (path / "config.json").exists() else {}
     trainer = config.get("trainer")
     trainer = trainer if isinstance(trainer, dict) else {k: v for k, v in config.items() if k != "buffer"}
-    strange = SETTINGS.check(path / "config.json", trainer)
+    buffer = config.get("buffer")
+    buffer = buffer if isinstance(buffer, dict) else {}
+    strange = SETTINGS.check(path / "config.json", trainer) + BUFFER.check(path / "config.json", buffer)
+    if trainer is config.get("trainer"):
+        strange += Settings(read=keys("trainer buffer")).check(path / "config.json", config)
     raw = tensors_of(path / "ae.pt", ())
     kind, lost = _class(path, trainer, raw)
     floats(path / "ae.pt", raw, CLASSES[kind])
@@ -90,10 +106,9 @@ def read(path: Path) -> Foreign:
         lost.append(
             "the threshold was never measured (it is negative): every positive activation passes, as in their code"
         )
-    buffer = config.get("buffer")
     if buffer:
         lost.append("the buffer's settings")
-    given["hook_name"], about = _hook(path, trainer, buffer if isinstance(buffer, dict) else {})
+    given["hook_name"], about = _hook(path, trainer, buffer)
     sae = make(path, tensors, **given)
     check_sizes(path / "config.json", {name: trainer.get(name) for name in ("activation_dim", "dict_size")}, sae)
     return Foreign(sae=sae, model=str(trainer.get("lm_name") or ""), lost=[*lost, about], unknown=strange)

@@ -117,5 +117,5 @@ def _place(folder: Path, config: dict[str, Any]) -> tuple[tuple[str, str], str, 
     return (
         (hooks[0], hooks[1] if len(hooks) > 1 else ""),
         str(model or ""),
-        [told(hooks, "the folders' names ", folder.name)],
+        [told(hooks, "the folders' names ", folder.name, transcoder=len(hooks) > 1)],
     )

@@ -6,7 +6,7 @@ path in the Hugging Face model (`model.layers.8.mlp`, `h.8`), of which an SAE re
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 HOOK = re.compile(r"(?:\w+\.)*hook_\w+")
@@ -72,10 +72,11 @@ def last_number(path: Path, pattern: str) -> int | None:
     return None
 
 
-def told(hooks: Iterable[str], where: str, place: object, *, transcoder: bool = False) -> str:
-    """The sentence of a conversion about the hook points that were read from a name, or that are to be given."""
+def told(hooks: Sequence[str], where: str, place: object, *, transcoder: bool = False) -> str:
+    """The sentence of a conversion about the hook points that were read from a name (one, a transcoder's two), or that are
+    to be given."""
     names = [hook for hook in hooks if hook]
-    if names:
+    if len(names) == (2 if transcoder else 1):
         inside = [hook for hook in names if hook.endswith(("hook_mlp_out", "hook_attn_out"))]
         part = inside[0].split("_")[1] if inside and MODULE.fullmatch(str(place)) else ""
         norm = (

@@ -87,6 +87,10 @@ def current(cfg: dict[str, Any]) -> dict[str, Any]:
     today = version.partition(".")[0].isdigit() and int(version.partition(".")[0]) >= 6
     old = dict(cfg) if today else {OLD_NAMES.get(key, key): value for key, value in cfg.items()}
     k = _topk_of(old)
+    if today and k is not None and "topk" not in str(cfg.get("architecture")):
+        raise InterpError(
+            f"cfg.json says {cfg.get('architecture')!r} and asks for the activation function 'topk': which is it?"
+        )
     if today:
         return cfg
     scale = old.get("normalize_activations")
@@ -105,7 +109,7 @@ def _topk_of(cfg: dict[str, Any]) -> Any:
     name = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu"
     options = cfg.get("activation_fn_kwargs") or {}
     options = options if isinstance(options, dict) else {"options": options}
-    more = {key: value for key, value in options.items() if key != "k" and value not in (None, False)}
+    more = {key: value for key, value in options.items() if value not in (None, False) and (key, name) != ("k", "topk")}
     if name not in ("relu", "topk") or more:
         said = f"{name!r}" + (f" with {more}" if more else "")
         raise InterpError(f"cfg.json asks for the activation function {said}, which is not computed here.")

@@ -71,6 +71,8 @@ def read(path: Path) -> Foreign:
     lost = ["multi_topk: a setting of training"] if config.get("multi_topk") else []
     module = path.parent if re.fullmatch(r"seed_?\d+", path.name) else path
     read_, written = hooks_of(module.name) if transcode else (hook_of(module.name), "")
+    if transcode and not (read_ and written):
+        read_ = written = ""
     lost.append(told((read_, written), "the folder's name ", module.name, transcoder=transcode))
     given: dict[str, Any] = {"centred": not transcode, "hook_name": read_, "hook_name_out": written, "name": path.name}
     sae = make(path, tensors, k=integer(path / "cfg.json", config, "k"), **given)
