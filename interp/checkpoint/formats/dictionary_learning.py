@@ -85,13 +85,13 @@ def detect(path: Path) -> bool:
 def read(path: Path) -> Foreign:
     """The dictionary in a folder; the first ones that were published have no config.json beside `ae.pt`."""
     config = config_of(path / "config.json") if (path / "config.json").exists() else {}
-    trainer = config.get("trainer")
-    trainer = trainer if isinstance(trainer, dict) else {k: v for k, v in config.items() if k != "buffer"}
-    buffer = config.get("buffer")
-    buffer = buffer if isinstance(buffer, dict) else {}
+    beside = {key: value for key, value in config.items() if key not in ("trainer", "buffer")}
+    nested, buffered = config.get("trainer"), config.get("buffer")
+    trainer: dict[str, Any] = nested if isinstance(nested, dict) else beside
+    buffer: dict[str, Any] = buffered if isinstance(buffered, dict) else {}
     strange = SETTINGS.check(path / "config.json", trainer) + BUFFER.check(path / "config.json", buffer)
-    if trainer is config.get("trainer"):
-        strange += Settings(read=keys("trainer buffer")).check(path / "config.json", config)
+    if trainer is not beside:
+        strange += SETTINGS.check(path / "config.json", beside)
     raw = tensors_of(path / "ae.pt", ())
     kind, lost = _class(path, trainer, raw)
     floats(path / "ae.pt", raw, CLASSES[kind])
