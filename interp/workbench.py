@@ -7,8 +7,9 @@ for hit in wb.search("token:/Paris|London/"):
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class Workbench:
     folder: Path
     labels: LabelBook
     device: str = "auto"
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    """Of what is opened once for all threads (pages in several browser tabs) that share this object."""
 
     @staticmethod
     def open(path: str | Path = EMBEDDED, *, device: str = "auto", labels: str | None = None) -> "Workbench":
@@ -105,9 +108,19 @@ class Workbench:
         book = LabelBook(card.sae_sha256, sae.d_sae, url=labels, shipped=folder / "labels.jsonl")
         return Workbench(sae, card, folder, book, device)
 
-    @cached_property
+    @property
     def model(self) -> Model:
-        """The model the SAE was made for; InterpError when another one answers to its name."""
+        """The model the SAE was made for, opened once; InterpError when another one answers to its name."""
+        with self._lock:  # since Python 3.12 a cached_property has none of its own
+            if "model" not in self._opened:
+                self._opened["model"] = self._open_model()
+            return self._opened["model"]
+
+    @cached_property
+    def _opened(self) -> dict[str, Model]:
+        return {}
+
+    def _open_model(self) -> Model:
         # As when its activations were harvested; bfloat16 only where it is native, for elsewhere it takes minutes.
         native = native_bfloat16(resolve_device(self.device))
         dtype = "float32" if self.card.dtype == "bfloat16" and not native else self.card.dtype
@@ -157,11 +170,14 @@ class Workbench:
         def once(what: str, make: Callable[..., Any]) -> Callable[..., Any]:
             def kept(*asked: Any) -> Any:
                 key = what, *(tuple(a) if isinstance(a, list) else a for a in asked)
-                if key not in self._answers:
-                    while len(self._answers) >= KEPT_ANSWERS:
-                        self._answers.pop(next(iter(self._answers)))
-                    self._answers[key] = make(*asked)
-                return self._answers[key]
+                answer = self._answers.get(key)
+                if answer is None:
+                    answer = make(*asked)  # outside the lock, for it runs the model: two may ask the same at once
+                    with self._lock:
+                        while len(self._answers) >= KEPT_ANSWERS:
+                            self._answers.pop(next(iter(self._answers)))
+                        self._answers[key] = answer
+                return answer
 
             return kept
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.models import Model
+from interp.progress import say
 from interp.sae import kernels
 from interp.types import InterpError
 
@@ -67,12 +68,13 @@ def histogram(values_FV: Float[Tensor, "F V"]) -> Int[Tensor, "F H"]:
 def centred_unembedding(model: Model) -> Float[Tensor, "D V"] | None:
     """What each logit reads from the residual stream, final norm's gain folded in, less its mean over tokens.
 
-    The norm's scale, positive and common to all tokens, is left out: it does not order tokens. None when the model
-    has no unembedding.
+    The norm's scale, positive and common to all tokens, is left out: it does not order tokens. None, which is said, when
+    the model has no unembedding or its final norm is not known.
     """
     try:
         unembed_VD, gain_D = model.unembedding()
-    except InterpError:
+    except InterpError as error:
+        say(f"index: no logit effects, for {error}")
         return None
     folded_DV = (unembed_VD * gain_D).T
     return (folded_DV - folded_DV.mean(1, keepdim=True)).contiguous().cpu()

@@ -92,15 +92,16 @@ class SAE(nn.Module):
         return {}
 
     def _coarse(self, dtype: torch.dtype) -> Tensor:
-        if dtype not in self._bounds:
+        bounds = self._bounds  # this one, though another thread may move the weights and begin another
+        if dtype not in bounds:
             W, shift = self._W_enc_FD, self.b_enc
             if self.threshold is not None:  # +inf switches a feature off, and inf - inf would be no bound
                 shift = shift - self.threshold.clamp_max(NEVER)
             rounded = W.to(dtype).float()
             lost = (W - rounded).norm(dim=1) + self.d_in * 2**-23 * rounded.norm(dim=1)
             more = torch.stack([rounded.norm(dim=1), lost, shift.abs() * 2**-15], dim=1) * ROUND_UP
-            self._bounds[dtype] = kernels.encoder_matrix(W, shift, dtype, more)
-        return self._bounds[dtype]
+            bounds[dtype] = kernels.encoder_matrix(W, shift, dtype, more)
+        return bounds[dtype]
 
     def _forget(self) -> None:
         """Drop what was derived from weights that are about to change."""

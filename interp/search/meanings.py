@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,8 +20,13 @@ class Meanings:
     def __init__(self, encode: Callable[[list[str]], Tensor], path: Path) -> None:
         self.encode, self.path = encode, path
         self.known: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
+        with self._lock:  # one thread at a time: what one looks up, another would drop
+            return self._vectors(texts)
+
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
         missing = [text for text in dict.fromkeys(texts) if text not in self.known]
         if len(missing) > 1:  # a query comes alone, and is not worth keeping
             missing = self._from_file(missing)
