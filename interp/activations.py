@@ -52,14 +52,29 @@ def harvest(
 
     One forward pass feeds all hook points and ends at the last. Killed at any moment, the same call goes on
     with the first shard that is missing. Says beforehand how much disk and time it expects. Raises
-    InterpError when the disk has no room, and when the folder holds another harvest (unless `restart`).
+    InterpError when the disk has no room, when the folder holds another harvest (unless `restart`), and when another
+    process harvests into it.
     """
     folder = Path(into)
     for name in hook_names:
         model.check_hook(name)
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
-    places.check_writable(folder)
+    with places.only_one(folder, "the harvest"):
+        _harvest(model, corpus, hook_names, tokens, folder, split, batch_blocks, restart)
+    return ActivationStore.open(folder)
+
+
+def _harvest(
+    model: Model,
+    corpus: Corpus,
+    hook_names: Sequence[str],
+    tokens: int,
+    folder: Path,
+    split: str | None,
+    batch_blocks: int,
+    restart: bool,
+) -> None:
     blocks = _blocks(model, corpus, tokens, split, folder, restart)
     recipe = _recipe(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
     manifest = _manifest(folder, recipe, restart, model)
@@ -80,7 +95,6 @@ def harvest(
             entry = {"file": name, "first": start * blocks.block, "positions": rows.numel(), "sha256": digest}
             manifest["shards"].append(entry)
             places.write_json(folder / "manifest.json", manifest)
-    return ActivationStore.open(folder)
 
 
 def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks, split: str | None) -> dict[str, Any]:

@@ -13,15 +13,22 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
 import platformdirs
 from safetensors import SafetensorError
 
 from interp.types import InterpError
+
+LOCK = ".lock"
+"""The file in a folder that whoever works there holds; it is no part of what the folder holds."""
+_held: dict[Path, int] = {}
+"""Lock files that this process holds, and the thread that does."""
 
 
 def cache() -> Path:
@@ -58,7 +65,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Raises InterpError, with nothing left behind, when the disk is full or not writable.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -75,22 +82,75 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes it only when the block ends without an error.
 
-    Raises InterpError when something is there already, and when the disk is full or not writable.
+    Raises InterpError when something is there already or another process is making it, and when the disk is full or
+    not writable.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InterpError(f"{path} exists already; name another folder, or move that one away first.")
     place = path.absolute()
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial = _partial(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        os.replace(partial, place)
+        with _lock(place.with_name(f".{place.name}{LOCK}"), path, "this"):
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise InterpError(f"{path} exists already; name another folder, or move that one away first.")
+            partial.mkdir()
+            yield partial
+            os.replace(partial, place)
     except (OSError, SafetensorError) as error:
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file or folder is written before it takes its place: no other thread or process writes there."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+
+
+@contextmanager
+def only_one(folder: Path, what: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the folder (made if need be) for this thread: whoever else would begin `what` there is told so at once.
+
+    The system lets go of it when the process ends, however it ends. Inside a block of the same thread it holds already.
+    Raises InterpError, with the number of the process that holds it, after `wait` seconds; and when the folder cannot
+    be written in.
+    """
+    check_writable(folder)
+    with _lock(folder.resolve() / LOCK, folder, what, wait):
+        yield
+
+
+@contextmanager
+def _lock(file: Path, of: Path, what: str, wait: float = 0.0) -> Iterator[None]:
+    if _held.get(file) == threading.get_ident():
+        yield
+        return
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=wait, poll_interval=0.02)
+    except filelock.Timeout:
+        raise InterpError(
+            f"{_holder(file)} is at work on {of}, so {what} was not begun; wait until that has ended, or name another place."
+        ) from None
+    except OSError as error:
+        raise disk_error(of, error) from error
+    try:
+        _held[file] = threading.get_ident()
+        with suppress(OSError):  # a full disk; the number is only told to others
+            file.write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        _held.pop(file, None)
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    try:
+        number = int(file.read_text(encoding="ascii")[:20])
+    except (OSError, ValueError):
+        return "another process"
+    return "another part of this process" if number == os.getpid() else f"another process (number {number})"
 
 
 def drop_partials(folder: Path) -> None:
@@ -100,6 +160,13 @@ def drop_partials(folder: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+
+
+def drop_folder(folder: Path) -> None:
+    """Delete a folder in one step: a kill half-way leaves what `drop_partials` takes away, never half of the folder."""
+    gone = _partial(folder)
+    os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def disk_error(path: Path, error: OSError | SafetensorError) -> InterpError:
@@ -184,7 +251,8 @@ def send(folder: Path, url: str) -> None:
     """Copy a folder's files to a URL that fsspec knows, the .json files last: they say that the rest is there."""
     files, root = _remote(url)
     files.makedirs(root, exist_ok=True)
-    for path in sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: (p.suffix == ".json", p.name)):
+    own = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    for path in sorted(own, key=lambda p: (p.suffix == ".json", p.name)):
         files.put_file(str(path), f"{root}/{path.name}")
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def train_checkpoint(
     `hook_name_out`; a crosscoder's `hook_name` is several joined by "+". The threshold is set, and FVU and L0 are
     measured, on `held_out` (of the same model), or else on the text's last blocks, which no epoch trains on. The state
     of an unfinished run lies in `into/.run`, from which the same call goes on. A folder that holds this very SAE is
-    left as it is, and one that holds another is refused (unless `restart`).
+    left as it is, and one that holds another is refused (unless `restart`), as is one that another process trains into.
     """
     folder = Path(into)
     if not folder.name:
@@ -71,13 +72,15 @@ def train_checkpoint(
     measured = _HeldOut.of(source, held_out)
     batches = _batches(source, names, batch, epochs, buffer, measured)
     made = _recipe(script, architecture, rule, config, batches)
-    places.check_writable(folder)
-    if not restart and _exists(folder, run, _asked(source, hook_name, hook_name_out, made, config)):
-        say(f"{folder} holds this SAE already; --restart makes it anew.")
-        return load(folder)
-    sae = train(batches, rule, config, held_out=measured.rows(names), into=run, restart=restart, listeners=listeners)
-    sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
-    _keep(sae, folder, run, _card(sae, source, hooks[0], architecture, made, licences))
+    with places.only_one(folder, "training"):
+        places.drop_partials(folder)
+        if not restart and _exists(folder, run, _asked(source, hook_name, hook_name_out, made, config)):
+            say(f"{folder} holds this SAE already; --restart makes it anew.")
+            return load(folder)
+        held = measured.rows(names)
+        sae = train(batches, rule, config, held_out=held, into=run, restart=restart, listeners=listeners)
+        sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
+        _keep(sae, folder, run, _card(sae, source, hooks[0], architecture, made, licences))
     return sae
 
 
@@ -132,7 +135,7 @@ def _keep(sae: SAE, folder: Path, run: Path, card: Card) -> None:
     """Write the checkpoint with its log, then drop the state of its run."""
     save(sae, folder, card)
     shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
-    shutil.rmtree(run)
+    places.drop_folder(run)
 
 
 def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, ...]:
@@ -304,7 +307,8 @@ def sweep(
     The grid's keys are `architecture`, `seed`, `lr` and options of architectures (each takes those it has), such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
     folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
-    FVU, L0 and dead features are of held-out rows (see `train_checkpoint`), the half that set no threshold.
+    FVU, L0 and dead features are of held-out rows (see `train_checkpoint`), the half that set no threshold. Raises
+    InterpError at once when another process sweeps or trains there.
     """
     folder, config = Path(into), config or TrainConfig()
     for hook in hooks:
@@ -313,22 +317,52 @@ def sweep(
     measured = _HeldOut.of(source, held_out)
     parts = {hook: _batches(source, hook, batch, epochs, buffer, measured) for hook in hooks}
     runs: dict[str, tuple[Architecture, TrainConfig]] = {}
-    recipes, todo, widths = {}, {}, {hook: source.width(hook) for hook in hooks}
+    recipes, widths = {}, {hook: source.width(hook) for hook in hooks}
     for name, (hook, given) in wanted.items():
         own = {key: value for key, value in given.items() if key not in ("architecture", "seed", "lr")}
         settings = replace(config, **{key: given[key] for key in ("seed", "lr") if key in given})
         runs[name] = _rule(given["architecture"], settings, d_in=widths[hook], **own), settings
         recipes[name] = _recipe("interp sweep", given["architecture"], *runs[name], parts[hook])
-        asked = _asked(source, hook, "", recipes[name], config)
-        if restart or not _exists(folder / name, folder / ".run" / name, asked):
-            todo[name] = hook
-    places.check_writable(folder)
-    if len(todo) < len(wanted):
-        say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
-    read = list(dict.fromkeys(todo.values()))
+    with ExitStack() as held:
+        held.enter_context(places.only_one(folder, "the sweep"))
+        for name in wanted:  # one that is trained by itself at this moment, say
+            if (folder / name).exists():
+                held.enter_context(places.only_one(folder / name, "the sweep"))
+        places.drop_partials(folder / ".run")
+        asked = {name: _asked(source, hook, "", recipes[name], config) for name, (hook, _) in wanted.items()}
+        todo = {
+            name: hook
+            for name, (hook, _) in wanted.items()
+            if restart or not _exists(folder / name, folder / ".run" / name, asked[name])
+        }
+        if len(todo) < len(wanted):
+            say(f"{len(wanted) - len(todo)} of {len(wanted)} exist already and are skipped.")
+
+        def keep(name: str, sae: SAE) -> None:
+            card = _card(sae, source, todo[name], wanted[name][1]["architecture"], recipes[name], None)
+            _keep(sae, folder / name, folder / ".run" / name, card)
+
+        _train_each(source, folder, parts, {name: runs[name] for name in todo}, todo, measured, restart, keep)
+        if (folder / ".run").exists() and not any((folder / ".run").iterdir()):
+            (folder / ".run").rmdir()  # else it holds runs of another grid, which go on when they are asked
+    return [_row(folder / name, *wanted[name], ("architecture", *grid)) for name in wanted]
+
+
+def _train_each(
+    source: Source,
+    folder: Path,
+    parts: Mapping[str, Batches],
+    runs: Mapping[str, tuple[Architecture, TrainConfig]],
+    hooks: Mapping[str, str],
+    measured: _HeldOut,
+    restart: bool,
+    keep: Callable[[str, SAE], None],
+) -> None:
+    """Train the runs, each at its hook point and on that one's batches (`parts`), and `keep` what comes of them."""
+    read = list(dict.fromkeys(hooks.values()))
     # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
     for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
-        columns = {name: group.index(hook) for name, hook in todo.items() if hook in group}
+        columns = {name: group.index(hook) for name, hook in hooks.items() if hook in group}
         check_memory(sum(_bytes(runs[name][0]) for name in columns), f"{len(columns)} SAEs at once")
         saes = train_many(
             Together(tuple(parts[hook] for hook in group)),
@@ -340,12 +374,8 @@ def sweep(
             listeners=[lambda step: _note(folder, step)],
         )
         for name, sae in saes.items():
-            sae.name, sae.hook_name = name, todo[name]
-            card = _card(sae, source, todo[name], wanted[name][1]["architecture"], recipes[name], None)
-            _keep(sae, folder / name, folder / ".run" / name, card)
-    if (folder / ".run").exists() and not any((folder / ".run").iterdir()):
-        (folder / ".run").rmdir()  # else it holds runs of another grid, which go on when they are asked
-    return [_row(folder / name, *wanted[name], ("architecture", *grid)) for name in wanted]
+            sae.name, sae.hook_name = name, hooks[name]
+            keep(name, sae)
 
 
 def _row(folder: Path, hook: str, given: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

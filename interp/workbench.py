@@ -5,7 +5,6 @@ for hit in wb.search("token:/Paris|London/"):
     print(hit.feature, hit.label, hit.score)
 """
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -577,18 +576,19 @@ class Workbench:
         if keep not in ("all", "examples"):
             raise unknown("way to keep activations", keep, ["all", "examples"])
         folder = self.folder / "index" if beside else self.full_index_folder
-        if restart:
-            shutil.rmtree(folder / ".build", ignore_errors=True)
-        known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
-        source: Any
-        if isinstance(corpus, ActivationStore):
-            source = self._stored(corpus, tokens, known)
-        else:
-            text = open_corpus(corpus) if isinstance(corpus, str) else corpus
-            source = stream(self.model, text.without(known), self.card.hook_name, tokens or INDEXED)
-        config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend)
-        norm, sha = self.card.norm_cutoff, self.card.sae_sha256
-        build_index(self.sae, source, self.model, folder, config, norm_cutoff=norm, sae_sha256=sha)
+        with places.only_one(folder, "the index"):  # before the text is read, which takes minutes
+            known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
+            source: Any
+            if isinstance(corpus, ActivationStore):
+                source = self._stored(corpus, tokens, known)
+            else:
+                text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+                source = stream(self.model, text.without(known), self.card.hook_name, tokens or INDEXED)
+            config = IndexConfig(
+                keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend, restart=restart
+            )
+            norm, sha = self.card.norm_cutoff, self.card.sae_sha256
+            build_index(self.sae, source, self.model, folder, config, norm_cutoff=norm, sae_sha256=sha)
         self.__dict__.pop("index", None)
         if into:
             places.send(folder, into)
@@ -634,11 +634,10 @@ class Workbench:
         dictionary = self.neurons(layer)
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
         folder = self._index_folder(dictionary.hook_name)
-        if restart:
-            shutil.rmtree(folder / ".build", ignore_errors=True)
-        source = stream(self.model, text, dictionary.hook_name, tokens)
-        config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib)
-        build_index(dictionary, source, self.model, folder, config, norm_cutoff=float("inf"))
+        with places.only_one(folder, "the index"):
+            source = stream(self.model, text, dictionary.hook_name, tokens)
+            config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, restart=restart)
+            build_index(dictionary, source, self.model, folder, config, norm_cutoff=float("inf"))
         return folder
 
     def neuron_index(self, layer: int) -> FeatureIndex:
@@ -757,7 +756,8 @@ def verify(
     if write and not carded:
         raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
     if write:
-        verification.seal(folder, device=device)
+        with places.only_one(folder, "sealing"):
+            verification.seal(folder, device=device)
     if carded:
         found = verification.verify(folder, model=model, device=device, numbers=numbers)
     else:

@@ -34,13 +34,15 @@ def known(name: str) -> bool:
 def present(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The known files of a checkpoint by name, sorted, and the names of what else lies in its folder.
 
-    Links count as something else, wherever they point. Raises InterpError when there is no checkpoint.
+    Links count as something else, wherever they point; the lock of who works there counts as nothing. Raises InterpError when there is no checkpoint.
     """
     if not folder.is_dir():
         raise InterpError(f"there is no folder {folder}; give the folder of a checkpoint.")
     found, other = {}, []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.name == places.LOCK:
+            continue
         if path.is_symlink() or (path.is_file() and not known(name)):
             other.append(name)
         elif path.is_file():

@@ -67,6 +67,8 @@ class IndexConfig:
     threads: int = 2
     extend: bool = False
     """Add the text to the index that is there."""
+    restart: bool = False
+    """Begin anew, not where a killed build stopped."""
 
 
 @runtime_checkable
@@ -115,14 +117,30 @@ def build_index(
 
     `sae` is a `Dictionary`, `store` a `Source`. Sinks (`norm_cutoff`) and separators are left out of every count.
     Raises InterpError when the store lacks the dictionary's hook point, when their widths differ, when an index of
-    something else is to be extended, and when the text does not fit the memory.
+    something else is to be extended, when the text does not fit the memory, and when another process builds there.
     """
     config = config or IndexConfig()
     hook = hook_name or sae.hook_name
     store.check_hook(hook)
     keep_freed_memory()
-    folder, work = Path(into), Path(into) / ".build"
-    folder.mkdir(parents=True, exist_ok=True)
+    with places.only_one(Path(into), "the index"):
+        _build(sae, store, model, Path(into), config, norm_cutoff, sae_sha256, hook)
+
+
+def _build(
+    sae: Dictionary,
+    store: Source,
+    model: Model,
+    folder: Path,
+    config: IndexConfig,
+    norm_cutoff: float,
+    sae_sha256: str,
+    hook: str,
+) -> None:
+    work = folder / ".build"
+    places.drop_partials(folder)
+    if config.restart:
+        shutil.rmtree(work, ignore_errors=True)
     settle(folder)
     before = FeatureIndex.open(folder) if config.extend else None
     meta = _meta(sae, store, model, hook, norm_cutoff, sae_sha256, config, before)

@@ -18,7 +18,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabul
 OPTIONAL = ("positions", "pairs", "neurons")
 OURS = {f"{name}.parquet" for name in (*NEEDED, *OPTIONAL)} | {"meanings.safetensors", "unembedding.safetensors"}
 COMMIT = "commit.json"
+SETTLE_SECONDS = 30.0
+"""How long a reader waits for another process that moves a finished index into its place."""
 
 ROWS_PER_GROUP = 131_072
 """Rows a Parquet row group: what a reader decodes to get at one feature."""
@@ -108,20 +109,42 @@ def own_sha256(meta: dict[str, Any]) -> str:
 
 
 def settle(folder: Path) -> None:
-    """Finish a move that was cut short; nothing to do otherwise."""
-    note = folder / COMMIT
-    if not note.exists():
+    """Finish a move that was cut short; nothing to do otherwise.
+
+    Whoever opens the folder does so, which may be many at once: one of them moves, and the others wait for it. Raises
+    InterpError when the folder cannot be written in.
+    """
+    if not (folder / COMMIT).exists():
         return
-    todo = places.read_json(note)
-    made = folder / todo["from"]
-    for name in todo["files"]:
+    with places.only_one(folder, "putting the index in its place", wait=SETTLE_SECONDS):
+        if (folder / COMMIT).exists():
+            _move(folder, _commit(folder))
+
+
+def _commit(folder: Path) -> tuple[Path, list[str]]:
+    """(where the files are, their names) of the note; InterpError when it is not as `publish` writes it."""
+    todo = places.read_json(folder / COMMIT)
+    made, names = (todo.get("from"), todo.get("files")) if isinstance(todo, dict) else (None, None)
+    if made == ".build/made" and isinstance(names, list):
+        known = OURS | {"index.json"}
+        if all(isinstance(name, str) and name in known for name in names):
+            return folder / made, names
+    raise InterpError(
+        f"{folder / COMMIT} is not as it was written; delete it, and build the index anew with `interp index SAE`."
+    )
+
+
+def _move(folder: Path, todo: tuple[Path, list[str]]) -> None:
+    made, names = todo
+    for name in names:
         if (made / name).exists():
             (made / name).chmod(0o644)  # safetensors writes for the owner only
             os.replace(made / name, folder / name)
-    for name in OURS - set(todo["files"]):  # of the index before; whatever else lies here is not ours to take away
+    for name in OURS - set(names):  # of the index before; whatever else lies here is not ours to take away
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(made.parent, ignore_errors=True)
-    note.unlink()
+    if made.parent.exists():
+        places.drop_folder(made.parent)
+    (folder / COMMIT).unlink()
 
 
 def checker(folder: Path, meta: dict[str, Any]) -> Callable[[str], Path]:

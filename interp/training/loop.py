@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from interp import places
 from interp.device import keep_freed_memory
 from interp.progress import bar, say
 from interp.sae import SAE, Architecture
@@ -144,15 +145,25 @@ class _Pass:
         keep_freed_memory()
         self.batches, self.held_out = batches, held_out
         self.runs: list[Run] = []
-        for name, (architecture, config) in runs.items():
-            column = (columns or {}).get(name)
-            plan = Plan.of(batches, config, held_out=held_out is not None, column=column)
-            folder = Path(into) / name if into is not None else None
-            self.runs.append(Run(name, architecture, config, plan, batches, column, folder, restart))
-        if held_out is None and len({run.plan for run in self.runs}) > 1:
-            raise InterpError("runs of different lengths have different last rows to keep back; give held_out rows.")
+        with ExitStack() as held:
+            if into is not None:
+                held.enter_context(places.only_one(Path(into), "training"))
+            for name, (architecture, config) in runs.items():
+                column = (columns or {}).get(name)
+                plan = Plan.of(batches, config, held_out=held_out is not None, column=column)
+                folder = Path(into) / name if into is not None else None
+                self.runs.append(Run(name, architecture, config, plan, batches, column, folder, restart))
+            if held_out is None and len({run.plan for run in self.runs}) > 1:
+                raise InterpError(
+                    "runs of different lengths have different last rows to keep back; give held_out rows."
+                )
+            self.held = held.pop_all()  # until the iteration ends
 
     def __iter__(self) -> Iterator[Step]:
+        with self.held:
+            yield from self._events()
+
+    def _events(self) -> Iterator[Step]:
         # Runs that are over need no batches but those kept back.
         number = min((run.begins() for run in self.runs if not run.over), default=self.runs[0].begins())
         before = watch.own_memory()
