@@ -61,24 +61,31 @@ Wide = Annotated[bool, typer.Option("--wide", help="Print every column and every
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
-def command(name: str, example: str, *, goes_on: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command whose help ends with an example; `goes_on`: stopped and run again, it takes up its work."""
+def command(
+    name: str, example: str, *, goes_on: bool = False, computes: bool = True, of: typer.Typer = app
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose help ends with an example.
+
+    `goes_on`: stopped and run again, it takes up its work. Without `computes` it starts without PyTorch, in a moment.
+    `of` is the group that the command belongs to.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
             try:
-                import torch
+                if computes:
+                    import torch
 
-                # Both cores of a laptop's worth, or what the user set.
-                torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
+                    # Both cores of a laptop's worth, or what the user set.
+                    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
                 function(*args, **kwargs)
             except KeyboardInterrupt:  # said here, for Typer turns it into an exit code
                 kept = "; what was done is kept, and the same command without --restart goes on from there"
                 say(f"interp: stopped{kept if goes_on else ''}.")
                 raise
 
-        app.command(name, epilog=f"Example:  {example}")(run)
+        of.command(name, epilog=f"Example:  {example}")(run)
         return run
 
     return register
@@ -682,7 +689,7 @@ def spectrum(
     )
 
 
-@command("label", "interp label SAE 1234 'European capitals' --author me")
+@command("label", "interp label SAE 1234 'European capitals' --author me", computes=False)
 def label(
     sae: SaeArgument,
     number: Annotated[int, typer.Argument(help="The feature.")],
@@ -697,15 +704,55 @@ def label(
     """Name a feature, or show the names it had."""
     from interp.types import check_feature
 
-    bench = _bench(sae)
-    check_feature(number, bench.sae.d_sae, bench.card.name)
+    book = _book(sae)
+    check_feature(number, book.d_sae, sae)
     if text is not None:
-        bench.labels.set(number, text, author=author, note=note, status=status)
-    rows = [asdict(version) for version in bench.labels.history(number)]
+        book.set(number, text, author=author, note=note, status=status)
+    rows = [asdict(version) for version in book.history(number)]
     if as_json:
         show(rows)
     else:
         table(["feature", "label", "author", "note", "status", "created"], [list(row.values()) for row in rows])
+
+
+def _book(sae: str) -> Any:
+    from interp.labels import LabelBook
+    from interp.checkpoint.files import resolve
+
+    return LabelBook.of(resolve(sae))
+
+
+labels = typer.Typer(help="Write many labels from a file, or to one.", no_args_is_help=True)
+app.add_typer(labels, name="labels")
+SaeOrFile = Annotated[
+    str, typer.Argument(metavar="[SAE] FILE", help="Folder of a checkpoint (the embedded SAE without), then the file.")
+]
+Second = Annotated[str, typer.Argument(hidden=True)]
+
+
+@command("import", "interp labels import SAE names.csv --author me", computes=False, of=labels)
+def labels_import(
+    sae: SaeOrFile,
+    file: Second = "",
+    author: Annotated[str | None, typer.Option(help="Who says so, in place of what the file names.")] = None,
+) -> None:
+    """Add labels from a .csv file with the columns feature and label, or a .jsonl file as `interp labels export` writes.
+
+    All of them or none: a line that is no label of this SAE is named, and nothing is written. Columns author, note and
+    status are read where they are there. What is the current label already is not added again.
+    """
+    sae, file = (sae, file) if file else (DEFAULT_SAE, sae)
+    done = _book(sae).import_file(file, author=author)
+    same = f"; {done.same:,} were there already" if done.same else ""
+    out.print(f"{done.added:,} labels added from {file}{same}", markup=False, soft_wrap=True)
+
+
+@command("export", "interp labels export SAE names.jsonl", computes=False, of=labels)
+def labels_export(sae: SaeOrFile, file: Second = "") -> None:
+    """Write the current labels, one JSON object a line, as `interp labels import` reads them."""
+    sae, file = (sae, file) if file else (DEFAULT_SAE, sae)
+    count = _book(sae).export(file)
+    out.print(f"{count:,} labels in {file}", markup=False, soft_wrap=True)
 
 
 @command("steer", "interp steer SAE 'The best city is' --clamp 1234=8 --tokens 40")

@@ -21,6 +21,7 @@ from interp.activations import ActivationStore, stream
 from interp.checkpoint import Card, formats, load, pack, pull, push
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
+from interp.checkpoint.files import resolve
 from interp.checkpoint.record import remember
 from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
@@ -802,16 +803,3 @@ def _sampling(given: Mapping[str, Any]) -> Sampling:
         if name not in known:
             raise unknown("setting of sampling", name, known)
     return Sampling(**given)
-
-
-def resolve(path: str | Path) -> Path:
-    """The checkpoint's folder: as given, or below the project's or the working folder's `saes/`."""
-    given = Path(path).expanduser()
-    for candidate in (given, Path("saes") / given, places.shipped(str(given))):
-        if (candidate / "cfg.json").exists():
-            return candidate
-    if given.is_dir():
-        raise InterpError(f"{given} is not a checkpoint: it has no cfg.json{formats.offer(given)}.")
-    known = sorted(str(cfg.parent) for cfg in Path("saes").glob("**/cfg.json"))
-    exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
-    raise InterpError(f"there is no SAE at {given}.{exists}")

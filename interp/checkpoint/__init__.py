@@ -1,8 +1,34 @@
-"""Checkpoints on disk: a folder that sae-lens opens as it is, with a card beside it."""
+"""Checkpoints on disk: a folder that sae-lens opens as it is, with a card beside it.
 
-from interp.checkpoint.archive import pack, unpack
-from interp.checkpoint.card import Card
-from interp.checkpoint.folder import load, save, save_weights, stored, verify_files
-from interp.checkpoint.remote import pull, push
+Names are imported when first used: a card is read without PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.checkpoint.archive import pack, unpack
+    from interp.checkpoint.card import Card
+    from interp.checkpoint.folder import load, save, save_weights, stored, verify_files
+    from interp.checkpoint.remote import pull, push
+
+_HOME = {
+    "Card": "card",
+    "load": "folder",
+    "pack": "archive",
+    "pull": "remote",
+    "push": "remote",
+    "save": "folder",
+    "save_weights": "folder",
+    "stored": "folder",
+    "unpack": "archive",
+    "verify_files": "folder",
+}
 
 __all__ = ["Card", "load", "pack", "pull", "push", "save", "save_weights", "stored", "unpack", "verify_files"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'interp.checkpoint' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"interp.checkpoint.{_HOME[name]}"), name)

@@ -27,6 +27,21 @@ LARGEST_TEXT = 256 * 2**20
 """Bytes of a .json or .md file; more is no text that this project writes."""
 
 
+def resolve(path: str | Path) -> Path:
+    """The checkpoint's folder: as given, or below the project's or the working folder's `saes/`."""
+    given = Path(path).expanduser()
+    for candidate in (given, Path("saes") / given, places.shipped(str(given))):
+        if (candidate / "cfg.json").exists():
+            return candidate
+    if given.is_dir():
+        from interp.checkpoint import formats  # which PyTorch comes with, and a label is written without
+
+        raise InterpError(f"{given} is not a checkpoint: it has no cfg.json{formats.offer(given)}.")
+    known = sorted(str(cfg.parent) for cfg in Path("saes").glob("**/cfg.json"))
+    exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
+    raise InterpError(f"there is no SAE at {given}.{exists}")
+
+
 def known(name: str) -> bool:
     return KNOWN.fullmatch(name) is not None
 

@@ -1,5 +1,6 @@
 """Names that people give features, with who, when and why; every earlier version is kept."""
 
-from interp.labels.book import STATUSES, Label, LabelBook
+from interp.labels.book import Imported, LabelBook
+from interp.labels.transfer import STATUSES, Label
 
-__all__ = ["STATUSES", "Label", "LabelBook"]
+__all__ = ["STATUSES", "Imported", "Label", "LabelBook"]

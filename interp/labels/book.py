@@ -1,103 +1,101 @@
 """The label book of one SAE: a table that is only ever added to, in SQLite or wherever a SQLAlchemy URL points."""
 
-import datetime
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from interp import places
-from interp.types import InterpError, check_feature, unknown
-
-STATUSES = ("proposed", "confirmed", "refuted", "withdrawn")
-LONGEST = 2_000
-
-_schema = sa.MetaData()
-_labels = sa.Table(
-    "labels",
-    _schema,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("sae", sa.String(64), nullable=False, index=True),
-    sa.Column("feature", sa.Integer, nullable=False, index=True),
-    sa.Column("text", sa.String(LONGEST), nullable=False),
-    sa.Column("author", sa.String(200), nullable=False),
-    sa.Column("note", sa.String(LONGEST), nullable=False),
-    sa.Column("status", sa.String(20), nullable=False),
-    sa.Column("created", sa.String(40), nullable=False),
-)
+from interp.checkpoint.card import Card
+from interp.labels.store import TABLE, Store
+from interp.labels.transfer import NO_FEATURE, Label, checked, now, read_file, read_jsonl, write_jsonl
+from interp.types import InterpError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Label:
-    """One version of one feature's name."""
+class Imported:
+    """What became of the labels in a file."""
 
-    feature: int
-    text: str
-    author: str = ""
-    note: str = ""
-    status: str = "proposed"
-    created: str = ""
-    """UTC, ISO 8601."""
+    added: int
+    same: int
+    """Already the current label, word for word."""
 
 
 class LabelBook:
-    """Labels of the SAE with this hash; `shipped` are those that came with the checkpoint."""
+    """Labels of the SAE with this hash; `shipped` are those that came with the checkpoint. For any number of threads.
+
+    Raises InterpError, here and wherever it is asked, for a store or a file that is not as it was written.
+    """
 
     def __init__(self, sae_sha256: str, d_sae: int, *, url: str | None = None, shipped: Path | None = None) -> None:
         self.sae, self.d_sae = sae_sha256 or "unsaved", d_sae
-        if url is None:
-            path = places.data() / "labels.sqlite"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            url = f"sqlite:///{path}"
-        try:
-            self.engine = sa.create_engine(url)
-            _schema.create_all(self.engine)
-        except sa.exc.SQLAlchemyError as error:
-            raise InterpError(f"the label store {url.split('@')[-1]} cannot be opened: {error}.") from error
+        self.store = Store(url)
         self._read: tuple[int | None, dict[int, Label]] | None = None
-        self._shipped = {label.feature: label for label in read_jsonl(shipped)} if shipped and shipped.exists() else {}
+        there = read_jsonl(shipped, d_sae or NO_FEATURE) if shipped and shipped.exists() else []
+        self._shipped = {label.feature: label for label in there}
+
+    @staticmethod
+    def of(folder: Path, *, url: str | None = None) -> "LabelBook":
+        """The book of the checkpoint in a folder, of which nothing but its card and configuration is opened."""
+        card, cfg = Card.read(folder), places.read_json(folder / "cfg.json")
+        d_sae = cfg.get("d_sae") if isinstance(cfg, dict) else None
+        if not isinstance(d_sae, int) or d_sae < 1:
+            raise InterpError(f"{folder}/cfg.json does not say how many features there are (d_sae is {d_sae!r}).")
+        return LabelBook(card.sae_sha256, d_sae, url=url, shipped=folder / "labels.jsonl")
 
     def set(self, feature: int, text: str, *, author: str = "", note: str = "", status: str = "proposed") -> Label:
         """Add a new version of the feature's label, and return it. An empty text withdraws the label."""
-        check_feature(feature, self.d_sae, "this SAE")
-        if status not in STATUSES:
-            raise unknown("label status", status, STATUSES)
-        if max(len(text), len(note)) > LONGEST:
-            raise InterpError(f"a label or note has at most {LONGEST:,} characters; shorten it.")
-        text = text.strip()
-        label = Label(
-            feature=int(feature),
-            text=text,
-            author=author.strip(),
-            note=note.strip(),
-            status=status if text else "withdrawn",
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        )
-        with self.engine.begin() as db:
-            db.execute(_labels.insert().values(sae=self.sae, **asdict(label)))
+        given = Label(feature=int(feature), text=text, author=author, note=note, status=status, created=now())
+        label = checked(given, self.d_sae)
+        self._add([label])
         return label
+
+    def import_file(self, path: str | Path, *, author: str | None = None) -> Imported:
+        """Add the labels in a .jsonl or .csv file (see `transfer`), all of them or, with an InterpError, none.
+
+        `author` stands in for those that the file names. What is the current label already is not added again.
+        """
+        labels = read_file(Path(path), self.d_sae)
+        if author is not None:
+            labels = [checked(replace(label, author=author), self.d_sae) for label in labels]
+        current = {feature: _said(label) for feature, label in self._newest().items()}
+        fresh = [label for label in labels if current.get(label.feature, _NOTHING) != _said(label)]
+        fresh = [label for label in fresh if label.text or label.feature in current]  # nothing to withdraw
+        self._add([replace(label, created=label.created or now()) for label in fresh])
+        return Imported(added=len(fresh), same=len(labels) - len(fresh))
+
+    def _add(self, labels: Sequence[Label]) -> None:
+        if labels:
+            with self.store.writing() as db:
+                db.execute(TABLE.insert(), [{"sae": self.sae, **asdict(label)} for label in labels])
 
     def history(self, feature: int) -> list[Label]:
         """All versions, oldest first, the shipped one included."""
-        query = (
-            _labels.select().where(_labels.c.sae == self.sae, _labels.c.feature == int(feature)).order_by(_labels.c.id)
-        )
-        with self.engine.connect() as db:
-            own = [_label(row) for row in db.execute(query)]
+        query = TABLE.select().where(TABLE.c.sae == self.sae, TABLE.c.feature == int(feature)).order_by(TABLE.c.id)
+        with self.store.reading() as db:
+            own = [self._label(row) for row in db.execute(query)] if db is not None else []
         return ([self._shipped[feature]] if feature in self._shipped else []) + own
 
     def all(self) -> dict[int, Label]:
         """The current label of every feature that has one."""
-        newest = sa.select(sa.func.max(_labels.c.id)).where(_labels.c.sae == self.sae)
-        with self.engine.connect() as db:
+        return {feature: label for feature, label in self._newest().items() if label.text}
+
+    def _newest(self) -> dict[int, Label]:
+        """The newest version of every feature's label, those that were withdrawn included."""
+        newest = sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == self.sae)
+        with self.store.reading() as db:
+            if db is None:
+                return dict(sorted(self._shipped.items()))
             version = db.execute(newest).scalar()  # labels are only ever added, so this names the whole book
-            if self._read is None or self._read[0] != version:
-                latest = newest.group_by(_labels.c.feature)
-                own = {row.feature: _label(row) for row in db.execute(_labels.select().where(_labels.c.id.in_(latest)))}
-                both = sorted((self._shipped | own).items())
-                self._read = version, {f: label for f, label in both if label.text}
-        return dict(self._read[1])
+            kept = self._read
+            if kept is None or kept[0] != version:
+                latest = newest.group_by(TABLE.c.feature)
+                own = {
+                    row.feature: self._label(row) for row in db.execute(TABLE.select().where(TABLE.c.id.in_(latest)))
+                }
+                kept = self._read = version, dict(sorted((self._shipped | own).items()))
+        return dict(kept[1])
 
     def get(self, feature: int) -> Label | None:
         """The current label, or None when the feature has none."""
@@ -106,26 +104,28 @@ class LabelBook:
 
     def export(self, path: str | Path) -> int:
         """Write the current labels as JSON lines; how many there were comes back."""
-        labels = self.all().values()
-        with places.whole_file(Path(path)) as partial:
-            partial.write_text(
-                "".join(json.dumps(asdict(label), ensure_ascii=False) + "\n" for label in labels), encoding="utf-8"
-            )
+        labels = list(self.all().values())
+        write_jsonl(labels, Path(path))
         return len(labels)
 
+    def _label(self, row: sa.Row) -> Label:
+        texts = (row.text, row.author, row.note, row.status, row.created)
+        number = row.feature
+        if (
+            not isinstance(number, int)
+            or not 0 <= number < (self.d_sae or NO_FEATURE)
+            or not all(isinstance(text, str) for text in texts)
+        ):
+            raise InterpError(
+                f"{self.store.place} holds a label that is none (row {row.id}, feature {str(number)[:40]!r}); it was "
+                "changed by another program. Put a good copy in its place, or delete that row."
+            )
+        text, author, note, status, created = texts
+        return Label(feature=number, text=text, author=author, note=note, status=status, created=created)
 
-def _label(row: sa.Row) -> Label:
-    return Label(
-        feature=row.feature, text=row.text, author=row.author, note=row.note, status=row.status, created=row.created
-    )
+
+_NOTHING = ("", "", "", "")
 
 
-def read_jsonl(path: Path) -> list[Label]:
-    """Labels from a file that `export` wrote; InterpError names the line that is not one."""
-    labels = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            labels.append(Label(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise InterpError(f"{path}, line {number}: not a label ({error}).") from None
-    return labels
+def _said(label: Label) -> tuple[str, str, str, str]:
+    return label.text, label.author, label.note, label.status
