@@ -716,8 +716,8 @@ def label(
 
 
 def _book(sae: str) -> Any:
-    from interp.labels import LabelBook
     from interp.checkpoint.files import resolve
+    from interp.labels import LabelBook
 
     return LabelBook.of(resolve(sae))
 
@@ -744,7 +744,7 @@ def labels_import(
     sae, file = (sae, file) if file else (DEFAULT_SAE, sae)
     done = _book(sae).import_file(file, author=author)
     same = f"; {done.same:,} were there already" if done.same else ""
-    out.print(f"{done.added:,} labels added from {file}{same}", markup=False, soft_wrap=True)
+    tell(f"{counted(done.added, 'label')} added from {file}{same}")
 
 
 @command("export", "interp labels export SAE names.jsonl", computes=False, of=labels)
@@ -752,7 +752,7 @@ def labels_export(sae: SaeOrFile, file: Second = "") -> None:
     """Write the current labels, one JSON object a line, as `interp labels import` reads them."""
     sae, file = (sae, file) if file else (DEFAULT_SAE, sae)
     count = _book(sae).export(file)
-    out.print(f"{count:,} labels in {file}", markup=False, soft_wrap=True)
+    tell(f"{counted(count, 'label')} in {file}")
 
 
 @command("steer", "interp steer SAE 'The best city is' --clamp 1234=8 --tokens 40")
