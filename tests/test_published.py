@@ -706,3 +706,13 @@ def test_who_takes_another_librarys_folder_for_a_checkpoint_is_told_what_it_is(t
         ):
             opens(folder)
     assert load(sparsify(tmp_path, "layers.1")).hook_name == "blocks.1.hook_resid_post"
+
+
+def test_weights_without_the_configuration_that_belongs_to_them_are_of_no_format(tmp_path):
+    folder = saelens(tmp_path, {name: drawn(D, D) if name.startswith("W") else drawn(D) for name in PLAIN})
+    (folder / "cfg.json").unlink()
+    with pytest.raises(InterpError, match="is not a checkpoint: it has no cfg.json"):
+        load(folder)
+    for place in (folder, folder / "sae_weights.safetensors"):
+        with pytest.raises(InterpError, match="of no format that is known here"):
+            read(place)

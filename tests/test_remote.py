@@ -102,6 +102,43 @@ def test_a_repository_that_is_not_what_it_says_leaves_nothing(hub, plain, tmp_pa
     assert not list((places.cache() / "pulls").glob("*"))
 
 
+def test_another_librarys_folder_or_file_is_converted_on_the_way(hub, tmp_path):
+    """With the repository's name among those of folders, for Qwen Scope's k and Gemma Scope's place are in it."""
+    from tests import test_published as published
+
+    qwen = published.folder_of(tmp_path / "q") / "layer4.sae.pt"
+    weights = {
+        "W_enc": published.W_ENC.T,
+        "b_enc": published.B_ENC,
+        "W_dec": published.W_DEC.T,
+        "b_dec": published.B_DEC,
+    }
+    published.torch.save(weights, qwen)
+    name = "Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_3"
+    hub.repos[name] = {"layer4.sae.pt": qwen.read_bytes(), "layer5.sae.pt": b"x", "README.md": b"x", "evil.py": b"x"}
+    sparse = published.sparsify(tmp_path, "h.1.mlp", transcode=True)
+    hub.repos["me/run"] = {f"h.1.mlp/{path.name}": path.read_bytes() for path in sparse.iterdir()}
+    hub.repos["me/run"] |= {"config.json": b'{"model": "gpt2"}', "h.2.mlp/cfg.json": b"{}"}
+    hub.commits |= {name: 1, "me/run": 1}
+    with pytest.raises(
+        InterpError, match=r"there are 2 SAEs there \(layer4.sae.pt, layer5.sae.pt…\); add one to the address"
+    ):
+        pull(f"hf:{name}", tmp_path / "out", endpoint=hub.endpoint)
+    moved = pull(f"hf:{name}/layer4.sae.pt", tmp_path / "out", endpoint=hub.endpoint)
+    assert moved.files == ["cfg.json", "sae_weights.safetensors"]
+    found = load(tmp_path / "out")
+    assert (found.k, found.hook_name) == (3, "blocks.4.hook_resid_post")
+    moved = pull("hf:me/run/h.1.mlp", tmp_path / "mlp", endpoint=hub.endpoint)
+    found = load(tmp_path / "mlp")
+    assert (found.hook_name, found.hook_name_out) == ("blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out")
+    assert "was read from the folder's name 'h.1.mlp'" in " ".join(moved.left_out)
+    hub.repos["me/run"]["h.1.mlp/cfg.json"] = b'{"signed": true, "k": 3}'
+    with pytest.raises(InterpError, match="keep their sign"):
+        pull("hf:me/run/h.1.mlp", tmp_path / "signed", endpoint=hub.endpoint)
+    assert not (tmp_path / "signed").exists()
+    assert not list((places.cache() / "pulls").glob("*"))
+
+
 def test_names_that_are_no_checkpoints_stay_on_the_hub(hub, plain, tmp_path):
     push(plain, "hf:me/sae", endpoint=hub.endpoint)
     hub.repos["me/sae"] |= {"evil.py": b"x", "../up.json": b"{}", "model.pkl": b"x"}

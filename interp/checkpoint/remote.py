@@ -1,6 +1,7 @@
 """Push and pull: a hub (through huggingface_hub), any URL that fsspec opens, and SAELens' list of published SAEs.
 
-    hf:org/name[/folder][@revision]    files as they are, with a README.md, in one commit
+    hf:org/name[/folder][@revision]    files as they are, with a README.md, in one commit; to pull also a folder or a file of
+                                       another library's format, which is converted
     s3://… gs://… file://…             one packed file (see `archive`)
     RELEASE/ID                         to pull: an entry of sae-lens' registry
 
@@ -21,12 +22,19 @@ from typing import Any
 from interp import places
 from interp.checkpoint.archive import pack, unpack
 from interp.checkpoint.card import Card
-from interp.checkpoint.files import check_content, known, named_hashes, pin, present
+from interp.checkpoint.files import NEEDED, check_content, known, named_hashes, pin, present
 from interp.checkpoint.folder import verify_files
 from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
 from interp.types import InterpError, unknown
 
+SETTINGS = re.compile(
+    r"(cfg|config|hyperparams|activation_scaler)\.json|config\.yaml|activation_whitening\.safetensors|[\w.-]+_cfg\.json"
+)
+WEIGHTS = re.compile(
+    r"(checkpoints/final|params|sae|sae_weights|layer_\d+)\.safetensors|params\.npz|ae\.pt|layer\d+\.sae\.pt|\d+\.pt|[\w.-]+-SAE-[\w.-]+\.pth?"
+)
+"""What is fetched of another library's checkpoint (see `checkpoint.formats`)."""
 HUB = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<folder>[\w./-]+?))?(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -131,6 +139,8 @@ def _pull_hub(source: str, target: Path, endpoint: str | None) -> Moved:
     sizes = {entry.rfilename: int(entry.size or 0) for entry in info.siblings or []}
     inside = {name.removeprefix(prefix): size for name, size in sizes.items() if name.startswith(prefix)}
     taken, left_out = sorted(filter(known, inside)), sorted(name for name in inside if not known(name))
+    if not set(NEEDED) <= set(taken) and (theirs := _of_another_library(sizes, where["folder"])):
+        return _pull_foreign(source, target, endpoint, {name: sizes[name] for name in theirs}, info.sha)
     if "cfg.json" not in taken:
         several = sorted({name.rpartition("/")[0] for name in sizes if name.endswith("/cfg.json")})
         more = f" It has checkpoints in {', '.join(several[:8])}: add one to the address." if several else ""
@@ -149,6 +159,51 @@ def _pull_hub(source: str, target: Path, endpoint: str | None) -> Moved:
     finally:
         shutil.rmtree(cache, ignore_errors=True)
     return Moved(address=source, files=taken, left_out=left_out, pin=pin(present(target)[0]))
+
+
+def _of_another_library(sizes: Mapping[str, int], at: str) -> list[str]:
+    """The files of another library's checkpoint in a folder of a repository, or around one file; none if there is none.
+
+    Raises InterpError, naming them, when there are several.
+    """
+    folder = at.rpartition("/")[0] if at in sizes else at
+    prefix = f"{folder}/" if folder else ""
+    inside = [name.removeprefix(prefix) for name in sizes if name.startswith(prefix)]
+    weights = [at.removeprefix(prefix)] if at in sizes else sorted(filter(WEIGHTS.fullmatch, inside))
+    if weights == ["sae_weights.safetensors"] and "config.json" not in inside:
+        return []
+    if len(weights) > 1:
+        raise InterpError(f"there are {len(weights)} SAEs there ({', '.join(weights[:4])}…); add one to the address.")
+    above = f"{folder.rpartition('/')[0]}/".removeprefix("/")
+    beside = [f"{prefix}{name}" for name in inside if SETTINGS.fullmatch(name)]
+    beside += [f"{above}{name}" for name in ("config.json", "config.yaml") if folder and f"{above}{name}" in sizes]
+    return sorted({f"{prefix}{weights[0]}", *beside}) if weights else []
+
+
+def _pull_foreign(source: str, target: Path, endpoint: str | None, sizes: Mapping[str, int], sha: str) -> Moved:
+    """Fetched into a folder of the repository's name, which may be part of what is told of it, and converted."""
+    from interp.checkpoint.formats import convert
+
+    where, api = _hub(source), _api(endpoint)
+    _check_room(target, sum(sizes.values()))
+    with tempfile.TemporaryDirectory(dir=_pulls()) as made:
+        root = Path(made) / where["repo"].partition("/")[2]
+        for name in sizes:
+            try:
+                api.hf_hub_download(where["repo"], name, revision=sha, local_dir=root)
+            except Exception as error:
+                raise _refused(f"{name} could not be fetched from {where['repo']}", error) from None
+            if (root / name).is_symlink() or not (root / name).is_file():
+                raise InterpError(f"{name} is no plain file, so nothing was taken.")
+        done = convert(root / where["folder"], "saelens", target)
+    files, _ = present(target)
+    return Moved(address=source, files=sorted(files), left_out=done.lost, pin=pin(files))
+
+
+def _pulls() -> Path:
+    folder = places.cache() / "pulls"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _land(files: dict[str, Path], target: Path) -> None:

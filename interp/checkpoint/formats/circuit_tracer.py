@@ -28,7 +28,8 @@ from interp.checkpoint.formats.foreign import (
 from interp.checkpoint.formats.hooks import HOOK, last_number
 from interp.types import InterpError
 
-FILE = re.compile(r"(?:layer_(\d+)\.safetensors|.*\.npz|.*\.safetensors)")
+OTHERS = ("sae_weights.safetensors", "sae.safetensors", "activation_whitening.safetensors", "sparsity.safetensors")
+"""Of other libraries' checkpoints, which are nothing without what lies beside them."""
 HOOKS = ("feature_input_hook", "feature_output_hook")
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 SETTINGS = Settings(
@@ -41,13 +42,13 @@ SETTINGS = Settings(
 
 def detect(path: Path) -> bool:
     if path.is_file():
-        return path.suffix in (".safetensors", ".npz")
+        return path.suffix in (".safetensors", ".npz") and path.name not in OTHERS
     return bool(_files(path)) and not (path / "cfg.json").exists() and not (path / "config.json").exists()
 
 
 def _files(path: Path) -> list[Path]:
     found = sorted(path.glob("*.safetensors")) + sorted(path.glob("*.npz"))
-    return [file for file in found if FILE.fullmatch(file.name)]
+    return [file for file in found if file.name not in OTHERS]
 
 
 def read(path: Path) -> Foreign:
