@@ -25,6 +25,7 @@ from interp.corpus import Corpus, TokenBlocks, tokenize
 from interp.models import Model
 from interp.progress import bar, say
 from interp.types import InterpError, unknown
+from interp.words import duration, size
 
 FORMAT = 1
 SHARD_POSITIONS = 65_536
@@ -170,15 +171,13 @@ def _estimate(
     needed, free = positions * width, places.free_bytes(folder)
     if needed * 1.02 > free:
         raise InterpError(
-            f"the harvest needs {needed / 2**30:.1f} GiB in {folder}, which has {free / 2**30:.1f} free; "
+            f"the harvest needs {size(needed)} in {folder}, which has {size(free)} free; "
             "ask for fewer tokens or hook points, or choose a folder on a larger disk."
         )
     began = time.perf_counter()
     model.run(rows, hooks)
     rate = rows.numel() / (time.perf_counter() - began)
-    say(
-        f"harvest: {positions:,} tokens, {needed / 2**30:.2f} GiB, about {positions / rate / 60:.1f} min at {rate:,.0f} tokens/s"
-    )
+    say(f"harvest: {positions:,} tokens, {size(needed)}, about {duration(positions / rate)} at {rate:,.0f} tokens/s")
 
 
 def _shard(model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, step: Any) -> dict[str, Tensor]:

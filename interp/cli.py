@@ -217,7 +217,7 @@ def harvest(
 
     text = open_corpus(corpus)
     store = run(open_model(model, dtype=dtype, device=device), text, hook, tokens, into, split=split, restart=restart)
-    tell(f"{store.positions:,} positions in {into}")
+    tell(f"{counted(store.positions, 'position')} in {into}")
 
 
 @command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
@@ -477,6 +477,12 @@ def selftest(
         f"{found['recovered']} of {features} planted features came back "
         f"({found['recovered_by_random_rows']} by chance, from random rows)."
     )
+    spare = max(found["d_sae"] - features, 0)
+    if found["dead"] and spare:
+        tell(
+            f"Of the SAE's {found['d_sae']:,} features {found['dead']:,} fire on no held-out row; {spare:,} are more than "
+            "were planted and have nothing to find."
+        )
 
 
 @command("index", "interp index saes/mine --corpus wiki-en --tokens 200000", goes_on=True)
@@ -574,7 +580,7 @@ def search(
     }
     if not any(hit.scores for hit in hits):
         del columns["score"]  # no condition measures anything
-    title = f"{hits.total:,} features" + (f", {partial}" if partial else "")
+    title = counted(hits.total, "feature") + (f", {partial}" if partial else "")
     rows = [[cell(hit) for cell in columns.values()] for hit in hits]
     table(list(columns), rows, title, shorten=("label", "why"), drop=("max", "density"), wide=wide)
     if short and any(hit.automatic for hit in hits):
@@ -1000,7 +1006,7 @@ def effects(
     if as_json:
         write_json(strict(found))
         return
-    tell(f"{found.contexts} contexts, with 95 % intervals over them")
+    tell(f"{counted(found.contexts, 'context')}, with 95 % intervals over them")
     for effect in (found.ablated, found.clamped):
         for sentence in effect.sentences():
             tell(sentence)
@@ -1056,10 +1062,24 @@ def evaluate(
 ) -> None:
     """FVU, L0, dead features and the model's loss with the SAE in place, on held-out text."""
     report = _bench(sae).evaluate(corpus, tokens)
+    found = report.to_dict()
     if as_json:
-        show(report.to_dict())
-    else:
-        table(["measure", "value"], [[key, value] for key, value in report.to_dict().items()])
+        show(found)
+        return
+    table(["measure", "value"], [[key, _measured(value)] for key, value in found.items()])
+    if None in (found["recovered_zero"], found["recovered_mean"]):
+        tell(
+            "Where ablation adds nothing to the loss beyond chance (its interval reaches 0), no share of it is recovered."
+        )
+
+
+def _measured(value: Any) -> Any:
+    """A measure as a person reads it: an interval as its ends, a count with its thousands."""
+    if value is None:
+        return "cannot be told"
+    if isinstance(value, tuple):
+        return " to ".join(f"{end:.4g}" for end in value)
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 @command("pack", "interp pack saes/mine --into mine.interp.tar")

@@ -6,6 +6,7 @@ import psutil
 import torch
 
 from interp.types import InterpError, unknown
+from interp.words import size
 
 
 def resolve_device(device: str) -> torch.device:
@@ -51,7 +52,8 @@ def check_memory(needed: int, what: str) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise InterpError(
-            f"{what} need {needed / 2**30:,.1f} GiB of memory at least, and {free / 2**30:,.1f} GiB are free; ask for less."
+            f"{what} {'needs' if what.startswith('1 ') else 'need'} {size(needed)} of memory at least, and {size(free)} are "
+            "free; ask for less."
         )
 
 

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -202,9 +203,22 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage("/").free
 
 
+def strict_json(value: Any, **form: Any) -> str:
+    """The value as JSON that every reader takes: numbers that are not finite are null, for it has none."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **form)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, value: Any) -> None:
     with whole_file(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(strict_json(value, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

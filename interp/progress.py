@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interp.console import console, printable
+from interp.words import duration
 
 LOG_EVERY_SECONDS = 30.0
+TIMED = 0.2
+"""Seconds that a speed is reckoned from at least."""
 
 
 def say(message: str) -> None:
@@ -24,8 +27,10 @@ def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator
     began = last = time.perf_counter()
     count = done
 
-    def rate() -> float:
-        return (count - done) / max(time.perf_counter() - began, 1e-9)
+    def rate() -> str:
+        """Units a second; empty before there is a time to speak of."""
+        took = time.perf_counter() - began
+        return f"{(count - done) / took:,.0f} {unit}/s" if took >= TIMED else ""
 
     if sys.stderr.isatty():
         columns = (
@@ -40,7 +45,7 @@ def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator
             def advance(units: int, note: str = "") -> None:
                 nonlocal count
                 count += units
-                progress.update(task, completed=count, rate=f"{rate():,.0f} {unit}/s", note=printable(note))
+                progress.update(task, completed=count, rate=rate(), note=printable(note))
 
             yield advance
     else:
@@ -51,7 +56,9 @@ def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator
             now = time.perf_counter()
             if now - last >= LOG_EVERY_SECONDS or count >= total > count - units:
                 last = now
-                left = (total - count) / max(rate(), 1e-9) / 60
-                say(f"{title}: {count:,} of {total:,} {unit}, {rate():,.0f}/s, {left:.1f} min left {note}")
+                took = now - began
+                left = (total - count) * took / max(count - done, 1)
+                when = f"{duration(left)} left" if count < total else f"{duration(took)} in all"
+                say(", ".join(filter(None, [f"{title}: {count:,} of {total:,} {unit}", rate(), when, note])))
 
         yield log

@@ -23,6 +23,7 @@ from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig, train, train_many
 from interp.training.plan import Plan
 from interp.types import InterpError, unknown
+from interp.words import counted
 
 HELD_OUT_ROWS = 65_536
 SEEDS = 2**32
@@ -66,7 +67,7 @@ def train_checkpoint(
     config = config or TrainConfig()
     _check_several(source, hooks)
     rule = _rule(architecture, config, **_widths(source, architecture, hooks), **options)
-    check_memory(_bytes(rule), f"{rule.d_sae:,} features")
+    check_memory(_bytes(rule), counted(rule.d_sae, "feature"))
     names = hooks[0] if len(hooks) == 1 else hooks
     hook_name = "+".join(hooks[:-1] if hook_name_out else hooks)
     measured = _HeldOut.of(source, held_out)
@@ -363,7 +364,7 @@ def _train_each(
     # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
     for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
         columns = {name: group.index(hook) for name, hook in hooks.items() if hook in group}
-        check_memory(sum(_bytes(runs[name][0]) for name in columns), f"{len(columns)} SAEs at once")
+        check_memory(sum(_bytes(runs[name][0]) for name in columns), f"{counted(len(columns), 'SAE')} at once")
         saes = train_many(
             Together(tuple(parts[hook] for hook in group)),
             {name: runs[name] for name in columns},
@@ -449,7 +450,8 @@ def selftest(
     rule = _rule(architecture, config, d_in=d_in, **{"d_sae": 2 * features, **options})
     chunk = min(100_000, rows)
     check_memory(
-        _bytes(rule) + 4 * (rows * d_in + features * (3 * chunk + d_in)), f"{rows:,} rows of {features:,} features"
+        _bytes(rule) + 4 * (rows * d_in + features * (3 * chunk + d_in)),
+        f"{counted(rows, 'row')} of {counted(features, 'feature')}",
     )
     draw = torch.Generator().manual_seed(seed)
     truth = torch.nn.functional.normalize(torch.randn(features, d_in, generator=draw), dim=1)
@@ -463,10 +465,25 @@ def selftest(
 
     held_out, code = sample(20_000)
     x = torch.cat([sample(min(chunk, rows - start))[0] for start in range(0, rows, chunk)])
-    sae = train(x.split(batch), rule, config, held_out=held_out)
+    sae = train(_Planted(x.split(batch), features), rule, config, held_out=held_out)
     shuffled = torch.nn.functional.normalize(torch.randn(sae.d_sae, d_in, generator=draw), dim=1)
     found = _recovery(sae, truth, shuffled, held_out, code > 0)
-    return {"architecture": architecture, "planted": features} | found | {"true_l0": active, "rows": rows, "seed": seed}
+    return (
+        {"architecture": architecture, "planted": features, "d_sae": sae.d_sae}
+        | found
+        | {"true_l0": active, "rows": rows, "seed": seed}
+    )
+
+
+class _Planted(tuple[torch.Tensor, ...]):
+    """Batches that hold so many features: an SAE with more can't use them all, and need not be warned of it."""
+
+    findable: int
+
+    def __new__(cls, batches: Iterable[torch.Tensor], findable: int) -> "_Planted":
+        made = super().__new__(cls, batches)
+        made.findable = findable
+        return made
 
 
 def _recovery(

@@ -11,6 +11,7 @@ from interp.index import Example, FeatureIndex, parse_neuron
 from interp.labels import Label
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.types import InterpError
+from interp.words import counted
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class FeaturePage:
 
     def _repr_html_(self) -> str:
         name = self.label.text if self.label else f"{self.description} (automatic, untested)"
-        facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {self.documents:,} documents"
+        facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {counted(self.documents, 'document')}"
         logits = table_html(
             ["promotes", "logit", "times in the text", "suppresses", "logit", "times in the text"], self.effect_rows()
         )

@@ -71,11 +71,14 @@ from interp.steering.verdict import MATCHED
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 from interp.verification import Verification
 from interp.views import FeaturePage, NeuronPage, Spectrum, feature_page
+from interp.words import counted
 
 KEPT_ANSWERS = 64
 INDEXED = 1_000_000
 """Positions of a corpus that are indexed when nobody says how many."""
 TEXTS_AT_ONCE = 32
+NO_CUTOFF = 1e30
+"""A norm that no position exceeds; JSON has no infinity."""
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
 
@@ -609,7 +612,8 @@ class Workbench:
         twice = known & set(store.blocks.documents["sha256"].to_pylist())
         if twice:
             raise InterpError(
-                f"{len(twice)} documents of {store.folder} are in the index already; it takes new ones only."
+                f"{counted(len(twice), 'document')} of {store.folder} {'is' if len(twice) == 1 else 'are'} in the index already; it "
+                "takes new ones only."
             )
         return store
 
@@ -638,7 +642,7 @@ class Workbench:
         with places.only_one(folder, "the index"):
             source = stream(self.model, text, dictionary.hook_name, tokens)
             config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, restart=restart)
-            build_index(dictionary, source, self.model, folder, config, norm_cutoff=float("inf"))
+            build_index(dictionary, source, self.model, folder, config, norm_cutoff=NO_CUTOFF)
         return folder
 
     def neuron_index(self, layer: int) -> FeatureIndex:

@@ -120,7 +120,7 @@ def test_another_harvest_in_the_same_folder_is_refused_by_name(tiny, text_folder
 
 def test_a_disk_without_room_is_refused_before_anything_is_computed(tiny, text_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("interp.places.free_bytes", lambda path: 1000)
-    with pytest.raises(InterpError, match=r"needs .* GiB .* free; ask for fewer tokens"):
+    with pytest.raises(InterpError, match=r"needs \d+ KiB in .*, which has 1,000 bytes free; ask for fewer tokens"):
         harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, tmp_path)
 
 

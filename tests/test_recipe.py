@@ -378,6 +378,14 @@ def test_the_selftest_tells_a_recipe_that_works_from_one_that_cannot():
     json.dumps(good)
 
 
+def test_the_selftest_does_not_blame_a_recipe_for_features_that_have_nothing_to_find(capsys):
+    """Half of its features are more than were planted, and die."""
+    found = selftest("batchtopk", d_in=32, features=32, active=3, rows=60_000, batch=512, k=3)
+    assert found["d_sae"] == 64
+    assert found["dead"] > 0.2 * 64
+    assert "are dead" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -402,7 +410,7 @@ def test_the_selftest_tells_a_recipe_that_works_from_one_that_cannot():
             "transcoder reads several hook points; train it by itself",
         ),
         (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [32], "k": [4], "l1": [3.0]}), "none of .* takes l1"),
-        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [10**12], "k": [4]}), "1 SAEs at once need .* GiB of memory"),
+        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [10**12], "k": [4]}), "1 SAE at once needs .* GiB of memory"),
         (lambda s, p: selftest(features=2, active=3), "3 features are to be active and only 2 are planted"),
     ],
 )

@@ -443,7 +443,7 @@ def test_a_run_says_what_it_takes_and_that_nothing_is_wrong():
     x, _ = planted(rows=256 * 60)
     notes = notes_of(Rows(x), RULES[0], TrainConfig(dead_after=10**6), held_out=x[:4096])
     assert len(notes) == 1
-    assert re.match(r"expects .* GiB of memory, .* GiB of disk and .* min", notes[0])
+    assert re.match(r"expects [\d.]+ .iB of memory, [\d.]+ .iB of disk and (under a second|.* s|.* min)$", notes[0])
 
 
 def test_a_run_warns_of_massive_rows_of_unmixed_batches_and_of_dead_features():
@@ -805,7 +805,8 @@ list(steps([torch.randn(64, 8)] * 4, BatchTopK(d_in=8, d_sae=16, k=2), TrainConf
 before, seen, said = resident(), [], None
 threading.Thread(target=watch, daemon=True).start()
 for step in steps(Made(), BatchTopK(d_in=256, d_sae=256, k=8), TrainConfig(dead_after=10**7)):
-    said = said or float(re.match("expects ([0-9.]+) GiB", step.notes[0])[1])
+    amount, unit = re.match("expects ([0-9.]+) ([MG]iB)", step.notes[0]).groups()
+    said = said or float(amount) / {"GiB": 1, "MiB": 1024}[unit]
 print(said / (max(seen) - before))
 """
 
@@ -862,7 +863,7 @@ def test_a_disk_too_small_for_all_runs_is_refused_however_short_they_are(tmp_pat
 def test_a_disk_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):
     x, _ = planted(rows=256 * 60)
     monkeypatch.setattr("interp.places.free_bytes", lambda path: 1000)
-    with pytest.raises(InterpError, match="the run saves .* GiB free; choose another folder"):
+    with pytest.raises(InterpError, match="the run saves .*, and the disk has .* free; choose another folder"):
         train(Rows(x), RULES[0], TrainConfig(), held_out=x[:256], into=tmp_path)
 
 

@@ -8,7 +8,8 @@ Definitions
     ΔCE          CE with x̂ in place of x, less CE untouched.
     recovered    (CE ablated - CE with x̂) / (CE ablated - CE untouched), against zero and against mean ablation.
 Sinks and separators are left as they are in every one of these passes, ablations included, and are not counted.
-Intervals are 95 % percentile bootstraps over blocks of 256 tokens, 1,000 draws.
+Intervals are 95 % percentile bootstraps over blocks of 256 tokens, 1,000 draws; a single block has none. Where an
+ablation's effect on the loss cannot be told from 0 (its interval reaches 0), no share of it is recovered: None.
 """
 
 from collections.abc import Callable
@@ -38,7 +39,7 @@ class Report:
     """Counted positions."""
     blocks: int
     fvu: float
-    fvu_interval: tuple[float, float]
+    fvu_interval: tuple[float, float] | None
     l0: float
     dead: int
     """Features that fire on none of `tokens`."""
@@ -48,9 +49,9 @@ class Report:
     ce_zero: float
     ce_mean: float
     delta_ce: float
-    delta_ce_interval: tuple[float, float]
-    recovered_zero: float
-    recovered_mean: float
+    delta_ce_interval: tuple[float, float] | None
+    recovered_zero: float | None
+    recovered_mean: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,13 +61,13 @@ class Report:
 def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float, batch_blocks: int = 8) -> Report:
     """The report of `sae` over the blocks; runs the model five times over them.
 
-    Raises InterpError when no position counts.
+    Raises InterpError when no position counts, or none with a real token after it.
     """
     hook = sae.hook_name
     model.check_hook(hook)
     parts = blocks.tokens_NT.split(batch_blocks)
     sums, per_block = Reconstruction(sae.d_sae), []
-    with bar("evaluate", 5 * blocks.positions) as step:
+    with bar("evaluate, five passes", 5 * blocks.positions, "tokens read") as step:
         for tokens_NT in parts:
             x_NTD = model.run(tokens_NT, [hook]).activations[hook].float()
             keep_NT = _counted(x_NTD, tokens_NT.to(x_NTD.device), blocks.separator, norm_cutoff)
@@ -77,6 +78,11 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
             step(tokens_NT.numel())
         if sums.rows == 0:
             raise InterpError("no position of this text counts: all are separators or sinks; give more text.")
+        spread_about_mean = sums.square - float(sums.total.square().sum()) / sums.rows
+        if spread_about_mean <= 1e-9 * sums.square:
+            raise InterpError(
+                "the activations at the counted positions are all the same: FVU has no meaning; give more text."
+            )
         mean_D = (sums.total / sums.rows).float()
         replacements: dict[str, Callable[[Tensor], Tensor] | None] = {
             "ce": None,
@@ -88,6 +94,8 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
             name: _losses(model, hook, parts, blocks.separator, norm_cutoff, f, step)
             for name, f in replacements.items()
         }
+    if not losses["ce"][1].sum():
+        raise InterpError("no counted position of this text has a token after it to be predicted; give longer texts.")
     mean = {name: float(sum_N.sum() / count_N.sum()) for name, (sum_N, count_N) in losses.items()}
     centre = mean_D.double()
     errors = np.array([error for error, *_ in per_block])
@@ -107,9 +115,19 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
         **mean,
         delta_ce=delta,
         delta_ce_interval=_interval(extra, counts),
-        recovered_zero=1 - delta / max(mean["ce_zero"] - mean["ce"], 1e-12),
-        recovered_mean=1 - delta / max(mean["ce_mean"] - mean["ce"], 1e-12),
+        recovered_zero=_recovered(losses, "ce_zero"),
+        recovered_mean=_recovered(losses, "ce_mean"),
     )
+
+
+def _recovered(losses: dict[str, tuple[np.ndarray, np.ndarray]], ablated: str) -> float | None:
+    """The share of what the ablation adds to the loss that the SAE does not; None where that is not surely above 0."""
+    untouched, counts = losses["ce"]
+    added = losses[ablated][0] - untouched
+    interval = _interval(added, counts)
+    if interval is None or interval[0] <= 0:
+        return None
+    return float(1 - (losses["ce_sae"][0] - untouched).sum() / added.sum())
 
 
 def _counted(x: Tensor, tokens: Tensor, separator: int, norm_cutoff: float) -> Tensor:
@@ -153,8 +171,10 @@ def _losses(
     return np.array(sums), np.array(counts)
 
 
-def _interval(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of a ratio of sums over blocks."""
+def _interval(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
+    """95 % bootstrap interval of a ratio of sums over blocks; None for a single block, and for a ratio to nothing."""
+    if len(numerator) < 2 or not denominator.sum() > 0:
+        return None
     draw = np.random.default_rng(seed)
     rows = draw.integers(0, len(numerator), (DRAWS, len(numerator)))
     ratios = numerator[rows].sum(1) / np.maximum(denominator[rows].sum(1), 1e-300)

@@ -47,6 +47,7 @@ from interp.models.sentence import sentence_encoder
 from interp.progress import bar, say
 from interp.sae.kernels import Active
 from interp.types import InterpError
+from interp.words import size
 
 BATCH = 4096
 SORTED_BYTES = 16
@@ -168,7 +169,7 @@ def _sort_gib(memory_gib: float, positions: int) -> float:
     text = positions * TEXT_BYTES / 2**30
     if text > 0.75 * memory_gib:
         raise InterpError(
-            f"an index of {positions:,} tokens holds {text:.1f} GiB of text alone, and its memory is set to "
+            f"an index of {positions:,} tokens holds {size(TEXT_BYTES * positions)} of text alone, and its memory is set to "
             f"{memory_gib:g} GiB; allow it {text / 0.75 + 0.1:.1f} GiB (--memory), or index fewer tokens."
         )
     return (memory_gib - text) / 2

@@ -16,6 +16,7 @@ import pandas as pd
 from interp.render import table_html, title_html
 from interp.search.keys import HANDLERS, Found, Sources
 from interp.search.query import And, Node, Not, Query, Term, parse
+from interp.words import counted
 
 FUSION = 60
 
@@ -77,7 +78,7 @@ class Hits(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         rows = [(hit.feature, hit.label, hit.score, "; ".join(hit.why.values())) for hit in self.hits]
-        return title_html(f"{self.query}: {self.total} features") + table_html(
+        return title_html(f"{self.query}: {counted(self.total, 'feature')}") + table_html(
             ["feature", "label", "score", "why"], rows
         )
 

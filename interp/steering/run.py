@@ -1,7 +1,6 @@
 """Generate with and without edits, from the same random numbers, and write down all that is needed to do it again."""
 
 import json
-import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from interp import places
 from interp.models import Edit, Model
 from interp.render import Html, table_html, tokens_html
 from interp.steering.apply import Vocabulary, compile_edits
@@ -329,15 +329,7 @@ def plain(sampling: Sampling) -> dict[str, Any]:
 
 def as_json(record: Any) -> str:
     """A record as strict JSON: what could not be measured (nan) is null."""
-    return json.dumps(_finite(asdict(record)), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return places.strict_json(asdict(record), indent=1)
 
 
 # ---- replay ----
@@ -382,7 +374,7 @@ class Replay:
 
 def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     """The record against the same request run anew; what identifies the machine is told apart from results."""
-    then, now = dict(recorded), json.loads(json.dumps(_finite(again)))
+    then, now = dict(recorded), json.loads(places.strict_json(again))
     if then.get("kind") == "batch":
         # Records of batches did not name conflicts at first.
         then.setdefault("conflicts", now["conflicts"])

@@ -22,7 +22,7 @@ def json_log(path: str | Path) -> Listener:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with file.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps(step.record()) + "\n")
+                    out.write(places.strict_json(step.record()) + "\n")
             except OSError as error:
                 raise places.disk_error(file, error) from error
 

@@ -58,6 +58,8 @@ class Run:
         self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
         own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
+        self.findable: int | None = getattr(batches, "findable", None)
+        """How many features the batches hold, where somebody knows."""
         self.device = getattr(batches, "device", torch.device("cpu"))
         self.state = state.load(folder, self.recipe, made, self.device) if folder else None
         self.saved, self.saved_at = self.tokens, time.monotonic()
@@ -97,7 +99,7 @@ class Run:
         if self.state is None:
             self.state = self._first_state(opening)
         sides(opening[0], self.architecture)  # which says what does not fit
-        self.watch = watch.Watch(opening, self.architecture, self.batches_left(rows_of(opening[0])))
+        self.watch = watch.Watch(opening, self.architecture, self.batches_left(rows_of(opening[0])), self.findable)
 
     def _first_state(self, opening: list[Any]) -> state.State:
         x_BD, y_BO = joined(opening, self.architecture, INIT_ROWS)

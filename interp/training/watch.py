@@ -22,6 +22,7 @@ from interp.training.optimise import Batch, Measured, optimise
 from interp.training.plan import INIT_ROWS
 from interp.training.state import State, adam
 from interp.types import InterpError
+from interp.words import duration, size
 
 MASSIVE = 6.0
 """A row is massive when its norm exceeds this many times the median (as sinks do; see activations)."""
@@ -106,8 +107,8 @@ def expects(runs: list[Sizes], more: int, minutes: float) -> str:
     memory = more + sum(run.held for run in runs) + max(run.passing for run in runs)
     several = f" for {len(runs)} SAEs" if len(runs) > 1 else ""
     return (
-        f"expects {memory / 2**30:.2f} GiB of memory, {sum(run.disk for run in runs) / 2**30:.2f} GiB of disk and "
-        f"{minutes:.1f} min{several}"
+        f"expects {size(memory)} of memory, {size(sum(run.disk for run in runs))} of disk and "
+        f"{duration(60 * minutes)}{several}"
     )
 
 
@@ -117,8 +118,8 @@ def check_disk(folder: Path, new: list[int], all_runs: list[int]) -> None:
     free, needed = places.free_bytes(folder), sum(new) + max(all_runs)
     if needed > free:
         raise InterpError(
-            f"the run saves {sum(new) / 2**30:.2f} GiB in {folder} (and needs {max(all_runs) / 2**30:.2f} more while it "
-            f"writes), and the disk has {free / 2**30:.2f} GiB free; choose another folder or make room."
+            f"the run saves {size(sum(new))} in {folder} (and needs {size(max(all_runs))} more while it writes), and the "
+            f"disk has {size(free)} free; choose another folder or make room."
         )
 
 
@@ -144,15 +145,19 @@ class Pace:
         seen = (time.perf_counter() - self.began) / (self.done - self.first) * left
         if abs(seen - said) <= max(0.3 * said, WORTH_SAYING):
             return []
-        return [f"expects {seen / 60:.1f} min from here; by what was said before it would be {said / 60:.1f}."]
+        return [f"expects {duration(seen)} from here; by what was said before it would be {duration(said)}."]
 
 
 class Watch:
     """Warnings, each given once."""
 
-    def __init__(self, first: list[Batch], architecture: Architecture, batches: int) -> None:
-        """`first` batches show what norms are usual; `batches` are to come."""
+    def __init__(
+        self, first: list[Batch], architecture: Architecture, batches: int, findable: int | None = None
+    ) -> None:
+        """`first` batches show what norms are usual; `batches` are to come. Features beyond the `findable` ones, where
+        that is known, are bound to die."""
         self.architecture = architecture
+        self.idle = max(architecture.d_sae - findable, 0) if findable is not None else 0
         columns = zip(*(_parts(batch) for batch in first), strict=True)
         medians = [float(torch.cat([_norms(part) for part in parts]).nanmedian()) for parts in columns]
         self.limits = [MASSIVE * median or float("inf") for median in medians]
@@ -173,8 +178,9 @@ class Watch:
             found += self._mixing(_parts(batch)[0].float())
         self.seen += 1
         share = measured.dead / self.architecture.d_sae
-        if share > DEAD_SHARE:
-            found += self._once("dead", f"{share:.0%} of the features are dead; lower lr, or train on more tokens.")
+        if measured.dead - self.idle > DEAD_SHARE * self.architecture.d_sae:
+            advice = "lower lr, train on more tokens, or make the SAE narrower: the data may not hold so many features"
+            found += self._once("dead", f"{share:.0%} of the features are dead; {advice}.")
         return found
 
     def _massive(self, parts: tuple[Tensor, ...]) -> list[str]:
@@ -186,7 +192,7 @@ class Watch:
                 which = f" (tensor {number} of {len(parts)})" if len(parts) > 1 else ""
                 found += self._once(
                     f"massive {number}",
-                    f"{count} of {len(part)} rows of a batch{which} have a norm over {MASSIVE:.0f} times the median: massive "
+                    f"{count} of {len(part)} rows of a batch{which} {'has' if count == 1 else 'have'} a norm over {MASSIVE:.0f} times the median: massive "
                     "activations (sinks) that flatter the FVU and kill features; mask them (stores made by harvest do).",
                 )
         return found

@@ -17,6 +17,7 @@ from interp.ui.shared import (
     show_tokens,
 )
 from interp.views import FeaturePage
+from interp.words import counted
 from interp.workbench import Workbench
 
 BANDS = {
@@ -58,7 +59,7 @@ def label_editor(wb: Workbench, feature: int) -> None:
 def charts(shown: FeaturePage) -> None:
     step = shown.max / len(shown.histogram)
     centres = [(i + 0.5) * step for i in range(len(shown.histogram))]
-    title = f"Activations above 0: {shown.fires:,} tokens in {shown.documents:,} documents"
+    title = f"Activations above 0: {counted(shown.fires, 'token')} in {counted(shown.documents, 'document')}"
     st.plotly_chart(bars(centres, list(map(float, shown.histogram)), title, "activation"), key="histogram")
     if shown.logit_histogram:
         low, high = shown.suppressed[0][1], shown.promoted[0][1]
