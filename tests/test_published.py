@@ -434,11 +434,20 @@ def test_tensors_that_no_such_sae_has_are_refused(tmp_path):
     same(load(saelens(tmp_path, PLAIN | {"scaling_factor": torch.ones(F)})), code, code @ W_DEC + B_DEC, "factors of 1")
 
 
+def test_weights_in_whole_numbers_are_refused_for_their_scales_are_not_there(tmp_path):
+    with pytest.raises(InterpError, match="W_dec holds torch.int8, no fractions"):
+        read(sparsify(tmp_path, "layers.1", {"W_dec": (W_DEC * 100).to(torch.int8)}))
+
+
 def test_saelens_places_in_other_words(tmp_path):
     old = {"metadata": {}, "hook_point": "blocks.{layer}.hook_mlp_out", "hook_point_layer": 7}
     assert load(saelens(tmp_path, **old)).hook_name == "blocks.7.hook_mlp_out"
     meta = {"sae_lens_version": "6.5.0", "hook_name": "model.layers.8", "model_class_name": "AutoModelForCausalLM"}
     assert load(saelens(tmp_path, metadata=meta)).hook_name == "blocks.8.hook_resid_post"
+    scope = {"hook_name": "blocks.5.hook_mlp_in", "hf_hook_name": "model.layers.5.pre_feedforward_layernorm.output"}
+    foreign = read(saelens(tmp_path, metadata=meta | scope))[1]
+    assert foreign.sae.hook_name == "blocks.5.mlp.hook_in"
+    assert "hook_name 'blocks.5.hook_mlp_in': hf_hook_name" in " ".join(foreign.lost)
     opened = {"model_from_pretrained_kwargs": {"center_writing_weights": True, "fold_ln": False}, "hook_head_index": 3}
     lost = " | ".join(read(saelens(tmp_path, metadata=meta | opened, dtype="bfloat16"))[1].lost)
     assert "opened with center_writing_weights=True, which changes activations" in lost
