@@ -540,6 +540,19 @@ def test_names_of_places(place, layer, reads, transcodes):
     assert hooks_of(place, layer) == transcodes
 
 
+def test_a_transcoder_of_which_one_place_is_not_known_has_neither(tmp_path):
+    foreign = read(llama_scope(tmp_path, hook_point_in="somewhere", hook_point_out="blocks.8.hook_mlp_out"))[1]
+    assert (foreign.sae.hook_name, foreign.sae.hook_name_out) == ("", "")
+    assert "no hook point: 'somewhere' is no name of a place" in " ".join(foreign.lost)
+    assert "--hook and --hook-out" in " ".join(foreign.lost)
+    config = {"architecture": "jump_relu", "type": "transcoder", "hf_hook_point_in": "model.layers.1.output"}
+    place = folder_of(tmp_path / "g", config=config)
+    save_file(SCOPE, place / "params.safetensors")
+    assert (read(place)[1].sae.hook_name, read(place)[1].sae.hook_name_out) == ("", "")
+    alone = saelens(tmp_path, architecture="transcoder", d_out=D, apply_b_dec_to_input=False)
+    assert "give it with --hook-out" in " ".join(read(alone)[1].lost)
+
+
 def test_a_sparsify_transcoder_reads_its_modules_input(tmp_path):
     folder_of(tmp_path / "run", config={"model": "EleutherAI/pythia-160m", "dataset": "pile"})
     foreign = read(sparsify(tmp_path / "run", "h.1.mlp", transcode=True))[1]

@@ -258,6 +258,8 @@ def read(path: Path, scale: float | None = None) -> Foreign:
         )
     if not hooks[0][0] and not (path / "card.json").exists():
         lost.append("no hook point is in cfg.json; give it with --hook")
+    if "transcoder" in str(cfg.get("architecture")) and not sae.hook_name_out:
+        lost.append("no hook point that the transcoder writes is in cfg.json; give it with --hook-out")
     return Foreign(sae=sae, model=str(about.get("model_name") or ""), lost=lost, unknown=unknown)
 
 
