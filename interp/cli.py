@@ -59,6 +59,10 @@ Settings = Annotated[
 ]
 Wide = Annotated[bool, typer.Option("--wide", help="Print every column and every cell whole, however long the lines.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Special = Annotated[
+    bool,
+    typer.Option("--special", help="Read special tokens that the text spells (a rendered chat template's) as such."),
+]
 
 
 def command(
@@ -665,11 +669,12 @@ def spectrum(
     sae: SaeArgument,
     text: Annotated[str, typer.Argument(help="Text to read.")],
     top: Annotated[int, typer.Option(min=1)] = 5,
+    special: Special = False,
     as_json: Json = False,
 ) -> None:
     """The strongest features on each token of a text."""
     bench = _bench(sae)
-    found = bench.spectrum(text)
+    found = bench.spectrum(text, special=special)
     rows = [
         {
             "position": i,
@@ -796,6 +801,7 @@ def steer(
     top_p: float = 1.0,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer; repeatable.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    special: Special = False,
     record: Annotated[Path | None, typer.Option(help="File for the record, which `interp replay` repeats.")] = None,
     save_preset: Annotated[str, typer.Option(help="Keep these edits under a name.")] = "",
     stream: Annotated[bool, typer.Option("--stream", help="Print the steered text while it is generated.")] = False,
@@ -818,6 +824,7 @@ def steer(
     _refuse({"stream": stream and several}, "with several prompts or seeds; give one of each")
     bench = _bench(sae)
     sampling: dict[str, Any] = {"max_new_tokens": tokens, "temperature": temperature, "top_p": top_p, "chat": chat}
+    sampling |= {"special": special}
     sampling["stop"] = tuple(stop or ())
     seeds = tuple(seed or [0])
     if sweep:

@@ -304,10 +304,13 @@ class Workbench:
         return label.text if label else self.index.describe(feature)
 
     @torch.inference_mode()
-    def spectrum(self, text: str, *, include_masked: bool = False) -> Spectrum:
-        """Which features fire on each token of a text. Sinks are left out unless `include_masked`."""
+    def spectrum(self, text: str, *, include_masked: bool = False, special: bool = False) -> Spectrum:
+        """Which features fire on each token of a text. Sinks are left out unless `include_masked`.
+
+        Special tokens that the text spells stay text unless `special` (see `Model.prompt`).
+        """
         self._check_kind("the spectrum", writes=False)
-        ids = self.model.prompt(text)
+        ids = self.model.prompt(text, special=special)
         hook = self.card.hook_name
         x_TD = self.model.run(torch.tensor([ids]), [hook]).activations[hook][0].float()
         tokens = torch.tensor(ids, device=x_TD.device)
@@ -361,7 +364,7 @@ class Workbench:
     ) -> SteerRun:
         """What the model says after the prompt, with and without the edits.
 
-        `sampling` are the fields of `interp.steering.Sampling`: max_new_tokens, seed, temperature, top_p, stop, chat.
+        `sampling` are the fields of `interp.steering.Sampling`: max_new_tokens, seed, temperature, top_p, stop, chat, special.
         `on_text` is told the baseline and the steered text after every token.
         """
         settings = _sampling(sampling)
@@ -387,7 +390,7 @@ class Workbench:
         """Raises InterpError, before anything is computed, when the prompts cannot be continued under these edits."""
         settings = _sampling(sampling)
         self.check_edits([edit for edits in variants for edit in edits])
-        check_request(self.stage, self.stage.prompts(prompts, settings.chat), variants, settings)
+        check_request(self.stage, self.stage.prompts(prompts, settings.chat, settings.special), variants, settings)
 
     def contrast(
         self, toward: Sequence[str], away: Sequence[str], *, hook_name: str | None = None, name: str = "contrast"

@@ -635,3 +635,18 @@ def said(checkpoint):
 @pytest.mark.parametrize("code", MISTAKES)
 def test_a_wrong_value_in_a_record_a_preset_or_sampling_is_one_sentence_before_compute(said, code):
     assert said[code].startswith(MISTAKES[code])
+
+
+def test_a_rendered_template_is_read_as_it_is_when_asked(wb):
+    text = "<|endoftext|>A cat sat"
+    plain = wb.steer(text, [Clamp(feature=3, strength=5.0)], max_new_tokens=2)
+    read = wb.steer(text, [Clamp(feature=3, strength=5.0)], max_new_tokens=2, special=True)
+    assert plain.prompt_tokens[1] != 0
+    assert read.prompt_tokens == wb.model.prompt("A cat sat")
+    assert wb.replay(json.loads(read.to_json())).identical
+    before = json.loads(plain.to_json())
+    del before["sampling"]["special"]  # as records of before have it
+    assert wb.replay(before).identical
+    assert wb.spectrum(text, special=True).tokens == wb.spectrum("A cat sat").tokens
+    with pytest.raises(InterpError, match="leave special out"):
+        wb.steer(text, [], chat=True, special=True)

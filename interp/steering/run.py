@@ -50,6 +50,8 @@ class Sampling:
     """Strings that end an answer; it is cut before them."""
     chat: bool = False
     """Put the prompt into the model's chat template."""
+    special: bool = False
+    """Read special tokens that the prompt spells, a rendered template's, as such."""
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop
@@ -64,8 +66,11 @@ class Sampling:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise InterpError(f"{name} is {value!r}; give a number.")
-        if not isinstance(self.chat, bool):
-            raise InterpError(f"chat is {self.chat!r}; it is true or false.")
+        for name in ("chat", "special"):
+            if not isinstance(getattr(self, name), bool):
+                raise InterpError(f"{name} is {getattr(self, name)!r}; it is true or false.")
+        if self.chat and self.special:
+            raise InterpError("chat puts the template's special tokens in itself; leave special out.")
 
 
 def check_whole(name: str, value: Any, low: int, high: int) -> int:
@@ -125,8 +130,8 @@ class Stage:
         """The text of every token without case and spaces (spaces alone stay)."""
         return [text.strip().lower() or text for text in self.vocabulary()]
 
-    def prompts(self, texts: Sequence[str], chat: bool) -> list[list[int]]:
-        """Token ids of the prompts; InterpError for an empty or too long one."""
+    def prompts(self, texts: Sequence[str], chat: bool, special: bool = False) -> list[list[int]]:
+        """Token ids of the prompts (see `Sampling`); InterpError for an empty or too long one."""
         if not texts:
             raise InterpError("there is no prompt; give at least one.")
         for text in texts:
@@ -134,7 +139,7 @@ class Stage:
                 raise InterpError(f"the prompt {text!r} is no text; give strings.")
         if chat:
             return [self.model.chat([{"role": "user", "content": text}]) for text in texts]
-        return [self.model.prompt(text) for text in texts]
+        return [self.model.prompt(text, special=special) for text in texts]
 
     def text(self, tokens: Sequence[int], stop: Sequence[str] = ()) -> str:
         """The answer as text, cut before the first stop string."""
@@ -261,7 +266,7 @@ def generate(
     stage: Stage, prompt: str, edits: Sequence[FeatureEdit], sampling: Sampling, on_text: OnText | None = None
 ) -> SteerRun:
     """The prompt continued with and without the edits, as two rows of one batch that draw the same random numbers."""
-    (ids,) = stage.prompts([prompt], sampling.chat)
+    (ids,) = stage.prompts([prompt], sampling.chat, sampling.special)
     so_far: list[list[int]] = [[], []]
 
     def show(step: list[int | None]) -> None:
@@ -294,7 +299,7 @@ def generate_many(
     sampling: Sampling,
 ) -> SteerBatch:
     """Every prompt under every set of edits with every seed, in one batch."""
-    ids = stage.prompts(prompts, sampling.chat)
+    ids = stage.prompts(prompts, sampling.chat, sampling.special)
     if not variants or not seeds:
         raise InterpError(
             "nothing to generate: give at least one set of edits (an empty one is the baseline) and one seed."

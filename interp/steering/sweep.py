@@ -191,10 +191,10 @@ def check_sweep(stage: Stage, subject: Subject, config: SweepConfig, sampling: S
             f"{describe_source(subject.source)} never fires in the index (its largest activation is "
             f"{subject.largest:g}), so strengths have no unit; give one above 0 (largest=...)."
         )
-    prompts = stage.prompts([_hint(subject, text) for text in config.prompts], sampling.chat)
+    prompts = stage.prompts([_hint(subject, text) for text in config.prompts], sampling.chat, sampling.special)
     check_request(stage, prompts, [], sampling)
     held = [[_edit(subject.source, config, factor * subject.largest)] for factor in config.factors]
-    check_request(stage, stage.prompts(config.prompts, sampling.chat), held, sampling)
+    check_request(stage, stage.prompts(config.prompts, sampling.chat, sampling.special), held, sampling)
     target_tokens(stage, subject, config)
     if config.verdict:
         promoted(stage, row(subject.source, stage.saes)[None])
@@ -241,7 +241,7 @@ def sweep(
         largest=subject.largest,
         targets=[stage.vocabulary()[token] for token in targets],
         target_tokens=targets,
-        prompt_tokens=stage.prompts(config.prompts, sampling.chat),
+        prompt_tokens=stage.prompts(config.prompts, sampling.chat, sampling.special),
         baseline=points.pop("baseline")[0],
         series=points,
         verdict=verdict,
@@ -261,8 +261,8 @@ def _hint(subject: Subject, text: str) -> str:
 
 
 def _cells(stage: Stage, subject: Subject, config: SweepConfig, sampling: Sampling) -> _Cells:
-    ids = stage.prompts(config.prompts, sampling.chat)
-    hinted = stage.prompts([_hint(subject, text) for text in config.prompts], sampling.chat)
+    ids = stage.prompts(config.prompts, sampling.chat, sampling.special)
+    hinted = stage.prompts([_hint(subject, text) for text in config.prompts], sampling.chat, sampling.special)
     pairs = [(p, seed) for p in range(len(ids)) for seed in config.seeds]
     prompts = [ids[p] for p, _ in pairs]
     seeds = [seed for _, seed in pairs]
