@@ -248,7 +248,9 @@ def train(
     buffer: Buffer = None,
     corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
     tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
-    device: Annotated[str, typer.Option(help="Of the model that is streamed: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Where the SAE is trained, and a streamed model runs: auto, cpu, cuda or mps.")
+    ] = "auto",
     held_out: Annotated[
         Path | None, typer.Option(help="Store whose rows set the threshold; the last blocks of the text without.")
     ] = None,
@@ -278,7 +280,7 @@ def train(
         epochs=epochs,
         batch=batch,
         buffer=buffer,
-        config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, **training}),
+        config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, "device": device, **training}),
         held_out=open_stores(held_out) if held_out else None,
         listeners=[board(tensorboard)] if tensorboard else [],
         restart=restart,
@@ -345,7 +347,7 @@ def _source(source: str, hooks: list[str], corpus: str, tokens: int | None, devi
     from interp.models import open_model
 
     if any((Path(name.strip()) / "manifest.json").exists() for name in (source, *source.split("+"))):
-        given = {"corpus": corpus, "tokens": tokens, "device": device != "auto"}
+        given = {"corpus": corpus, "tokens": tokens}
         _refuse(given, f"with {source}, which holds harvested activations; leave it out")
         return open_stores(source)
     if not corpus:
@@ -380,7 +382,9 @@ def sweep(
     buffer: Buffer = None,
     corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
     tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
-    device: Annotated[str, typer.Option(help="Of the model that is streamed: auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Where the SAE is trained, and a streamed model runs: auto, cpu, cuda or mps.")
+    ] = "auto",
     held_out: Annotated[
         Path | None, typer.Option(help="Store whose rows are measured on; the last blocks of the text without.")
     ] = None,
@@ -412,7 +416,7 @@ def sweep(
         epochs=epochs,
         batch=batch,
         buffer=buffer,
-        config=TrainConfig(**training),
+        config=TrainConfig(**{"device": device, **training}),
         held_out=open_stores(held_out) if held_out else None,
         restart=restart,
     )

@@ -47,13 +47,14 @@ def native_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def check_memory(needed: int, what: str) -> None:
-    """Raises InterpError when `needed` bytes are more than this machine has free."""
-    free = psutil.virtual_memory().available
+def check_memory(needed: int, what: str, device: torch.device | None = None) -> None:
+    """Raises InterpError when `needed` bytes are more than this machine, or the GPU that is named, has free."""
+    gpu = device is not None and device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if gpu else psutil.virtual_memory().available
     if needed > free:
         raise InterpError(
             f"{what} {'needs' if what.startswith('1 ') else 'need'} {size(needed)} of memory at least, and {size(free)} are "
-            "free; ask for less."
+            f"free{f' on {device}' if gpu else ''}; ask for less."
         )
 
 

@@ -16,7 +16,7 @@ from interp.activations import ActivationStore, Batches, StoresTogether, Stream,
 from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import WEIGHTS
-from interp.device import check_memory
+from interp.device import check_memory, resolve_device
 from interp.progress import say
 from interp.sae import ARCHITECTURES, SAE, Architecture, make_architecture
 from interp.sae.metrics import reconstruction
@@ -67,7 +67,7 @@ def train_checkpoint(
     config = config or TrainConfig()
     _check_several(source, hooks)
     rule = _rule(architecture, config, **_widths(source, architecture, hooks), **options)
-    check_memory(_bytes(rule), counted(rule.d_sae, "feature"))
+    check_memory(_bytes(rule), counted(rule.d_sae, "feature"), resolve_device(config.device))
     names = hooks[0] if len(hooks) == 1 else hooks
     hook_name = "+".join(hooks[:-1] if hook_name_out else hooks)
     measured = _HeldOut.of(source, held_out)
@@ -112,7 +112,7 @@ def _exists(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
 def _asked(source: Source, hook: str, hook_out: str, recipe: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
     """What a finished SAE must agree with to be the one that is asked."""
     asked = _flat(_of(hook, hook_out, source.recipe["model_sha256"], source.recipe) | recipe)
-    del asked["script"]
+    del asked["script"], asked["training.device"]  # where it is made is not what is asked
     if config.bfloat16 is None:  # the machine's choice, and this may be another machine
         del asked["training.bfloat16"]
     return asked
@@ -364,7 +364,8 @@ def _train_each(
     # A stream runs the model once for all hook points. A store has each on its own, and as many rows as count there.
     for group in [read] if read and isinstance(source, Stream) else [[hook] for hook in read]:
         columns = {name: group.index(hook) for name, hook in hooks.items() if hook in group}
-        check_memory(sum(_bytes(runs[name][0]) for name in columns), f"{counted(len(columns), 'SAE')} at once")
+        needed, (_, config) = sum(_bytes(runs[name][0]) for name in columns), runs[next(iter(columns))]
+        check_memory(needed, f"{counted(len(columns), 'SAE')} at once", resolve_device(config.device))
         saes = train_many(
             Together(tuple(parts[hook] for hook in group)),
             {name: runs[name] for name in columns},
@@ -465,7 +466,7 @@ def selftest(
 
     held_out, code = sample(20_000)
     x = torch.cat([sample(min(chunk, rows - start))[0] for start in range(0, rows, chunk)])
-    sae = train(_Planted(x.split(batch), features), rule, config, held_out=held_out)
+    sae = train(_Planted(x.split(batch), features), rule, config, held_out=held_out).cpu()
     shuffled = torch.nn.functional.normalize(torch.randn(sae.d_sae, d_in, generator=draw), dim=1)
     found = _recovery(sae, truth, shuffled, held_out, code > 0)
     return (

@@ -240,7 +240,7 @@ class Workbench:
                 real_N = (tokens_BT != self.card.separator).flatten().to(x_ND.device)
                 where = (real_N & (x_ND.norm(dim=1) <= self.card.norm_cutoff)).nonzero().squeeze(1)
                 active = self.sae.active(x_ND[where])
-                row_N = np.array(rows)[(where[active.rows] // width).cpu().numpy()]
+                row_N = np.array(rows)[(where.cpu()[active.rows.cpu()] // width).numpy()]
                 np.maximum.at(out, (row_N, active.features.cpu().numpy()), active.values.cpu().numpy())
                 step(len(rows))
         return out
@@ -322,7 +322,7 @@ class Workbench:
         return Spectrum(
             tokens=[self._token(token) for token in ids],
             counted=counted.tolist(),
-            rows=where[active.rows].cpu().numpy(),
+            rows=where.cpu()[active.rows.cpu()].numpy(),
             features=active.features.cpu().numpy(),
             values=active.values.cpu().numpy(),
         )
@@ -732,7 +732,7 @@ class Workbench:
             )
         other = Workbench.open(folder, labels="sqlite://")
         other._check_kind("steering", writes=True)
-        return Hooked(other.sae.to(self.sae.W_dec.device), card.norm_cutoff, card.separator, card.sae_sha256)
+        return Hooked(other.sae.to(self.sae.device), card.norm_cutoff, card.separator, card.sae_sha256)
 
     def _repr_html_(self) -> str:
         metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}

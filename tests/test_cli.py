@@ -151,7 +151,6 @@ def test_an_index_is_extended_sent_elsewhere_and_made_of_neurons(
         (["selftest", "--features", "100000000"], "100,000,000 features need"),
         (["selftest", "--seed", str(2**70)], f"seed is {2**70}; it must be at least 0"),
         (["train", "STORE", HOOK, "out", "--tokens", "99"], "--tokens would do nothing with"),
-        (["train", "STORE", HOOK, "out", "--device", "cpu"], "--device would do nothing with"),
         (["train", "STORE", HOOK, "out", "--resample"], "resample would do nothing for batchtopk"),
         (
             ["train", "STORE", HOOK, "out", "--architecture", "jumprelu", "--form", "step", "--l0", "3"],

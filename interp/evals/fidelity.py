@@ -156,7 +156,7 @@ def _losses(
             if replace is None:
                 return x_NTD
             out = x_NTD.clone()
-            out[keep_NT] = replace(x_NTD[keep_NT].float()).to(x_NTD.dtype)
+            out[keep_NT] = replace(x_NTD[keep_NT].float()).to(x_NTD)
             return out
 
         logits = model.run(tokens_NT, edits=[Edit(hook, swap)], logits=True).logits

@@ -30,11 +30,11 @@ class Reconstruction:
     def add(self, x_BD: Float[Tensor, "B D"], sae: SAE, target_BO: Float[Tensor, "B O"] | None = None) -> None:
         """Count rows in; `target_BO` is what a transcoder is to give (without: the rows themselves)."""
         active = sae.active(x_BD)
-        y = (x_BD if target_BO is None else target_BO).float()
+        y = (x_BD if target_BO is None else target_BO).to(sae.device, torch.float32)
         self.rows += len(y)
-        self.error += float((y - sae.decode_active(active, x_BD)).double().square().sum())
-        self.square += float(y.double().square().sum())
-        self.total = self.total + y.double().sum(0).cpu()
+        self.error += float(_double(y - sae.decode_active(active, x_BD)).square().sum())
+        self.square += float(_double(y).square().sum())
+        self.total = self.total + _double(y).sum(0).cpu()
         self.fired += torch.bincount(active.features, minlength=self.d_sae).cpu()
 
     @property
@@ -48,6 +48,11 @@ class Reconstruction:
     @property
     def dead(self) -> int:
         return int((self.fired == 0).sum())
+
+
+def _double(x: Tensor) -> Tensor:
+    """In float64, which Apple's GPUs have not: there, on the CPU."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def reconstruction(

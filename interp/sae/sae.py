@@ -30,6 +30,8 @@ class SAE(nn.Module):
     a row pass). A transcoder is not `centred` (b_dec is not taken off x), x̂ is of another hook point, and W_skip (O, D)
     adds x W_skipᵀ.
     A crosscoder has `widths`: its rows are those of several hook points side by side.
+
+    Rows may lie on any device: every method moves what it is given to the weights', and its results stay there.
     """
 
     def __init__(
@@ -79,6 +81,11 @@ class SAE(nn.Module):
         return int(self.W_enc.shape[1])
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are, and so every result."""
+        return self.b_dec.device
+
+    @property
     def rule(self) -> Rule:
         return "topk" if self.threshold is None else "jumprelu"
 
@@ -121,7 +128,12 @@ class SAE(nn.Module):
         return self._input(x) @ self.W_enc + self.b_enc
 
     def _input(self, x: Tensor) -> Tensor:
-        return x.float() - self.b_dec if self.centred else x.float()
+        x = self._here(x)
+        return x - self.b_dec if self.centred else x
+
+    def _here(self, x: Tensor) -> Tensor:
+        """In float32 on the weights' device."""
+        return x.to(self.device, torch.float32)
 
     def encode(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B F"]:
         """Feature activations, dense (for scorers that need them so; `encode_sparse` is the fast way)."""
@@ -173,12 +185,12 @@ class SAE(nn.Module):
         return pre * (pre > self.threshold[feature])
 
     def decode(self, z: Float[Tensor, "*B F"]) -> Float[Tensor, "*B O"]:
-        return z @ self.W_dec + self.b_dec
+        return self._here(z) @ self.W_dec + self.b_dec
 
     def decode_active(self, active: Active, x_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B O"]:
         """The reconstruction from the active entries of x, with the skip connection's part where there is one."""
         out = active.decode(active.values, self.W_dec) + self.b_dec
-        return out if self.W_skip is None else out + x_BD.float() @ self.W_skip.T
+        return out if self.W_skip is None else out + self._here(x_BD) @ self.W_skip.T
 
     def reconstruct(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
         """decode(encode(x)) through the active entries, in float32."""

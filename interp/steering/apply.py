@@ -10,7 +10,8 @@ read side says: the feature's activation, or the length along a direction (Ortho
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -55,7 +56,7 @@ class _Read:
         if self.whole is not None:
             sae, features_R = self.whole
             index = features_R.expand(len(x_BTD))[:, None, None].expand(-1, x_BTD.shape[1], 1)
-            return sae.encode(x_BTD).gather(2, index)[..., 0]
+            return sae.encode(x_BTD).gather(2, index.to(sae.device))[..., 0].to(x_BTD.device)
         u_BTD = x_BTD if self.centre_D is None else x_BTD - self.centre_D
         pre = u_BTD @ self.W_RD[0] if len(self.W_RD) == 1 else (u_BTD @ self.W_RD[:, :, None])[..., 0]
         if self.threshold_R is None:
@@ -99,6 +100,21 @@ class _Step:
         if self.share_R is not None:
             move = move + self.share_R[:, None] * x_BTD.norm(dim=-1)
         return move
+
+
+Part = TypeVar("Part", bound=_Read | _Gate | _Step)
+
+
+def _on(part: Part, device: torch.device) -> Part:
+    """The same with its tensors on the device (an SAE stays where it is, and moves what it reads)."""
+    moved: dict[str, Any] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, Tensor):
+            moved[field.name] = value.to(device)
+        elif isinstance(value, (_Read, _Gate)):
+            moved[field.name] = _on(value, device)
+    return replace(part, **moved)
 
 
 def model_edit(edit: FeatureEdit, sae: SAE, *, norm_cutoff: float, separator: int) -> Edit:
@@ -177,7 +193,7 @@ def _mask(hook_name: str, saes: Saes, rows: Sequence[Sequence[FeatureEdit]]) -> 
 
 def _reader(gate: _Gate) -> Callable[[Tensor, Site], Tensor]:
     def keep(x_BTD: Tensor, site: Site) -> Tensor:
-        gate.passed["open"] = gate.open(x_BTD.float())
+        gate.passed["open"] = _on(gate, x_BTD.device).open(x_BTD.float())
         return x_BTD
 
     return keep
@@ -186,18 +202,23 @@ def _reader(gate: _Gate) -> Callable[[Tensor, Site], Tensor]:
 def _applier(
     steps: Sequence[_Step], hook_name: str, norm_cutoff: float, separator: int
 ) -> Callable[[Tensor, Site], Tensor]:
+    placed: dict[torch.device, list[_Step]] = {}
+
     def apply(x_BTD: Float[Tensor, "B T D"], site: Site) -> Float[Tensor, "B T D"]:
+        if x_BTD.device not in placed:  # the model's, which need not be the SAEs'
+            placed[x_BTD.device] = [_on(step, x_BTD.device) for step in steps]
         before = x = x_BTD.float()
         plain_BT = editable(before, site, norm_cutoff, separator)
         moved_BT = None
-        for step in steps:
+        for step in placed[x_BTD.device]:
             keep_BT = site.real_BT if step.include_masked else plain_BT
             here = step.where(site)
             if here is not None:
                 keep_BT = keep_BT & here
             if step.gate is not None:
                 local = step.gate.hook_name == hook_name
-                keep_BT = keep_BT & (step.gate.open(before) if local else step.gate.passed["open"])
+                opened = step.gate.open(before) if local else step.gate.passed["open"].to(x.device)
+                keep_BT = keep_BT & opened
             move_BT = step.move(x) * keep_BT
             x = x + move_BT[..., None] * step.write_RD[:, None]
             changed = move_BT != 0
@@ -251,7 +272,7 @@ def _step(members: Sequence[FeatureEdit | None], saes: Saes, vocabulary: Vocabul
         kept_R=rows(kept),
         held_R=rows(held),
         share_R=rows(share) if any(share) else None,
-        write_RD=torch.stack([w.to(device) for w in writes]),
+        write_RD=torch.stack(writes),
         where=_where(one.where, vocabulary),
         include_masked=one.include_masked,
         gate=_gate(members, saes),
@@ -259,14 +280,14 @@ def _step(members: Sequence[FeatureEdit | None], saes: Saes, vocabulary: Vocabul
 
 
 def _device(saes: Saes) -> torch.device:
-    return next(iter(saes.values())).sae.W_dec.device
+    return next(iter(saes.values())).sae.device
 
 
 def _numbers(edit: FeatureEdit, saes: Saes) -> tuple[float, float, float, Tensor]:
     """(kept, held, share, write) of the formula at the head of this file."""
     write = row(edit.feature, saes)
     if edit.along is not None:
-        other = row(edit.along, saes).to(write.device)
+        other = row(edit.along, saes)
         write = other * (write.norm() / other.norm())
     if isinstance(edit, Clamp):
         return -1.0, float(edit.strength), 0.0, write
@@ -288,12 +309,12 @@ def _read(sources: Sequence[object], saes: Saes, along: bool) -> _Read:
     filled = [one if source is None else source for source in sources]
     device = _device(saes)
     if along:
-        rows_RD = torch.stack([row(source, saes).to(device) for source in filled])  # type: ignore[arg-type]
+        rows_RD = torch.stack([row(source, saes) for source in filled])  # type: ignore[arg-type]
         return _Read(rows_RD / rows_RD.norm(dim=1, keepdim=True), torch.zeros(len(filled), device=device), None, None)
     home = hooked(one, saes)  # type: ignore[arg-type]
     assert home is not None
     sae = home.sae
-    features = torch.tensor([number(source) for source in filled], device=sae.W_dec.device)  # type: ignore[arg-type]
+    features = torch.tensor([number(source) for source in filled], device=sae.device)  # type: ignore[arg-type]
     return _Read(
         W_RD=sae.W_enc[:, features].T.contiguous(),
         b_R=sae.b_enc[features],

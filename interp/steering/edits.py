@@ -148,12 +148,14 @@ def hook_of(edit: FeatureEdit, saes: Saes) -> str:
 
 
 def row(source: Source, saes: Saes) -> Tensor:
-    """The direction written along, of shape (d_in,): a decoder row, or the direction's own vector."""
+    """The direction written along, of shape (d_in,): a decoder row, or the direction's own vector; wherever it was made,
+    on the device of the first SAE."""
+    device = next(iter(saes.values())).sae.device
     if isinstance(source, Direction):
-        return torch.tensor(source.vector)
+        return torch.tensor(source.vector, device=device)
     home = hooked(source, saes)
     assert home is not None
-    return home.sae.W_dec[number(source)]
+    return home.sae.W_dec[number(source)].to(device)
 
 
 def check_edit(edit: FeatureEdit, saes: Saes) -> None:

@@ -122,7 +122,7 @@ def text_measures(
             x_BTD = run.activations[home.hook_name].float()
             site, _ = stage.model.site(tokens_BT, real_BT)
             active_BT = home.sae.encode_feature(x_BTD, number(source)) > 0  # type: ignore[arg-type]
-            active_BT &= editable(x_BTD, site, home.norm_cutoff, home.separator)
+            active_BT = active_BT.to(x_BTD.device) & editable(x_BTD, site, home.norm_cutoff, home.separator)
             fires = [bool(a[-len(t) :].any()) for a, t in zip(active_BT, answers[part], strict=True)]
         for at, answer in enumerate(answers[part]):
             nll = _loss(run.logits[at], answer)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
-from interp.device import native_bfloat16
+from interp.device import native_bfloat16, resolve_device
 from interp.sae.architecture import Architecture
 from interp.types import InterpError
 
@@ -36,7 +34,9 @@ class TrainConfig:
     """Tokens between saved states."""
     seed: int = 0
     bfloat16: bool | None = None
-    """The encoder's product in bfloat16; None: where the machine has it natively."""
+    """The encoder's product in bfloat16; None: where the device has it natively."""
+    device: str = "auto"
+    """Where the parameters are and batches are moved to; `auto` takes CUDA, then MPS, then the CPU."""
 
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
@@ -56,13 +56,15 @@ class TrainConfig:
 
     def resolved(self, architecture: Architecture, tokens: int) -> "TrainConfig":
         """The same for a run of that many tokens, with every default that depends on sizes or on the machine filled in."""
+        device = resolve_device(self.device)
         return replace(
             self,
             tokens=tokens,
             lr=self.lr or architecture.traits.rate * default_lr(architecture.d_sae, tokens),
             dead_after=self.dead_after or max(min(tokens // 20, 500_000), 1),
             aux_k=self.aux_k or max(architecture.d_in // 2, 1),
-            bfloat16=native_bfloat16(torch.device("cpu")) if self.bfloat16 is None else self.bfloat16,
+            bfloat16=native_bfloat16(device) if self.bfloat16 is None else self.bfloat16,
+            device=str(device),
         )
 
     def rate(self, done: float) -> float:

@@ -45,6 +45,7 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
     assert made.per_row is not None
     if held_out_BD is None:
         return SAE(**weights, threshold=_rounded(float(state.hint) / unit * norm_F), **traits)
+    held_out_BD = held_out_BD.to(state.device)
     u_BD = held_out_BD - weights["b_dec"] if traits["centred"] else held_out_BD
     # In the units in which features were chosen, before activations took the decoder's norm.
     W_FD, b_F = weights["W_enc"].T / norm_F[:, None], weights["b_enc"] / norm_F

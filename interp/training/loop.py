@@ -191,9 +191,9 @@ class _Pass:
             if not run.begins():
                 raise nothing_left(source.held, source.back)
             if self.held_out is not None:
-                rows = sides(pick(self.held_out, run.column), run.architecture)
+                rows = sides(pick(self.held_out, run.column), run.architecture, run.device)
             else:
-                rows = source.kept(run.architecture, run.column)
+                rows = source.kept(run.architecture, run.column, run.device)
             yield run.finish(rows)
 
     def _expect(self, source: Source, opening: list[Any], drawn: int) -> watch.Pace | None:

@@ -36,8 +36,9 @@ class Measured:
     loss: float
 
 
-def sides(batch: Batch, architecture: Architecture) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of a batch in float32, checked against the architecture."""
+def sides(batch: Batch, architecture: Architecture, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(inputs, targets) of a batch in float32 on the device, checked against the architecture; one tensor where they are
+    the same. Batches reach a run through here, wherever they were made."""
     parts = (batch,) if isinstance(batch, Tensor) else tuple(batch)
     traits = architecture.traits
     alone: tuple[int, ...] = (architecture.d_in, architecture.d_out) if traits.pairs else (architecture.d_in,)
@@ -56,9 +57,10 @@ def sides(batch: Batch, architecture: Architecture) -> tuple[Tensor, Tensor]:
                 f"(d_in is {architecture.d_in}); they must agree."
             )
     if traits.widths:
-        long = torch.cat([part.float() for part in parts], dim=1)
+        long = torch.cat([part.to(device, torch.float32) for part in parts], dim=1)
         return long, long
-    return parts[0].float(), parts[-1].float()
+    first = parts[0].to(device, torch.float32)
+    return first, parts[1].to(device, torch.float32) if len(parts) > 1 else first
 
 
 @torch.no_grad()
@@ -67,7 +69,7 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
 
     Raises InterpError when the loss is not finite; the state is then as it was.
     """
-    raw_BD, raw_BO = sides(batch, architecture)
+    raw_BD, raw_BO = sides(batch, architecture, state.device)
     traits, p = architecture.traits, state.p
     t_BO = (raw_BO * state.scale_out).sub_(p["b_dec"])
     u_BD = t_BO if traits.centred else raw_BD * state.scale_in
@@ -181,7 +183,7 @@ def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, don
         return
     p = state.p
     draw = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-    chosen = torch.multinomial(square_B, len(dead), replacement=True, generator=draw)
+    chosen = torch.multinomial(square_B, len(dead), replacement=True, generator=draw).to(state.device)
     alive_F = state.idle_F < dead_after
     decoder = p["W_dec"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_dec"].new_ones(())
     encoder = p["W_enc"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_enc"].new_ones(())

@@ -55,18 +55,19 @@ class Run:
         # Runs were once as long as was asked, whatever the batches held: one that was saved so goes on so.
         self.total = plan.asked if kept.get("tokens") == plan.asked else plan.tokens
         self.config = config.resolved(made, self.total)
+        self.device = torch.device(self.config.device)
         self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
+        del self.recipe["device"]  # a run goes on wherever it is taken up
         own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.findable: int | None = getattr(batches, "findable", None)
         """How many features the batches hold, where somebody knows."""
-        self.device = getattr(batches, "device", torch.device("cpu"))
         self.state = state.load(folder, self.recipe, made, self.device) if folder else None
         self.saved, self.saved_at = self.tokens, time.monotonic()
         self.held: tuple[Tensor, Tensor] | None = None
         self.notes: list[str] = []
         if self.state:
-            self.notes += _other_threads(self.state)
+            self.notes += _elsewhere(self.state)
         if config.tokens and self.total < config.tokens:
             back = f", of which {plan.back:,} are kept back" if plan.back else ""
             self.notes.append(
@@ -90,7 +91,7 @@ class Run:
     def open(self, opening: list[Any], held_out: Any) -> None:
         """Make the first state, or take up the saved one; say what the run will take."""
         if held_out is not None:
-            self.held = self._check(sides(pick(held_out, self.column), self.architecture))
+            self.held = self._check(sides(pick(held_out, self.column), self.architecture, self.device))
         opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
         if not opening and self.state is not None:
             return  # all its batches are behind it: only finishing is left
@@ -98,11 +99,12 @@ class Run:
             raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
         if self.state is None:
             self.state = self._first_state(opening)
-        sides(opening[0], self.architecture)  # which says what does not fit
-        self.watch = watch.Watch(opening, self.architecture, self.batches_left(rows_of(opening[0])), self.findable)
+        sides(opening[0], self.architecture, self.device)  # which says what does not fit
+        left = self.batches_left(rows_of(opening[0]))
+        self.watch = watch.Watch(opening, self.architecture, left, self.findable)
 
     def _first_state(self, opening: list[Any]) -> state.State:
-        x_BD, y_BO = joined(opening, self.architecture, INIT_ROWS)
+        x_BD, y_BO = joined(opening, self.architecture, INIT_ROWS, self.device)
         whole = finite_rows(x_BD, y_BO)
         if not bool(whole.any()):
             raise InterpError("every one of the first rows holds a NaN or an infinity; harvest again in float32.")
@@ -213,12 +215,14 @@ def _clear(folder: Path, restart: bool) -> None:
         places.drop_partials(place)
 
 
-def _other_threads(saved: state.State) -> list[str]:
-    """The warning that a run goes on on more or fewer threads, from where it goes on."""
-    before, saved.threads = saved.threads, torch.get_num_threads()
-    if before == saved.threads:
+def _elsewhere(saved: state.State) -> list[str]:
+    """The warning that a run goes on on another kind of device, or on more or fewer threads, from where it goes on."""
+    before = f"{saved.threads} threads" if saved.made_on == saved.device.type else saved.made_on
+    now = f"{torch.get_num_threads()} threads" if saved.made_on == saved.device.type else saved.device.type
+    saved.threads, saved.made_on = torch.get_num_threads(), saved.device.type
+    if before == now:
         return []
     return [
-        f"warning: this run was saved on {before} threads and goes on on {saved.threads}: the weights' last bits may "
-        "differ from those of an uninterrupted run."
+        f"warning: this run was saved on {before} and goes on on {now}: the weights' last bits may differ from those of "
+        "an uninterrupted run."
     ]

@@ -42,11 +42,11 @@ def finite_rows(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"]) -> Bool[
     return x_BD.sum(1).isfinite() & y_BO.sum(1).isfinite()  # isfinite of every entry makes copies
 
 
-def joined(batches: list[Any], architecture: Architecture, rows: int) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of the first rows of the batches, one tensor where they are the same."""
+def joined(batches: list[Any], architecture: Architecture, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(inputs, targets) of the first rows of the batches on the device, one tensor where they are the same."""
     if not batches:
-        return torch.zeros(0, architecture.d_in), torch.zeros(0, architecture.d_out)
-    inputs, targets = zip(*(sides(batch, architecture) for batch in batches), strict=True)
+        return torch.zeros(0, architecture.d_in, device=device), torch.zeros(0, architecture.d_out, device=device)
+    inputs, targets = zip(*(sides(batch, architecture, device) for batch in batches), strict=True)
     x_BD = torch.cat(inputs)[:rows]
     return x_BD, x_BD if inputs[0] is targets[0] else torch.cat(targets)[:rows]
 
@@ -110,9 +110,9 @@ class Source:
             self.held += rows_of(batch)
         return batch is not None
 
-    def kept(self, architecture: Architecture, column: int | None) -> tuple[Tensor, Tensor]:
+    def kept(self, architecture: Architecture, column: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
         """(inputs, targets) of the `back` rows after the last batch given out: the same however the run got there."""
         while self.held < self.back and self._draw():
             pass
         picked = [pick(batch, column) for batch in self.queue]
-        return joined([batch for batch in picked if batch is not None], architecture, self.back)
+        return joined([batch for batch in picked if batch is not None], architecture, self.back, device)

@@ -21,8 +21,10 @@ from interp.types import InterpError
 FILE = "state.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SEED_OFFSET = 0x1D1C_7104A2
-COUNTS = ("step", "tokens", "loss", "lr", "threads")
+COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Devices on which PyTorch has Adam's step as one kernel."""
 
 
 @dataclass
@@ -44,6 +46,13 @@ class State:
     """Loss and rate of the last step, which a run's last event repeats."""
     threads: int = field(default_factory=torch.get_num_threads)
     """On which it was computed: sums are done in another order on more or fewer."""
+    made_on: str = "cpu"
+    """The kind of device it was computed on."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and batches are moved to."""
+        return self.p["b_dec"].device
 
     def save(self, folder: Path, recipe: dict[str, Any]) -> None:
         """Write the state, recipe and step inside it, whole or not at all."""
@@ -53,7 +62,7 @@ class State:
                 tensors[f"adam.{moment}.{name}"] = value
         meta = {name: json.dumps(getattr(self, name)) for name in COUNTS} | {"recipe": json.dumps(recipe)}
         with places.whole_file(folder / FILE) as partial:
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
 
 
 def adam(p: Params, architecture: Architecture) -> torch.optim.Adam:
@@ -63,7 +72,8 @@ def adam(p: Params, architecture: Architecture) -> torch.optim.Adam:
         {"params": [value for name, value in p.items() if name != "threshold"], "rate": 1.0},
         {"params": thresholds, "rate": architecture.traits.threshold_rate},
     ]
-    return torch.optim.Adam(groups[: 2 if thresholds else 1], betas=(0.9, 0.999), eps=1e-8, fused=True)
+    fused = p["b_dec"].device.type in FUSED
+    return torch.optim.Adam(groups[: 2 if thresholds else 1], betas=(0.9, 0.999), eps=1e-8, fused=fused)
 
 
 def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture: Architecture, seed: int) -> State:
@@ -87,6 +97,7 @@ def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture
         step=0,
         tokens=0,
         optimiser=adam(p, architecture),
+        made_on=W.device.type,
     )
 
 
@@ -115,7 +126,7 @@ def recipe(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, device: torch.device) -> State | None:
-    """The state in the folder, or None when there is none.
+    """The state in the folder, on the device whichever it was made on, or None when there is none.
 
     Raises InterpError, naming the field, when it was made by another recipe.
     """
@@ -124,10 +135,12 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
         return None
     try:
         # Cloned: a tensor of the file may lie unaligned, where matrix products differ in their last bits.
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            meta, loaded = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata()
+            loaded = {key: file.get_tensor(key).clone().to(device) for key in file.keys()}  # noqa: SIM118
         kept = json.loads(meta["recipe"])
-        newer = {"loss": "0.0", "lr": "0.0", "threads": str(torch.get_num_threads())}  # what older states lack
+        # What older states lack.
+        newer = {"loss": "0.0", "lr": "0.0", "threads": str(torch.get_num_threads()), "made_on": '"cpu"'}
         counts = {name: json.loads((newer | meta)[name]) for name in COUNTS}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None

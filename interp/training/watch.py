@@ -200,7 +200,7 @@ class Watch:
     def _mixing(self, x_BD: Tensor) -> list[str]:
         if len(x_BD) < 2:
             return []
-        self.means.append(x_BD.mean(0))
+        self.means.append(x_BD.mean(0).cpu())
         self.spreads.append(float(x_BD.var(0).sum()) / len(x_BD))
         if len(self.means) < MIX_BATCHES:
             return []
@@ -241,7 +241,8 @@ def _parts(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def _norms(part: Tensor) -> Tensor:
-    return part.float().norm(dim=1)
+    """Of a part's rows, on the CPU: batches may come from several devices."""
+    return part.float().norm(dim=1).cpu()
 
 
 def _fixed(architecture: Architecture) -> bool:

@@ -173,10 +173,6 @@ def make(path: Path, tensors: dict[str, Tensor], **given: Any) -> SAE:
     if given.get("centred", True) and d_in != d_out:
         raise InterpError(f"{path}: an SAE that reads {d_in} and writes {d_out} is no autoencoder.")
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise InterpError(
-                f"{path}: {name} holds {tensor.dtype}, no fractions: quantised weights need their scales."
-            )
         bad = ~tensor.isfinite()
         if name == "threshold":  # a feature that was switched off for good: nothing is above +inf
             bad &= tensor != torch.inf

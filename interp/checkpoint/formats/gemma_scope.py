@@ -22,7 +22,7 @@ from interp.checkpoint.formats.foreign import (
     tensors_of,
     whole_tensors,
 )
-from interp.checkpoint.formats.hooks import last_number, pair, told
+from interp.checkpoint.formats.hooks import hooks_of, last_number, told
 from interp.types import InterpError
 
 FILES = ("params.safetensors", "params.npz")
@@ -92,9 +92,11 @@ def _place(folder: Path, config: dict[str, Any]) -> tuple[tuple[str, str], str, 
     model = config.get("model_name")
     said = [config.get(f"hf_hook_point_{side}") for side in ("in", "out")]
     if isinstance(said[0], str):
-        out = said[1] if isinstance(said[1], str) else ""
-        hooks, lost = pair(said[0], out, transcoder=config.get("type") == "transcoder")
-        return hooks, model if isinstance(model, str) else "", lost
+        read = hooks_of(said[0])[1]
+        apart = said[1] if isinstance(said[1], str) and said[1] != said[0] else ""
+        out = hooks_of(apart)[1]
+        lost = [told((), "", place) for place, hook in ((said[0], read), (apart, out)) if place and not hook]
+        return (read, out), model if isinstance(model, str) else "", lost
     layer = last_number(folder, r"layer_(\d+)")
     second = next(
         (part.removesuffix("_all") for part in reversed(folder.parts) if part.removesuffix("_all") in SITES), ""
@@ -109,11 +111,11 @@ def _place(folder: Path, config: dict[str, Any]) -> tuple[tuple[str, str], str, 
         ]
         scaled = ["it reads embeddings before Gemma multiplies them by √d"] if embedded else []
         return ("", ""), "", note + scaled
-    named = [f"blocks.{layer}.{end}" for end in ends]
+    hooks = [f"blocks.{layer}.{end}" for end in ends]
     if first:
         model = f"google/gemma-2-{first[1]}" + ("-it" if first[2] == "it" else "")
     return (
-        (named[0], named[1] if len(named) > 1 else ""),
+        (hooks[0], hooks[1] if len(hooks) > 1 else ""),
         str(model or ""),
-        [told(named, "the folders' names ", folder.name, transcoder=len(named) > 1)],
+        [told(hooks, "the folders' names ", folder.name, transcoder=len(hooks) > 1)],
     )

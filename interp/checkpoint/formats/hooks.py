@@ -53,21 +53,6 @@ def hooks_of(place: str, layer: int | None = None) -> tuple[str, str]:
     return _same_layer(*chosen, layer)
 
 
-def pair(read: str, written: str, *, transcoder: bool = False) -> tuple[tuple[str, str], list[str]]:
-    """((hook point read, written), what to say of them) of two names, the same or one of them empty for an SAE.
-
-    A transcoder of which one place is not known has neither: with one alone it would be taken for an SAE of that place.
-    """
-    if (not written or written == read) and not transcoder:
-        hook = hook_of(read)
-        return (hook, ""), [] if hook else [told((), "", read)]
-    hooks = hook_of(read), hook_of(written)
-    if all(hooks):
-        return hooks, []
-    strange = [place for place, hook in zip((read, written), hooks, strict=True) if not hook]
-    return ("", ""), [told((), "", place, transcoder=True) for place in strange]
-
-
 def _same_layer(read: str, written: str, layer: int | None) -> tuple[str, str]:
     """Both, or neither when they are of another layer than the file says besides."""
     number = layer_of(read or written)

@@ -28,7 +28,7 @@ from interp.checkpoint.formats.foreign import (
     transposed,
     whole_tensors,
 )
-from interp.checkpoint.formats.hooks import pair
+from interp.checkpoint.formats.hooks import hook_of, told
 from interp.types import InterpError
 
 CONFIG = "hyperparams.json"
@@ -81,10 +81,12 @@ def read(path: Path) -> Foreign:
         "threshold": cut,
     }
     places = [str(config.get(f"hook_point_{side}") or "") for side in ("in", "out")]
-    hooks, notes = pair(*places)
-    sae = make(path, t, centred=False, name=path.name, hook_name=hooks[0], hook_name_out=hooks[1])
+    hooks = [hook_of(place) for place in places]
+    lost += [told((), "", place) for place, hook in zip(places, hooks, strict=True) if not hook]
+    names = {"hook_name": hooks[0], "hook_name_out": "" if places[0] == places[1] else hooks[1]}
+    sae = make(path, t, centred=False, name=path.name, **names)
     check_sizes(file, {name: config.get(name) for name in ("d_model", "d_sae")}, sae)
-    return Foreign(sae=sae, lost=lost + notes, unknown=unknown)
+    return Foreign(sae=sae, lost=lost, unknown=unknown)
 
 
 def _scales(path: Path, config: dict[str, Any]) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from interp.checkpoint.formats.foreign import (
     whole_tensors,
     write_json,
 )
-from interp.checkpoint.formats.hooks import pair
+from interp.checkpoint.formats.hooks import hook_of, told
 from interp.types import InterpError
 
 WEIGHTS = "sae_weights.safetensors"
@@ -87,11 +87,13 @@ def read(path: Path, scale: float | None = None) -> Foreign:
     if norms == "dataset-wise":
         given = None if scale is None else torch.tensor(math.sqrt(t["W_enc"].shape[0]) / scale)
         _fold_scale(path, t, [raw.get(NORM + hook, given) for hook in hooks])
-    (reads, writes), notes = pair(*hooks)
+    found = [hook_of(hook) for hook in hooks]
+    lost += [told((), "", hook) for hook, known in zip(hooks, found, strict=True) if not known]
+    names = {"hook_name": found[0], "hook_name_out": "" if hooks[0] == hooks[1] else found[1]}
     k = {"k": integer(path / "config.json", config, "top_k")} if rule == "topk" else {}
-    sae = make(path, t, centred=False, name=path.name, hook_name=reads, hook_name_out=writes, **k)
+    sae = make(path, t, centred=False, name=path.name, **names, **k)
     check_sizes(path / "config.json", {name: config.get(name) for name in ("d_model", "d_sae")}, sae)
-    return Foreign(sae=sae, lost=lost + notes, unknown=unknown)
+    return Foreign(sae=sae, lost=lost, unknown=unknown)
 
 
 def _tensors(path: Path, rule: str, config: dict[str, Any]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ OLD_NAMES = {
     "activation_fn_str": "activation_fn",
 }
 ABOUT = (
-    "model_name", "model_class_name", "model_from_pretrained_kwargs", "hook_name", "hook_name_out", "hook_head_index", "hf_hook_name",
+    "model_name", "model_class_name", "model_from_pretrained_kwargs", "hook_name", "hook_name_out", "hook_head_index",
     "context_size", "prepend_bos", "dataset_path",
 )  # fmt: skip
 SETTINGS = Settings(
@@ -130,9 +130,6 @@ def place_of(cfg: dict[str, Any], key: str) -> str:
     name, layer = (meta or {}).get(key), cfg.get("hook_layer")
     if not isinstance(name, str):
         return ""
-    if key == "hook_name" and name.endswith(".hook_mlp_in") and hook_of(str((meta or {}).get("hf_hook_name"))):
-        # sae-lens calls the input of Gemma Scope 2's transcoders so, which is the residual stream before the norm
-        return hook_of(str((meta or {})["hf_hook_name"]))
     known = hook_of(name, layer if isinstance(layer, int) and not isinstance(layer, bool) else None)
     return known or (name if "{" not in name else "")
 
@@ -252,14 +249,8 @@ def read(path: Path, scale: float | None = None) -> Foreign:
     lost += [
         told((hook,), "", name) for name, hook in hooks if isinstance(name, str) and name and not HOOK.fullmatch(name)
     ]
-    if str(about.get("hook_name")).endswith(".hook_mlp_in") and not sae.hook_name.endswith(".hook_mlp_in"):
-        lost.append(
-            f"hook_name {about['hook_name']!r}: hf_hook_name {about.get('hf_hook_name')!r} is {sae.hook_name}, and is taken"
-        )
     if not hooks[0][0] and not (path / "card.json").exists():
         lost.append("no hook point is in cfg.json; give it with --hook")
-    if "transcoder" in str(cfg.get("architecture")) and not sae.hook_name_out:
-        lost.append("no hook point that the transcoder writes is in cfg.json; give it with --hook-out")
     return Foreign(sae=sae, model=str(about.get("model_name") or ""), lost=lost, unknown=unknown)
 
 
