@@ -1305,6 +1305,8 @@ def dashboard(
         "server.headless": "true",
         "browser.gatherUsageStats": "false",
         "server.fileWatcherType": "none",
+        "client.toolbarMode": "minimal",  # without Deploy; .streamlit/config.toml is read in a clone only
+        "client.showErrorDetails": "none",
     }
     call = [
         sys.executable,

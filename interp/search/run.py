@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.render import table_html, title_html
+from interp.render import csv_cell, table_html, title_html
 from interp.search.keys import HANDLERS, Found, Sources
 from interp.search.query import And, Node, Not, Query, Term, parse
 from interp.words import counted
@@ -65,15 +65,16 @@ class Hits(Sequence[Hit]):
         return pd.DataFrame([asdict(hit) for hit in self.hits], columns=columns)
 
     def to_csv(self) -> str:
-        """A line a hit, with a column for each key's score and its reason."""
+        """A line a hit, with a column for each key's score and its reason; no cell is a formula to a spreadsheet."""
         keys = list(dict.fromkeys(key for hit in self.hits for key in hit.why))
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         plain = ("feature", "label", "score", "density", "max", "automatic", "partial")
-        writer.writerow([*plain, *(name for key in keys for name in (f"{key} score", f"{key} why"))])
+        named = (csv_cell(name) for key in keys for name in (f"{key} score", f"{key} why"))
+        writer.writerow([*plain, *named])
         for hit in self.hits:
             more = (value for key in keys for value in (hit.scores.get(key, ""), hit.why.get(key, "")))
-            writer.writerow([*(getattr(hit, name) for name in plain), *more])
+            writer.writerow([csv_cell(value) for value in (*(getattr(hit, name) for name in plain), *more)])
         return out.getvalue()
 
     def _repr_html_(self) -> str:

@@ -8,11 +8,10 @@ import streamlit as st
 
 from interp.library import library
 from interp.types import InterpError
-from interp.ui.shared import plain, remember, url
+from interp.ui.shared import bound, plain, url
 
 st.title("Library")
-root = st.text_input("Folder", st.query_params.get("root", "saes"), help="Every checkpoint below it is listed.")
-remember(root=root)
+root = bound(st.text_input, "Folder", "root", "saes", help="Every checkpoint below it is listed.")
 try:
     entries = library(root)
 except InterpError as error:
