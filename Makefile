@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all browser check lint types arrows format bench bench-quality bench-peers
+.PHONY: demo test test-all test-installed browser check lint types arrows format bench bench-quality bench-peers
 
 $(READY): pyproject.toml requirements/lock.txt requirements/embedded.txt
 	$(PYTHON) -m venv .venv
@@ -21,6 +21,10 @@ test: $(READY)
 
 test-all: test browser
 	$(BIN)/python -m pytest -m slow
+
+# A wheel in a fresh environment with the newest versions of everything, used from another folder; reaches the package index.
+test-installed:
+	$(PYTHON) tests/installed.py
 
 # What tests/test_browser.py opens; where apt is not, install a Chromium or let CHROMIUM be its program.
 browser:

@@ -11,11 +11,12 @@ import plotly.graph_objects as go
 import streamlit as st
 import torch
 
+from interp.checkpoint.files import resolve
 from interp.index import Example
 from interp.render import tokens_html
 from interp.types import InterpError
 from interp.views import FeaturePage
-from interp.workbench import EMBEDDED, Workbench, resolve
+from interp.workbench import EMBEDDED, Workbench
 
 PAGES = Path(__file__).parent / "pages"
 ACCENT = "#ea7828"

@@ -78,6 +78,8 @@ with page("Features") as wb:
         else ""
     )
     st.markdown(f"**{hits.total:,}** features{more}.{partial}")
+    for note in hits.notes:
+        st.caption(plain(note))
     if hits:
         st.dataframe(
             table(wb, hits),

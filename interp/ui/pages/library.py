@@ -11,9 +11,16 @@ from interp.types import InterpError
 from interp.ui.shared import bound, plain, url
 
 st.title("Library")
-root = bound(st.text_input, "Folder", "root", "saes", help="Every checkpoint below it is listed.")
+root = bound(
+    st.text_input,
+    "Folder",
+    "root",
+    "",
+    placeholder="saes",
+    help="Every checkpoint below it is listed; without one, those in saes/ and those that came with interp.",
+)
 try:
-    entries = library(root)
+    entries = library(root or None)
 except InterpError as error:
     st.error(str(error), icon=":material/block:")
     st.stop()
