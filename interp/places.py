@@ -48,8 +48,8 @@ def data() -> Path:
 def shipped(name: str) -> Path:
     """A file of the project itself: beside the package in a clone, below share/ of wherever pip installed it."""
     package = Path(__file__).parent
-    clone, *installed = package.parent, sysconfig.get_path("data"), site.getuserbase(), package.parent
-    here = [Path(clone) / name, *(Path(place) / "share" / "interp" / name for place in installed)]
+    installed = (sysconfig.get_path("data"), site.getuserbase(), package.parent)  # of all, of one user, of --target
+    here = [package.parent / name, *(Path(place) / "share" / "interp" / name for place in installed)]
     return next((path for path in here if path.exists()), here[1])
 
 
