@@ -8,7 +8,8 @@ for hit in wb.search("token:/Paris|London/"):
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from interp.activations import ActivationStore, stream
 from interp.checkpoint import Card, formats, load, pack, pull, push
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.card import versions
-from interp.checkpoint.files import resolve
+from interp.checkpoint.files import LABELS, present, resolve
 from interp.checkpoint.record import remember
 from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
+from interp.evals import record as evaluations
 from interp.index import Example, FeatureIndex, Neurons, build_index
 from interp.index.build import IndexConfig
 from interp.index.unembedding import asked_rows, token_rows
@@ -34,6 +36,7 @@ from interp.labels import LabelBook
 from interp.models import Model, open_model
 from interp.models.sentence import sentence_encoder
 from interp.progress import bar
+from interp.publishing import Published, lacks, publish
 from interp.render import table_html, title_html
 from interp.sae import SAE
 from interp.search import Hits, SavedSearch, Sources, saved, search
@@ -671,11 +674,51 @@ class Workbench:
         return search(query, sources, limit=limit)
 
     def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:
-        """Fidelity on the corpus's held-out split (documents that no training here reads)."""
+        """Fidelity on the corpus's held-out split (documents that no training here reads).
+
+        It is kept under INTERP_HOME, where that can be written, until `publish` puts it into the card.
+        """
         self._check_kind("evaluation", writes=True)
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
         blocks = tokenize(text, self.model, tokens, split="heldout")
-        return evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
+        report = evaluate(self.model, self.sae, blocks, norm_cutoff=self.card.norm_cutoff)
+        about = {"name": text.name, "licence": text.licence, "version": text.version, "split": "heldout"}
+        with suppress(InterpError):  # a home that cannot be written does not take the answer away
+            evaluations.keep(
+                self.card.sae_sha256, report.to_dict() | {"text": about, "tokens_sha256": blocks.sha256()}
+            )  # fmt: skip
+        return report
+
+    def publish(
+        self, into: str | Path, *, metrics: str | Corpus = "", tokens: int = 50_000, address: str = ""
+    ) -> Published:
+        """A folder with all that is known of this checkpoint, sealed (see `interp.publishing`).
+
+        Metrics are those that `evaluate` kept, after measuring `tokens` of the text `metrics` if one is named.
+        `address` is where it will be found, for the README.
+        """
+        if metrics:
+            self.evaluate(metrics, tokens)
+        return publish(
+            self.folder,
+            Path(into),
+            index=self._index_or_none(),
+            labels=self.labels,
+            metrics=evaluations.kept(self.card.sae_sha256),
+            address=address,
+            device=self.device,
+        )
+
+    def _index_or_none(self) -> FeatureIndex | None:
+        try:
+            return self.index
+        except InterpError:
+            return None
+
+    def lacks(self) -> list[str]:
+        """What this machine knows of the checkpoint and its folder does not hold, so that `pack` and `push` leave it."""
+        files, _ = present(self.folder)
+        return lacks(files, self.labels, self._index_or_none(), evaluations.kept(self.card.sae_sha256))
 
     def pack(self, into: str | Path, *, labels: bool = False) -> Packed:
         """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
@@ -696,9 +739,15 @@ class Workbench:
             return push(self.folder, to, added=self._labels(Path(made)) if labels else {}, **given)
 
     def _labels(self, folder: Path) -> dict[str, Path]:
-        """The current labels, shipped and own, as the file that ships; none when there are none."""
-        path = folder / "labels.jsonl"
-        return {path.name: path} if self.labels.export(path) else {}
+        """The current labels, shipped and own, as the file that ships; none when there are none. Where the card has a
+        hash of the labels, it comes along with theirs."""
+        path = folder / LABELS
+        if not self.labels.export(path):
+            return {}
+        if LABELS not in self.card.files:
+            return {LABELS: path}
+        replace(self.card, files=self.card.files | {LABELS: places.sha256_file(path)}).write(folder)
+        return {LABELS: path, "card.json": folder / "card.json"}
 
     def _check_kind(self, what: str, *, writes: bool) -> None:
         """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""
@@ -752,24 +801,35 @@ def verify(
     hook_name: str = "",
     numbers: bool = True,
     write: bool = False,
+    full: bool = False,
+    seed: int | None = None,
+    metrics: str | Corpus = "",
+    tokens: int | None = None,
+    expect: str = "",
     device: str = "auto",
 ) -> Verification:
     """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
 
-    `write` first stores hashes, numbers and tolerances in it, which is its maker's part. What came of it is remembered
-    for the library's list.
+    `write` first stores hashes, numbers and tolerances in it, which is its maker's part. `full` makes all of the index
+    anew and not some blocks (drawn by `seed`), `metrics` names a text (`tokens` of it) on which the card's figures are
+    made anew, `expect` is the pin that the files must have. What came of it is remembered for the library's list.
     """
     folder = resolve(path)
     carded = (folder / "card.json").exists()
-    if write and not carded:
-        raise InterpError(f"{folder} has no card.json to write hashes into; a checkpoint trained here has one.")
+    if not carded and (write or full or metrics):
+        needs = "hashes are written into" if write else "an index and metrics are checked against"
+        raise InterpError(f"{folder} has no card.json, which {needs}; a checkpoint trained here has one.")
     if write:
         with places.only_one(folder, "sealing"):
             verification.seal(folder, device=device)
     if carded:
-        found = verification.verify(folder, model=model, device=device, numbers=numbers)
+        text = open_corpus(metrics) if isinstance(metrics, str) and metrics else metrics or None
+        asked = verification.Asked(
+            model=model, device=device, numbers=numbers, full=full, seed=seed, metrics=text, tokens=tokens, expect=expect
+        )  # fmt: skip
+        found = verification.verify(folder, asked)
     else:
-        found = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device)
+        found = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device, expect=expect)
     if not model:  # with another model than it names, the answer is of that question only
         remember(folder, found.verdict, found.dtype)
     return found

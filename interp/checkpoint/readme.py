@@ -78,7 +78,11 @@ def _loading(card: Card, cfg: dict[str, Any], address: str) -> list[str]:
         "## To open it",
         "",
         "```bash",
-        f"interp pull {address} --into saes/theirs",
+        *(
+            [f"interp pull {address} --into saes/theirs"]
+            if address
+            else ["# in the folder that holds this one as saes/theirs"]
+        ),
         "interp verify saes/theirs",
         "```",
         "",

@@ -63,8 +63,6 @@ class Found:
     score: np.ndarray | None
     why: Callable[[int], str]
     partial: bool = False
-    note: str = ""
-    """What an answer of no features does not say by itself."""
 
 
 Handler = Callable[[Term, Sources], Found]
@@ -126,10 +124,7 @@ def _token(term: Term, sources: Sources) -> Found:
     index = sources.index
     matching_V = matching_tokens(term, index.vocabulary)
     total = int(index.token_counts[matching_V].sum())
-    found = _predicate(index, index.fires_on(matching_V), total, "matching tokens", partial=index.partial)
-    if not total:
-        found.note = "no indexed token matches" + ("" if matching_V.any() else ", and none of the model's does")
-    return found
+    return _predicate(index, index.fires_on(matching_V), total, "matching tokens", partial=index.partial)
 
 
 def _predicate(index: FeatureIndex, both_F: np.ndarray, total: int, what: str, *, partial: bool = False) -> Found:
@@ -152,12 +147,8 @@ def _context(term: Term, sources: Sources) -> Found:
     mask_N, matches = matching_contexts(term, index)
     if not index.partial:
         total = int(np.count_nonzero(mask_N))
-        found = _predicate(index, index.fires_at(mask_N), total, f"tokens around {matches:,} matches")
-    else:
-        found = _of_examples(index, mask_N, "the text around it matches")
-    if not matches:
-        found.note = "no indexed text matches"
-    return found
+        return _predicate(index, index.fires_at(mask_N), total, f"tokens around {matches:,} matches")
+    return _of_examples(index, mask_N, "the text around it matches")
 
 
 def _of_examples(index: FeatureIndex, mask_N: np.ndarray, what: str) -> Found:

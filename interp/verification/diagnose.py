@@ -22,6 +22,8 @@ BLOCKS = 2
 """How many blocks are tried: suspects are many, and one that is right is right on every block."""
 ROWS = 96
 """Positions on which each hook point of the model is tried for a better fit."""
+POOR = 0.5
+"""Variance left unexplained above which another place or scale is looked for."""
 SITES = (
     "hook_resid_post",
     "hook_resid_pre",
@@ -125,8 +127,10 @@ def candidates(scene: Scene) -> list[str]:
 
 @torch.inference_mode()
 def explained(scene: Scene, x_NTD: Tensor, scale: float = 1.0, rows: int = 0) -> tuple[float, float]:
-    """(FVU, L0) at counted positions, or about `rows` of them, inputs multiplied by `scale`."""
+    """(FVU, L0) at counted positions, or about `rows` of them, inputs multiplied by `scale`; NaN where none counts."""
     x_PD = x_NTD[counted(scene.tokens_NT, x_NTD, scene.separator, scene.norm_cutoff)]
+    if not len(x_PD):
+        return float("nan"), float("nan")
     x_PD = x_PD[:: max(len(x_PD) // rows, 1)] if rows else x_PD
     sums = Reconstruction(scene.sae.d_sae)
     sums.add((x_PD * scale).to(scene.sae.b_dec.device), scene.sae)
@@ -134,10 +138,16 @@ def explained(scene: Scene, x_NTD: Tensor, scale: float = 1.0, rows: int = 0) ->
 
 
 def diagnose_fit(scene: Scene, fvu: float) -> str:
-    """The sentence for an SAE that explains much more elsewhere than where its file says; empty when it does not."""
+    """The sentence for an SAE that explains much more elsewhere than where its file says; empty when it does not.
+
+    Only where it explains little (POOR): features of tokens, say, explain the embeddings better than any layer.
+    """
     cut = Scene(**{**vars(scene), "tokens_NT": scene.tokens_NT[:BLOCKS]})
     x_NTD = cut.at(cut.hook_name)
-    norm = float(x_NTD[counted(cut.tokens_NT, x_NTD, cut.separator, cut.norm_cutoff)].norm(dim=-1).mean())
+    here = counted(cut.tokens_NT, x_NTD, cut.separator, cut.norm_cutoff)
+    if not bool(here.any()) or not fvu > POOR:
+        return ""
+    norm = float(x_NTD[here].norm(dim=-1).mean())
     root = cut.sae.d_in**0.5
     tries: list[tuple[float, str]] = []
     for scale, why in ((root / norm, "to norm √d"), (1 / norm, "to norm 1"), (norm / root, "back from norm √d")):
@@ -146,6 +156,8 @@ def diagnose_fit(scene: Scene, fvu: float) -> str:
     others = [hook for hook in candidates(cut) if hook != cut.hook_name]
     for hook, x in activations(cut.model, others, cut.tokens_NT).items():
         made = explained(cut, x, rows=ROWS)[0]
+        if not made >= 0:
+            continue
         tries.append((made, f"another hook point: at {hook} FVU is {made:.3f}"))
     best, cause = min(tries, key=lambda pair: pair[0])
     return cause if best < fvu / 2 and best < 0.7 else ""

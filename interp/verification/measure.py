@@ -29,7 +29,7 @@ class Measured:
     counted_NT: Bool[Tensor, "N T"]
     l0: float
     ev: float
-    """1 - FVU over the counted positions."""
+    """1 - FVU over the counted positions; with none it is 1, and says nothing."""
     positions: Int[np.ndarray, " A"]
     """Of each active entry, counted through the blocks; ascending, features ascending within."""
     features: Int[np.ndarray, " A"]
@@ -37,7 +37,9 @@ class Measured:
 
     @property
     def mean_norm(self) -> float:
-        """Of the activations at counted positions."""
+        """Of the activations at counted positions; 0 where none counts."""
+        if not bool(self.counted_NT.any()):
+            return 0.0
         return float(self.x_NTD[self.counted_NT].norm(dim=1).mean())
 
     def histogram(self) -> list[int]:
@@ -131,6 +133,8 @@ def misses(sae: SAE, x_NTD: Tensor, rows: Any) -> tuple[float, float]:
 
     Positions count through the blocks of x.
     """
+    if not rows:
+        return 0.0, 0.0
     position, feature, value = _columns(rows)
     flat = x_NTD.reshape(-1, x_NTD.shape[-1])
     spots, back = position.unique(return_inverse=True)

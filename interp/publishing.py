@@ -1,0 +1,156 @@
+"""Publishing in one step: all that belongs to a checkpoint, put into a folder of its own, and what was left out and why.
+
+1  its files as they are                              5  sealed: hashes, numbers on the probe
+2  the index, cut to its examples                     6  README.md
+3  labels, shipped and own                            7  the pin, to be told apart from it
+4  metrics that `evaluate` found, into the card
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from interp import places
+from interp.checkpoint import Card
+from interp.checkpoint.files import LABELS, hashes, pin, present
+from interp.checkpoint.leaving import check_leaving, check_named
+from interp.checkpoint.readme import describe
+from interp.index import FeatureIndex
+from interp.index.cut import cut
+from interp.labels import LabelBook
+from interp.labels.book import read_jsonl
+from interp.types import InterpError
+from interp.verification import seal
+
+README = "README.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A folder that can be packed or pushed as it is."""
+
+    folder: Path
+    carries: list[str]
+    left_out: list[str]
+    """A phrase each: what, why, and how it would come along."""
+    pin: str
+
+
+def publish(
+    folder: Path,
+    into: Path,
+    *,
+    index: FeatureIndex | None,
+    labels: LabelBook,
+    metrics: Mapping[str, Mapping[str, Any]],
+    address: str = "",
+    device: str = "auto",
+) -> Published:
+    """Put a checkpoint with all that is known of it into `into`, which appears whole; the source stays as it is.
+
+    `address` is where it will be found, for the README. Raises InterpError when the checkpoint's own hashes contradict
+    its files, `into` exists, or another model answers to the card's name.
+    """
+    files, other = present(folder)
+    named = check_leaving(files)
+    check_named(named, {name: places.sha256_file(files[name]) for name in named})
+    card = Card.read(folder)
+    left = [f"{name}: no file of a checkpoint" for name in other]
+    with places.whole_folder(into) as made:
+        for name, path in files.items():
+            if not name.startswith("index/") and name not in (LABELS, "checks.json"):
+                (made / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, made / name)
+        left += _put_index(index, made, folder)
+        if not labels.export(made / LABELS):
+            (made / LABELS).unlink()
+            left.append("labels: nobody has named a feature here (`interp label SAE FEATURE TEXT`)")
+        found = card.metrics | {name: dict(value) for name, value in metrics.items()}
+        if not found:
+            left.append(
+                "metrics: none were measured; `interp evaluate SAE --corpus TEXT`, or publish with --metrics TEXT"
+            )
+        card = replace(card, metrics=found, files={}).write(made)
+        left += _put_readme(made, address)
+        left += _sealed(made, card, device)
+        own = pin(present(made)[0])
+        said = carries(present(made)[0])
+    return Published(folder=into, carries=said, left_out=left, pin=own)
+
+
+def _put_index(index: FeatureIndex | None, made: Path, folder: Path) -> list[str]:
+    if index is None:
+        return [f"index: none was built for these weights; `interp index {folder}` builds it, then publish again"]
+    cut(index, made / "index")
+    if index.partial:
+        return []
+    return ["index: activations away from its examples; whoever has the text builds the full one by `interp index`"]
+
+
+def _put_readme(made: Path, address: str) -> list[str]:
+    if (made / README).exists():
+        return [f"{README}: the one that lay in the folder was kept; delete it to have one written"]
+    (made / README).write_text(describe(made, address), encoding="utf-8")
+    return []
+
+
+def _sealed(made: Path, card: Card, device: str) -> list[str]:
+    """Seal the folder; where the model does not open here, hashes alone, and a phrase that says so."""
+    try:
+        seal(made, device=device, labels=True)
+    except InterpError as error:
+        if "was not sealed" in str(error):
+            raise
+        replace(card, files=hashes(made, labels=True)).write(made)
+        return [f"checks.json: {error}"]
+    if not (made / "checks.json").exists():
+        return ["checks.json: a crosscoder reads several hook points, so it has no numbers on the probe"]
+    if not places.read_json(made / "checks.json")["counted"]:
+        return ["numbers on the probe: no position of it counts at this hook point, so others can't compare them"]
+    return []
+
+
+def carries(files: Mapping[str, Path]) -> list[str]:
+    """What a checkpoint's files hold, in words: weights, card, index, labels, metrics and the rest."""
+    said = ["weights"]
+    if "card.json" in files:
+        raw = places.read_json(files["card.json"])
+        named = raw.get("files") if isinstance(raw.get("files"), dict) else {}
+        said.append(f"card ({'sealed' if 'checks.json' in named else 'not sealed: `interp verify --write`'})")
+        found = [name for name, value in (raw.get("metrics") or {}).items() if isinstance(value, dict)]
+        said += [f"metrics ({', '.join(found) or 'in the card'})"] if raw.get("metrics") else []
+    if "index/index.json" in files:
+        meta = places.read_json(files["index/index.json"])
+        kept = "examples" if meta.get("keep") == "examples" else "all activations"
+        said.append(f"index of {kept} over {int(meta.get('positions', 0)):,} tokens")
+    if LABELS in files:
+        count = sum(bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8").splitlines())
+        said.append(f"{count:,} labels")
+    return said + [name for name in files if name == README or name.startswith(("presets", "report"))]
+
+
+def lacks(
+    files: Mapping[str, Path], labels: LabelBook, index: FeatureIndex | None, metrics: Mapping[str, Any]
+) -> list[str]:
+    """What this machine knows of a checkpoint and its files do not hold, with what would bring it along."""
+    said = []
+    if "index/index.json" not in files:
+        have = (
+            "the one under INTERP_HOME is not in it (`interp publish` cuts and ships it)" if index else "none was built"
+        )
+        said.append(f"index: {have}")
+    shipped = {label.feature: label for label in read_jsonl(files[LABELS])} if LABELS in files else {}
+    own = sum(shipped.get(feature) != label for feature, label in labels.all().items())
+    if own:
+        said.append(f"labels: {own:,} written on this machine (--labels, or `interp publish`)")
+    raw = places.read_json(files["card.json"]) if "card.json" in files else {}
+    new = [name for name in metrics if name not in (raw.get("metrics") or {})]
+    if new:
+        said.append(
+            f"metrics: {', '.join(new)}, which `interp evaluate` found (`interp publish` writes them into the card)"
+        )
+    elif not raw.get("metrics"):
+        said.append("metrics: none were measured (`interp evaluate`)")
+    return said
