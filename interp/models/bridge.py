@@ -105,13 +105,26 @@ def bridge_model(
         tokenizer=tokenizer,
         hook_points=dict(bridge.hook_dict),
         separator=separator,
-        n_ctx=int(getattr(hf_model.config, "max_position_embeddings", None) or 2048),
+        n_ctx=_context(hf_model.config),
         attention="sdpa" if swaps else "eager",
         attention_for=attention_for,
         ends=ends,
         folder=folder,
         named_weights=named_weights,
     )
+
+
+def _context(config: Any) -> int:
+    """Tokens that the model reads at most, by whichever name its configuration has; 2,048 where it names no bound."""
+    names = (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "max_sequence_length",
+        "seq_length",
+        "context_length",
+    )
+    return next((value for name in names if isinstance(value := getattr(config, name, None), int) and value > 1), 2048)
 
 
 def _contiguous_unembedding(module: Any) -> None:
