@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all check lint types arrows format bench bench-quality bench-peers
+.PHONY: demo test test-all test-installed browser check lint types arrows format bench bench-quality bench-peers
 
 $(READY): pyproject.toml requirements/lock.txt requirements/embedded.txt
 	$(PYTHON) -m venv .venv
@@ -19,8 +19,17 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-all: test
+test-all: test browser
 	$(BIN)/python -m pytest -m slow
+
+# A wheel in a fresh environment with the newest versions of everything, used from another folder; reaches the package index.
+test-installed:
+	$(PYTHON) tests/installed.py
+
+# What tests/test_browser.py opens; where apt is not, install a Chromium or let CHROMIUM be its program.
+browser:
+	@test -n "$(CHROMIUM)" || command -v chromium chromium-browser google-chrome chrome > /dev/null || \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
 
 check: $(READY) lint types arrows test
 

@@ -37,28 +37,45 @@ SETTLED = ("d_in", "d_out", "widths", "tokens")
 """Fields that the activations settle."""
 DEFAULT_SAE = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
-SaeArgument = Annotated[str, typer.Argument(help="Folder of a checkpoint.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
-Seed = Annotated[int, typer.Option(help="Of the first weights and of resampling.")]
+SaeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Folder of a checkpoint; the end of its path is enough for those in saes/ and those that came with interp.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        help="Number from which all that is random begins: the first weights, and features that are begun anew."
+    ),
+]
 Activations = Annotated[
     str,
     typer.Argument(
-        help="Folder that harvest wrote; several of the same text, joined by +, whose hook points are 1:…, 2:…; "
-        "or a model, with --corpus."
+        help="Folder that `interp harvest` wrote, or a model whose activations of --corpus are streamed. Several "
+        "folders of the same text are joined by +; their hook points are then called 1:…, 2:…."
     ),
 ]
 Buffer = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Tokens mixed with each other: a million of a harvest (in shards of 65,536), 262,144 of a stream."
+        min=1,
+        help="Tokens that are shuffled together. Without: a million of a harvest (in shards of 65,536), 262,144 of a stream.",
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="NAME=VALUE: any other field of the architecture or of TrainConfig; repeatable."),
+    typer.Option(
+        "--set",
+        help="NAME=VALUE sets any other field of the architecture or of TrainConfig (docs/training.md); repeatable.",
+    ),
 ]
 Wide = Annotated[bool, typer.Option("--wide", help="Print every column and every cell whole, however long the lines.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda or mps.")]
 Special = Annotated[
     bool,
     typer.Option("--special", help="Read special tokens that the text spells (a rendered chat template's) as such."),
@@ -93,6 +110,23 @@ def command(
         return run
 
     return register
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from interp.checkpoint.card import versions
+
+        tell(f"interp {versions().get('interp', 'from a folder that is not installed')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def interp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Train sparse autoencoders on a model's activations; see, search, name and steer their features."""
 
 
 def main() -> None:
@@ -186,8 +220,10 @@ def corpora(as_json: Json = False) -> None:
 
 @command("hooks", "interp hooks smollm2 --match resid_post")
 def hooks(
-    model: Annotated[str, typer.Argument(help="Embedded model, local folder, or org/name.")],
-    match: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
+    model: Annotated[
+        str, typer.Argument(help="An embedded model (see `interp models`), a local folder, or org/name on the hub.")
+    ],
+    match: Annotated[str, typer.Option(help="Show only hook points whose name contains this.")] = "",
     as_json: Json = False,
 ) -> None:
     """Hook points of a model that fire on text, with the shape of one position."""
@@ -204,15 +240,26 @@ def hooks(
     "harvest", "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts", goes_on=True
 )
 def harvest(
-    model: Annotated[str, typer.Argument(help="Embedded model, local folder, or org/name.")],
+    model: Annotated[
+        str, typer.Argument(help="An embedded model (see `interp models`), a local folder, or org/name on the hub.")
+    ],
     corpus: Annotated[str, typer.Argument(help="Corpus name, file, folder, hf:org/name, or several joined by +.")],
-    hook: Annotated[list[str], typer.Argument(help="Hook points, one or more.")],
-    tokens: Annotated[int, typer.Option(min=1, help="Positions to harvest.")] = 1_000_000,
-    into: Annotated[Path, typer.Option(help="Folder of the store.")] = Path("activations"),
-    split: Annotated[str | None, typer.Option(help="train, heldout or labels; all without.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; native choice without.")] = None,
+    hook: Annotated[
+        list[str], typer.Argument(help="Hook points to read, one or more; `interp hooks MODEL` lists them.")
+    ],
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to read.")] = 1_000_000,
+    into: Annotated[Path, typer.Option(help="Folder to write the activations into.")] = Path("activations"),
+    split: Annotated[
+        str | None, typer.Option(help="Read only this split of the text: train, heldout or labels. Without: all of it.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Number type of the model: float32 or bfloat16. Without: bfloat16 where the processor multiplies it, else float32."
+        ),
+    ] = None,
     device: Device = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Replace what the folder holds.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again and replace what the folder holds.")] = False,
 ) -> None:
     """Write a model's activations to disk; run again after a stop, it goes on."""
     from interp.activations import harvest as run
@@ -227,35 +274,58 @@ def harvest(
 @command("train", "interp train acts blocks.15.hook_resid_post saes/mine --d-sae 4608 --k 32 --epochs 2", goes_on=True)
 def train(
     source: Activations,
-    hook: Annotated[str, typer.Argument(help="Hook point to read; several joined by + for a crosscoder.")],
-    into: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
+    hook: Annotated[
+        str,
+        typer.Argument(
+            help="Hook point to read (`interp hooks MODEL` lists them); for a crosscoder, several joined by +."
+        ),
+    ],
+    into: Annotated[Path, typer.Argument(help="Folder to write the trained SAE into.")],
     architecture: Annotated[
-        str, typer.Option(help="standard, gated, topk, batchtopk, jumprelu, matryoshka, transcoder or crosscoder.")
+        str,
+        typer.Option(
+            help="Kind of SAE: standard, gated, topk, batchtopk, jumprelu, matryoshka, transcoder or crosscoder."
+        ),
     ] = "batchtopk",
-    d_sae: Annotated[int, typer.Option(min=1, help="Features.")] = 4608,
-    k: Annotated[int | None, typer.Option(min=1, help="Active features a token (topk kinds; 32 without).")] = None,
-    l0: Annotated[float | None, typer.Option(help="Active features a token to aim at (jumprelu).")] = None,
-    l1: Annotated[float | None, typer.Option(help="Weight of the sparsity penalty (standard, gated).")] = None,
-    form: Annotated[str | None, typer.Option(help="Of jumprelu: quadratic, step or tanh.")] = None,
-    hook_out: Annotated[str, typer.Option(help="Hook point that a transcoder writes.")] = "",
-    skip: Annotated[bool, typer.Option("--skip", help="Of a transcoder: a linear map beside the features.")] = False,
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the activations.")] = 1.0,
-    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    resample: Annotated[bool, typer.Option("--resample", help="Begin dead features anew (without AuxK).")] = False,
+    d_sae: Annotated[int, typer.Option(min=1, help="How many features the SAE has.")] = 4608,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="How many features are active on a token, for topk kinds. Without: 32.")
+    ] = None,
+    l0: Annotated[float | None, typer.Option(help="How many active features a token jumprelu aims at.")] = None,
+    l1: Annotated[float | None, typer.Option(help="Weight of the sparsity penalty, for standard and gated.")] = None,
+    form: Annotated[str | None, typer.Option(help="Form of jumprelu's penalty: quadratic, step or tanh.")] = None,
+    hook_out: Annotated[str, typer.Option(help="Hook point whose activations a transcoder predicts.")] = "",
+    skip: Annotated[bool, typer.Option("--skip", help="Give a transcoder a linear map beside its features.")] = False,
+    epochs: Annotated[float, typer.Option(min=0.01, help="How many times to go through the activations.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="How many tokens a training step takes.")] = 4096,
+    lr: Annotated[
+        float | None, typer.Option(help="Largest learning rate. Without: one that fits the number of features.")
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample",
+            help="Begin features that died anew, for kinds that have no loss of their own for dead features.",
+        ),
+    ] = False,
     seed: Seed = 0,
     settings: Settings = None,
     buffer: Buffer = None,
-    corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
-    tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
+    corpus: Annotated[
+        str, typer.Option(help="Text whose activations are streamed from the model, so that none are written to disk.")
+    ] = "",
+    tokens: Annotated[int | None, typer.Option(min=1, help="How many tokens to stream. Without: a million.")] = None,
     device: Annotated[
         str, typer.Option(help="Where the SAE is trained, and a streamed model runs: auto, cpu, cuda or mps.")
     ] = "auto",
     held_out: Annotated[
-        Path | None, typer.Option(help="Store whose rows set the threshold; the last blocks of the text without.")
+        Path | None,
+        typer.Option(
+            help="Harvest on which the SAE is measured and its threshold set. Without: the last blocks of the text."
+        ),
     ] = None,
-    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder to write TensorBoard's files into.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again and replace what the folder holds.")] = False,
 ) -> None:
     """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit."""
     from interp import places
@@ -366,29 +436,42 @@ def _source(source: str, hooks: list[str], corpus: str, tokens: int | None, devi
     goes_on=True,
 )
 def sweep(
-    source: Annotated[str, typer.Argument(help="Folder that harvest wrote; or a model, with --corpus.")],
-    into: Annotated[Path, typer.Argument(help="Folder for the checkpoints, one folder each.")],
-    hook: Annotated[list[str], typer.Option(help="Hook points; repeatable.")],
-    architecture: Annotated[str, typer.Option(help="One or more, by commas.")] = "batchtopk",
-    d_sae: Annotated[str, typer.Option(help="Features, by commas.")] = "4608",
-    k: Annotated[str, typer.Option(help="Active features a token, by commas (topk kinds; 32 without).")] = "",
-    l0: Annotated[str, typer.Option(help="L0 to aim at, by commas (jumprelu).")] = "",
-    l1: Annotated[str, typer.Option(help="Penalties, by commas (standard, gated).")] = "",
-    seed: Annotated[str, typer.Option(help="Seeds, by commas.")] = "0",
-    lr: Annotated[str, typer.Option(help="Peak learning rates, by commas.")] = "",
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the activations.")] = 1.0,
-    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 4096,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder that `interp harvest` wrote, or a model whose activations of --corpus are streamed."
+        ),
+    ],
+    into: Annotated[Path, typer.Argument(help="Folder to write the SAEs into, each in a folder of its own.")],
+    hook: Annotated[list[str], typer.Option(help="Hook point to train on; repeatable.")],
+    architecture: Annotated[str, typer.Option(help="Kinds of SAE, with commas between them.")] = "batchtopk",
+    d_sae: Annotated[
+        str, typer.Option(help="How many features an SAE has, with commas between several numbers.")
+    ] = "4608",
+    k: Annotated[
+        str, typer.Option(help="How many features are active on a token, for topk kinds, with commas. Without: 32.")
+    ] = "",
+    l0: Annotated[str, typer.Option(help="How many active features a token jumprelu aims at, with commas.")] = "",
+    l1: Annotated[str, typer.Option(help="Weights of the sparsity penalty, for standard and gated, with commas.")] = "",
+    seed: Annotated[str, typer.Option(help="Seeds, with commas between them.")] = "0",
+    lr: Annotated[
+        str, typer.Option(help="Largest learning rates, with commas. Without: one that fits the number of features.")
+    ] = "",
+    epochs: Annotated[float, typer.Option(min=0.01, help="How many times to go through the activations.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="How many tokens a training step takes.")] = 4096,
     settings: Settings = None,
     buffer: Buffer = None,
-    corpus: Annotated[str, typer.Option(help="Stream activations of this text from the model, disk unused.")] = "",
-    tokens: Annotated[int | None, typer.Option(min=1, help="Positions to stream; a million without.")] = None,
+    corpus: Annotated[
+        str, typer.Option(help="Text whose activations are streamed from the model, so that none are written to disk.")
+    ] = "",
+    tokens: Annotated[int | None, typer.Option(min=1, help="How many tokens to stream. Without: a million.")] = None,
     device: Annotated[
         str, typer.Option(help="Where the SAE is trained, and a streamed model runs: auto, cpu, cuda or mps.")
     ] = "auto",
     held_out: Annotated[
-        Path | None, typer.Option(help="Store whose rows are measured on; the last blocks of the text without.")
+        Path | None, typer.Option(help="Harvest on which the SAEs are measured. Without: the last blocks of the text.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again and replace what the folder holds.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train every combination from one pass over the activations; what exists is skipped."""
@@ -436,22 +519,27 @@ def _numbers(option: str, text: str, kind: type) -> list[Any]:
 
 @command("selftest", "interp selftest --architecture matryoshka --k 4 --features 128")
 def selftest(
-    architecture: Annotated[str, typer.Option(help="Which to try.")] = "batchtopk",
-    d_in: Annotated[int, typer.Option(min=2, help="Columns of the synthetic activations.")] = 64,
-    features: Annotated[int, typer.Option(min=1, help="Features to plant.")] = 128,
-    active: Annotated[int, typer.Option(min=1, help="Planted features in each row.")] = 4,
+    architecture: Annotated[str, typer.Option(help="Kind of SAE to try.")] = "batchtopk",
+    d_in: Annotated[int, typer.Option(min=2, help="Width of the synthetic activations.")] = 64,
+    features: Annotated[int, typer.Option(min=1, help="How many features to plant.")] = 128,
+    active: Annotated[int, typer.Option(min=1, help="How many planted features each row has.")] = 4,
     d_sae: Annotated[
-        int | None, typer.Option(min=1, help="Features of the SAE; twice the planted ones without.")
+        int | None, typer.Option(min=1, help="How many features the SAE has. Without: twice the planted ones.")
     ] = None,
     k: Annotated[
-        int | None, typer.Option(min=1, help="Active features a row (topk kinds); as planted without.")
+        int | None,
+        typer.Option(min=1, help="How many features are active in a row, for topk kinds. Without: as many as planted."),
     ] = None,
-    l0: Annotated[float | None, typer.Option(help="L0 to aim at (jumprelu); as planted without.")] = None,
-    l1: Annotated[float | None, typer.Option(help="Penalty (standard, gated).")] = None,
-    form: Annotated[str | None, typer.Option(help="Of jumprelu: quadratic, step or tanh.")] = None,
-    rows: Annotated[int, typer.Option(min=10_000, help="Rows to train on.")] = 500_000,
-    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 1024,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    l0: Annotated[
+        float | None, typer.Option(help="How many active features a row jumprelu aims at. Without: as many as planted.")
+    ] = None,
+    l1: Annotated[float | None, typer.Option(help="Weight of the sparsity penalty, for standard and gated.")] = None,
+    form: Annotated[str | None, typer.Option(help="Form of jumprelu's penalty: quadratic, step or tanh.")] = None,
+    rows: Annotated[int, typer.Option(min=10_000, help="How many rows to train on.")] = 500_000,
+    batch: Annotated[int, typer.Option(min=1, help="How many tokens a training step takes.")] = 1024,
+    lr: Annotated[
+        float | None, typer.Option(help="Largest learning rate. Without: one that fits the number of features.")
+    ] = None,
     seed: Seed = 0,
     settings: Settings = None,
     as_json: Json = False,
@@ -496,20 +584,34 @@ def selftest(
 @command("index", "interp index saes/mine --corpus wiki-en --tokens 200000", goes_on=True)
 def index(
     sae: SaeArgument,
-    corpus: Annotated[str, typer.Option(help="Text to index; wiki-en + python without.")] = "",
-    acts: Annotated[str, typer.Option(help="A folder of harvested activations to index instead of a corpus.")] = "",
+    corpus: Annotated[str, typer.Option(help="Text to index. Without: wiki-en + python.")] = "",
+    acts: Annotated[
+        str, typer.Option(help="Folder that `interp harvest` wrote, to be indexed instead of a text.")
+    ] = "",
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="Positions to index: a million of a corpus, all of a harvest.")
+        int | None,
+        typer.Option(min=1, help="How many tokens to index. Without: a million of a text, all of a harvest."),
     ] = None,
-    keep: Annotated[str, typer.Option(help="all activations, or only those around examples.")] = "all",
+    keep: Annotated[
+        str,
+        typer.Option(
+            help="What to keep: all activations, or examples, which keeps those around each feature's examples."
+        ),
+    ] = "all",
     beside: Annotated[
-        bool, typer.Option("--beside", help="Write it into the checkpoint's folder, to be shared.")
+        bool, typer.Option("--beside", help="Write the index into the SAE's folder, to be shared with it.")
     ] = False,
     extend: Annotated[bool, typer.Option("--extend", help="Add documents to the index that is there.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, not where a killed build stopped.")] = False,
-    into: Annotated[str, typer.Option(help="Send a copy to this URL (s3://, gs://, file://).")] = "",
-    memory: Annotated[float, typer.Option(min=0.5, help="GiB to use beyond the model.")] = 2.0,
-    neurons: Annotated[int | None, typer.Option(help="Index the raw neurons of this layer instead.")] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin again instead of going on where a build was stopped.")
+    ] = False,
+    into: Annotated[str, typer.Option(help="Send a copy of the index to this URL (s3://, gs://, file://).")] = "",
+    memory: Annotated[
+        float, typer.Option(min=0.5, help="How many GiB of memory the build may use beside the model.")
+    ] = 2.0,
+    neurons: Annotated[
+        int | None, typer.Option(help="Index the raw neurons of this layer instead of features.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Find where every feature fires in a corpus; under INTERP_HOME unless --beside."""
@@ -539,13 +641,20 @@ def index(
 @command("search", "interp search SAE 'token:/^ ?(Paris|Rome)$/ density:1e-5..1e-2'")
 def search(
     sae: SaeArgument,
-    query: Annotated[str, typer.Argument(help="Conditions; `interp keys` lists them.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Features to show.")] = 20,
-    neurons: Annotated[int | None, typer.Option(help="Search the raw neurons of this layer instead.")] = None,
-    save: Annotated[str, typer.Option(help="Keep the search and its answer, by name or in a .json file.")] = "",
-    rerun: Annotated[str, typer.Option(help="Run a kept search again, by name or file.")] = "",
+    query: Annotated[
+        str,
+        typer.Argument(help="What to look for: words, or conditions such as token:/Paris/; `interp keys` lists them."),
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many features to show.")] = 20,
+    neurons: Annotated[
+        int | None, typer.Option(help="Search the raw neurons of this layer instead of features.")
+    ] = None,
+    save: Annotated[str, typer.Option(help="Keep the search and its answer, under a name or in a .json file.")] = "",
+    rerun: Annotated[
+        str, typer.Option(help="Run a kept search again, by its name or file, and say what came and went.")
+    ] = "",
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values on standard output.")] = False,
     wide: Wide = False,
 ) -> None:
     """Find features by what they mean, fire on, promote, resemble, or separate."""
@@ -571,8 +680,8 @@ def search(
     if as_csv:
         write(hits.to_csv())
     if as_json or as_csv:
-        if partial:
-            say(partial)  # beside the data, on standard error
+        for sentence in filter(None, (partial, *hits.notes)):
+            say(sentence)  # beside the data, on standard error
         if as_csv and changed is not None:
             say(_since(kept.created, changed))
         return
@@ -588,8 +697,11 @@ def search(
     }
     if not any(hit.scores for hit in hits):
         del columns["score"]  # no condition measures anything
-    title = counted(hits.total, "feature") + (f", {partial}" if partial else "")
+    title = "; ".join([counted(hits.total, "feature") + (f", {partial}" if partial else ""), *hits.notes])
     rows = [[cell(hit) for cell in columns.values()] for hit in hits]
+    if not hits:
+        tell(title)
+        return
     table(list(columns), rows, title, shorten=("label", "why"), drop=("max", "density"), wide=wide)
     if short and any(hit.automatic for hit in hits):
         tell("* automatic description, untested")
@@ -616,7 +728,7 @@ def keys(as_json: Json = False) -> None:
 
 @command("feature", "interp feature SAE 1234")
 def feature(
-    sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature.")], as_json: Json = False
+    sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature's number.")], as_json: Json = False
 ) -> None:
     """One feature: statistics, examples, tokens it promotes and suppresses, neighbours."""
     page = _bench(sae).feature(number)
@@ -644,7 +756,11 @@ def _examples(shown: Any) -> None:
 
 
 @command("neuron", "interp neuron SAE 15.3")
-def neuron(sae: SaeArgument, name: Annotated[str, typer.Argument(help="LAYER.NUMBER.")], as_json: Json = False) -> None:
+def neuron(
+    sae: SaeArgument,
+    name: Annotated[str, typer.Argument(help="The neuron, as LAYER.NUMBER, such as 15.3.")],
+    as_json: Json = False,
+) -> None:
     """A raw neuron beside the features nearest to what it writes; `interp index SAE --neurons LAYER` comes first."""
     from interp.views import neuron_named
 
@@ -671,8 +787,8 @@ def _called(page: Any) -> str:
 @command("spectrum", "interp spectrum SAE 'The Eiffel Tower is in'")
 def spectrum(
     sae: SaeArgument,
-    text: Annotated[str, typer.Argument(help="Text to read.")],
-    top: Annotated[int, typer.Option(min=1)] = 5,
+    text: Annotated[str, typer.Argument(help="Text to run the model on.")],
+    top: Annotated[int, typer.Option(min=1, help="How many features to show on each token.")] = 5,
     special: Special = False,
     as_json: Json = False,
 ) -> None:
@@ -707,13 +823,16 @@ def spectrum(
 @command("label", "interp label SAE 1234 'European capitals' --author me", computes=False)
 def label(
     sae: SaeArgument,
-    number: Annotated[int, typer.Argument(help="The feature.")],
+    number: Annotated[int, typer.Argument(help="The feature's number.")],
     text: Annotated[
-        str | None, typer.Argument(help="The label; an empty one withdraws it; without, the history is shown.")
+        str | None,
+        typer.Argument(
+            help="The label to give; an empty one ('') withdraws the present one. Without: show the labels it had."
+        ),
     ] = None,
-    author: Annotated[str, typer.Option(help="Who says so.")] = "",
-    note: Annotated[str, typer.Option(help="Evidence, or why.")] = "",
-    status: Annotated[str, typer.Option(help="proposed, confirmed or refuted.")] = "proposed",
+    author: Annotated[str, typer.Option(help="Who gives the label.")] = "",
+    note: Annotated[str, typer.Option(help="What the label rests on.")] = "",
+    status: Annotated[str, typer.Option(help="How sure the label is: proposed, confirmed or refuted.")] = "proposed",
     as_json: Json = False,
 ) -> None:
     """Name a feature, or show the names it had."""
@@ -740,7 +859,7 @@ def _book(sae: str) -> Any:
 labels = typer.Typer(help="Write many labels from a file, or to one.", no_args_is_help=True)
 app.add_typer(labels, name="labels")
 SaeOrFile = Annotated[
-    str, typer.Argument(metavar="[SAE] FILE", help="Folder of a checkpoint (the embedded SAE without), then the file.")
+    str, typer.Argument(metavar="[SAE] FILE", help="Folder of a checkpoint (without: the embedded SAE), then the file.")
 ]
 Second = Annotated[str, typer.Argument(hidden=True)]
 
@@ -749,7 +868,7 @@ Second = Annotated[str, typer.Argument(hidden=True)]
 def labels_import(
     sae: SaeOrFile,
     file: Second = "",
-    author: Annotated[str | None, typer.Option(help="Who says so, in place of what the file names.")] = None,
+    author: Annotated[str | None, typer.Option(help="Who gives the labels, in place of what the file names.")] = None,
 ) -> None:
     """Add labels from a .csv file with the columns feature and label, or a .jsonl file as `interp labels export` writes.
 
@@ -774,40 +893,85 @@ def labels_export(sae: SaeOrFile, file: Second = "") -> None:
 def steer(
     sae: SaeArgument,
     prompt: Annotated[
-        list[str] | None, typer.Argument(help="Texts to continue; a sweep has neutral ones of its own.")
+        list[str] | None, typer.Argument(help="Texts to continue. A sweep has neutral ones of its own.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Edits kept under a name, or a preset's file.")] = "",
-    clamp: Annotated[list[str] | None, typer.Option(help="FEATURE=ACTIVATION to hold; repeatable.")] = None,
-    add: Annotated[list[str] | None, typer.Option(help="FEATURE=AMOUNT of its decoder row to add.")] = None,
-    scale: Annotated[list[str] | None, typer.Option(help="FEATURE=FACTOR to multiply by.")] = None,
-    ablate: Annotated[list[str] | None, typer.Option(help="FEATURE to set to 0.")] = None,
-    orthogonal: Annotated[list[str] | None, typer.Option(help="FEATURE whose direction is removed.")] = None,
+    preset: Annotated[str, typer.Option(help="Edits to make: a preset's name or file.")] = "",
+    clamp: Annotated[
+        list[str] | None, typer.Option(help="FEATURE=ACTIVATION holds a feature at this activation; repeatable.")
+    ] = None,
+    add: Annotated[
+        list[str] | None, typer.Option(help="FEATURE=AMOUNT adds so much of the feature's direction; repeatable.")
+    ] = None,
+    scale: Annotated[
+        list[str] | None, typer.Option(help="FEATURE=FACTOR multiplies the feature's activation; repeatable.")
+    ] = None,
+    ablate: Annotated[list[str] | None, typer.Option(help="FEATURE is held at 0; repeatable.")] = None,
+    orthogonal: Annotated[
+        list[str] | None, typer.Option(help="FEATURE's direction is taken out of the activations; repeatable.")
+    ] = None,
     contrast: Annotated[
-        str, typer.Option(help="TOWARD.txt,AWAY.txt=AMOUNT: add the difference of means of two files of lines.")
+        str,
+        typer.Option(
+            help="TOWARD.txt,AWAY.txt=AMOUNT adds the difference between the mean activations of two sets of texts."
+        ),
     ] = "",
-    unit: Annotated[str, typer.Option(help="Of what is added: activation, or residual (its norm).")] = "activation",
-    where: Annotated[str, typer.Option(help="all, prompt, generated, from:I or token:/REGEX/.")] = "all",
-    when: Annotated[str, typer.Option(help="Only while FEATURE>ACTIVATION; self>ACTIVATION means its own.")] = "",
-    include_masked: Annotated[bool, typer.Option("--include-masked", help="Edit sinks as well.")] = False,
+    unit: Annotated[
+        str,
+        typer.Option(help="Unit of --add and --contrast: activation, or residual, the norm of the activations there."),
+    ] = "activation",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="Tokens at which edits act: all, prompt, generated, from:I (from the I-th on) or token:/REGEX/."
+        ),
+    ] = "all",
+    when: Annotated[
+        str, typer.Option(help="Edit only while FEATURE>ACTIVATION; self>ACTIVATION means the edited feature itself.")
+    ] = "",
+    include_masked: Annotated[
+        bool,
+        typer.Option(
+            "--include-masked", help="Edit attention sinks (the first position, separators, massive norms) as well."
+        ),
+    ] = False,
     sweep: Annotated[
-        str, typer.Option(help="FEATURE to sweep over strengths, with controls and a verdict; or contrast.")
+        str, typer.Option(help="FEATURE (or `contrast`) to try at several strengths, with controls and a verdict.")
     ] = "",
     strengths: Annotated[
-        str, typer.Option(help="Of a sweep: multiples of its largest activation (of a contrast's AMOUNT).")
+        str,
+        typer.Option(
+            help="Strengths of a sweep, as multiples of the feature's largest activation (of a contrast's AMOUNT), with commas."
+        ),
     ] = "",
-    kind: Annotated[str, typer.Option(help="Of a sweep: clamp or add.")] = "clamp",
-    target: Annotated[list[str] | None, typer.Option(help="Of a sweep: a token to follow; repeatable.")] = None,
-    regex: Annotated[str, typer.Option(help="Of a sweep: looked for in the texts (RE2).")] = "",
-    controls: Annotated[bool, typer.Option(help="Of a sweep: run its controls.")] = True,
-    tokens: Annotated[int, typer.Option(min=1, help="New tokens.")] = 40,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable for sweeps and several prompts.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
-    top_p: float = 1.0,
-    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer; repeatable.")] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    kind: Annotated[str, typer.Option(help="What a sweep does with the feature: clamp or add.")] = "clamp",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Token whose probability a sweep follows; repeatable. Without: those that the feature promotes."
+        ),
+    ] = None,
+    regex: Annotated[str, typer.Option(help="Regular expression (RE2) that a sweep counts in its texts.")] = "",
+    controls: Annotated[bool, typer.Option(help="Run a sweep's controls, or leave them and the verdict out.")] = True,
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 40,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Number from which sampling begins; repeatable, for sweeps and several prompts."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="How freely tokens are sampled; 0 takes the likeliest each time.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest tokens that hold this much probability.")
+    ] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop once this text was written; repeatable.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put the texts into the model's chat template, as a user's words.")
+    ] = False,
     special: Special = False,
-    record: Annotated[Path | None, typer.Option(help="File for the record, which `interp replay` repeats.")] = None,
-    save_preset: Annotated[str, typer.Option(help="Keep these edits under a name.")] = "",
+    record: Annotated[
+        Path | None, typer.Option(help="File to write the run's record into, which `interp replay` repeats.")
+    ] = None,
+    save_preset: Annotated[str, typer.Option(help="Keep these edits as a preset of this name.")] = "",
     stream: Annotated[bool, typer.Option("--stream", help="Print the steered text while it is generated.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -1004,9 +1168,11 @@ def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
 @command("effects", "interp effects SAE 1234")
 def effects(
     sae: SaeArgument,
-    number: Annotated[int, typer.Argument(help="The feature.")],
-    contexts: Annotated[int, typer.Option(min=1, help="Examples of the index to use.")] = 45,
-    strength: Annotated[float | None, typer.Option(help="To hold it at; its largest activation without.")] = None,
+    number: Annotated[int, typer.Argument(help="The feature's number.")],
+    contexts: Annotated[int, typer.Option(min=1, help="How many of the feature's examples to use.")] = 45,
+    strength: Annotated[
+        float | None, typer.Option(help="Activation to hold the feature at. Without: its largest.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What ablating and holding a feature does to the next token where it fires; nothing is generated."""
@@ -1028,7 +1194,7 @@ def effects(
 @command("replay", "interp replay run.json")
 def replay(
     file: Annotated[Path, typer.Argument(help="A record that `interp steer --record` wrote.")],
-    sae: Annotated[str, typer.Option(help="Folder of the checkpoint; found by its name without.")] = "",
+    sae: Annotated[str, typer.Option(help="The SAE's folder. Without: found by the name in the record.")] = "",
     as_json: Json = False,
 ) -> None:
     """Repeat a recorded run and say whether it is identical or where it first differs (exit code 1)."""
@@ -1049,7 +1215,7 @@ def replay(
 @command("presets", "interp presets SAE")
 def presets(
     sae: SaeArgument,
-    name: Annotated[str, typer.Argument(help="One preset, by name or file, to be shown.")] = "",
+    name: Annotated[str, typer.Argument(help="A preset's name or file, to be shown whole. Without: list them.")] = "",
     as_json: Json = False,
 ) -> None:
     """Sets of edits kept for an SAE; files that can be passed on."""
@@ -1067,8 +1233,8 @@ def presets(
 @command("evaluate", "interp evaluate saes/mine --corpus wiki-en --tokens 50000")
 def evaluate(
     sae: SaeArgument,
-    corpus: Annotated[str, typer.Option(help="Text to measure on; its held-out split is used.")] = "wiki-en",
-    tokens: Annotated[int, typer.Option(min=256)] = 50_000,
+    corpus: Annotated[str, typer.Option(help="Text to measure on, of which the held-out split is read.")] = "wiki-en",
+    tokens: Annotated[int, typer.Option(min=256, help="How many tokens to measure on.")] = 50_000,
     as_json: Json = False,
 ) -> None:
     """FVU, L0, dead features and the model's loss with the SAE in place, on held-out text."""
@@ -1137,8 +1303,12 @@ def _tell_moved(folder: Path, moved: Any, labels: bool) -> None:
 @command("pack", "interp pack saes/mine --into mine.interp.tar")
 def pack(
     sae: SaeArgument,
-    into: Annotated[Path | None, typer.Option(help="File to write; the folder's name without.")] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
+    into: Annotated[
+        Path | None, typer.Option(help="File to write. Without: the folder's name with .interp.tar.")
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Take the labels that were written on this machine with it.")
+    ] = False,
 ) -> None:
     """Make one file of a checkpoint: weights, card, index, and labels, presets and report where there are any."""
     from interp.workbench import Workbench, resolve
@@ -1159,7 +1329,7 @@ def _archive() -> Any:
 @command("unpack", "interp unpack mine.interp.tar --into saes/theirs")
 def unpack(
     archive: Annotated[Path, typer.Argument(help="File that `interp pack` wrote.")],
-    into: Annotated[Path | None, typer.Option(help="Folder to make; saes/ and the file's name without.")] = None,
+    into: Annotated[Path | None, typer.Option(help="Folder to make. Without: the file's name, below saes/.")] = None,
 ) -> None:
     """Check every name, size and hash of a packed checkpoint, and only then make its folder."""
     target = into or Path("saes") / archive.name.removesuffix(".tar").removesuffix(".interp")
@@ -1170,17 +1340,30 @@ def unpack(
 @command("verify", "interp verify saes/theirs")
 def verify(
     sae: SaeArgument,
-    model: Annotated[str, typer.Option(help="Model to recompute with; the one the card names without.")] = "",
-    hook: Annotated[str, typer.Option(help="Hook point, for a folder that names none.")] = "",
-    files_only: Annotated[bool, typer.Option("--files-only", help="Hashes only; no model is opened.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="For its maker: store hashes, numbers, tolerances.")] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Make all of the index anew, not blocks drawn at random.")
+    model: Annotated[str, typer.Option(help="Model to recompute with. Without: the one that the card names.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point of an SAE whose folder names none.")] = "",
+    files_only: Annotated[bool, typer.Option("--files-only", help="Compare hashes only, and open no model.")] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help="For the SAE's maker: write the hashes, numbers and tolerances that others will compare."
+        ),
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Draw the same blocks as a verification that printed it.")] = None,
-    metrics: Annotated[str, typer.Option(help="Text on whose held-out part the card's metrics are made anew.")] = "",
-    tokens: Annotated[int | None, typer.Option(min=256, help="Of that text; as the card says without.")] = None,
-    expect: Annotated[str, typer.Option(help="Pin that the files must have, got elsewhere than from them.")] = "",
+    full: Annotated[
+        bool, typer.Option("--full", help="Make all of the index anew, and not only blocks that are drawn at random.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Draw the same blocks of the index as an earlier verification that printed this.")
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Text on whose held-out part the card's metrics are measured again.")
+    ] = "",
+    tokens: Annotated[
+        int | None, typer.Option(min=256, help="Tokens of that text. Without: as many as the card says.")
+    ] = None,
+    expect: Annotated[
+        str, typer.Option(help="Pin that the files must have, which you got elsewhere than from the checkpoint.")
+    ] = "",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -1216,16 +1399,21 @@ def verify(
 
 @command("convert", "interp convert theirs/layers.15 --to saelens --into saes/theirs --model smollm2")
 def convert(
-    source: Annotated[str, typer.Argument(help="Folder or file of a checkpoint, in any format that is known.")],
-    into: Annotated[Path, typer.Option(help="Folder to make.")],
+    source: Annotated[str, typer.Argument(help="Folder or file of an SAE, in any format that is known.")],
+    into: Annotated[Path, typer.Option(help="Folder to write into; it must be new or empty.")],
     to: Annotated[
-        str, typer.Option(help="saelens (also ours), sparsify, dictionary_learning, llamascopium.")
+        str, typer.Option(help="Format to write: saelens (also ours), sparsify, dictionary_learning or llamascopium.")
     ] = "saelens",
-    from_: Annotated[str, typer.Option("--from", help="Its format; told from the files without.")] = "",
-    model: Annotated[str, typer.Option(help="Model it was made for; as the source says without.")] = "",
-    hook: Annotated[str, typer.Option(help="Hook point it reads; as the source says without.")] = "",
-    hook_out: Annotated[str, typer.Option(help="Hook point a transcoder writes; as the source says without.")] = "",
-    scale: Annotated[float | None, typer.Option(help="Factor of activations in training, where not folded.")] = None,
+    from_: Annotated[str, typer.Option("--from", help="Format of the source. Without: told from its files.")] = "",
+    model: Annotated[str, typer.Option(help="Model the SAE was made for. Without: as the source says.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point the SAE reads. Without: as the source says.")] = "",
+    hook_out: Annotated[str, typer.Option(help="Hook point a transcoder writes. Without: as the source says.")] = "",
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Number that activations were multiplied by in training, where the weights do not hold it already."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint in another library's format, compare both on real activations, and list what is not held."""
@@ -1245,10 +1433,10 @@ def convert(
 @command("export", "interp export saes/mine --to html --into pages --query 'density:1e-5..1e-2' --limit 1000")
 def export(
     sae: SaeArgument,
-    into: Annotated[Path, typer.Option(help="Folder to make.")],
-    to: Annotated[str, typer.Option(help="html, neuronpedia, csv, parquet or labels.")] = "html",
-    query: Annotated[str, typer.Option(help="Only features that a search finds.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
+    into: Annotated[Path, typer.Option(help="Folder to write into; it must be new or empty.")],
+    to: Annotated[str, typer.Option(help="What to write: html, neuronpedia, csv, parquet or labels.")] = "html",
+    query: Annotated[str, typer.Option(help="Write only the features that this search finds.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Write at most this many features.")] = None,
 ) -> None:
     """Write features for other tools: pages that open without a server, SAEDashboard's JSON, tables, labels."""
     bench = _bench(sae)
@@ -1262,18 +1450,21 @@ def export(
     tell(f"{to} in {into}; not held: {'; '.join(lost)}")
 
 
-Endpoint = Annotated[str | None, typer.Option(help="A hub's address; huggingface_hub's own without.")]
+Endpoint = Annotated[str | None, typer.Option(help="Address of the hub. Without: huggingface_hub's own.")]
 
 
 @command("push", "interp push saes/mine hf:me/my-sae")
 def push(
     sae: SaeArgument,
     to: Annotated[
-        str, typer.Argument(help="hf:org/name, hf:org/name/folder, or a URL such as s3://bucket/a.interp.tar.")
+        str,
+        typer.Argument(help="Where to: hf:org/name, hf:org/name/folder, or a URL such as s3://bucket/a.interp.tar."),
     ],
-    labels: Annotated[bool, typer.Option("--labels", help="With the labels written on this machine.")] = False,
-    private: Annotated[bool, typer.Option("--private", help="Of a repository that is made.")] = False,
-    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Take the labels that were written on this machine with it.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="If the repository is new, let only you see it.")] = False,
+    message: Annotated[str, typer.Option(help="Message of the commit on the hub.")] = "",
     endpoint: Endpoint = None,
 ) -> None:
     """Share a checkpoint on a hub, in one commit with a README.md, or as one file at any URL that fsspec opens."""
@@ -1289,11 +1480,14 @@ def push(
 @command("pull", "interp pull hf:me/my-sae --into saes/theirs")
 def pull(
     source: Annotated[
-        str, typer.Argument(help="hf:org/name, hf:org/name/folder@revision, a URL, or RELEASE/ID of sae-lens' list.")
+        str,
+        typer.Argument(
+            help="Where from: hf:org/name, hf:org/name/folder@revision, a URL, or RELEASE/ID of sae-lens' list."
+        ),
     ],
-    into: Annotated[Path, typer.Option(help="Folder to make.")],
-    model: Annotated[str, typer.Option(help="Model of an SAE without a card; as it says without.")] = "",
-    hook: Annotated[str, typer.Option(help="Hook point of an SAE without a card.")] = "",
+    into: Annotated[Path, typer.Option(help="Folder to write into; it must be new or empty.")],
+    model: Annotated[str, typer.Option(help="Model of an SAE that has no card. Without: as its files say.")] = "",
+    hook: Annotated[str, typer.Option(help="Hook point of an SAE that has no card.")] = "",
     endpoint: Endpoint = None,
 ) -> None:
     """Fetch a shared checkpoint, check it, and only then make its folder."""
@@ -1307,7 +1501,13 @@ def pull(
 
 @command("library", "interp library saes")
 def library(
-    root: Annotated[Path, typer.Argument(help="Folder; every checkpoint below it is listed.")] = Path("saes"),
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder below which every checkpoint is listed; without, those in saes/ and those that came with interp.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     wide: Wide = False,
 ) -> None:
@@ -1344,10 +1544,10 @@ def setup() -> None:
 
 @command("dashboard", "interp dashboard saes/mine --port 8501")
 def dashboard(
-    sae: Annotated[str, typer.Argument(help="Folder of a checkpoint; the embedded SAE without.")] = DEFAULT_SAE,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
+    sae: Annotated[str, typer.Argument(help="Folder of a checkpoint. Without: the embedded SAE.")] = DEFAULT_SAE,
+    port: Annotated[int, typer.Option(help="Port on which the server listens.")] = 8501,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than 127.0.0.1 let the network in.")
+        str, typer.Option(help="Address on which the server listens; any other than 127.0.0.1 lets the network in.")
     ] = "127.0.0.1",
 ) -> None:
     """Open the dashboard in the browser's reach and print its URL."""
@@ -1367,6 +1567,8 @@ def dashboard(
         "server.headless": "true",
         "browser.gatherUsageStats": "false",
         "server.fileWatcherType": "none",
+        "client.toolbarMode": "minimal",  # without Deploy; .streamlit/config.toml is read in a clone only
+        "client.showErrorDetails": "none",
     }
     call = [
         sys.executable,

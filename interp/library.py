@@ -6,7 +6,7 @@ from typing import Any
 
 from interp import places
 from interp.checkpoint import Card
-from interp.checkpoint.files import present
+from interp.checkpoint.files import below, present, shelved
 from interp.checkpoint.record import recall
 from interp.labels import LabelBook
 from interp.types import InterpError
@@ -36,18 +36,17 @@ class Entry:
     """Why it cannot be read; empty for all that can."""
 
 
-def library(root: str | Path = "saes", *, labels: str | None = None) -> list[Entry]:
+def library(root: str | Path | None = None, *, labels: str | None = None) -> list[Entry]:
     """Every checkpoint below a folder, by name; one that cannot be read says why instead of hiding.
 
-    `labels` is the label book's SQLAlchemy URL. Raises InterpError when there is no such folder.
+    Without a folder: those below `saes/` here, and those that came with the project. `labels` is the label book's
+    SQLAlchemy URL. Raises InterpError when there is no such folder.
     """
-    place = Path(root)
-    if not place.is_dir():
+    if root is not None and not Path(root).is_dir():
         raise InterpError(
-            f"there is no folder {place}; `interp train`, `interp pull` and `interp unpack` make checkpoints."
+            f"there is no folder {root}; `interp train`, `interp pull` and `interp unpack` make checkpoints."
         )
-    folders = [cfg.parent for cfg in sorted(place.rglob("cfg.json")) if not any(p.startswith(".") for p in cfg.parts)]
-    return [_entry(folder, labels) for folder in folders]
+    return [_entry(folder, labels) for folder in (below(Path(root)) if root is not None else shelved())]
 
 
 def _entry(folder: Path, labels: str | None) -> Entry:

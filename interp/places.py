@@ -12,7 +12,8 @@ import math
 import os
 import re
 import shutil
-import sys
+import site
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -45,9 +46,11 @@ def data() -> Path:
 
 
 def shipped(name: str) -> Path:
-    """A file of the project itself: beside the package in a clone, under the prefix's share/ when installed."""
-    here = Path(__file__).parent.parent / name
-    return here if here.exists() else Path(sys.prefix) / "share" / "interp" / name
+    """A file of the project itself: beside the package in a clone, below share/ of wherever pip installed it."""
+    package = Path(__file__).parent
+    installed = (sysconfig.get_path("data"), site.getuserbase(), package.parent)  # of all, of one user, of --target
+    here = [package.parent / name, *(Path(place) / "share" / "interp" / name for place in installed)]
+    return next((path for path in here if path.exists()), here[1])
 
 
 def package_folder(package: str) -> Path:

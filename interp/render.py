@@ -1,11 +1,14 @@
-"""Tokens and tables as HTML, every string escaped: the one place of the project that makes HTML."""
+"""Tokens and tables as HTML, every string escaped: the one place of the project that makes HTML; and cells of CSV."""
 
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 WARM = "234, 120, 40"
 COOL = "60, 130, 220"
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula, in the first place of a cell."""
 
 
 def tokens_html(tokens: Sequence[str], values: Sequence[float], top: float, *, peak: int | None = None) -> str:
@@ -55,6 +58,17 @@ def _cell(cell: object) -> str:
 def chart_text(text: str) -> str:
     """Text as a chart may show it: Plotly reads labels as HTML."""
     return html.escape(text)
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def csv_cell(value: object) -> object:
+    """A cell as spreadsheets may open it: text that they would run as a formula begins with an apostrophe, as text does
+    there. Numbers stay numbers, those below zero too."""
+    if isinstance(value, str) and value[:1] in FORMULA and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
 
 
 def visible(token: str) -> str:

@@ -1,5 +1,7 @@
 """The command line as a user meets it: real processes for what leaves the process, the app itself for the rest."""
 
+import importlib.metadata
+import inspect
 import json
 import re
 import shutil
@@ -32,6 +34,22 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(monkeyp
     assert code == 0
     assert "Example:" in out
     assert f"interp {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_option_and_argument_is_explained_in_a_whole_sentence():
+    """One with a capital and a full stop, so that no help line begins in the middle of a thought."""
+    for command in (*cli.app.registered_commands, *cli.labels.registered_commands):
+        for name, parameter in inspect.signature(command.callback).parameters.items():
+            (info,) = parameter.annotation.__metadata__
+            if not info.hidden:
+                assert info.help, (command.name, name)
+                assert info.help.endswith((".", ")")), info.help
+                assert not re.match(r"(Of|With|For|By) [a-z ]+\.$", info.help), info.help
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "--version")
+    assert (code, out.strip()) == (0, f"interp {importlib.metadata.version('interp')}")
 
 
 def test_the_whole_way_from_text_to_steering(monkeypatch, capsys, tiny_folder, text_folder, tmp_path):

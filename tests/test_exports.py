@@ -1,5 +1,6 @@
 """Exports: their keys, their sizes, and that no string of a text becomes HTML."""
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from interp.labels.book import read_jsonl
-from interp.render import bars_svg, line_html
+from interp.render import FORMULA, NUMBER, bars_svg, line_html
 from interp.types import InterpError
 
 KEYS = json.loads((Path(__file__).parent / "fixtures" / "peers" / "dashboard.json").read_text())
@@ -111,6 +112,25 @@ def test_tables_hold_a_row_a_feature_and_a_row_an_example(named, tmp_path):
     examples = pd.read_parquet(tmp_path / "parquet" / "examples.parquet")
     assert len(examples) == sum(len(named.feature(f).examples) for f in (3, 5))
     assert examples["text"][0] == "".join(json.loads(examples["tokens"][0]))
+
+
+def test_no_cell_of_a_csv_is_a_formula_and_numbers_stay_numbers(wb, tmp_path):
+    hostile = ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\tx", "\rx", "＝1"]
+    for feature, text in enumerate(hostile):
+        wb.labels.set(feature, f"{text} ", author=text, note=text)
+    wb.labels.set(9, "-1.5", author="+3e5", note="a=b")
+    wb.export("csv", tmp_path / "csv", range(10))
+    wb.export("labels", tmp_path / "labels")
+    searched = tmp_path / "search.csv"
+    searched.write_text(wb.search("labelled:yes").to_csv(), newline="")
+    for path in [*tmp_path.glob("*/*.csv"), searched]:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.reader(file):
+                bad = [cell for cell in row if cell[:1] in FORMULA and cell[:1] and not NUMBER.fullmatch(cell)]
+                assert not bad, (path, bad)
+    table = pd.read_csv(tmp_path / "labels" / "labels.csv", dtype=str).set_index("feature")
+    assert table.loc["0", "author"] == "'=1+1"
+    assert (table.loc["9", "text"], table.loc["9", "author"], table.loc["9", "note"]) == ("-1.5", "+3e5", "a=b")
 
 
 def test_exported_labels_are_read_back(named, tmp_path):

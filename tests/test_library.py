@@ -1,11 +1,13 @@
 import shutil
+from pathlib import Path
 
 import pytest
 
 from interp import workbench
+from interp.checkpoint.files import resolve
 from interp.library import library
 from interp.types import InterpError
-from interp.workbench import Workbench
+from interp.workbench import EMBEDDED, Workbench
 from tests.conftest import HOOK, ROOT
 
 
@@ -43,6 +45,24 @@ def test_a_verdict_is_remembered_until_a_file_changes(shelf):
     assert library(shelf)[0].verified.startswith("files only 2")
     (tiny / "labels.jsonl").write_text("")
     assert library(shelf)[0].verified.startswith("changed since 2")
+
+
+def test_from_any_folder_the_shipped_sae_is_listed_and_opened_by_a_short_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [entry.name for entry in library()] == ["smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"]
+    names = ["batchtopk-9216", "blocks.15.hook_resid_post/batchtopk-9216", EMBEDDED, EMBEDDED.removeprefix("saes/")]
+    assert {resolve(name).resolve() for name in names} == {(ROOT / EMBEDDED).resolve()}
+
+
+def test_a_short_name_of_several_saes_is_refused_and_one_here_goes_with_those_shipped(shelf, monkeypatch):
+    monkeypatch.chdir(shelf.parent)
+    shutil.copytree(shelf / "b" / "tiny", shelf / "a" / "tiny")
+    with pytest.raises(InterpError, match=r"tiny is the name of several SAEs: saes/a/tiny, saes/b/tiny"):
+        resolve("tiny")
+    assert resolve("b/tiny") == Path("saes/b/tiny")
+    assert {"tiny", "smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"} <= {e.name for e in library()}
+    with pytest.raises(InterpError, match="there is no SAE at iny"):
+        resolve("iny")
 
 
 def test_a_folder_that_is_not_there_is_answered_in_a_sentence(tmp_path):

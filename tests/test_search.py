@@ -63,6 +63,29 @@ def test_bare_words_that_follow_each_other_are_one_text():
     assert [t.quoted for t in parse('"european capitals"').terms] == [True]
 
 
+def test_flags_behind_a_regex_are_read_and_other_letters_refused(wb):
+    assert parse("token:/paris/i").root == Term("token", "(?i)paris", regex=True)
+    assert str(parse(r"context:/a\/b/im")) == r"context:/(?im)a\/b/"
+    both, upper = wb.search("token:/p(?i:aris)|P(?i:aris)/"), wb.search("token:/paris/i")
+    assert [hit.feature for hit in both] == [hit.feature for hit in upper]
+    with pytest.raises(InterpError, match=r"/paris/g has no flag 'g' \(at character 1\); there is i \(either case\)"):
+        parse("token:/paris/g")
+    with pytest.raises(InterpError, match=r"neither a text nor one /regex/"):
+        parse("token:/usr/bin/")
+    assert parse('token:"/usr/bin/"').root == Term("token", "/usr/bin/", quoted=True)
+
+
+def test_no_hits_say_that_nothing_indexed_matches(wb, small):
+    for bench in (wb, small):
+        for query in ("token:/qqzz/", "context:/qqzz/", "token:/qqzz/ or context:/qqzz/"):
+            hits = bench.search(query)
+            assert not hits
+            assert len(hits.notes) == query.count("qqzz")
+            assert all("no indexed" in note for note in hits.notes)
+            assert "no indexed" in hits._repr_html_()
+        assert bench.search("token:/Paris/").notes == ()
+
+
 def test_the_place_of_a_condition_is_kept():
     assert [t.at for t in parse("like:1  (like:2)").terms] == [1, 10]
 

@@ -1,5 +1,7 @@
 """Every page through Streamlit's AppTest, on the embedded SAE and real activations."""
 
+from urllib.parse import urlencode
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -44,6 +46,60 @@ def test_a_search_in_the_url_is_run_and_a_typed_one_goes_into_the_url():
     app.text_input[0].set_value("density:1e-3..1e-2").run()
     assert at(app, "q") == "density:1e-3..1e-2"
     assert app.dataframe[0].value["density"].between(1e-3, 1e-2).all()
+
+
+@pytest.mark.parametrize("page", ["features", "feature", "neuron", "prompt", "steer", "library"])
+def test_every_link_carries_the_sae_it_came_from(checkpoint, text_folder, monkeypatch, tmp_path, page):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    here = Workbench.open(checkpoint)
+    here.save_search("cats", "token:/cat/")
+    if page == "neuron":
+        here.build_neuron_index(0, str(text_folder), 1024)
+    query = {"neuron": {"neuron": "0.3"}, "feature": {"feature": "3"}, "prompt": {"text": "The cat"}}
+    app = run(page, sae=str(checkpoint), **query.get(page, {}))
+    assert not app.error
+    wanted = urlencode({"sae": str(checkpoint)})
+    links = [link.proto for link in app.get("page_link")]
+    assert len(links) >= 6 + (page in ("features", "feature", "neuron", "prompt"))
+    assert all(wanted in link.query_string for link in links)
+    if page != "library":
+        assert at(app, "sae") == str(checkpoint)
+    for frame in app.dataframe:
+        column = next((name for name in ("feature", "open") if name in frame.value), None)
+        if column and page in ("features", "library"):
+            assert all("sae=" in link for link in frame.value[column])
+    if page == "features":
+        assert all(wanted in link for link in app.dataframe[0].value["feature"])
+
+
+def test_another_sae_in_the_url_begins_with_nothing_of_the_one_before(checkpoint):
+    app = run("steer", sae=str(checkpoint), edits="3,clamp,4", prompt="The cat", tokens="2")
+    app.button[0].click().run()
+    assert [header.value for header in app.subheader] == ["Default", "Steered"]
+    app.query_params["sae"] = EMBEDDED
+    app.run()
+    assert not app.subheader
+    assert "9,216 features" in app.caption[0].value
+
+
+def test_going_back_in_the_browser_shows_what_the_url_says():
+    app = run("feature", feature="11")
+    app.number_input[0].set_value(12).run()
+    assert at(app, "feature") == "12"
+    app.query_params["feature"] = "11"  # as the browser does
+    app.run()
+    assert app.number_input[0].value == 11
+    assert at(app, "feature") == "11"
+    app = run("steer", edits="11,clamp,20", prompt="A city")
+    app.query_params["edits"] = "12,ablate,0"
+    app.run()
+    assert app.session_state["steer_rows"]["feature"].tolist() == [12]
+    assert at(app, "edits") == "12,ablate,0"
+
+
+def test_a_number_in_the_url_that_no_widget_takes_is_a_sentence():
+    assert "tokens 'many' in the URL is no number" in run("steer", tokens="many").error[0].value
+    assert "seed -1 in the URL is not between" in run("steer", seed="-1").error[0].value
 
 
 def test_a_mistake_in_a_search_is_shown_as_a_sentence():

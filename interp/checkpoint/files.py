@@ -28,7 +28,11 @@ LARGEST_TEXT = 256 * 2**20
 
 
 def resolve(path: str | Path) -> Path:
-    """The checkpoint's folder: as given, or below the project's or the working folder's `saes/`."""
+    """The checkpoint's folder: as given, below the working folder's `saes/` or the shipped ones; of these, the end of its
+    path is enough (`batchtopk-9216`).
+
+    Raises InterpError when there is none of that name, or more than one.
+    """
     given = Path(path).expanduser()
     for candidate in (given, Path("saes") / given, places.shipped(str(given))):
         if (candidate / "cfg.json").exists():
@@ -37,9 +41,32 @@ def resolve(path: str | Path) -> Path:
         from interp.checkpoint import formats  # which PyTorch comes with, and a label is written without
 
         raise InterpError(f"{given} is not a checkpoint: it has no cfg.json{formats.offer(given)}.")
-    known = sorted(str(cfg.parent) for cfg in Path("saes").glob("**/cfg.json"))
-    exists = f" Here there is {', '.join(known)}." if known else " `interp train` makes one."
+    there = shelved()
+    named = [folder for folder in there if folder.parts[-len(given.parts) :] == given.parts]
+    if len(named) > 1:
+        raise InterpError(f"{given} is the name of several SAEs: {', '.join(map(str, named))}; write more of its path.")
+    if named:
+        return named[0]
+    exists = f" Here there is {', '.join(map(str, there))}." if there else " `interp train` makes one."
     raise InterpError(f"there is no SAE at {given}.{exists}")
+
+
+def shelved() -> list[Path]:
+    """The folders of checkpoints below the working folder's `saes/`, and those that came with the project."""
+    found = {folder.resolve(): folder for root in shelves() for folder in below(root)}
+    return list(found.values())
+
+
+def shelves() -> list[Path]:
+    """The folders that are searched where none is named: `saes/` here, and that of the project; those that exist."""
+    here = {root.resolve(): root for root in (places.shipped("saes"), Path("saes")) if root.is_dir()}
+    return list(here.values())[::-1]
+
+
+def below(root: Path) -> list[Path]:
+    """The folders of checkpoints below a folder, hidden ones left out, by path."""
+    folders = [cfg.parent for cfg in root.rglob("cfg.json")]
+    return sorted(f for f in folders if not any(part.startswith(".") for part in f.relative_to(root).parts))
 
 
 def known(name: str) -> bool:

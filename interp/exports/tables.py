@@ -1,4 +1,5 @@
-"""Features, examples and labels as tables: CSV and Parquet, and the labels alone as JSON lines."""
+"""Features, examples and labels as tables: CSV (whose cells no spreadsheet runs) and Parquet, and the labels alone as JSON
+lines."""
 
 import json
 from dataclasses import asdict, fields
@@ -9,6 +10,7 @@ import pandas as pd
 
 from interp.exports.subject import Subject
 from interp.labels import Label
+from interp.render import csv_cell
 
 PLAIN = ("density", "fires", "mean", "max", "documents", "token_entropy")
 
@@ -55,8 +57,12 @@ def labels_table(subject: Subject, features: list[int]) -> pd.DataFrame:
 
 def write_csv(subject: Subject, features: list[int], folder: Path) -> list[str]:
     for name, table in _tables(subject, features).items():
-        table.to_csv(folder / f"{name}.csv", index=False)
+        _write(table, folder / f"{name}.csv")
     return ["histograms, and activations outside the examples"]
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    table.map(csv_cell).to_csv(path, index=False)
 
 
 def write_parquet(subject: Subject, features: list[int], folder: Path) -> list[str]:
@@ -70,7 +76,7 @@ def write_labels(subject: Subject, features: list[int], folder: Path) -> list[st
     table = labels_table(subject, features)
     lines = [json.dumps(row, ensure_ascii=False) for row in table.to_dict("records")]
     (folder / "labels.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    table.to_csv(folder / "labels.csv", index=False)
+    _write(table, folder / "labels.csv")
     return ["automatic descriptions, and the history of each label"]
 
 

@@ -63,6 +63,8 @@ class Found:
     score: np.ndarray | None
     why: Callable[[int], str]
     partial: bool = False
+    note: str = ""
+    """What an answer of no features does not say by itself."""
 
 
 Handler = Callable[[Term, Sources], Found]
@@ -124,7 +126,10 @@ def _token(term: Term, sources: Sources) -> Found:
     index = sources.index
     matching_V = matching_tokens(term, index.vocabulary)
     total = int(index.token_counts[matching_V].sum())
-    return _predicate(index, index.fires_on(matching_V), total, "matching tokens", partial=index.partial)
+    found = _predicate(index, index.fires_on(matching_V), total, "matching tokens", partial=index.partial)
+    if not total:
+        found.note = "no indexed token matches" + ("" if matching_V.any() else ", and none of the model's does")
+    return found
 
 
 def _predicate(index: FeatureIndex, both_F: np.ndarray, total: int, what: str, *, partial: bool = False) -> Found:
@@ -147,8 +152,12 @@ def _context(term: Term, sources: Sources) -> Found:
     mask_N, matches = matching_contexts(term, index)
     if not index.partial:
         total = int(np.count_nonzero(mask_N))
-        return _predicate(index, index.fires_at(mask_N), total, f"tokens around {matches:,} matches")
-    return _of_examples(index, mask_N, "the text around it matches")
+        found = _predicate(index, index.fires_at(mask_N), total, f"tokens around {matches:,} matches")
+    else:
+        found = _of_examples(index, mask_N, "the text around it matches")
+    if not matches:
+        found.note = "no indexed text matches"
+    return found
 
 
 def _of_examples(index: FeatureIndex, mask_N: np.ndarray, what: str) -> Found:

@@ -11,7 +11,8 @@ from interp.types import InterpError, unknown
 
 KEYS = {
     "text": 'label, note or automatic description means this; quoted, has these words: text:"European capitals"',
-    "token": "fires on tokens that match /regex/ or contain the text, with precision, recall and F1",
+    "token": "fires on tokens that match /regex/ (/regex/i: in either case) or contain the text, with precision, recall "
+    "and F1",
     "context": "fires where the text within 16 tokens matches /regex/ or contains the text, with the same",
     "fires": 'is active on this text, by maximum; fires@mean:"text" by mean, fires@3:"text" at token 3, @-1 at the last',
     "only": 'is active on more tokens of this text than its density explains: only:"text"',
@@ -33,6 +34,8 @@ KEYS = {
 REGEX_KEYS = ("token", "context", "promotes", "suppresses", "topic")
 OPTION_KEYS = ("fires",)
 SORTS = ("score", "feature", "density", "max", "label")
+FLAGS = {"i": "either case", "m": "^ and $ at every line", "s": ". is a line's end too"}
+"""Letters behind a /regex/."""
 DEEPEST = 50
 """Parentheses inside parentheses."""
 
@@ -117,7 +120,7 @@ def _terms(node: Node) -> list[Term]:
 _TOKEN = re.compile(
     r"""(?P<open>\() | (?P<close>\)) |
         (?:(?P<key>[A-Za-z_]+)(?:@(?P<option>-?\w+))?:)?
-        (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | /(?P<regex>(?:[^/\\]|\\.)+)/ | (?P<bare>[^\s"()]+) )(?=[\s()]|$)""",
+        (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | /(?P<regex>(?:[^/\\]|\\.)+)/(?P<flags>[A-Za-z]*) | (?P<bare>[^\s"()]+) )(?=[\s()]|$)""",
     re.VERBOSE | re.DOTALL,
 )
 _WORD = re.compile(r"(and|or|not)(?=[\s()]|$)", re.IGNORECASE)
@@ -218,9 +221,14 @@ class _Reader:
         self.at = match.end()
         option = match["option"] or ""
         if match["regex"] is not None:
-            return Term(key, match["regex"].replace(r"\/", "/"), regex=True, option=option, at=at)
+            return Term(key, _flagged(match, at), regex=True, option=option, at=at)
         quoted = match["quoted"] is not None
         value = _unescaped(match["quoted"]) if quoted else match["bare"]
+        if not quoted and key in REGEX_KEYS and re.fullmatch(r"/.*[^\\]/[A-Za-z]*", value):
+            raise InterpError(
+                f"{key}:{value} is neither a text nor one /regex/ (at character {at}); write / inside one as \\/, or put "
+                "quotes around a text."
+            )
         alone = value.rstrip(":").partition("@")[0].lower()
         if not quoted and not match["key"] and value.endswith(":") and alone in KEYS:
             raise InterpError(
@@ -234,6 +242,17 @@ class _Reader:
         if not value:
             raise InterpError(f"{key}: has nothing to look for (at character {at}).")
         return Term(key, value, quoted=quoted, option=option, at=at)
+
+
+def _flagged(match: re.Match[str], at: int) -> str:
+    """The regular expression with its flags as RE2 has them inside; InterpError for a letter that is none."""
+    flags = match["flags"]
+    wrong = [flag for flag in flags if flag not in FLAGS]
+    if wrong:
+        known = ", ".join(f"{flag} ({about})" for flag, about in FLAGS.items())
+        raise InterpError(f"/{match['regex']}/{flags} has no flag {wrong[0]!r} (at character {at}); there is {known}.")
+    written = match["regex"].replace(r"\/", "/")
+    return f"(?{flags}){written}" if flags else written
 
 
 def _unescaped(quoted: str) -> str:

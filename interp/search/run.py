@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.render import table_html, title_html
+from interp.render import csv_cell, table_html, title_html
 from interp.search.keys import HANDLERS, Found, Sources
 from interp.search.query import And, Node, Not, Query, Term, parse
 from interp.words import counted
@@ -50,6 +50,8 @@ class Hits(Sequence[Hit]):
     """How many features passed, of which `hits` are the first."""
     partial: bool = False
     """Whether it was answered from what a small index keeps; then no hits do not mean that there are none."""
+    notes: tuple[str, ...] = ()
+    """Of conditions that nothing could meet: why, such as that no indexed token matches."""
 
     def __getitem__(self, at: Any) -> Any:
         return self.hits[at]
@@ -65,22 +67,22 @@ class Hits(Sequence[Hit]):
         return pd.DataFrame([asdict(hit) for hit in self.hits], columns=columns)
 
     def to_csv(self) -> str:
-        """A line a hit, with a column for each key's score and its reason."""
+        """A line a hit, with a column for each key's score and its reason; no cell is a formula to a spreadsheet."""
         keys = list(dict.fromkeys(key for hit in self.hits for key in hit.why))
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         plain = ("feature", "label", "score", "density", "max", "automatic", "partial")
-        writer.writerow([*plain, *(name for key in keys for name in (f"{key} score", f"{key} why"))])
+        named = (csv_cell(name) for key in keys for name in (f"{key} score", f"{key} why"))
+        writer.writerow([*plain, *named])
         for hit in self.hits:
             more = (value for key in keys for value in (hit.scores.get(key, ""), hit.why.get(key, "")))
-            writer.writerow([*(getattr(hit, name) for name in plain), *more])
+            writer.writerow([csv_cell(value) for value in (*(getattr(hit, name) for name in plain), *more)])
         return out.getvalue()
 
     def _repr_html_(self) -> str:
         rows = [(hit.feature, hit.label, hit.score, "; ".join(hit.why.values())) for hit in self.hits]
-        return title_html(f"{self.query}: {counted(self.total, 'feature')}") + table_html(
-            ["feature", "label", "score", "why"], rows
-        )
+        title = "; ".join([f"{self.query}: {counted(self.total, 'feature')}", *self.notes])
+        return title_html(title) + table_html(["feature", "label", "score", "why"], rows)
 
 
 def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
@@ -99,6 +101,7 @@ def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
     refused = list(dict.fromkeys(_wanted(asked.root, under_not=True)))
     density, largest = (sources.index.features[name].to_numpy() for name in ("density", "max"))
     partial = any(answer.partial for answer in found.values())
+    notes = tuple(f"{term}: {answer.note}" for term, answer in found.items() if answer.note)
 
     def hit(f: int) -> Hit:
         mine = {name: found[term] for name, term in keys.items() if found[term].passed[f]}
@@ -116,7 +119,7 @@ def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
         )
 
     written = str(asked) if isinstance(query, Query) else query
-    return Hits(written, tuple(hit(int(f)) for f in ids[:limit]), len(ids), partial)
+    return Hits(written, tuple(hit(int(f)) for f in ids[:limit]), len(ids), partial, notes)
 
 
 def _passed(node: Node, found: dict[Term, Found], d_sae: int) -> np.ndarray:

@@ -380,9 +380,6 @@ class Replay:
 def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     """The record against the same request run anew; what identifies the machine is told apart from results."""
     then, now = dict(recorded), json.loads(places.strict_json(again))
-    if then.get("kind") == "batch":
-        # Records of batches did not name conflicts at first.
-        then.setdefault("conflicts", now["conflicts"])
     before, after = then.pop("environment", {}), now.pop("environment", {})
     changed = [
         f"{key} {before.get(key)} is {after.get(key)} here"
@@ -396,10 +393,13 @@ def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
 
 
 def first_difference(recorded: Any, again: Any, path: str = "") -> str:
-    """The place of the first unequal value in two JSON values, with both; empty when they are equal."""
+    """The place of the first unequal value in two JSON values, with both; empty when they are equal.
+
+    What a record does not speak of, for it is older than the field, cannot differ.
+    """
     if isinstance(recorded, dict) and isinstance(again, dict):
         # Token ids before the texts and numbers that follow from them.
-        for key in sorted({*recorded, *again}, key=lambda key: ("tokens" not in key, key != "outputs", key)):
+        for key in sorted(recorded, key=lambda key: ("tokens" not in key, key != "outputs", key)):
             found = first_difference(recorded.get(key), again.get(key), f"{path}.{key}" if path else key)
             if found:
                 return found

@@ -1,14 +1,12 @@
 """Navigation: the pages, each with a URL that opens it again."""
 
-from pathlib import Path
-
 import streamlit as st
 
-PAGES = Path(__file__).parent / "pages"
+from interp.ui.shared import ICON, PAGES, chosen
 
 
 def main() -> None:
-    st.set_page_config(page_title="interp", page_icon=":material/biotech:", layout="wide")
+    st.set_page_config(page_title="interp", page_icon=ICON, layout="wide")
     pages = [
         st.Page(PAGES / "features.py", title="Features", icon=":material/table_rows:", default=True),
         st.Page(PAGES / "feature.py", title="Feature", icon=":material/lightbulb:"),
@@ -17,7 +15,11 @@ def main() -> None:
         st.Page(PAGES / "steer.py", title="Steer", icon=":material/explore:"),
         st.Page(PAGES / "library.py", title="Library", icon=":material/menu_book:"),
     ]
-    st.navigation(pages, position="top").run()
+    here = st.navigation(pages, position="hidden")
+    with st.container(horizontal=True):  # links of our own, for Streamlit's menu forgets which SAE is open
+        for each in pages:
+            st.page_link(each, query_params={"sae": chosen()})
+    here.run()
 
 
 if __name__ == "__main__":

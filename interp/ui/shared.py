@@ -1,7 +1,7 @@
 """What the pages share: the open workbench, errors as sentences, and links between pages."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 import torch
 
+from interp.checkpoint.files import resolve
 from interp.index import Example
 from interp.render import tokens_html
 from interp.types import InterpError
@@ -19,6 +20,11 @@ from interp.workbench import EMBEDDED, Workbench
 
 PAGES = Path(__file__).parent / "pages"
 ACCENT = "#ea7828"
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Cpath fill='%23ea7828' d='M1 15V9h3v6zm5 0V2h3v13zm5 0V6h3v9z'/%3E%3C/svg%3E"
+)
+"""The tab's icon, inline: Streamlit has the browser fetch its own icons and emoji for tabs from other hosts."""
 
 
 @st.cache_resource(show_spinner="Opening the SAE …")
@@ -27,19 +33,27 @@ def _open(path: str) -> Workbench:
     return Workbench.open(path)
 
 
-def bench() -> Workbench:
-    """The workbench of the SAE named in the URL (`?sae=`), on the command line, or the embedded one."""
+def chosen() -> str:
+    """The folder of the SAE that the page speaks of: in its URL (`?sae=`), on the command line, or the embedded one."""
     named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     path = st.query_params.get("sae") or (named[0] if named and Path(named[0]).is_dir() else EMBEDDED)
-    return _open(path)
+    try:
+        return str(resolve(path).resolve())
+    except InterpError:
+        return path  # which the page says when it opens it
 
 
 @contextmanager
 def page(title: str) -> Iterator[Workbench]:
     """The page's frame: heading, the SAE it speaks of, and mistakes shown as one sentence."""
     st.title(title)
+    here = chosen()
+    if st.session_state.get("sae", here) != here:  # what was typed and made belongs to another SAE
+        st.session_state.clear()
+    st.session_state.sae = here
     try:
-        wb = bench()
+        wb = _open(here)
+        remember(sae=here)
         st.caption(f"{wb.card.name} · {wb.sae.d_sae:,} features · {wb.card.hook_name} of {wb.card.model}")
         yield wb
     except InterpError as error:
@@ -55,13 +69,46 @@ def remember(**values: Any) -> None:
             st.query_params[key] = str(value)
 
 
+def bound(widget: Callable[..., Any], label: str, name: str, default: Any, **options: Any) -> Any:
+    """What a widget holds, which is the URL's `name` as well: each follows the other, also when the browser goes back.
+
+    Raises InterpError when the URL has a value that the widget cannot take.
+    """
+    state, key, seen = st.session_state, f"url-{name}", f"seen-{name}"
+    given = st.query_params.get(name, str(default))
+    if key not in state or state.get(seen) != given:
+        state[key] = _read(name, given, default, options)
+    value = widget(label, key=key, **options)
+    remember(**{name: None if value is False else value})
+    state[seen] = st.query_params.get(name, str(default))
+    return value
+
+
+def _read(name: str, given: str, default: Any, options: Mapping[str, Any]) -> Any:
+    """The URL's text as a value of the default's type, within the bounds in `options`."""
+    if isinstance(default, bool):
+        return given == "True"
+    if isinstance(default, str):
+        return given
+    low, high = options["min_value"], options["max_value"]
+    try:
+        value = type(default)(given)
+    except ValueError:
+        raise InterpError(f"{name} {given!r} in the URL is no number; it is one of {low} to {high}.") from None
+    if not low <= value <= high:
+        raise InterpError(f"{name} {given} in the URL is not between {low} and {high}.")
+    return value
+
+
 def url(name: str, **values: Any) -> str:
-    """The address of a page, relative to the server."""
-    return f"/{name}?{urlencode(values)}"
+    """The address of a page, relative to the server, with the SAE that is open unless another is given."""
+    return f"/{name}?{urlencode({'sae': chosen()} | values)}"
 
 
-def feature_link(feature: int, label: str) -> None:
-    st.page_link(PAGES / "feature.py", label=label, query_params={"feature": str(feature)})
+def link(name: str, label: str, **values: Any) -> None:
+    """A link to a page about the SAE that is open."""
+    query = {"sae": chosen()} | {key: str(value) for key, value in values.items()}
+    st.page_link(PAGES / f"{name}.py", label=label, query_params=query)
 
 
 def show_tokens(tokens: list[str], values: list[float], top: float, peak: int | None = None) -> None:

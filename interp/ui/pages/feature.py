@@ -4,16 +4,15 @@ import pandas as pd
 import streamlit as st
 
 from interp.labels import STATUSES
-from interp.types import InterpError
+from interp.types import InterpError, check_feature
 from interp.ui.shared import (
-    PAGES,
     bars,
+    bound,
     example_rows,
-    feature_link,
     feature_page,
+    link,
     page,
     plain,
-    remember,
     show_tokens,
 )
 from interp.views import FeaturePage
@@ -84,13 +83,10 @@ def examples(shown: FeaturePage) -> None:
 
 
 with page("Feature") as wb:
-    feature = wanted(wb)
+    check_feature(wanted(wb), wb.sae.d_sae, wb.card.name)
+    last = wb.sae.d_sae - 1
+    feature = bound(st.number_input, "Feature", "feature", 0, min_value=0, max_value=last, width=160)
     shown = feature_page(wb, feature, str(wb.labels.get(feature)))
-    picked = st.number_input("Feature", 0, wb.sae.d_sae - 1, feature, width=160)
-    if picked != feature:
-        remember(feature=picked)
-        st.rerun()
-    remember(feature=feature)
     if shown.label:
         st.header(plain(shown.label.text))
         st.caption(f"{shown.label.status} · {plain(shown.label.author or 'no author')}")
@@ -110,8 +106,7 @@ with page("Feature") as wb:
         if shown.examples:
             examples(shown)
         st.subheader("Try it on your text")
-        text = st.text_area("Text", st.query_params.get("text", ""), height=80, placeholder="Paste a sentence …")
-        remember(text=text)
+        text = bound(st.text_area, "Text", "text", "", height=80, placeholder="Paste a sentence …")
         if text.strip():
             with st.spinner("Running the model …"):
                 spectrum = wb.spectrum(text)
@@ -122,17 +117,16 @@ with page("Feature") as wb:
         charts(shown)
         st.subheader("Nearest features")
         for other, cosine in shown.nearest[:8]:
-            feature_link(other, plain(f"{other} · cosine {cosine:.2f} · {wb.name(other)}"))
+            link("feature", plain(f"{other} · cosine {cosine:.2f} · {wb.name(other)}"), feature=other)
         if shown.coactive:
             st.subheader("Fires together with")
         for c in shown.coactive[:6]:
             share = f"{c.count} of {c.of} tokens, {c.lift:,.0f} times chance"
-            feature_link(c.feature, plain(f"{c.feature} · {share} · {wb.name(c.feature)}"))
+            link("feature", plain(f"{c.feature} · {share} · {wb.name(c.feature)}"), feature=c.feature)
         if shown.neurons:
             st.subheader("Aligned neurons")
             for layer, n, cosine in shown.neurons:
-                query = {"neuron": f"{layer}.{n}"}
-                st.page_link(PAGES / "neuron.py", label=f"{layer}.{n} · cosine {cosine:.2f}", query_params=query)
+                link("neuron", f"{layer}.{n} · cosine {cosine:.2f}", neuron=f"{layer}.{n}")
             st.caption("Cosine of the decoder row with what the neuron writes.")
         st.subheader("Label")
         label_editor(wb, feature)

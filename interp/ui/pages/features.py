@@ -7,7 +7,7 @@ import streamlit as st
 from interp.render import visible
 from interp.search import KEYS, Hits
 from interp.search.saved import find
-from interp.ui.shared import PAGES, bars, page, plain, remember, url
+from interp.ui.shared import bars, bound, link, page, plain, url
 from interp.workbench import Workbench
 
 SHOWN = 500
@@ -55,18 +55,19 @@ def keep_search(wb: Workbench, query: str, hits: Hits) -> None:
             st.success(f"Saved as {plain(name)}.")
         for saved in wb.saved_searches():
             kept = find(saved, wb.card.sae_sha256)
-            st.page_link(PAGES / "features.py", label=plain(f"{saved}: {kept.query}"), query_params={"q": kept.query})
+            link("features", plain(f"{saved}: {kept.query}"), q=kept.query)
 
 
 with page("Features") as wb:
-    query = st.text_input(
+    query = bound(
+        st.text_input,
         "Search",
-        st.query_params.get("q", ""),
+        "q",
+        "",
         placeholder="token:/^ ?(Paris|London)$/ density:1e-5..1e-2 sort:density",
         help="Conditions, joined by and, or, not and parentheses; bare words are looked for by meaning.  \n"
         + "  \n".join(f"**{key}:** {plain(about)}" for key, about in KEYS.items()),
     )
-    remember(q=query)
     if not query:
         st.caption("For example: " + " · ".join(f"`{example}`" for example in EXAMPLES))
     hits = wb.search(query, limit=SHOWN)
@@ -77,6 +78,8 @@ with page("Features") as wb:
         else ""
     )
     st.markdown(f"**{hits.total:,}** features{more}.{partial}")
+    for note in hits.notes:
+        st.caption(plain(note))
     if hits:
         st.dataframe(
             table(wb, hits),

@@ -8,13 +8,19 @@ import streamlit as st
 
 from interp.library import library
 from interp.types import InterpError
-from interp.ui.shared import plain, remember, url
+from interp.ui.shared import bound, plain, url
 
 st.title("Library")
-root = st.text_input("Folder", st.query_params.get("root", "saes"), help="Every checkpoint below it is listed.")
-remember(root=root)
+root = bound(
+    st.text_input,
+    "Folder",
+    "root",
+    "",
+    placeholder="saes",
+    help="Every checkpoint below it is listed; without one, those in saes/ and those that came with interp.",
+)
 try:
-    entries = library(root)
+    entries = library(root or None)
 except InterpError as error:
     st.error(str(error), icon=":material/block:")
     st.stop()

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from interp.ui.shared import example_rows, feature_link, page, plain, remember, show_tokens
+from interp.ui.shared import bound, example_rows, link, page, plain, show_tokens
 from interp.views import NeuronPage, neuron_named
 from interp.workbench import Workbench
 
@@ -24,12 +24,11 @@ def side(found: NeuronPage, sign: str) -> None:
     for example in [e for e in shown.examples if e.band == 0][:SHOWN]:
         example_rows([example], shown.max)
         for feature, share, name in found.untangled.get(example.position, []):
-            feature_link(feature, plain(f"{feature} · {share:.0%} of its largest · {name}"))
+            link("feature", plain(f"{feature} · {share:.0%} of its largest · {name}"), feature=feature)
 
 
 with page("Neuron") as wb:
-    name = st.text_input("Neuron (LAYER.NUMBER)", st.query_params.get("neuron", ""), placeholder="15.3", width=220)
-    remember(neuron=name.strip())
+    name = bound(st.text_input, "Neuron (LAYER.NUMBER)", "neuron", "", placeholder="15.3", width=220)
     if not name.strip():
         st.info("A neuron takes part in many things at once. Name one to see where it fires, beside its features.")
         st.stop()
@@ -49,6 +48,6 @@ with page("Neuron") as wb:
         for feature, cosine in shown.features:
             called = feature.label.text if feature.label else feature.description
             facts = f"{feature.feature} · cosine {cosine:.2f} · entropy {feature.token_entropy:.2f} nats · {called}"
-            feature_link(feature.feature, plain(facts))
+            link("feature", plain(facts), feature=feature.feature)
             for example in feature.examples[:2]:
                 show_tokens(example.tokens, example.values, feature.max, example.peak)

@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from interp.render import chart_text, visible
-from interp.ui.shared import feature_link, page, plain, remember
+from interp.ui.shared import bound, link, page, plain
 from interp.views import Spectrum
 from interp.workbench import Workbench
 
@@ -34,8 +34,7 @@ def heat_map(wb: Workbench, spectrum: Spectrum, features: list[int]) -> go.Figur
 
 
 with page("Prompt") as wb:
-    text = st.text_area("Text", st.query_params.get("text", EXAMPLE), height=110)
-    remember(text=text)
+    text = bound(st.text_area, "Text", "text", EXAMPLE, height=110)
     if not text.strip():
         st.info("Paste a text to see which features fire on it.")
         st.stop()
@@ -61,4 +60,4 @@ with page("Prompt") as wb:
         if not strongest:
             st.info("Nothing is encoded here: this position is a sink.")
         for feature, value in strongest:
-            feature_link(feature, plain(f"{feature} · {value:.2f} · {wb.name(feature)}"))
+            link("feature", plain(f"{feature} · {value:.2f} · {wb.name(feature)}"), feature=feature)

@@ -13,7 +13,7 @@ from interp.steering import OPENINGS, Ablate, Add, Clamp, FeatureEdit, Orthogona
 from interp.steering.edits import describe
 from interp.steering.sweep import FACTORS
 from interp.types import InterpError
-from interp.ui.shared import ACCENT, page, plain, remember, show_tokens
+from interp.ui.shared import ACCENT, bound, page, plain, remember, show_tokens
 from interp.workbench import Workbench
 
 KINDS = {"clamp": Clamp, "add": Add, "scale": Scale, "ablate": Ablate, "orthogonal": Orthogonal}
@@ -97,14 +97,18 @@ def strengths(wb: Workbench, edits: list[FeatureEdit]) -> None:
 
 def edit_table(wb: Workbench) -> pd.DataFrame:
     """The table of edits, as the user left it."""
-    if "steer_rows" not in st.session_state:
-        st.session_state.steer_rows = pd.DataFrame(from_url()).astype({"above": "float64"})
+    state = st.session_state
+    given = st.query_params.get("edits", "")
+    if state.get("steer_url") != given:  # a new page, or the browser went back or forward
+        state.steer_rows = pd.DataFrame(from_url()).astype({"above": "float64"})
+        state.steer_table = state.get("steer_table", 0) + 1
+    state.steer_url = given
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     edited: pd.DataFrame = st.data_editor(
-        st.session_state.steer_rows,
+        state.steer_rows,
         num_rows="dynamic",
         hide_index=True,
-        key="edits",
+        key=f"edits-{state.steer_table}",
         column_config={
             "feature": number("feature", min_value=0, max_value=wb.sae.d_sae - 1, step=1, required=True),
             "kind": st.column_config.SelectboxColumn("edit", options=list(KINDS), required=True, default="clamp"),
@@ -135,16 +139,14 @@ def preset_edits(wb: Workbench) -> list[FeatureEdit]:
 
 
 def generate_tab(wb: Workbench, edits: list[FeatureEdit]) -> None:
-    prompt = st.text_area("Prompt", st.query_params.get("prompt", "The best city is"), height=80)
+    prompt = bound(st.text_area, "Prompt", "prompt", "The best city is", height=80)
     columns = st.columns(5)
-    query = st.query_params
-    tokens = columns[0].number_input("New tokens", 1, 400, int(query.get("tokens", "40")))
-    temperature = columns[1].number_input("Temperature", 0.0, 2.0, float(query.get("temperature", "0")), 0.1)
-    top_p = columns[2].number_input("Top-p", 0.01, 1.0, float(query.get("top_p", "1")), 0.05)
-    seed = columns[3].number_input("Seed", 0, 2**31 - 1, int(query.get("seed", "0")))
-    chat = columns[4].toggle("Chat template", query.get("chat") == "True")
-    remember(prompt=prompt, tokens=tokens, temperature=temperature, seed=seed, chat=chat or None)
-    remember(top_p=None if top_p == 1 else top_p)
+    number = [column.number_input for column in columns]
+    tokens = bound(number[0], "New tokens", "tokens", 40, min_value=1, max_value=400)
+    temperature = bound(number[1], "Temperature", "temperature", 0.0, min_value=0.0, max_value=2.0, step=0.1)
+    top_p = bound(number[2], "Top-p", "top_p", 1.0, min_value=0.01, max_value=1.0, step=0.05)
+    seed = bound(number[3], "Seed", "seed", 0, min_value=0, max_value=2**31 - 1)
+    chat = bound(columns[4].toggle, "Chat template", "chat", False)
     if st.button("Generate", type="primary") and prompt.strip():
         shown = st.empty()
 
@@ -265,6 +267,7 @@ with page("Steer") as wb:
     wb.check_edits(table_edits)
     strengths(wb, table_edits)
     remember(edits=to_url(rows))
+    st.session_state.steer_url = to_url(rows)
     all_edits = [*preset_edits(wb), *table_edits]
     generating, sweeping = st.tabs(["Generate", "Sweep with controls"])
     with generating:

@@ -1,0 +1,96 @@
+"""The dashboard in Chromium, its server a process of its own in another folder, its network watched."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from urllib.parse import quote
+
+import pytest
+
+from interp.workbench import Workbench
+from tests.browser import Browser
+
+pytestmark = pytest.mark.slow
+PAGES = {
+    "": "features",
+    "feature?feature=3": "Where it fires",
+    "neuron?neuron=0.3": "The features nearest",
+    "prompt?text=The%20cat": "Each token",
+    "steer?edits=3,clamp,4": "Generate",
+    "library": "checkpoints",
+}
+
+
+@pytest.fixture(scope="module")
+def dashboard(checkpoint, text_folder, tmp_path_factory):
+    """The address of a dashboard of the tiny SAE."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERP_HOME", str(tmp_path_factory.mktemp("home")))
+        Workbench.open(checkpoint).build_neuron_index(0, str(text_folder), 1024)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        call = [sys.executable, "-m", "interp.cli", "dashboard", str(checkpoint), "--port", str(port)]
+        server = subprocess.Popen(call, cwd=tmp_path_factory.mktemp("elsewhere"), start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        assert server.poll() is None
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield address
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@pytest.fixture
+def browser():
+    made = Browser()
+    yield made
+    made.close()
+
+
+def test_the_watch_sees_a_request_to_another_host(browser):
+    browser.open("data:text/html,<img src='https://elsewhere.invalid/x.png'>")
+    browser.wait("document.readyState == 'complete'")
+    assert browser.others() == ["https://elsewhere.invalid/x.png"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_asks_another_host_for_anything(browser, dashboard, page):
+    browser.open(f"{dashboard}/{page}")
+    browser.shows(PAGES[page])
+    time.sleep(1)  # what comes after the text
+    assert browser.others() == []
+    icons = browser.run("[...document.querySelectorAll('link[rel~=icon]')].map(link => link.href)")
+    assert icons
+    assert all(icon.startswith("data:image/svg") for icon in icons)
+    assert browser.run("document.querySelector('[data-testid=stAppDeployButton]')") is None
+
+
+def test_back_forward_and_reload_show_what_the_address_says(browser, dashboard, checkpoint):
+    search = "document.querySelector('input[aria-label=Search]')"
+
+    def shown(query):
+        browser.wait(f"location.search.includes({quote(query, safe='')!r}) && {search}?.value == {query!r}")
+        assert quote(str(checkpoint), safe="") in browser.run("location.search")
+
+    browser.open(f"{dashboard}/?q=dead:no")
+    shown("dead:no")
+    browser.shows("features")
+    browser.run(f"{search}.focus(); {search}.select()")
+    browser.send("Input.insertText", text="dead:yes")
+    for kind in ("keyDown", "keyUp"):
+        browser.send("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13)
+    shown("dead:yes")
+    browser.run("history.back()")
+    shown("dead:no")
+    browser.run("history.forward()")
+    shown("dead:yes")
+    browser.send("Page.reload")
+    shown("dead:yes")
