@@ -34,6 +34,7 @@ def test_the_card_was_made_on_enough_text(embedded):
     assert "CC BY-SA" in card.licences["index text"]
 
 
+@pytest.mark.slow
 def test_the_cards_figures_hold_on_held_out_text_of_another_draw(embedded, smollm2):
     """20,000 tokens of English leads, CPython and prose, none of them trained on."""
     held_out = embedded.card.metrics["held_out"]

@@ -260,6 +260,7 @@ module.{step} = slow
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "step"), [("pack", "_copy_in"), ("unpack", "_copy_out")])
 def test_kill_9_half_way_leaves_the_old_state_and_the_next_call_works(folder, tmp_path, work, step):
     archive_path, target = tmp_path / "a.tar", tmp_path / "out"

@@ -176,6 +176,7 @@ def killed_at(hub, event, *arguments):
     hub.stall = ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["upload", "commit"])
 def test_kill_9_in_a_push_leaves_the_old_state_and_the_next_push_goes_on(hub, plain, event):
     push(plain, "hf:me/sae", endpoint=hub.endpoint)
@@ -189,6 +190,7 @@ def test_kill_9_in_a_push_leaves_the_old_state_and_the_next_push_goes_on(hub, pl
     assert hub.uploads == uploads + (event == "upload")  # what was uploaded before is not uploaded again
 
 
+@pytest.mark.slow
 def test_kill_9_in_a_pull_leaves_nothing_and_the_next_pull_goes_on(hub, plain, tmp_path):
     push(plain, "hf:me/sae", endpoint=hub.endpoint)
     killed_at(hub, "download", "pull", "hf:me/sae", tmp_path / "out")

@@ -42,6 +42,7 @@ def batches(x, size=512, epochs=8, seed=0):
         yield from (x[rows] for rows in order.split(size) if len(rows) == size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [BatchTopK, TopK])
 def test_planted_features_come_back(architecture):
     x, truth = planted()
@@ -136,6 +137,7 @@ def test_features_are_parted_in_turns_that_add_up_to_all(monkeypatch):
     torch.testing.assert_close(turns / 2, whole)
 
 
+@pytest.mark.slow
 def test_the_penalty_on_cosines_parts_siblings():
     """Of children that never come together and always with their parent, latents hold parent + child; less so with it."""
     torch.manual_seed(2)
@@ -225,6 +227,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, rule):
         assert torch.equal(again.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept_back", [False, True], ids=["held out", "kept back"])
 @pytest.mark.parametrize("tokens", [None, 256 * 20], ids=["all", "some"])
 @pytest.mark.parametrize("at", [9, 20, 40])

@@ -252,6 +252,7 @@ def test_a_folder_without_a_card_or_a_model_says_what_could_not_be_checked(plain
     assert any("give --model and --hook" in check.found for check in found.checks)
 
 
+@pytest.mark.slow
 def test_the_embedded_sae_verifies(embedded):
     found = workbench.verify(embedded.folder)
     assert found.verdict == "verified", said(found)

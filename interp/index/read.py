@@ -4,6 +4,7 @@ Axes    N position, F feature, V vocabulary.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -106,15 +107,19 @@ class FeatureIndex:
         return int(self.meta["d_sae"])
 
     @cached_property
-    def _db(self) -> Any:  # a connection; checkers keep classes that annotations name, and DuckDB reports them at exit
-        return duckdb.connect(config={"threads": THREADS})
+    def _db(self) -> list[Any]:
+        """A connection, in a list that is emptied when the index goes and when Python ends: DuckDB reports what it finds
+        then, on the console. (No annotation names its class, which checkers of types would keep as well.)"""
+        kept = [duckdb.connect(config={"threads": THREADS})]
+        weakref.finalize(self, kept.clear)
+        return kept
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
         """A query over the index's files, each named by `{features}`, `{activations}` and so on."""
         there = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.parquet" in self.meta["files"]]
         used = {n: f"read_parquet({quoted(self.path(f'{n}.parquet'))})" for n in there if "{" + n + "}" in query}
         with self._lock:
-            return self._db.execute(query.format(**used), parameters or []).df()
+            return self._db[0].execute(query.format(**used), parameters or []).df()
 
     def verify(self) -> None:
         """Compare every file's hash; InterpError names the first that differs."""
