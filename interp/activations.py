@@ -8,6 +8,7 @@ A store is a folder: `manifest.json`, `tokens.parquet` and `documents.parquet` (
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -61,8 +62,15 @@ def harvest(
         model.check_hook(name)
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
-    with places.only_one(folder, "the harvest"):
-        _harvest(model, corpus, hook_names, tokens, folder, split, batch_blocks, restart)
+    fresh = not folder.exists()
+    try:
+        with places.only_one(folder, "the harvest"):
+            _harvest(model, corpus, hook_names, tokens, folder, split, batch_blocks, restart)
+    except InterpError:
+        if fresh:  # a text that cannot be read leaves no folder behind; one that holds something stays
+            with suppress(OSError):
+                folder.rmdir()
+        raise
     return ActivationStore.open(folder)
 
 
@@ -108,7 +116,8 @@ def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks,
         "dtype": model.dtype_name,
         "attention": model.attention,
         "hooks": hooks,
-        "corpus": {"name": corpus.name, "licence": corpus.licence, "version": corpus.version, "split": split},
+        "corpus": {"name": corpus.name, "licence": corpus.licence, "version": corpus.version, "split": split}
+        | ({"reading": blocks.reading} if blocks.reading else {}),
         "positions": blocks.positions,
         "block": blocks.block,
         "separator": blocks.separator,

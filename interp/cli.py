@@ -207,7 +207,12 @@ def models(as_json: Json = False) -> None:
 
 @command("corpora", "interp corpora")
 def corpora(as_json: Json = False) -> None:
-    """Corpora that come embedded; files, folders and hf:org/name work as well."""
+    """Corpora that come embedded; files, folders and hf:org/name work as well.
+
+    Files are .txt, .jsonl, .json, .csv, .tsv and .parquet, also as .gz or .zst. FILE#FIELD names the field that holds the
+    text, FILE#FIELD@FIELD a second one that is kept as topic, FILE#FIELD=VALUE takes some rows; a .txt is parted at blank
+    lines, FILE.txt#lines, #whole or #4000 (characters) otherwise.
+    """
     from interp.corpus import CORPORA
 
     found = [make() for make in CORPORA.values()]
@@ -243,7 +248,12 @@ def harvest(
     model: Annotated[
         str, typer.Argument(help="An embedded model (see `interp models`), a local folder, or org/name on the hub.")
     ],
-    corpus: Annotated[str, typer.Argument(help="Corpus name, file, folder, hf:org/name, or several joined by +.")],
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="Corpus name, file, folder, hf:org/name, or several joined by +; FILE#FIELD names the field of the text."
+        ),
+    ],
     hook: Annotated[
         list[str], typer.Argument(help="Hook points to read, one or more; `interp hooks MODEL` lists them.")
     ],
@@ -912,7 +922,7 @@ def steer(
     contrast: Annotated[
         str,
         typer.Option(
-            help="TOWARD.txt,AWAY.txt=AMOUNT adds the difference between the mean activations of two sets of texts."
+            help="TOWARD,AWAY=AMOUNT adds the difference between the mean activations of two files of texts (a line of a .txt, a row of others)."
         ),
     ] = "",
     unit: Annotated[
@@ -1030,7 +1040,7 @@ def _check_sweep(sweep: str, contrast: str, of_run: dict[str, Any], of_sweep: di
     else:
         _refuse(of_sweep, "without a sweep; add --sweep FEATURE")
     if sweep and (sweep == "contrast") != bool(contrast):
-        raise InterpError("a direction is swept with both --sweep contrast and --contrast TOWARD.txt,AWAY.txt=AMOUNT.")
+        raise InterpError("a direction is swept with both --sweep contrast and --contrast TOWARD,AWAY=AMOUNT.")
 
 
 def _refuse(given: Mapping[str, Any], why: str) -> None:
@@ -1082,17 +1092,18 @@ def _edits(given: dict[str, list[str] | None], unit: str, place: dict[str, Any])
 
 
 def _contrast(text: str) -> tuple[list[list[str]], float]:
-    """(texts toward and away, amount) of TOWARD.txt,AWAY.txt=AMOUNT."""
+    """(texts toward and away, amount) of TOWARD,AWAY=AMOUNT, where TOWARD and AWAY name files or corpora."""
+    from interp.corpus import read_texts, second_set
+
     files, _, amount = text.rpartition("=")
-    toward, _, away = files.partition(",")
+    toward, _, away = (part.strip() for part in files.partition(","))
     try:
         strength = float(amount)
-        lines = [
-            [x for x in Path(name).read_text(encoding="utf-8").splitlines() if x.strip()] for name in (toward, away)
-        ]
-    except (ValueError, OSError) as error:
-        raise InterpError(f"{text!r} is no contrast ({error}); write TOWARD.txt,AWAY.txt=AMOUNT.") from None
-    return lines, strength
+    except ValueError:
+        raise InterpError(f"{text!r} is no contrast: {amount!r} is no amount; write TOWARD,AWAY=AMOUNT.") from None
+    if not toward or not away:
+        raise InterpError(f"{text!r} is no contrast: it names no two sets of texts; write TOWARD,AWAY=AMOUNT.")
+    return [list(read_texts(name)) for name in (toward, second_set(toward, away))], strength
 
 
 def _feature(text: str) -> Any:
@@ -1298,6 +1309,26 @@ def _tell_moved(folder: Path, moved: Any, labels: bool) -> None:
     if moved.left_out:
         tell(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}")
     tell(f"pin {moved.pin}")
+
+
+@command("overlap", "interp overlap sae-probes --min-chars 400")
+def overlap(
+    corpus: Annotated[str, typer.Argument(help="Text, named as for harvest.")],
+    min_chars: Annotated[int, typer.Option(min=0, help="Leave shorter texts out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """How many held-out documents of a text are nearly in its training split too: half of their runs of 13 words or more."""
+    from interp.corpus import near_duplicates, open_corpus
+
+    text = open_corpus(corpus)
+    text = text.filter(min_chars=min_chars) if min_chars else text
+    found = near_duplicates(text.documents("heldout"), text.documents("train"))
+    head = ["source", "held-out documents", "near-duplicates", "share", "too short to tell"]
+    rows = [[source, one.documents, one.near, one.share, one.short] for source, one in sorted(found.items())]
+    if as_json:
+        show([dict(zip(head, row, strict=True)) for row in rows])
+    else:
+        table(head, rows)
 
 
 @command("pack", "interp pack saes/mine --into mine.interp.tar")

@@ -25,7 +25,7 @@ from interp.checkpoint.card import versions
 from interp.checkpoint.files import LABELS, present, resolve
 from interp.checkpoint.record import remember
 from interp.checkpoint.remote import Moved
-from interp.corpus import Corpus, open_corpus, tokenize
+from interp.corpus import Corpus, open_corpus, read_texts, tokenize
 from interp.device import native_bfloat16, resolve_device
 from interp.evals import Report, evaluate
 from interp.evals import record as evaluations
@@ -396,11 +396,20 @@ class Workbench:
         check_request(self.stage, self.stage.prompts(prompts, settings.chat, settings.special), variants, settings)
 
     def contrast(
-        self, toward: Sequence[str], away: Sequence[str], *, hook_name: str | None = None, name: str = "contrast"
+        self,
+        toward: Sequence[str] | str | Path,
+        away: Sequence[str] | str | Path,
+        *,
+        hook_name: str | None = None,
+        name: str = "contrast",
     ) -> Direction:
-        """The difference of mean activations of two sets of texts, to steer by with `Add(feature=direction, ...)`."""
+        """The difference of mean activations of two sets of texts, to steer by with `Add(feature=direction, ...)`.
+
+        A set is a sequence of texts, or the name of a file or corpus of them, as `contrast:` of a search takes it.
+        """
         own = hook_name in (None, self.card.hook_name)
         cutoff = self.card.norm_cutoff if own else None
+        toward, away = (list(read_texts(x)) if isinstance(x, str | Path) else x for x in (toward, away))
         return contrast(self.model, toward, away, hook_name or self.card.hook_name, norm_cutoff=cutoff, name=name)
 
     def stand_in(self) -> Direction:

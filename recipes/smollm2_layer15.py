@@ -1,7 +1,7 @@
 """The embedded SAE: BatchTopK, 9,216 features, k 32, on the residual stream after block 15 of SmolLM2-135M-Instruct.
 
     python recipes/smollm2_layer15.py            # everything, about an hour and a half on two cores
-    python recipes/smollm2_layer15.py train      # or one stage: harvest, train, evaluate, index
+    python recipes/smollm2_layer15.py train      # or one stage: harvest, train, evaluate, overlap, index
 
 Each stage goes on where it stopped, and a trained SAE is kept; `--restart` trains another in its place. Text: packaged corpora only. The index keeps Wikipedia leads and CPython source,
 whose licences allow passing them on. The Python whose standard library is read is this one; the card names it.
@@ -10,6 +10,7 @@ whose licences allow passing them on. The Python whose standard library is read 
 import argparse
 import resource
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from interp import places
 from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card, load
-from interp.corpus import Corpus, mix, open_corpus
+from interp.corpus import Corpus, Document, mix, near_duplicates, open_corpus, tokenize
 from interp.evals import evaluate
 from interp.index import build_index
 from interp.index.build import IndexConfig
@@ -106,6 +107,20 @@ def by_source(sae: SAE, heldout: ActivationStore, card: Card) -> dict[str, dict[
     return found
 
 
+def stage_overlap() -> None:
+    """How many held-out documents share at least half of their 13-grams with the training text."""
+    model, text = open_model("smollm2"), training_text()
+
+    def used(tokens: int, split: str) -> Iterator[Document]:
+        chosen = set(tokenize(text, model, tokens, split=split).documents["sha256"].to_pylist())
+        return (doc for doc in text.documents(split) if doc.digest.hex() in chosen)
+
+    for source, found in sorted(near_duplicates(used(HELDOUT_TOKENS, "heldout"), used(TRAIN_TOKENS, "train")).items()):
+        say(
+            f"overlap: {source}: {found.near} of {found.documents} held-out documents, {found.share:.1%} ({found.short} too short)"
+        )
+
+
 def stage_index() -> None:
     card, sae = Card.read(INTO), load(INTO)
     store = ActivationStore.open(WORK / "index")
@@ -119,7 +134,8 @@ def main() -> None:
     parser.add_argument("--restart", action="store_true", help="train anew, and replace the SAE that is there")
     given = parser.parse_args()
     train = partial(stage_train, restart=given.restart)
-    stages = {"harvest": stage_harvest, "train": train, "evaluate": stage_evaluate, "index": stage_index}
+    stages = {"harvest": stage_harvest, "train": train, "evaluate": stage_evaluate, "overlap": stage_overlap}
+    stages |= {"index": stage_index}
     for stage in given.stages:
         if stage not in stages:
             parser.error(f"no stage {stage!r}: there is {', '.join(stages)}.")

@@ -164,3 +164,27 @@ def test_each_shard_is_hashed_once_in_a_process(store, tmp_path, monkeypatch):
     for _ in range(3):
         ActivationStore.open(tmp_path / "store").norms(HOOK)
     assert len(hashed) == len(store.shards)
+
+
+def test_a_text_that_cannot_be_read_leaves_no_store_behind(tiny, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "a fine row"}\n{"text": "half \\ud83d an emoji"}\n')
+    with pytest.raises(InterpError, match="line 2: half a character"):
+        harvest(tiny, open_corpus(bad), [HOOK], 1_024, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_how_ones_own_text_was_read_is_in_the_recipe(tiny, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text(
+        "id,body,lang\n" + "".join(f'r{i},"Part {i} of a text.",en\n' for i in range(99))
+    )
+    text = open_corpus(f"{tmp_path}/rows.csv#body@lang")
+    store = harvest(tiny, text, [HOOK], 512, tmp_path / "store")
+    reading = store.recipe["corpus"]["reading"]
+    assert reading["fields"] == {"body": 1}
+    assert reading["files_read_in_part"] == 1
+    assert set(store.blocks.documents["topic"].to_pylist()) == {"en"}
+    said = capsys.readouterr().err
+    assert said.index("text: ") < said.index("tokens; their text is the field `body`") < said.index("harvest: ")
+    again = harvest(tiny, text, [HOOK], 512, tmp_path / "store")
+    assert again.recipe == store.recipe

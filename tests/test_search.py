@@ -12,7 +12,7 @@ from interp.index import FeatureIndex, IndexConfig, build_index
 from interp.labels import LabelBook
 from interp.render import visible
 from interp.search import KEYS, parse
-from interp.search.contrast import contrast, texts
+from interp.search.contrast import contrast, texts, warning
 from interp.search.keys import HANDLERS, wilson_low
 from interp.search.query import OPTION_KEYS, REGEX_KEYS, SORTS, And, Not, Or, Query, Term
 from interp.types import InterpError
@@ -514,6 +514,30 @@ def test_a_contrast_separates_two_sets_of_texts(wb, reviews):
     a, b = ([wb.spectrum(t).largest(64)[best] for t in these] for these in (cities, code))
     wins = np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b])
     assert one[0].score == pytest.approx(max(wins, 1 - wins), abs=1e-9)
+
+
+def test_sets_too_small_for_the_test_are_named_before_anything_is_computed(wb, reviews, capsys):
+    lines = (reviews / "cities.txt").read_text().splitlines()
+    (reviews / "few.txt").write_text("\n".join(lines[:5]))
+    (reviews / "other.txt").write_text("\n".join(lines[5:10]))
+    hits = wb.search(f"contrast:{reviews}/few.txt,{reviews}/other.txt")
+    assert hits.notes[0].endswith(warning((5, 5), 64, 0.05))
+    assert "5 and 5 texts no single feature can pass" in hits.notes[0]
+    assert "give at least 7 texts in each set" in hits.notes[0]
+    assert hits.notes[0] in capsys.readouterr().err
+    assert not wb.search(f"contrast:{reviews}/rows.jsonl#label=city,code").notes
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (11, 11), (12, 12), (8, 30)])
+def test_the_warning_of_a_contrast_is_what_its_own_figures_give(sizes):
+    """Features that separate two sets without exception: one alone, and as many as the warning says are needed."""
+    for separating in (1, 2, 40):
+        first, second = np.zeros((sizes[0], 9216), np.float32), np.zeros((sizes[1], 9216), np.float32)
+        first[:, :separating] = 1
+        passed = (contrast(first, second).q_F <= 0.05).any()
+        said = warning(sizes, 9216, 0.05)
+        needed = int(re.search(r"only where ([\d,]+) of them", said)[1].replace(",", "")) if said else 1
+        assert passed == (separating >= needed)
 
 
 def test_the_figures_of_a_contrast_are_the_textbooks():

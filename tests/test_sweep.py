@@ -364,6 +364,20 @@ def test_a_contrast_is_swept_on_the_command_line_like_a_feature(monkeypatch, cap
     assert [bool(re.fullmatch(figure, cell)) for cell in cells] == [False, False, True, True]
 
 
+def test_a_contrast_of_rows_is_that_of_their_texts(monkeypatch, capsys, checkpoint, wb, tmp_path):
+    up, down = "The capital of France\nis Paris.", "A cat sat\non the mat."
+    (tmp_path / "up.jsonl").write_text(json.dumps({"id": "r-1", "text": up}))
+    (tmp_path / "both.csv").write_text(f'side,words of it\nup,"{up}"\ndown,"{down}"\n')
+    right = list(wb.contrast([up], [down]).vector)
+    for sets in (f"{tmp_path}/up.jsonl,{tmp_path}/both.csv#side=down", f"{tmp_path}/both.csv#words of it#side=up,down"):
+        code, out, err = call(
+            monkeypatch, capsys, "steer", checkpoint, "A cat", "--contrast", f"{sets}=2", "--json", "--tokens", 2
+        )
+        assert code == 0, err
+        assert json.loads(out)["edits"][0]["feature"]["vector"] == right
+    assert list(wb.contrast(tmp_path / "up.jsonl", f"{tmp_path}/both.csv#side=down").vector) == right
+
+
 def test_a_contrast_keeps_its_condition_and_is_computed_last(monkeypatch, capsys, checkpoint, sides):
     given = ["steer", checkpoint, "A cat", "--contrast", f"{sides}=0.5", "--tokens", 2]
     code, out, err = call(monkeypatch, capsys, *given, "--when", "5>-1", "--include-masked", "--json")

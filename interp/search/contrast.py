@@ -3,19 +3,13 @@
 Axes    A text of the first set, B text of the second, F feature.
 """
 
-import csv
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from interp.corpus import CORPORA, open_corpus
+from interp.corpus import read_texts, second_set
 from interp.search.query import Term
 from interp.types import InterpError
 
@@ -25,7 +19,6 @@ POOL = 20_000
 """Texts of a corpus among which they are chosen."""
 TOKENS = 64
 """Tokens of a text that are read."""
-csv.field_size_limit(1 << 30)  # a field may be a whole text
 
 
 @dataclass(frozen=True)
@@ -71,9 +64,7 @@ def sets(term: Term) -> tuple[list[str], list[str]]:
         raise InterpError(
             f"contrast:{term.value} names {len(parts)} set(s) of texts (at character {term.at}); write contrast:A,B."
         )
-    first, second = parts
-    if "#" in first and "#" not in second and not Path(second).exists() and second not in CORPORA:
-        second = first.rpartition("=")[0] + "=" + second  # FILE#column=one,other
+    first, second = parts[0], second_set(*parts)
     found = texts(first), texts(second)
     shared = set(found[0]) & set(found[1])
     if shared:
@@ -85,71 +76,31 @@ def sets(term: Term) -> tuple[list[str], list[str]]:
 
 
 def texts(name: str) -> list[str]:
-    """The texts of a set, at most LARGEST: lines of a .txt file, rows of a .csv, .jsonl or .parquet file, documents of a
-    corpus; after #, `column=value` that must hold."""
-    where, _, condition = name.partition("#")
-    column, equals, value = condition.partition("=")
-    if condition and not equals:
-        raise InterpError(f"{name}: write #column=value after the file or corpus.")
-    keep: Callable[[dict[str, Any]], bool] = lambda row: not column or str(row.get(column, "")) == value  # noqa: E731
+    """The texts of a set (see `corpus.open_texts`), at most LARGEST."""
     seen: set[str] = set()
-    columns: set[str] = set()
-    for number, row in enumerate(_rows(where)):
-        columns |= set(row)
+    for number, text in enumerate(read_texts(name)):
         if number >= POOL and len(seen) >= LARGEST:
             break
-        if keep(row) and str(row["text"]).strip():
-            seen.add(str(row["text"]).strip())
-    if not seen:
-        known = f" Its columns are {', '.join(sorted(columns))}." if column and column not in columns else ""
-        raise InterpError(f"{name} has no text.{known}")
-    return sorted(seen, key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())[:LARGEST]
+        seen.add(text.strip())
+    return sorted(seen, key=lambda text: hashlib.sha256(text.encode()).digest())[:LARGEST]
 
 
-def _rows(where: str) -> Iterator[dict[str, Any]]:
-    try:
-        yield from _read(where)
-    except UnicodeDecodeError as error:
-        raise InterpError(f"{where} is not UTF-8 ({error.reason} at byte {error.start}); write it anew so.") from None
-    except csv.Error as error:
-        raise InterpError(f"{where} is no CSV: {error}.") from None
+def smallest_p(sizes: tuple[int, int]) -> float:
+    """The p-value of a feature that is active on every text of one set, equally, and on none of the other: the test has
+    none smaller."""
+    from scipy import stats
+
+    return float(stats.mannwhitneyu(np.ones(sizes[0]), np.zeros(sizes[1]), method="asymptotic").pvalue)
 
 
-def _read(where: str) -> Iterator[dict[str, Any]]:
-    path = Path(where).expanduser()
-    if path.is_file() and path.suffix == ".txt":
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            yield {"text": line}
-    elif path.is_file() and path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from _with_text(path, csv.DictReader(file))
-    elif path.is_file() and path.suffix == ".jsonl":
-        with path.open(encoding="utf-8") as file:
-            try:
-                yield from _with_text(path, (json.loads(line) for line in file if line.strip()))
-            except json.JSONDecodeError as error:
-                raise InterpError(f"{path} is no JSON lines: {error}.") from None
-    elif path.is_file() and path.suffix == ".parquet":
-        try:
-            batches = pq.ParquetFile(path).iter_batches(1024)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InterpError(f"{path} is not readable as Parquet: {error}.") from None
-        yield from _with_text(path, (row for batch in batches for row in batch.to_pylist()))
-    else:
-        names = ("text", "source", "title", "topic", "split")
-        for doc in open_corpus(where).documents():
-            yield {name: getattr(doc, name) for name in names}
-
-
-def _with_text(path: Path, rows: Any) -> Iterator[dict[str, Any]]:
-    """Rows whose field `text`, or else the longest of their first row's strings, is the text."""
-    chosen = None
-    for row in rows:
-        if not isinstance(row, dict):
-            row = {"text": str(row)}
-        if chosen is None:
-            strings = {name: value for name, value in row.items() if isinstance(value, str)}
-            if not strings and "text" not in row:
-                raise InterpError(f"{path}: no column holds text; its columns are {', '.join(map(str, row))}.")
-            chosen = "text" if "text" in row else max(strings, key=lambda name: len(strings[name]))
-        yield row | {"text": row.get(chosen) or ""}
+def warning(sizes: tuple[int, int], d_sae: int, q: float) -> str:
+    """What sets so small cannot show; empty when one feature alone may reach the q-value."""
+    together = math.ceil(smallest_p(sizes) * d_sae / q)
+    if together <= 1:
+        return ""
+    needed = next(n for n in range(5, LARGEST) if smallest_p((n, n)) * d_sae <= q)
+    return (
+        f"with {sizes[0]} and {sizes[1]} texts no single feature can pass: the smallest p there is, "
+        f"{smallest_p(sizes):.1e}, reaches q ≤ {q:g} over {d_sae:,} features only where {together:,} of them "
+        f"separate the sets without exception; give at least {needed} texts in each set."
+    )

@@ -17,6 +17,7 @@ import torch
 
 from interp.index import FeatureIndex, parse_neuron
 from interp.labels import STATUSES, LabelBook
+from interp.progress import say
 from interp.search import contrast as contrasts
 from interp.search.query import Term, span, yes
 from interp.search.texts import check, matching_contexts, matching_tokens
@@ -64,7 +65,7 @@ class Found:
     why: Callable[[int], str]
     partial: bool = False
     note: str = ""
-    """What an answer of no features does not say by itself."""
+    """What the answer, such as one of no features, does not say by itself."""
 
 
 Handler = Callable[[Term, Sources], Found]
@@ -262,6 +263,9 @@ def _contrast(term: Term, sources: Sources) -> Found:
     if sources.largest is None:
         raise InterpError("contrast: runs the model, which this search has not been given; use Workbench.search.")
     first, second = contrasts.sets(term)
+    note = contrasts.warning((len(first), len(second)), sources.index.d_sae, SURE)
+    if note:
+        say(f"{term}: {note}")
     both = sources.largest([*first, *second], contrasts.TOKENS)
     found = contrasts.contrast(both[: len(first)], both[len(first) :])
     score = np.maximum(found.auroc_F, 1 - found.auroc_F)
@@ -273,7 +277,7 @@ def _contrast(term: Term, sources: Sources) -> Found:
             f"p {found.p_F[f]:.1e}, q {found.q_F[f]:.1e} ({found.sizes[0]} and {found.sizes[1]} texts)"
         )
 
-    return Found(found.q_F <= SURE, score, why)
+    return Found(found.q_F <= SURE, score, why, note=note)
 
 
 def _effect_size(size: float) -> str:

@@ -51,7 +51,7 @@ class Hits(Sequence[Hit]):
     partial: bool = False
     """Whether it was answered from what a small index keeps; then no hits do not mean that there are none."""
     notes: tuple[str, ...] = ()
-    """Of conditions that nothing could meet: why, such as that no indexed token matches."""
+    """What the answer does not say by itself: that no indexed token matches, that sets of texts are too small."""
 
     def __getitem__(self, at: Any) -> Any:
         return self.hits[at]

@@ -1,0 +1,154 @@
+"""Text to token blocks, with document boundaries and provenance.
+
+A block is 256 positions: the separator, then documents packed one after the other with the separator between them; a
+document that does not fit goes on in the next block. Position p of a corpus is offset p % 256 of block p // 256.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from interp import places
+from interp.corpus.documents import Corpus, Reading
+from interp.progress import say
+from interp.types import InterpError
+from interp.words import counted
+
+BLOCK = 256
+
+
+@runtime_checkable
+class Tokenizes(Protocol):
+    """What a model offers a corpus."""
+
+    separator: int
+
+    def tokenize(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBlocks:
+    """Token ids in blocks, the document of each position, and what is known of each document."""
+
+    tokens_NT: Int[Tensor, "N T"]
+    document_NT: Int[Tensor, "N T"]
+    """Row of `documents` that a position belongs to; at a separator, of the document before it or that it opens."""
+    documents: pa.Table
+    """Columns document, source, title, topic, split, sha256; of a user's own text also `reading`, in its metadata."""
+    separator: int
+
+    @property
+    def block(self) -> int:
+        return int(self.tokens_NT.shape[1])
+
+    @property
+    def positions(self) -> int:
+        return int(self.tokens_NT.numel())
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How a user's own text was read (see `documents.Reading.summary`); empty of packaged corpora."""
+        written = (self.documents.schema.metadata or {}).get(b"reading")
+        return json.loads(written) if written else {}
+
+    def real_NT(self) -> Bool[Tensor, "N T"]:
+        """True where a document's own token stands: not at a block's first position, not at a separator."""
+        real = self.tokens_NT != self.separator
+        real[:, 0] = False
+        return real
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.tokens_NT.to(torch.int32).contiguous().numpy().tobytes()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write tokens.parquet (position, token, document) and documents.parquet."""
+        columns = {
+            "position": np.arange(self.positions, dtype=np.uint32),
+            "token": self.tokens_NT.reshape(-1).numpy().astype(np.uint32),
+            "document": self.document_NT.reshape(-1).numpy().astype(np.uint32),
+        }
+        meta = {"separator": str(self.separator), "block": str(self.block), "positions": str(self.positions)}
+        table = pa.table(columns).replace_schema_metadata(meta)
+        with places.whole_file(folder / "tokens.parquet") as partial:
+            write_parquet(table, partial)
+        with places.whole_file(folder / "documents.parquet") as partial:
+            write_parquet(self.documents, partial)
+
+    @staticmethod
+    def load(folder: Path) -> "TokenBlocks":
+        try:
+            table = pq.read_table(folder / "tokens.parquet")
+            documents = pq.read_table(folder / "documents.parquet")
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InterpError(f"the token files in {folder} cannot be read: {error}.") from None
+        meta = table.schema.metadata or {}
+        block = int(meta[b"block"])
+        return TokenBlocks(
+            tokens_NT=torch.from_numpy(table["token"].to_numpy().astype(np.int64)).reshape(-1, block),
+            document_NT=torch.from_numpy(table["document"].to_numpy().astype(np.int64)).reshape(-1, block),
+            documents=documents,
+            separator=int(meta[b"separator"]),
+        )
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """A Parquet file as the project writes it: zstd, statistics, row groups that a reader can skip."""
+    pq.write_table(table, path, compression="zstd", compression_level=9, row_group_size=131_072)
+
+
+def tokenize(
+    corpus: Corpus, model: Tokenizes, tokens: int, *, split: str | None = None, block: int = BLOCK
+) -> TokenBlocks:
+    """At least `tokens` positions of the corpus (less only if it ends), in whole blocks, the last one filled up.
+
+    Says before what is to be read, and after it how many documents and tokens came of it and what was left out. Raises InterpError when the corpus has no text in that split.
+    """
+    wanted = -(-tokens // block) * (block - 1)
+    stream, owner = [], []
+    rows: list[tuple[Any, ...]] = []
+    length = 0
+    reading = Reading()
+    if corpus.mixed:
+        say(f"text: {corpus.name}: {corpus.about}.")
+    for doc in corpus.in_mixed_order(reading, split):
+        ids = np.asarray([model.separator, *model.tokenize(doc.text)], dtype=np.int64)
+        # The block's own prefix separates a document that opens a block.
+        ids = ids[1:] if length % (block - 1) == 0 else ids
+        stream.append(ids)
+        owner.append(np.full(len(ids), len(rows), dtype=np.int64))
+        rows.append((len(rows), doc.source, doc.title, doc.topic, doc.split, doc.digest.hex()))
+        length += len(ids)
+        if length >= wanted:
+            break
+    if not rows:
+        raise InterpError(f"the corpus {corpus.name} has no text" + (f" in the split {split!r}." if split else "."))
+    blocks = -(-min(length, wanted) // (block - 1))
+    short = blocks * (block - 1) - length
+    if short > 0:  # the corpus ended inside a block: separators, which are masked, fill it
+        stream.append(np.full(short, model.separator, dtype=np.int64))
+        owner.append(np.full(short, len(rows) - 1, dtype=np.int64))
+    body = np.concatenate(stream)[: blocks * (block - 1)].reshape(blocks, block - 1)
+    owners = np.concatenate(owner)[: blocks * (block - 1)].reshape(blocks, block - 1)
+    rows = rows[: int(owners[-1, -1]) + 1]
+    names = ("document", "source", "title", "topic", "split", "sha256")
+    documents = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+    if reading.files:
+        documents = documents.replace_schema_metadata({"reading": json.dumps(reading.summary())})
+    more = f"; {reading.sentence()}" if reading.files else ""
+    say(f"text: {counted(len(rows), 'document')}, {counted(blocks * block, 'token')}{more}.")
+    prefix = np.full((blocks, 1), model.separator, dtype=np.int64)
+    return TokenBlocks(
+        tokens_NT=torch.from_numpy(np.concatenate([prefix, body], 1)),
+        document_NT=torch.from_numpy(np.concatenate([owners[:, :1], owners], 1)),
+        documents=documents.set_column(0, "document", documents["document"].cast(pa.uint32())),
+        separator=model.separator,
+    )
