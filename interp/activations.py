@@ -148,6 +148,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     manifest = places.read_json(folder / "manifest.json")
     if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
         raise InterpError(f"{folder}/manifest.json is another program's, not a harvest's; choose another folder.")
+    for shard in manifest["shards"] if isinstance(manifest["shards"], list) else ():
+        name = shard.get("file") if isinstance(shard, dict) else None
+        if isinstance(name, str) and (Path(name).name != name or name == ".." or "\\" in name):
+            raise InterpError(f"{folder}/manifest.json names the shard {name!r}, which is no file of that folder.")
     return manifest
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -188,3 +189,13 @@ def test_how_ones_own_text_was_read_is_in_the_recipe(tiny, tmp_path, capsys):
     assert said.index("text: ") < said.index("tokens; their text is the field `body`") < said.index("harvest: ")
     again = harvest(tiny, text, [HOOK], 512, tmp_path / "store")
     assert again.recipe == store.recipe
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/hostname", "a/b", "..\\x", ".."])
+def test_a_manifest_cannot_name_a_shard_outside_its_folder(store, tmp_path, name):
+    shutil.copytree(store.folder, tmp_path / "acts")
+    manifest = json.loads((tmp_path / "acts" / "manifest.json").read_text())
+    manifest["shards"][0]["file"] = name
+    (tmp_path / "acts" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InterpError, match="which is no file of that folder"):
+        ActivationStore.open(tmp_path / "acts")

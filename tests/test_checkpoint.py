@@ -132,3 +132,13 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(InterpError, match="b_dec has values that float32 cannot hold"):
         save(sae, tmp_path, card())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["sae_sha256", "model_sha256"])
+def test_a_hash_in_a_card_cannot_be_a_path(checkpoint, tmp_path, key):
+    """Hashes name folders under INTERP_HOME."""
+    shutil.copytree(checkpoint, tmp_path / "sae", ignore=shutil.ignore_patterns("index"))
+    card = json.loads((tmp_path / "sae" / "card.json").read_text())
+    (tmp_path / "sae" / "card.json").write_text(json.dumps(card | {key: "../../elsewhere"}))
+    with pytest.raises(InterpError, match=f"gives {key} the value"):
+        Card.read(tmp_path / "sae")
