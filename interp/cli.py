@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import wraps
 from inspect import signature
@@ -1302,10 +1303,12 @@ def _tell_moved(folder: Path, moved: Any, labels: bool) -> None:
     own = labels and LABELS in moved.files
     here = [phrase for phrase in carries(present(folder)[0]) if not (own and phrase.endswith(" labels"))]
     tell(f"carries {', '.join([*here, *(['labels, those of this machine with them'] if own else [])])}")
-    if (folder / "card.json").exists():
-        for phrase in Workbench.open(folder).lacks():
-            if not (own and phrase.startswith("labels")):
-                tell(f"not in it: {phrase}")
+    besides: list[str] = []
+    with suppress(InterpError):  # it left already: that labels or an index here cannot be read takes nothing from that
+        besides = Workbench.open(folder).lacks()
+    for phrase in besides:
+        if not (own and phrase.startswith("labels")):
+            tell(f"not in it: {phrase}")
     if moved.left_out:
         tell(f"left out, as no files of a checkpoint: {', '.join(moved.left_out)}")
     tell(f"pin {moved.pin}")

@@ -115,7 +115,10 @@ def _numbers(folder: Path, card: Card, sae: SAE, model: Model, asked: Asked, see
         checks.append(check_cutoff(card, tokens, x, own_text=False))
         checks += [] if stored else [check_fit(card, sae, model, tokens, own_text=False)]
     if asked.metrics is not None:
-        checks += check_metrics(card, sae, model, asked.metrics, asked.tokens)
+        try:
+            checks += check_metrics(card, sae, model, asked.metrics, asked.tokens)
+        except InterpError as error:  # no position of that text counts, say: nothing is said for or against
+            checks.append(unchecked("metrics", str(error)))
     return checks
 
 
