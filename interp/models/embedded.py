@@ -3,6 +3,8 @@
 The package carries a quantised GGUF file. It is turned once into a safetensors folder in the cache.
 """
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +49,17 @@ def _convert(source: Path, folder: Path, stamp: dict[str, Any]) -> None:
             f"converting {GGUF} needs 700 MiB in {folder.parent}, which has {places.free_bytes(folder) / 2**20:.0f}; "
             "free some room or set INTERP_HOME to a folder on a larger disk."
         )
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    with contextlib.redirect_stderr(io.StringIO()):  # bars of transformers', that have no switch
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     # transformers refuses to save a model that was read from GGUF; its weights are plain float32 by now.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
     model.config.architectures = ["LlamaForCausalLM"]
     try:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with contextlib.redirect_stderr(io.StringIO()):
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
     except OSError as error:
         raise places.disk_error(folder, error) from error
     places.write_json(folder / "converted.json", stamp)
