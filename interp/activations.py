@@ -6,6 +6,7 @@ A store is a folder: `manifest.json`, `tokens.parquet` and `documents.parquet` (
 `shard-00000.safetensors` and so on, each with one (N, D) tensor a hook point and the norms of its rows.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -35,6 +36,14 @@ BUFFER = 1_048_576
 STREAM_BUFFER = 262_144
 CUTOFF_BLOCKS = 64
 SPARE = 0.01
+_SHARD_NAME = re.compile(r"shard-\d{5,9}\.safetensors")
+_SHARD: dict[str, Any] = {"file": str, "first": int, "positions": int}
+_RECIPE: dict[str, Any] = {
+    **dict.fromkeys(("model", "source", "model_sha256", "dtype", "attention", "tokens_sha256"), str),
+    **dict.fromkeys(("positions", "block", "separator"), int),
+    "hooks": list,
+    "corpus": dict,
+}
 SINK_RATIO = 6.0
 """A position is a sink when its norm exceeds this many times the median (field: layer 15's are 100 times)."""
 
@@ -128,9 +137,9 @@ def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks,
 def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
     asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
-    if (folder / "manifest.json").exists():
+    if (folder / "manifest.json").exists() and not restart:
         kept = _read_manifest(folder)["asked"]
-        if (folder / "documents.parquet").exists() and not restart:
+        if (folder / "documents.parquet").exists():
             _refuse_change(folder, kept, asked)
             return TokenBlocks.load(folder)
     blocks = tokenize(corpus, model, tokens, split=split)
@@ -145,13 +154,36 @@ def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    manifest = places.read_json(folder / "manifest.json")
+    """What the store says of itself, each part of the kind that `harvest` writes; InterpError names one that is not."""
+    path = folder / "manifest.json"
+    manifest = places.read_json(path)
     if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
-        raise InterpError(f"{folder}/manifest.json is another program's, not a harvest's; choose another folder.")
-    for shard in manifest["shards"] if isinstance(manifest["shards"], list) else ():
+        raise InterpError(f"{path} is another program's, not a harvest's; choose another folder.")
+    recipe, shards = manifest["recipe"], manifest["shards"]
+    for shard in shards if isinstance(shards, list) else ():
         name = shard.get("file") if isinstance(shard, dict) else None
         if isinstance(name, str) and (Path(name).name != name or name == ".." or "\\" in name):
-            raise InterpError(f"{folder}/manifest.json names the shard {name!r}, which is no file of that folder.")
+            raise InterpError(f"{path} names the shard {name!r}, which is no file of that folder.")
+    wrong = places.unlike(manifest, {"asked": dict, "shards": list} | ({} if recipe is None else {"recipe": dict}))
+    wrong = wrong or (places.unlike(recipe, _RECIPE) if recipe is not None else "")
+    positions = 0
+    for shard in [] if wrong else shards:
+        wrong = wrong or places.unlike(shard, _SHARD)
+        if not wrong and not (
+            _SHARD_NAME.fullmatch(shard["file"]) and shard["first"] == positions and 0 < shard["positions"] < 2**40
+        ):
+            wrong = f"a shard is {str(shard)[:80]}"
+        positions += 0 if wrong else shard["positions"]
+    if not wrong and recipe is not None and not max(positions, 1) <= recipe["positions"] < 2**40:
+        wrong = f"positions is {recipe['positions']}, and its shards hold {positions}"
+    if (
+        not wrong
+        and recipe is not None
+        and not (recipe["block"] > 1 and recipe["hooks"] and all(isinstance(hook, str) for hook in recipe["hooks"]))
+    ):
+        wrong = f"hooks is {str(recipe['hooks'])[:60]} and block {recipe['block']}"
+    if wrong:
+        raise InterpError(f"{path} is not as `interp harvest` wrote it: {wrong}; harvest again with --restart.")
     return manifest
 
 
@@ -240,6 +272,10 @@ class ActivationStore:
     def blocks(self) -> TokenBlocks:
         whole = TokenBlocks.load(self.folder)
         rows = self.positions // whole.block
+        if rows > len(whole.tokens_NT) or whole.block != self.recipe["block"] or self.positions % whole.block:
+            raise InterpError(
+                f"the tokens in {self.folder} are not those its manifest.json speaks of; harvest again with --restart."
+            )
         return replace(whole, tokens_NT=whole.tokens_NT[:rows], document_NT=whole.document_NT[:rows])
 
     def head(self, shards: int) -> "ActivationStore":
@@ -260,9 +296,15 @@ class ActivationStore:
         try:
             _check_shard(path, shard.get("sha256", ""))
             with safe_open(path, framework="pt") as file:
-                return file.get_tensor(key)
+                found = file.get_tensor(key)
         except (OSError, SafetensorError) as error:
             raise InterpError(f"{path} cannot be read ({error}); harvest again with --restart.") from None
+        if len(found) != shard["positions"]:
+            raise InterpError(
+                f"{path} holds {len(found):,} positions, and its manifest.json says {shard['positions']:,}; harvest again "
+                "with --restart."
+            )
+        return found
 
     def norms(self, hook_name: str) -> Float[Tensor, " N"]:
         self.check_hook(hook_name)

@@ -1604,23 +1604,15 @@ def dashboard(
         "client.toolbarMode": "minimal",  # without Deploy; .streamlit/config.toml is read in a clone only
         "client.showErrorDetails": "none",
     }
-    call = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(script),
-        *(f"--{k}={v}" for k, v in options.items()),
-        "--",
-        str(folder),
-    ]
     tell(f"dashboard of {folder.name}: http://{host}:{port}  (Ctrl-C ends it)")
+    sys.stdout.flush()
+    os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
+    from streamlit.web.cli import main as streamlit
+
+    # The server is this very process, so that whatever ends the one ends the other.
+    flags = [f"--{name}={value}" for name, value in options.items()]
     try:
-        sys.exit(
-            subprocess.run(
-                call, check=False, env=os.environ | {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
-            ).returncode
-        )
+        streamlit(["run", str(script), *flags, "--", str(folder)], prog_name="streamlit")
     except KeyboardInterrupt:
         sys.exit(0)
 

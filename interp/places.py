@@ -36,13 +36,20 @@ _held: dict[Path, int] = {}
 def cache() -> Path:
     """The folder for what can be rebuilt."""
     home = os.environ.get("INTERP_HOME")
-    return Path(home) / "cache" if home else platformdirs.user_cache_path("interp")
+    return Path(home) / "cache" if home else _absolute(platformdirs.user_cache_path("interp"))
 
 
 def data() -> Path:
     """The folder for what people wrote and nobody can rebuild."""
     home = os.environ.get("INTERP_HOME")
-    return Path(home) / "data" if home else platformdirs.user_data_path("interp")
+    return Path(home) / "data" if home else _absolute(platformdirs.user_data_path("interp"))
+
+
+def _absolute(path: Path) -> Path:
+    """The path; InterpError when it is none, for this user has no home folder that the system knows."""
+    if path.is_absolute():
+        return path
+    raise InterpError("there is no home folder to keep labels and caches in; set INTERP_HOME to a folder of your own.")
 
 
 def shipped(name: str) -> Path:
@@ -234,6 +241,18 @@ def read_json(path: Path) -> Any:
         raise disk_error(path, error) from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers or nesting beyond reason
         raise InterpError(f"{path} is not readable as JSON: {error}.") from None
+
+
+def unlike(value: Any, kinds: dict[str, Any]) -> str:
+    """What of a JSON object is not of its kind, as a phrase; empty when all is. Booleans are no numbers."""
+    if not isinstance(value, dict):
+        return f"it is {str(value)[:60]!r}"
+    for name, kind in kinds.items():
+        given = value.get(name)
+        flag = isinstance(given, bool) and kind is not bool
+        if flag or not isinstance(given, kind) or (isinstance(given, float) and not math.isfinite(given)):
+            return f"{name} is {str(given)[:60]!r}"
+    return ""
 
 
 def sha256_file(path: Path) -> str:

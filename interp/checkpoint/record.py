@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from interp.types import InterpError
 
 
 def remember(folder: Path, verdict: str, dtype: str) -> None:
-    """Keep a verdict (`verified`, `files only` or `differs`) of the folder as it is now."""
+    """Keep a verdict (`verified`, `files only` or `differs`) of the folder as it is now, where INTERP_HOME can be written."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    places.write_json(_path(folder), {"verdict": verdict, "when": now, "dtype": dtype, "files": _stamp(folder)})
+    with suppress(InterpError):  # the verdict was given; only the library will not show it
+        places.write_json(_path(folder), {"verdict": verdict, "when": now, "dtype": dtype, "files": _stamp(folder)})
 
 
 def recall(folder: Path) -> str:

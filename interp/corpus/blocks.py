@@ -19,6 +19,7 @@ from torch import Tensor
 
 from interp import places
 from interp.corpus.documents import Corpus, Reading
+from interp.corpus.tables import DOCUMENTS, read_parquet
 from interp.progress import say
 from interp.types import InterpError
 from interp.words import counted
@@ -85,18 +86,26 @@ class TokenBlocks:
 
     @staticmethod
     def load(folder: Path) -> "TokenBlocks":
+        """The blocks that `save` wrote; InterpError says what is wrong with a file that is not as it was written."""
+        path = folder / "tokens.parquet"
+        table = read_parquet(path, {"token": "whole", "document": "whole"})
+        documents = read_parquet(folder / "documents.parquet", DOCUMENTS)
         try:
-            table = pq.read_table(folder / "tokens.parquet")
-            documents = pq.read_table(folder / "documents.parquet")
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InterpError(f"the token files in {folder} cannot be read: {error}.") from None
-        meta = table.schema.metadata or {}
-        block = int(meta[b"block"])
+            meta = table.schema.metadata or {}
+            block, separator = int(meta[b"block"]), int(meta[b"separator"])
+        except (KeyError, ValueError):
+            raise InterpError(f"{path} does not say how long its blocks are; harvest again with --restart.") from None
+        token, document = (table[name].to_numpy().astype(np.int64) for name in ("token", "document"))
+        if block < 2 or not len(token) or len(token) % block or document.max() >= len(documents):
+            raise InterpError(
+                f"{path} does not hold whole blocks of {block} tokens of the {len(documents):,} documents beside it; "
+                "harvest again with --restart."
+            )
         return TokenBlocks(
-            tokens_NT=torch.from_numpy(table["token"].to_numpy().astype(np.int64)).reshape(-1, block),
-            document_NT=torch.from_numpy(table["document"].to_numpy().astype(np.int64)).reshape(-1, block),
+            tokens_NT=torch.from_numpy(token).reshape(-1, block),
+            document_NT=torch.from_numpy(document).reshape(-1, block),
             documents=documents,
-            separator=int(meta[b"separator"]),
+            separator=separator,
         )
 
 

@@ -36,6 +36,12 @@ NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabul
 OPTIONAL = ("positions", "pairs", "neurons")
 OURS = {f"{name}.parquet" for name in (*NEEDED, *OPTIONAL)} | {"meanings.safetensors", "unembedding.safetensors"}
 COMMIT = "commit.json"
+_META: dict[str, Any] = {
+    **dict.fromkeys(("d_sae", "positions", "separator", "block"), int),
+    **dict.fromkeys(("sae_sha256", "model_sha256", "keep", "hook_name"), str),
+    "texts": list,
+    "files": dict,
+}
 SETTLE_SECONDS = 30.0
 """How long a reader waits for another process that moves a finished index into its place."""
 
@@ -106,6 +112,33 @@ def own_sha256(meta: dict[str, Any]) -> str:
     """The SHA-256 of what an `index.json` says, its own hash left out."""
     said = {key: value for key, value in meta.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `index.json` says, each part of the kind that `publish` writes.
+
+    Raises InterpError when it is of another format, was edited, or is no description of an index.
+    """
+    path = folder / "index.json"
+    meta = places.read_json(path)
+    version = meta.get("format") if isinstance(meta, dict) else None
+    if isinstance(meta, dict) and version != FORMAT:
+        raise InterpError(f"the index in {folder} has format {version}, this version reads {FORMAT}; build it again.")
+    why = places.unlike(meta, _META) if isinstance(meta, dict) else "it is no JSON object"
+    if not why and not isinstance(meta.get("norm_cutoff"), int | float):  # infinite in an index of neurons
+        why = f"norm_cutoff is {str(meta.get('norm_cutoff'))[:60]!r}"
+    if not why and meta["keep"] not in ("all", "examples"):
+        why = f"keep is {meta['keep']!r}"
+    if not why and not all(isinstance(digest, str) for digest in meta["files"].values()):
+        why = "a file has no hash"
+    numbers = [] if why else [meta["d_sae"], meta["positions"], meta["block"] - 1, meta["separator"] + 1]
+    if any(not 0 < number < 2**40 for number in numbers):
+        why = "a number of it cannot be"
+    if not why and "sha256" in meta and own_sha256(meta) != meta["sha256"]:  # the first of format 2 had none
+        why = "its hash differs"
+    if why:
+        raise InterpError(f"{path} is not as it was written ({why}); fetch it again, or build it anew.")
+    return dict(meta)
 
 
 def settle(folder: Path) -> None:

@@ -15,29 +15,42 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from interp import places
+from interp.corpus.tables import DOCUMENTS, check_parquet, decoding, read_parquet
 from interp.index.coactive import count_at
 from interp.index.format import (
-    FORMAT,
     NEEDED,
     OPTIONAL,
     ROWS_PER_GROUP,
     WINDOW,
     checker,
     code_type,
-    own_sha256,
     quoted,
+    read_meta,
     settle,
 )
 from interp.index.written import Written, write
 from interp.render import visible
 from interp.types import InterpError, check_feature
 
+FEATURES = {
+    **dict.fromkeys(("feature", "fires", "documents", "stored"), "whole"),
+    **dict.fromkeys(("max", "mean", "density", "token_entropy"), "real"),
+    **dict.fromkeys(("quantiles", "coactive_lift", "promoted_logits", "suppressed_logits", "nearest_cosine"), "reals"),
+    **dict.fromkeys(("histogram", "top_tokens", "top_token_counts", "coactive", "coactive_count"), "wholes"),
+    **dict.fromkeys(("promoted", "suppressed", "nearest", "neuron_layers", "neurons", "logit_histogram"), "wholes"),
+    **dict.fromkeys(("band_edges", "neuron_cosines"), "reals"),
+    **dict.fromkeys(("total", "logit_std"), "real"),
+    **dict.fromkeys(("near", "coactive_of"), "whole"),
+}
+"""Columns of features.parquet that are read here."""
 THREADS = 2
 CODES_IN_MEMORY = 1 << 30
 """Bytes of features by position that are kept decoded; larger indexes are decoded anew for each question."""
@@ -84,17 +97,7 @@ class FeatureIndex:
         missing = [name for name in ("index.json", *(f"{n}.parquet" for n in NEEDED)) if not (path / name).exists()]
         if missing:
             raise InterpError(f"there is no index in {path} ({missing[0]} is missing); `interp index SAE` builds one.")
-        meta = places.read_json(path / "index.json")
-        if meta.get("format") != FORMAT:
-            raise InterpError(
-                f"the index in {path} has format {meta.get('format')}, this version reads {FORMAT}; build it again."
-            )
-        lacking = [key for key in ("d_sae", "keep", "files", "positions", "separator", "block") if key not in meta]
-        if lacking or ("sha256" in meta and own_sha256(meta) != meta["sha256"]):  # the first of format 2 had none
-            why = f"it has no {lacking[0]}" if lacking else "its hash differs"
-            raise InterpError(
-                f"{path / 'index.json'} is not as it was written ({why}); fetch it again, or build it anew."
-            )
+        meta = read_meta(path)
         return FeatureIndex(path, meta, checker(path, meta))
 
     @property
@@ -119,7 +122,18 @@ class FeatureIndex:
         there = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.parquet" in self.meta["files"]]
         used = {n: f"read_parquet({quoted(self.path(f'{n}.parquet'))})" for n in there if "{" + n + "}" in query}
         with self._lock:
-            return self._db[0].execute(query.format(**used), parameters or []).df()
+            try:
+                return self._db[0].execute(query.format(**used), parameters or []).df()
+            except (
+                duckdb.IOException,
+                duckdb.BinderException,
+                duckdb.InvalidInputException,
+                duckdb.ConversionException,
+            ):
+                names = ", ".join(f"{name}.parquet" for name in there if "{" + name + "}" in query)
+                raise InterpError(
+                    f"{names} in {self.folder} cannot be read: not as this program writes it; build the index anew."
+                ) from None
 
     def verify(self) -> None:
         """Compare every file's hash; InterpError names the first that differs."""
@@ -129,29 +143,49 @@ class FeatureIndex:
     @cached_property
     def features(self) -> pd.DataFrame:
         """A row a feature: density, mean, max, quantiles, histogram, top tokens, logits, neighbours."""
-        return pq.read_table(self.path("features.parquet")).to_pandas().set_index("feature", drop=False)
+        table = self._table("features", FEATURES, others=True)
+        if len(table) != self.d_sae or (table["feature"].to_numpy() != np.arange(self.d_sae)).any():
+            raise self._other("features", f"its rows are not the features 0 to {self.d_sae - 1}")
+        return table.to_pandas().set_index("feature", drop=False)
+
+    def _table(self, name: str, kinds: dict[str, str], *, others: bool = False) -> pa.Table:
+        """See `corpus.read_parquet`."""
+        return read_parquet(self.path(f"{name}.parquet"), kinds, others=others)
+
+    def _other(self, name: str, why: str) -> InterpError:
+        return InterpError(
+            f"{self.folder / name}.parquet does not belong to this index: {why}; fetch it again, or build it anew."
+        )
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        return list(pq.read_table(self.path("vocabulary.parquet"), columns=["text"])["text"].to_pylist())
+        return list(self._table("vocabulary", {"text": "text"})["text"].to_pylist())
 
     @cached_property
     def vocabulary_bytes(self) -> list[bytes]:
-        return list(pq.read_table(self.path("vocabulary.parquet"), columns=["bytes"])["bytes"].to_pylist())
+        return list(self._table("vocabulary", {"bytes": "bytes"})["bytes"].to_pylist())
 
     def _of_positions(self, name: str) -> np.ndarray:
-        column = pq.read_table(self.path("tokens.parquet"), columns=[name])[name]
-        return np.asarray(column.to_numpy())
+        column = np.asarray(self._table("tokens", {name: "flag" if name == "kept" else "whole"})[name].to_numpy())
+        if len(column) != self.meta["positions"]:
+            raise self._other("tokens", f"it has {len(column):,} rows for {self.meta['positions']:,} positions")
+        return column
+
+    def _below(self, name: str, column: np.ndarray, count: int, what: str) -> np.ndarray:
+        """The column, whose values are numbers of `count` things; InterpError when one is not."""
+        if len(column) and not (column.min() >= 0 and column.max() < count):
+            raise self._other(name, f"it speaks of more than the {count:,} {what}")
+        return column
 
     @cached_property
     def tokens(self) -> np.ndarray:
         """Token id at every position."""
-        return self._of_positions("token")
+        return self._below("tokens", self._of_positions("token"), len(self.vocabulary), "tokens of the vocabulary")
 
     @cached_property
     def document_at(self) -> np.ndarray:
         """Row of `documents` of every position."""
-        return self._of_positions("document")
+        return self._below("tokens", self._of_positions("document"), len(self.documents), "documents")
 
     @cached_property
     def kept(self) -> np.ndarray:
@@ -165,7 +199,7 @@ class FeatureIndex:
 
     @cached_property
     def documents(self) -> pd.DataFrame:
-        return pq.read_table(self.path("documents.parquet")).to_pandas()
+        return self._table("documents", DOCUMENTS, others=True).to_pandas()
 
     @cached_property
     def token_counts(self) -> np.ndarray:
@@ -182,6 +216,7 @@ class FeatureIndex:
     @cached_property
     def _codes(self) -> np.ndarray:
         path = self.path("positions.parquet")
+        self._check_positions()
         known = pq.read_metadata(path)
         first = np.cumsum([0] + [known.row_group(i).num_rows for i in range(known.num_row_groups)])
         out = np.empty(int(first[-1]), dtype=code_type(self.d_sae))
@@ -198,12 +233,20 @@ class FeatureIndex:
             list(pool.map(decode, [share for share in shares if len(share)]))
         return out
 
+    def _check_positions(self) -> None:
+        path = self.path("positions.parquet")
+        check_parquet(path, {"feature": "whole", "position": "whole", "value": "real"})
+        rows = pq.read_metadata(path).num_rows
+        if rows != self.offsets[-1]:
+            raise self._other("positions", f"it has {rows:,} rows for {self.offsets[-1]:,} activations")
+
     def _code_chunks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """(first position, last position + 1, features in order of position), decoded anew when they are many."""
         total, itemsize = int(self.offsets[-1]), np.dtype(code_type(self.d_sae)).itemsize
         if total * itemsize <= CODES_IN_MEMORY:
             yield 0, len(self.offsets) - 1, self._codes
             return
+        self._check_positions()
         held, low = np.zeros(0, dtype=code_type(self.d_sae)), 0
         for batch in pq.ParquetFile(self.path("positions.parquet")).iter_batches(1 << 22, columns=["feature"]):
             held = np.concatenate([held, batch["feature"].to_numpy().astype(held.dtype)])
@@ -224,17 +267,18 @@ class FeatureIndex:
         if np.count_nonzero(mask_N) > len(mask_N) // 2:  # the rest is fewer
             return self.features["fires"].to_numpy() - self.fires_at(~mask_N)
         count_F = np.zeros(self.d_sae)
-        for low, high, codes in self._code_chunks():
-            offsets = self.offsets[low : high + 1] - self.offsets[low]
-            position = np.flatnonzero(mask_N[low:high])
-            for start in range(0, len(position), 1 << 15):  # what is gathered stays in cache
-                count_F += count_at(codes, offsets, position[start : start + (1 << 15)], self.d_sae)
+        with decoding(self.folder / "positions.parquet"):
+            for low, high, codes in self._code_chunks():
+                offsets = self.offsets[low : high + 1] - self.offsets[low]
+                position = np.flatnonzero(mask_N[low:high])
+                for start in range(0, len(position), 1 << 15):  # what is gathered stays in cache
+                    count_F += count_at(codes, offsets, position[start : start + (1 << 15)], self.d_sae)
         return count_F
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(features, first row of each; token, count): how often each feature fires on each token."""
-        table = pq.read_table(self.path("pairs.parquet"))
+        table = self._table("pairs", dict.fromkeys(("feature", "token", "count"), "whole"))
         feature, start = np.unique(table["feature"].to_numpy(), return_index=True)
         return feature, start, table["token"].to_numpy(), table["count"].to_numpy()
 
@@ -269,14 +313,19 @@ class FeatureIndex:
         low, high = (int(g) for g in np.searchsorted(groups, [first, max(last - 1, first)], side="right") - 1)
         if first == last:
             return np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float16)
-        with self._lock:
+        with self._lock, decoding(self.folder / "activations.parquet"):
             table = file.read_row_groups(list(range(low, high + 1)), columns=["position", "value"])
         rows = table.slice(first - groups[low], last - first)
         return rows["position"].to_numpy(), rows["value"].to_numpy()
 
     @cached_property
     def _activations(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self.path("activations.parquet"), memory_map=True)
+        path = self.path("activations.parquet")
+        check_parquet(path, {"feature": "whole", "position": "whole", "value": "real"})
+        file = pq.ParquetFile(path, memory_map=True)
+        if file.metadata.num_rows != self._first_row[-1]:
+            raise self._other("activations", f"it has {file.metadata.num_rows:,} rows for {self._first_row[-1]:,} kept")
+        return file
 
     @cached_property
     def _group_starts(self) -> np.ndarray:
@@ -297,7 +346,8 @@ class FeatureIndex:
     @cached_property
     def neurons(self) -> pd.DataFrame:
         """(layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes."""
-        return pq.read_table(self.path("neurons.parquet")).to_pandas()
+        kinds = dict.fromkeys(("layer", "neuron", "feature"), "whole") | {"cosine": "real"}
+        return self._table("neurons", kinds).to_pandas()
 
     def features_near(self, layer: int, neuron: int) -> pd.DataFrame:
         """The rows of `neurons` for one neuron, nearest first."""
@@ -310,14 +360,24 @@ class FeatureIndex:
         """A unit sentence vector for each feature's automatic description; None where no encoder was at hand."""
         if "meanings.safetensors" not in self.meta["files"]:
             return None
-        return load_file(self.path("meanings.safetensors"))["meanings"].float()
+        return self._tensor("meanings").float()
 
     @cached_property
     def unembedding(self) -> Float[Tensor, "D V"] | None:
         """What each token's logit reads from the residual stream (see `weights.centred_unembedding`), if it is kept."""
         if "unembedding.safetensors" not in self.meta["files"]:
             return None
-        return load_file(self.path("unembedding.safetensors"))["unembedding"]
+        return self._tensor("unembedding")
+
+    def _tensor(self, name: str) -> Tensor:
+        path = self.path(f"{name}.safetensors")
+        try:
+            found = load_file(path)[name]
+        except (OSError, SafetensorError, KeyError):
+            raise InterpError(f"{path} cannot be read: it was cut short or changed; build the index anew.") from None
+        if found.ndim != 2 or (name == "meanings" and len(found) != self.d_sae):
+            raise InterpError(f"{path} has the shape {tuple(found.shape)}, which is none of this index; build it anew.")
+        return found
 
     # ---- what people read ----
 
@@ -372,7 +432,11 @@ class FeatureIndex:
 
     @cached_property
     def _examples(self) -> pd.DataFrame:
-        return pq.read_table(self.path("examples.parquet")).to_pandas()
+        kinds = dict.fromkeys(("feature", "band", "rank", "position"), "whole") | {"value": "real"}
+        table = self._table("examples", kinds)
+        self._below("examples", table["position"].to_numpy(), int(self.meta["positions"]), "positions")
+        self._below("examples", table["feature"].to_numpy(), self.d_sae, "features")
+        return table.to_pandas()
 
     def _example(self, row: Any, at: dict[int, float], window: int) -> Example:
         position = int(row.position)

@@ -8,13 +8,15 @@ import io
 from pathlib import Path
 from typing import Any
 
-import filelock
+from safetensors import SafetensorError
 
 from interp import places
 from interp.progress import say
 from interp.types import InterpError
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CONVERT_SECONDS = 600.0
+"""How long a process waits for another that converts the model."""
 SEPARATOR = 0  # `<|endoftext|>`, the separator of its pre-training; the tokenizer's bos (1) reads .1 nats worse
 
 
@@ -26,8 +28,8 @@ def smollm2_folder() -> Path:
     stamp = {"source": GGUF, "bytes": stat.st_size}
     if _made(folder, stamp):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_suffix(".lock")):
+    places.check_writable(folder.parent)
+    with places.only_one(folder.parent, "converting the model", wait=CONVERT_SECONDS):
         if not _made(folder, stamp):
             say(f"converting {GGUF} to {folder} (once, about 20 s)")
             _convert(source, folder, stamp)
@@ -60,6 +62,6 @@ def _convert(source: Path, folder: Path, stamp: dict[str, Any]) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise places.disk_error(folder, error) from error
     places.write_json(folder / "converted.json", stamp)

@@ -4,60 +4,86 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from interp.progress import say
+
+BUSY_SECONDS = 5.0
 LATELY = 4096
 """Vectors kept in memory besides those of the file."""
 
 
 class Meanings:
-    """A function from texts to unit vectors, shape (texts, width), that remembers them in a file of the cache."""
+    """A function from texts to unit vectors, shape (texts, width), that remembers them in a file of the cache.
+
+    For any number of threads and processes. What the file cannot give or take is computed; one that is damaged is
+    begun anew, for all in it can be made again.
+    """
 
     def __init__(self, encode: Callable[[list[str]], Tensor], path: Path) -> None:
         self.encode, self.path = encode, path
         self.known: dict[str, Tensor] = {}
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        with self._lock:  # one thread at a time: what one looks up, another would drop
-            return self._vectors(texts)
-
-    def _vectors(self, texts: Sequence[str]) -> Tensor:
-        missing = [text for text in dict.fromkeys(texts) if text not in self.known]
-        if len(missing) > 1:  # a query comes alone, and is not worth keeping
-            missing = self._from_file(missing)
-        if missing:
-            made = self.encode(missing)
-            if len(missing) > 1:
-                self._to_file(missing, made)
-            self.known |= dict(zip(missing, made, strict=True))
-        out = torch.stack([self.known[text] for text in texts])
-        while len(self.known) > max(LATELY, 2 * len(texts)):
-            self.known.pop(next(iter(self.known)))
-        return out
+        with self._turn:
+            missing = [text for text in dict.fromkeys(texts) if text not in self.known]
+            if len(missing) > 1:  # a query comes alone, and is not worth keeping
+                missing = self._from_file(missing)
+            if missing:
+                made = self.encode(missing)
+                if len(missing) > 1:
+                    self._to_file(missing, made)
+                self.known |= dict(zip(missing, made, strict=True))
+            out = torch.stack([self.known[text] for text in texts])
+            while len(self.known) > max(LATELY, 2 * len(texts)):
+                self.known.pop(next(iter(self.known)))
+            return out
 
     def _from_file(self, texts: list[str]) -> list[str]:
         """Take what the file has; what it has not comes back."""
-        if not self.path.exists():
+        found: dict[str, Tensor] = {}
+        try:
+            if not self.path.exists():
+                return texts
+            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as db:
+                for text in texts:
+                    row = db.execute("SELECT vector FROM meaning WHERE name = ?", [_name(text)]).fetchone()
+                    if row:
+                        found[text] = torch.from_numpy(np.frombuffer(row[0], dtype=np.float32).copy())
+        except (sqlite3.Error, OSError):  # damaged, held by another, or out of reach: made anew
             return texts
-        names = {_name(text): text for text in texts}
-        with sqlite3.connect(self.path) as db:
-            for name, text in names.items():
-                row = db.execute("SELECT vector FROM meaning WHERE name = ?", [name]).fetchone()
-                if row:
-                    self.known[text] = torch.from_numpy(np.frombuffer(row[0], dtype=np.float32).copy())
+        except (TypeError, ValueError):
+            found = {}
+        if len({vector.shape for vector in found.values()}) > 1:
+            found = {}
+        self.known |= found
         return [text for text in texts if text not in self.known]
 
     def _to_file(self, texts: list[str], vectors: Tensor) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
             (_name(text), row.numpy().astype(np.float32).tobytes()) for text, row in zip(texts, vectors, strict=True)
         ]
-        with sqlite3.connect(self.path) as db:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(rows)
+        except sqlite3.OperationalError:  # held, full or read-only: it is a cache, and the search has its answer
+            return
+        except sqlite3.DatabaseError:
+            say(f"{self.path} is damaged; it is a cache, and begun anew.")
+            with suppress(OSError, sqlite3.Error):
+                self.path.unlink()
+                self._write(rows)
+        except OSError:
+            return
+
+    def _write(self, rows: list[tuple[str, bytes]]) -> None:
+        with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as db, db:
             db.execute("CREATE TABLE IF NOT EXISTS meaning (name TEXT PRIMARY KEY, vector BLOB)")
             db.executemany("INSERT OR REPLACE INTO meaning VALUES (?, ?)", rows)
 

@@ -48,10 +48,14 @@ class SavedSearch:
     def read(path: Path) -> "SavedSearch":
         """The search in a file; InterpError when it holds none."""
         held = places.read_json(path)
-        try:
-            saved = SavedSearch(**held)
-        except TypeError as error:
-            raise InterpError(f"{path} is no saved search: {error}.") from None
+        why = places.unlike(held, _KINDS)
+        if not why and (held["limit"] < 1 or set(held) != set(_KINDS)):
+            why = "its limit or its fields are not a search's"
+        for row in [] if why else held["found"]:
+            why = why or places.unlike(row, {"feature": int})
+        if why:
+            raise InterpError(f"{path} is no saved search: {why}.")
+        saved = SavedSearch(**held)
         parse(saved.query)
         return saved
 
@@ -59,6 +63,14 @@ class SavedSearch:
         """Features that came and went since, among those that were kept."""
         before, now = [row["feature"] for row in self.found], [hit.feature for hit in hits]
         return {"came": [f for f in now if f not in before], "went": [f for f in before if f not in now]}
+
+
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("name", "query", "sae_sha256", "created"), str),
+    **dict.fromkeys(("limit", "total"), int),
+    "index": dict,
+    "found": list,
+}
 
 
 def place(name: str, sae_sha256: str) -> Path:
