@@ -170,7 +170,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     for shard in [] if wrong else shards:
         wrong = wrong or places.unlike(shard, _SHARD)
         if not wrong and not (
-            _SHARD_NAME.fullmatch(shard["file"]) and shard["first"] == positions and 0 < shard["positions"] < 2**40
+            _SHARD_NAME.fullmatch(shard["file"])
+            and shard["first"] == positions
+            and 0 < shard["positions"] < 2**40
+            and isinstance(shard.get("sha256", ""), str)
         ):
             wrong = f"a shard is {str(shard)[:80]}"
         positions += 0 if wrong else shard["positions"]
