@@ -89,7 +89,7 @@ class TokenBlocks:
         """The blocks that `save` wrote; InterpError says what is wrong with a file that is not as it was written."""
         path = folder / "tokens.parquet"
         table = read_parquet(path, {"token": "whole", "document": "whole"})
-        documents = read_parquet(folder / "documents.parquet", DOCUMENTS)
+        documents = read_parquet(folder / "documents.parquet", DOCUMENTS, others=True)
         try:
             meta = table.schema.metadata or {}
             block, separator = int(meta[b"block"]), int(meta[b"separator"])
