@@ -113,12 +113,14 @@ def command(
     return register
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
+    """What was asked; the option's value is what its callback gives back."""
     if asked:
         from interp.checkpoint.card import versions
 
         tell(f"interp {versions().get('interp', 'from a folder that is not installed')}")
         raise typer.Exit()
+    return asked
 
 
 @app.callback()
