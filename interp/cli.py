@@ -744,13 +744,17 @@ def feature(
     sae: SaeArgument, number: Annotated[int, typer.Argument(help="The feature's number.")], as_json: Json = False
 ) -> None:
     """One feature: statistics, examples, tokens it promotes and suppresses, neighbours."""
-    page = _bench(sae).feature(number)
+    from interp.steering.detection import sentence
+
+    bench = _bench(sae)
+    page, detected = bench.feature(number), bench.detection(number)
     if as_json:
-        show(asdict(page))
+        show(asdict(page) | {"detection": asdict(detected)})
         return
     tell(f"feature {page.feature}: {_called(page)}")
     where = f"{counted(page.fires, 'time')} in {counted(page.documents, 'document')}"
     tell(f"density {page.density:.3g}, max {page.max:.4g}, fires {where}")
+    tell(f"detection: {sentence(detected)}")
     head = ["promotes", "logit", "in the text", "suppresses", "logit", "in the text"]
     table(head, [[a, x, f"{n:,}", b, y, f"{m:,}"] for a, x, n, b, y, m in page.effect_rows()])
     table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
@@ -1176,6 +1180,7 @@ def _show_run(run: Any, record: Path | None, as_json: bool) -> None:
         names = ["series", "factor", "perplexity", "distinct_2", "loops", "fires", "says_target"]
         names += ["matches"] if run.config["regex"] else []
         table(names, [[row[name] for name in names] for row in rows], "means over the texts")
+        tell(run.window.sentence)
         tell(run.verdict.sentence if run.verdict else "")
 
 

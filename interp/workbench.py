@@ -68,6 +68,7 @@ from interp.steering import (
     presets,
     sweep,
 )
+from interp.steering.detection import FIFTHS, Detection, Peak, detection
 from interp.steering.edits import check_edit, from_dict
 from interp.steering.run import check_record, check_request, check_seed
 from interp.steering.verdict import MATCHED
@@ -439,7 +440,7 @@ class Workbench:
         return sweep(self.stage, subject, config, settings, note)
 
     def verdict(self, feature: int | FeatureRef | Direction, *, largest: float | None = None) -> Verdict:
-        """Controller, detector, both or neither, by forward passes only."""
+        """Controller, detector, both or neither, and the figures that say so."""
         self.check_edits([Add(feature=feature, strength=largest or 1.0)])
         return judge(self.stage, self.subject(feature, largest=largest))
 
@@ -462,6 +463,9 @@ class Workbench:
             largest=float(row["max"]) if largest is None else largest,
             matched=matched,
             peaks=self._peaks([own, *matched]),
+            firings=self.index.firings(own),
+            fires=int(row["fires"]),
+            all_firings=not self.index.partial,
             words=words,
         )
 
@@ -475,14 +479,30 @@ class Workbench:
         number = feature.feature if isinstance(feature, FeatureRef) else feature
         return check_feature(number, self.sae.d_sae, self.card.name)
 
-    def _peaks(self, features: Sequence[int]) -> dict[int, list[int]]:
-        """Token ids at the peaks of the features' examples, strongest first, then by band."""
+    def _peaks(self, features: Sequence[int]) -> dict[int, list[Peak]]:
+        """Where the features' examples peak, strongest first, then by fifths of documents."""
         wanted = ", ".join(str(int(f)) for f in features)
         found = self.index.sql(
-            f"SELECT feature, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
+            f"SELECT feature, band, rank, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
         )
-        tokens = self.index.tokens[found["position"].to_numpy()]
-        return {int(f): [int(t) for t in tokens[(found["feature"] == f).to_numpy()]] for f in features}
+        position = found["position"].to_numpy()
+        split = self.index.documents["split"].to_numpy()[self.index.document_at[position]]
+        # Documents' splits say what was kept from training where the training kept to its split.
+        kept = (split != "train") & (self.card.corpus.get("split") == "train")
+        documents = self.index.features["documents"].to_numpy()
+        peaks: dict[int, list[Peak]] = {int(f): [] for f in features}
+        columns = (found["feature"], found["band"], found["rank"], self.index.tokens[position], kept)
+        for feature, band, rank, token, reserved in zip(*columns, strict=True):
+            fifth = int(band) or (int(rank) - 1) * FIFTHS // int(documents[feature]) + 1
+            peak = Peak(token=int(token), fifth=fifth, strongest=band == 0, reserved=bool(reserved))
+            peaks[int(feature)].append(peak)
+        return peaks
+
+    def detection(self, feature: int) -> Detection:
+        """How many of the feature's examples peak on a token that another's peaks on: strongest, and by fifths."""
+        own = self._own(feature)
+        folded = [text.strip().lower() or text for text in self.index.vocabulary]
+        return detection(self._peaks([own])[own], folded)
 
     def effects(
         self, feature: int | FeatureRef, *, contexts: int = 45, length: int = 64, strength: float | None = None

@@ -48,7 +48,8 @@ def main() -> None:
     # The shipped index, even where a full one was built, so that everybody draws the same features.
     wb.__dict__["index"] = FeatureIndex.open(wb.folder / "index")
     chosen = drawn(wb.index.features["density"].to_numpy())
-    kept = places.cache() / "steering-study" / f"{wb.card.sae_sha256}.jsonl"
+    # Verdicts by the rule before text had to stay text lie beside it, under the hash alone.
+    kept = places.cache() / "steering-study" / f"{wb.card.sae_sha256}-stays-text.jsonl"
     if "--restart" in sys.argv:
         kept.unlink(missing_ok=True)
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
@@ -99,7 +100,10 @@ def report(wb: Workbench, rows: list[dict[str, Any]]) -> dict[str, Any]:
             {v: sum(r["verdict"] == v for r in judged if r["stratum"] == s) for v in VERDICTS} for s in range(STRATA)
         ],
         "moves": share([row["moves"] for row in judged]),
+        "stays text": share([row["fluent"] for row in judged]),
+        "moves and stays text": share([row["moves"] and row["fluent"] for row in judged]),
         "fires": share([row["fires"] for row in judged]),
+        "detection": detections(judged),
         "controls judged as if they were the feature": controls(judged),
         "parts of moving": parts(judged),
         "moves, by how many times as likely": {
@@ -133,6 +137,21 @@ def moves(row: dict[str, Any], least: float = DOUBLE) -> bool:
 
 def fires(row: dict[str, Any], least: float = HALF) -> bool:
     return row["detection"] >= least and row["detection"] > max(row["detection_controls"])
+
+
+def detections(judged: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many features peak on known tokens in half of their examples: strongest, by fifth; and in half of all firings."""
+
+    def half(figures: list[list[float]]) -> dict[str, Any]:
+        return share([figure[0] is not None and figure[0] >= HALF for figure in figures])
+
+    return {
+        "half of the strongest": half([row["detection_strongest"] for row in judged]),
+        "half of each fifth, strong to weak": [half([row["detection_fifths"][n] for row in judged]) for n in range(5)],
+        "half of the fifths together": half([row["detection_range"] for row in judged]),
+        "half of the examples kept from training": half([row["detection_reserved"] for row in judged]),
+        "half of all firings, at least": share([row["firings"] >= HALF for row in judged]),
+    }
 
 
 def controls(judged: list[dict[str, Any]]) -> dict[str, Any]:
@@ -220,7 +239,13 @@ def small(row: dict[str, Any]) -> dict[str, Any]:
         "flipped",
         "output_score",
         "kl",
+        "perplexity_ratio",
+        "loops",
+        "fluent",
         "detection",
+        "detection_strongest",
+        "detection_fifths",
+        "firings",
         "input_score",
     )
     largest = {

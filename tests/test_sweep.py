@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from interp import cli
 from interp.models import Edit
 from interp.sae import SAE
 from interp.steering import Add, Clamp, Direction, Hooked, Stage, Subject, SweepConfig, judge, matched_features
+from interp.steering.detection import Peak, detection, named, sentence
 from interp.steering.intervals import bootstrap, wilson
 from interp.steering.measures import distinct, loops
 from interp.steering.run import first_difference
-from interp.steering.verdict import detections
+from interp.steering.window import window
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK, ROOT
@@ -125,7 +127,7 @@ def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted
     matched = tuple(range(2, 21))
 
     def verdict(feature, largest, own):
-        peaks = {feature: own, **dict.fromkeys(matched, [8] * 20)}
+        peaks = {feature: peaks_of(own), **dict.fromkeys(matched, peaks_of([8] * 20))}
         return judge(planted, Subject(source=feature, largest=largest, matched=matched, peaks=peaks))
 
     same, scattered = [7] * 20, list(range(20, 40))
@@ -172,11 +174,105 @@ def test_matched_features_are_alive_near_in_density_and_drawn_by_the_seed():
         matched_features(np.ones(5), 0)
 
 
-def test_detection_holds_every_second_example_against_the_others():
-    folded = ["paris", "london", "the", "rome"]
-    own, others = detections({4: [0, 0, 1, 1, 2, 3], 9: [3, 0, 3, 2], 8: []}, 4, folded)
-    assert own == pytest.approx(2 / 3)  # paris, london known; rome not
-    assert others == [1.0, 0.0]
+def peaks_of(tokens, **more):
+    """Examples drawn from the fifths in turn."""
+    return [Peak(token=token, fifth=n * 5 // max(len(tokens), 1) + 1, **more) for n, token in enumerate(tokens)]
+
+
+def test_detection_holds_each_example_out_and_is_said_by_fifth():
+    folded = ["paris", "london", "the", "rome", "oslo"]
+    strongest = [Peak(token=token, fifth=1, strongest=True) for token in (0, 0, 1)]
+    own = strongest + peaks_of([0, 1, 2, 3, 4])
+    found = detection(own, folded)
+    assert found.strongest[0] == 1.0  # each is another's too
+    assert [share for share, *_ in found.fifths] == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert found.range[0] == pytest.approx(2 / 5)
+    assert found.range == wilson(2, 5)
+    assert found.tried == 8
+    assert (
+        detection(peaks_of([3, 0, 3, 2]), folded, own).range[0] == 1.0
+    )  # another feature's, against this one's tokens
+    assert named(own, folded) == {"paris", "london"}
+    assert math.isnan(detection([], folded).range[0])
+
+
+def test_a_fifth_that_the_strongest_use_up_is_judged_by_them():
+    """Of a feature in few documents, all are among the strongest."""
+    found = detection([Peak(token=n // 2, fifth=n // 2 + 1, strongest=True) for n in range(10)], list("abcde"))
+    assert found.fifths == [wilson(2, 2)] * 5
+
+
+def test_documents_kept_from_training_are_enough_from_twenty_on():
+    folded = list("ab")
+    trained, kept = peaks_of([0] * 10), peaks_of([1] * 20, reserved=True)
+    few, many = detection(trained + kept[:19], folded), detection(trained + kept, folded)
+    assert (few.tried, few.tried_reserved) == (29, 19)
+    assert (many.tried, many.tried_reserved) == (20, 20)
+    assert "20 in documents kept from training" in sentence(many)
+
+
+def test_an_indexs_examples_know_their_fifth_and_whether_they_were_kept_from_training(wb):
+    index, feature = wb.index, int(wb.index.features["documents"].to_numpy().argmax())
+    found = wb._peaks([feature])[feature]
+    shown = index.examples(feature)
+    assert [peak.token for peak in found] == [int(index.tokens[e.position]) for e in shown]
+    assert [peak.fifth for peak in found if not peak.strongest] == [e.band for e in shown if e.band]
+    assert {peak.fifth for peak in found if peak.strongest} == {1}
+    assert not any(peak.reserved for peak in found)  # this SAE was trained on every split
+    assert wb.detection(feature).tried == len(found)
+
+
+# ---- text that stays text ----
+
+
+def point(factor, shift, ratio, loops=0.0):
+    figure = (0.0, 0.0, 0.0)
+    return SimpleNamespace(
+        factor=factor, strength=10 * factor, shift=(shift, shift - 0.1, shift + 0.1),
+        perplexity_ratio=(ratio, ratio - 0.1, ratio + 0.1), loops=(loops, *figure[1:]),
+    )  # fmt: skip
+
+
+def test_the_window_is_where_a_feature_moves_the_text_and_the_text_stays_text():
+    curve = [point(-1, -2, 1.2), point(0.5, 0.4, 1.1), point(1, 1.5, 1.3), point(1.5, 2, 1.5), point(2, 3, 2.5)]
+    found = window({"feature": curve}, 0.0)
+    assert found.factors == (1, 1.5)
+    assert found.strengths == (10, 15)
+    assert found.moves == [1, 1.5, 2]
+    assert found.fluent == [0.5, 1, 1.5]
+    assert "from 1 to 1.5 times its largest activation (10 to 15)" in found.sentence
+    # A control of the same strength that moves as much closes it.
+    beaten = window({"feature": curve, "noise": [point(1, 1.6, 1), point(1.5, 0.1, 1)]}, 0.0)
+    assert beaten.factors == (1.5, 1.5)
+    # Loops close it too, unless unsteered text loops as well.
+    loopy = [point(1, 1.5, 1.0, loops=0.5)]
+    assert window({"feature": loopy}, 0.0).factors is None
+    assert window({"feature": loopy}, 0.25).factors == (1, 1)
+    none = window({"feature": curve[:2]}, 0.0)
+    assert none.factors is None
+    assert none.sentence.startswith("Window: none.")
+    assert "no strength above 0" in window({"feature": curve[:1]}, 0.0).sentence
+
+
+def test_a_controller_leaves_text_that_is_text(planted):
+    """The same feature, held so strongly that one token is all that is said."""
+    subject = Subject(source=0, largest=300.0, matched=tuple(range(2, 21)))
+    found = judge(planted, subject, prompts=PROMPTS)
+    assert found.moves
+    assert not found.fluent
+    assert found.verdict == "neither"
+    assert "moves the output, which is no longer text" in found.sentence
+
+
+def test_a_sweeps_record_from_before_text_had_to_stay_text_replays(wb):
+    config = SweepConfig(factors=(1.0,), prompts=PROMPTS, controls=False)
+    record = json.loads(wb.sweep(0, config=config, max_new_tokens=2).to_json())
+    del record["window"], record["verdict"]["fluent"]
+    for p in [record["baseline"], *record["series"]["feature"]]:
+        del p["perplexity_ratio"]
+    found = wb.replay(record)
+    assert found.identical
+    assert found.environment == ["its verdict is by an earlier rule and is not compared"]
 
 
 def test_intervals_cover_what_they_should():

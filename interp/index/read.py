@@ -297,6 +297,18 @@ class FeatureIndex:
             out[feature] = np.add.reduceat(count * matching_V[token_P], start)
         return out
 
+    def firings(self, feature: int) -> dict[int, int]:
+        """How often a feature fires on each token; of an index that keeps examples only, on its strongest 20."""
+        if self.partial:
+            row = self.row(feature)
+            return dict(zip(map(int, row["top_tokens"]), map(int, row["top_token_counts"]), strict=True))
+        features, start, token_P, count_P = self._pairs
+        at = int(np.searchsorted(features, feature))
+        if at == len(features) or features[at] != feature:
+            return {}
+        own = slice(start[at], start[at + 1] if at + 1 < len(start) else None)
+        return dict(zip(token_P[own].tolist(), count_P[own].tolist(), strict=True))
+
     @cached_property
     def _top_tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """(feature, (token, count)) of every feature's strongest tokens."""

@@ -381,15 +381,29 @@ def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     """The record against the same request run anew; what identifies the machine is told apart from results."""
     then, now = dict(recorded), json.loads(places.strict_json(again))
     before, after = then.pop("environment", {}), now.pop("environment", {})
+    older = then.get("kind") == "sweep" and "window" not in then
+    if older:  # made before text had to stay text: its verdict is by another rule
+        _forget_fluency(then, now)
     changed = [
         f"{key} {before.get(key)} is {after.get(key)} here"
         for key in sorted({*before, *after})
         if key != "versions" and before.get(key) != after.get(key)
     ]
+    changed += ["its verdict is by an earlier rule and is not compared"] if older else []
     old, new = before.get("versions", {}), after.get("versions", {})
     changed += [f"{key} {old.get(key)} is {new.get(key)} here" for key in sorted(old) if old.get(key) != new.get(key)]
     difference = first_difference(then, now)
     return Replay(identical=not difference, difference=difference, environment=changed)
+
+
+def _forget_fluency(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Take from both what a sweep's record did not have at first, and the verdict."""
+    for record in (then, now):
+        record.pop("window", None)
+        record.pop("verdict", None)
+    series = now.get("series", {}).values()
+    for point in [now.get("baseline", {}), *(point for points in series for point in points)]:
+        point.pop("perplexity_ratio", None)
 
 
 def first_difference(recorded: Any, again: Any, path: str = "") -> str:

@@ -34,9 +34,11 @@ from interp.steering.verdict import (
     flipped,
     judge,
     noise,
+    perplexity_ratio,
     place,
     promoted,
 )
+from interp.steering.window import Window, window
 from interp.types import InterpError
 
 FACTORS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -97,6 +99,8 @@ class Point:
     """KL(steered ‖ unsteered) while the baseline's text is read, nats a token."""
     perplexity: Figure
     """Of the generated text under the unsteered model (the mean is geometric)."""
+    perplexity_ratio: Figure
+    """The same over that of the unsteered text, prompt by prompt."""
     distinct_1: Figure
     distinct_2: Figure
     distinct_3: Figure
@@ -124,6 +128,8 @@ class Sweep:
     baseline: Point
     series: dict[str, list[Point]]
     """`feature`, then the controls: `random features`, `noise`, `sign flipped`, `prompt only`."""
+    window: Window
+    """The strengths at which the feature moves the text and the text stays text."""
     verdict: Verdict | None
     config: dict[str, Any]
     sampling: dict[str, Any]
@@ -153,7 +159,7 @@ class Sweep:
     def _repr_html_(self) -> str:
         rows = self.rows()
         said = title_html(self.verdict.sentence) if self.verdict else ""
-        return said + table_html(list(rows[0]), [list(row.values()) for row in rows])
+        return said + title_html(self.window.sentence) + table_html(list(rows[0]), [list(row.values()) for row in rows])
 
 
 FIGURES = (
@@ -233,6 +239,7 @@ def sweep(
     if config.controls:
         made |= _control_rows(stage, subject, config, len(cells.prompts))
     points = _measure(stage, subject, config, sampling, cells, targets, made, note)
+    (baseline,) = points.pop("baseline")
     note("verdict")
     verdict = judge(stage, subject) if config.verdict else None
     return Sweep(
@@ -242,8 +249,9 @@ def sweep(
         targets=[stage.vocabulary()[token] for token in targets],
         target_tokens=targets,
         prompt_tokens=stage.prompts(config.prompts, sampling.chat, sampling.special),
-        baseline=points.pop("baseline")[0],
+        baseline=baseline,
         series=points,
+        window=window(points, baseline.loops[0]),
         verdict=verdict,
         config=asdict(config),
         sampling=plain(sampling),
@@ -334,7 +342,7 @@ def _measure(
     points: dict[str, list[Point]] = {}
     for at, (name, factor) in enumerate(labels):
         part = slice(at * len(cells.prompts), (at + 1) * len(cells.prompts))
-        point = _point(stage, subject, sampling, cells, factor, answers[at], read[at], read[0], texts[part])
+        point = _point(stage, subject, sampling, cells, factor, answers[at], read[at], read[0], texts[part], texts)
         points.setdefault(name, []).append(point)
     return points
 
@@ -372,7 +380,10 @@ def _point(
     read: Sequence[Forced],
     base: Sequence[Forced],
     texts: Sequence[TextMeasures],
+    every: Sequence[TextMeasures],
 ) -> Point:
+    """`texts` are this point's, and of `every` the first are the baseline's."""
+
     def figure(values: Sequence[float]) -> Figure:
         return bootstrap(np.array(values, dtype=np.float64).reshape(cells.shape))
 
@@ -386,6 +397,11 @@ def _point(
         strength=factor * subject.largest,
         shift=figure([a.target - b.target for a, b in zip(read, base, strict=True)]),
         kl=figure([a.kl for a in read]),
+        perplexity_ratio=perplexity_ratio(
+            [text.log_perplexity for text in texts],
+            [text.log_perplexity for text in every[: len(texts)]],
+            cells.shape,
+        ),
         perplexity=(math.exp(mean), math.exp(low), math.exp(high)),
         texts=[stage.text(answer, sampling.stop) for answer in answers],
         tokens=answers,

@@ -1,4 +1,4 @@
-"""Does a feature move the output, does it fire on anything one can name, or both: judged by forward passes, beside controls.
+"""Does a feature move the output, does it fire on anything one can name, or both: judged beside controls.
 
 Axes    P prompt, N direction, V vocabulary.
 Source  Arad et al. 2025, "SAEs are good for steering, if you select the right features": input and output scores.
@@ -8,7 +8,7 @@ Source  Arad et al. 2025, "SAEs are good for steering, if you select the right f
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.steering.detection import Detection, Figure, Peak, detection, named, sentence
 from interp.steering.edits import (
     Add,
     Clamp,
@@ -28,7 +29,8 @@ from interp.steering.edits import (
     row,
 )
 from interp.steering.intervals import bootstrap
-from interp.steering.run import Stage
+from interp.steering.measures import text_measures
+from interp.steering.run import Sampling, Stage, continue_rows
 from interp.types import InterpError
 
 OPENINGS = (
@@ -50,7 +52,15 @@ MATCHED, NOISES = 19, 5
 DOUBLE = math.log(2.0)
 """The shift that counts as moving the output: the target tokens become at least twice as likely."""
 HALF = 0.5
-"""The share of examples that counts as firing on something one can name."""
+"""The share of examples, over the feature's range, that counts as firing on something one can name."""
+FLUENT_TIMES = 2.0
+"""Text stays text while its perplexity under the unsteered model is at most so many times that of unsteered text, by the
+upper end of the interval: as much as a controller's tokens must become likelier, the text may become less likely."""
+FLUENT_LOOPS = 0.25
+"""... and while at most this share of the texts more end in a loop: two of eight. Loops have a low perplexity, so that the
+first condition alone would let them pass."""
+GENERATED = 40
+"""Tokens of a text that is judged so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +72,14 @@ class Subject:
     """Its largest activation on text; for a direction 1, the difference itself."""
     matched: tuple[int, ...] = ()
     """Features of the same SAE that fire about as often."""
-    peaks: Mapping[int, Sequence[int]] | None = None
-    """Token ids at the peaks of the examples, strongest first, of the feature and of each matched one."""
+    peaks: Mapping[int, Sequence[Peak]] | None = None
+    """Of the examples, strongest first, of the feature and of each matched one."""
+    firings: Mapping[int, int] = field(default_factory=dict)
+    """How often the feature fires on each token."""
+    fires: int = 0
+    """How often it fires at all."""
+    all_firings: bool = True
+    """Whether `firings` has all of them, or the commonest tokens only."""
     words: str = ""
     """A text put in front of the prompt that asks for the same: the prompt-only baseline."""
 
@@ -75,6 +91,9 @@ class Verdict:
     verdict: str
     sentence: str
     moves: bool
+    """Beyond its controls; a controller is `fluent` too."""
+    fluent: bool
+    """Whether text generated at `strength` stays text."""
     fires: bool
     targets: list[str]
     strength: float
@@ -89,10 +108,27 @@ class Verdict:
     kl: float
     kl_controls: list[float]
     """KL(steered ‖ unsteered) of the next token, nats."""
+    perplexity_ratio: Figure
+    """Of texts generated with the feature held at `strength` over that of unsteered ones, under the unsteered model."""
+    loops: float
+    """Share of these texts that end in a loop."""
+    loops_unsteered: float
     detection: float
-    """Share of every second example whose token at the peak is among those of the others."""
+    """Share of examples over the feature's range that peak on a token another document's example peaks on; 0 without."""
     detection_controls: list[float]
-    """The same for the examples of each matched feature."""
+    """The same for the examples of each matched feature, against this one's."""
+    detection_strongest: Figure
+    detection_fifths: list[Figure]
+    detection_range: Figure
+    detection_reserved: Figure
+    """See `Detection`."""
+    examples: int
+    examples_reserved: int
+    """Examples that were tried, and those of them in documents kept from training."""
+    firings: float
+    """Share of all its firings that are on tokens two examples or more peak on."""
+    firings_at_least: bool
+    """Whether that share is a lower bound, the index having the commonest tokens only."""
     input_score: float
     """Share of the 20 strongest examples whose token at the peak is among the targets."""
 
@@ -169,7 +205,7 @@ def steering_edit(source: Source, strength: float, **more: Any) -> FeatureEdit:
 
 @torch.inference_mode()
 def judge(stage: Stage, subject: Subject, *, prompts: Sequence[str] = OPENINGS, seed: int = 0) -> Verdict:
-    """The verdict on one feature; about 50 short passes a prompt, nothing is generated."""
+    """The verdict on one feature; about 50 short passes a prompt, and two texts of GENERATED tokens."""
     ids = stage.prompts(prompts, chat=False)
     stage.check([steering_edit(subject.source, subject.largest)])
     like = row(subject.source, stage.saes)
@@ -193,7 +229,7 @@ def judge(stage: Stage, subject: Subject, *, prompts: Sequence[str] = OPENINGS, 
     ]
     score_C = _output_scores(_next(stage, ids * (len(along) - 1), pushed), wanted)
     score_N = score_C.view(len(along) - 1, -1).mean(1)
-    return _verdict(stage, subject, targets, shift_NP, kl_NP, score_N)
+    return _verdict(stage, subject, targets, shift_NP, kl_NP, score_N, _texts(stage, subject, ids, targets))
 
 
 def _next(
@@ -230,44 +266,68 @@ def _output_scores(logp_CV: Tensor, wanted: Tensor) -> Float[Tensor, " C"]:
     return (1 - rank_C / logp_CV.shape[1]) * best_C.exp()
 
 
-def detections(peaks: Mapping[int, Sequence[int]], feature: int, folded: Sequence[str]) -> tuple[float, list[float]]:
-    """(of the feature, of each other one): the share of every second example whose token is among the feature's others.
+def fluent(ratio: tuple[float, float, float], more_loops: float) -> bool:
+    """Whether text stays text: see FLUENT_TIMES and FLUENT_LOOPS; `ratio` is of perplexities, with its interval."""
+    return ratio[2] <= FLUENT_TIMES and more_loops <= FLUENT_LOOPS
 
-    Tokens that differ by case and spaces count as one. The others' examples are held against the feature's tokens.
-    """
 
-    def words(tokens: Sequence[int]) -> list[str]:
-        return [folded[token] for token in tokens]
+def perplexity_ratio(steered: Sequence[float], plain: Sequence[float], shape: tuple[int, ...]) -> Figure:
+    """The geometric mean of steered texts' perplexity over that of the unsteered ones, from logarithms, pair by pair."""
+    mean, low, high = bootstrap((np.asarray(steered) - np.asarray(plain)).reshape(shape))
+    return math.exp(mean), math.exp(low), math.exp(high)
 
-    known = set(words(peaks[feature][::2]))
 
-    def share(tokens: Sequence[int]) -> float:
-        tried = words(tokens)[1::2]
-        return sum(word in known for word in tried) / len(tried) if tried else 0.0
+def _texts(stage: Stage, subject: Subject, ids: list[list[int]], targets: list[int]) -> tuple[Figure, float, float]:
+    """(ratio of perplexities, share of loops steered, unsteered) of texts generated with the feature held at its largest
+    activation, and without it."""
+    edit = steering_edit(subject.source, subject.largest)
+    rows: list[list[FeatureEdit]] = [[] for _ in ids] + [[edit] for _ in ids]
+    sampling = Sampling(max_new_tokens=min(GENERATED, stage.model.n_ctx - max(map(len, ids))))
+    answers = continue_rows(stage, ids * 2, rows, [0] * len(rows), sampling)
+    found = text_measures(stage, ids * 2, answers, subject.source, targets, None)
+    plain, steered = found[: len(ids)], found[len(ids) :]
+    ratio = perplexity_ratio([t.log_perplexity for t in steered], [t.log_perplexity for t in plain], (len(ids),))
+    return ratio, sum(t.loops for t in steered) / len(ids), sum(t.loops for t in plain) / len(ids)
 
-    return share(peaks[feature]), [share(tokens) for other, tokens in peaks.items() if other != feature]
+
+def _detected(subject: Subject, folded: Sequence[str]) -> tuple[Detection, list[float], float]:
+    """(of the feature, of each matched feature's examples against the feature's, share of firings on named tokens)."""
+    if subject.peaks is None or isinstance(subject.source, Direction):
+        return detection([], folded), [], math.nan
+    feature = number(subject.source)
+    own = subject.peaks[feature]
+    others = [detection(peaks, folded, own).range[0] for other, peaks in subject.peaks.items() if other != feature]
+    words = named(own, folded)
+    on = sum(times for token, times in subject.firings.items() if folded[token] in words)
+    share = on / subject.fires if subject.fires else math.nan
+    return detection(own, folded), [0.0 if math.isnan(x) else x for x in others], share
 
 
 def _verdict(
-    stage: Stage, subject: Subject, targets: list[int], shift_NP: Tensor, kl_NP: Tensor, score_N: Tensor
+    stage: Stage,
+    subject: Subject,
+    targets: list[int],
+    shift_NP: Tensor,
+    kl_NP: Tensor,
+    score_N: Tensor,
+    texts: tuple[Figure, float, float],
 ) -> Verdict:
     shift = bootstrap(shift_NP[0].double().numpy())
     shifts = shift_NP[1:-1].mean(1).tolist()
     scores = score_N[1:].tolist()
-    detection, entry = 0.0, 0.0
-    others: list[float] = []
-    if subject.peaks is not None and not isinstance(subject.source, Direction):
-        feature = number(subject.source)
-        detection, others = detections(subject.peaks, feature, stage.folded)
-        strongest = list(subject.peaks[feature])[:TARGETS]
-        entry = sum(token in targets for token in strongest) / len(strongest) if strongest else 0.0
+    found, others, firings = _detected(subject, stage.folded)
+    strongest = [peak.token for peak in (subject.peaks or {}).get(_own(subject), ()) if peak.strongest]
+    share = 0.0 if math.isnan(found.range[0]) else found.range[0]
     moves = shift[1] > max(DOUBLE, *shifts) and float(score_N[0]) > max(scores)
-    fires = detection >= HALF and detection > max(others, default=0.0)
+    fires = share >= HALF and share > max(others, default=0.0)
+    ratio, loops, loops_plain = texts
+    stays = fluent(ratio, loops - loops_plain)
     kind = {(True, True): "both", (True, False): "controller", (False, True): "detector", (False, False): "neither"}
     made = Verdict(
-        verdict=kind[moves, fires],
+        verdict=kind[moves and stays, fires],
         sentence="",
         moves=moves,
+        fluent=stays,
         fires=fires,
         targets=[stage.vocabulary()[token] for token in targets],
         strength=subject.largest,
@@ -278,25 +338,43 @@ def _verdict(
         output_score_controls=scores,
         kl=float(kl_NP[0].mean()),
         kl_controls=kl_NP[1:-1].mean(1).tolist(),
-        detection=detection,
+        perplexity_ratio=ratio,
+        loops=loops,
+        loops_unsteered=loops_plain,
+        detection=share,
         detection_controls=others,
-        input_score=entry,
+        detection_strongest=found.strongest,
+        detection_fifths=found.fifths,
+        detection_range=found.range,
+        detection_reserved=found.reserved,
+        examples=found.tried,
+        examples_reserved=found.tried_reserved,
+        firings=firings,
+        firings_at_least=not subject.all_firings,
+        input_score=sum(token in targets for token in strongest) / len(strongest) if strongest else 0.0,
     )
-    return replace(made, sentence=_sentence(made, describe_source(subject.source)))
+    return replace(made, sentence=_sentence(made, describe_source(subject.source), found))
 
 
-def _sentence(made: Verdict, name: str) -> str:
-    words = {
-        "both": "fires on tokens one can name and moves the output",
-        "controller": "moves the output, and fires on no tokens one can name",
-        "detector": "fires on tokens one can name, and does not move the output",
-        "neither": "neither fires on tokens one can name nor moves the output",
-    }[made.verdict]
-    times = math.exp(made.shift[0])
+def _own(subject: Subject) -> int:
+    return -1 if isinstance(subject.source, Direction) else number(subject.source)
+
+
+def _sentence(made: Verdict, name: str, found: Detection) -> str:
+    fires = "fires on tokens one can name" if made.fires else "fires on no tokens one can name over its range"
+    moves = "moves the output and leaves it text" if made.moves and made.fluent else "does not move the output"
+    if made.moves and not made.fluent:
+        moves = "moves the output, which is no longer text"
+    named_ = ""
+    if not math.isnan(made.firings):
+        least = "at least " if made.firings_at_least else ""
+        named_ = f"; {least}{made.firings:.0%} of all its firings are on such tokens"
     return (
-        f"{name}: {made.verdict}. It {words}. Held at {made.strength:.3g} it makes its {len(made.targets)} tokens "
-        f"{times:.3g} times as likely (controls at most {math.exp(max(made.shift_controls)):.3g}); output score "
-        f"{made.output_score:.3g} (controls at most {max(made.output_score_controls):.3g}); {made.detection:.0%} of "
-        f"held-out examples peak on a token seen before (controls at most {max(made.detection_controls, default=0.0):.0%}); "
-        f"input score {made.input_score:.2f}."
+        f"{name}: {made.verdict}. It {moves}, and {fires}. Held at {made.strength:.3g} it makes its {len(made.targets)} "
+        f"tokens {math.exp(made.shift[0]):.3g} times as likely (controls at most {math.exp(max(made.shift_controls)):.3g}); "
+        f"output score {made.output_score:.3g} (controls at most {max(made.output_score_controls):.3g}); the text has "
+        f"{made.perplexity_ratio[0]:.2g} times the perplexity ({made.perplexity_ratio[1]:.2g} to "
+        f"{made.perplexity_ratio[2]:.2g}), and {made.loops:.0%} of texts loop ({made.loops_unsteered:.0%} unsteered). "
+        f"Detection: {sentence(found)} (controls at most {max(made.detection_controls, default=0.0):.0%}){named_}; input "
+        f"score {made.input_score:.2f}."
     )

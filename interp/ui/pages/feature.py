@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from interp.labels import STATUSES
+from interp.steering.detection import sentence
 from interp.types import InterpError, check_feature
 from interp.ui.shared import (
     bars,
@@ -105,6 +106,7 @@ with page("Feature") as wb:
         st.subheader("Where it fires")
         if shown.examples:
             examples(shown)
+            st.caption(plain(f"Detection: {sentence(wb.detection(feature))}."))
         st.subheader("Try it on your text")
         text = bound(st.text_area, "Text", "text", "", height=80, placeholder="Paste a sentence …")
         if text.strip():

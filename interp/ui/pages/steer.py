@@ -30,6 +30,7 @@ MEASURES = {
     "shift": "target tokens' log-probability, nats more than unsteered",
     "kl": "KL to the unsteered model, nats a token",
     "perplexity": "perplexity of the text under the unsteered model",
+    "perplexity_ratio": "perplexity over that of the unsteered text",
     "distinct_2": "distinct bigrams, share",
     "loops": "texts that end in a loop, share",
     "fires": "texts on which the feature fires, share",
@@ -215,6 +216,7 @@ def show_sweep(found: Sweep) -> None:
     """Verdict, curve with controls, figures, texts and record of a sweep."""
     if found.verdict is not None:
         st.info(plain(found.verdict.sentence))
+    st.info(plain(found.window.sentence))
     measure = st.selectbox("Measure", list(MEASURES), format_func=lambda name: f"{name}: {MEASURES[name]}")
     st.plotly_chart(curve(found, measure), key="curve")
     st.caption(plain(f"Targets: {' '.join(repr(t) for t in found.targets)}. Bars are 95 % intervals over prompts."))
@@ -248,7 +250,7 @@ def curve(found: Sweep, measure: str) -> go.Figure:
         xaxis_title="strength, times the feature's largest activation",
         yaxis_title=measure,
     )
-    if measure == "perplexity":
+    if measure.startswith("perplexity"):
         figure.update_yaxes(type="log")
     return figure
 

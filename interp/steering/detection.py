@@ -1,0 +1,96 @@
+"""Does a feature fire on tokens one can name, at its strongest and over all its range.
+
+Each example of the index is held out in turn: it counts where another document's example peaks on the same token (case and
+spaces aside). Besides the strongest examples the index has some of each fifth of the documents that the feature fires in,
+from strong to weak; what is true of the strongest need not be true of these, so both are said.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interp.steering.intervals import wilson
+
+Figure = tuple[float, float, float]
+"""(share, low, high), 95 % (Wilson); the share is nan where there is nothing to count."""
+FIFTHS = 5
+ENOUGH = 20
+"""So many examples in documents kept from training are enough to judge a feature by these alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The token on which one example peaks."""
+
+    token: int
+    fifth: int
+    """Of the documents the feature fires in, 1 the strongest fifth."""
+    strongest: bool = False
+    """One of the strongest examples; the others were drawn from their fifth."""
+    reserved: bool = False
+    """In a document kept from training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Shares of examples that peak on a token which another document's example peaks on."""
+
+    strongest: Figure
+    fifths: list[Figure]
+    """From the documents where it fires most strongly to those where it fires most weakly."""
+    range: Figure
+    """Of the fifths together: of a document drawn at random from those it fires in."""
+    reserved: Figure
+    """Of the examples in documents kept from training."""
+    tried: int
+    tried_reserved: int
+
+
+def detection(peaks: Sequence[Peak], folded: Sequence[str], against: Sequence[Peak] | None = None) -> Detection:
+    """How well the tokens of a feature's examples are foretold by its other examples, or by those of `against`, another
+    feature. With `ENOUGH` examples kept from training, only these are tried."""
+    words = Counter(folded[peak.token] for peak in (peaks if against is None else against))
+    own = int(against is None)
+    reserved = [peak for peak in peaks if peak.reserved]
+    tried = reserved if len(reserved) >= ENOUGH else list(peaks)
+
+    def share(some: Sequence[Peak]) -> Figure:
+        return wilson(sum(words[folded[peak.token]] > own for peak in some), len(some))
+
+    parts = [_of_fifth(tried, fifth) for fifth in range(1, FIFTHS + 1)]
+    return Detection(
+        strongest=share([peak for peak in tried if peak.strongest]),
+        fifths=[share(part) for part in parts],
+        range=share([peak for part in parts for peak in part]),
+        reserved=share(reserved),
+        tried=len(tried),
+        tried_reserved=sum(peak.reserved for peak in tried),
+    )
+
+
+def _of_fifth(peaks: Sequence[Peak], fifth: int) -> list[Peak]:
+    """Those drawn from the fifth; where the strongest leave none to be drawn, those of the strongest that lie in it."""
+    inside = [peak for peak in peaks if peak.fifth == fifth]
+    return [peak for peak in inside if not peak.strongest] or inside
+
+
+def named(peaks: Sequence[Peak], folded: Sequence[str]) -> set[str]:
+    """The tokens that two examples or more peak on."""
+    return {word for word, count in Counter(folded[peak.token] for peak in peaks).items() if count > 1}
+
+
+def sentence(found: Detection) -> str:
+    """The shares in words."""
+    if not found.tried:
+        return "the index has no example of it"
+    weak = ", ".join(_percent(figure) for figure in found.fifths)
+    kept = f"{found.tried_reserved} in documents kept from training" if found.tried_reserved else "of the indexed text"
+    return (
+        f"of {found.tried} examples ({kept}), each held out in turn, these peak on a token that another's peaks on: "
+        f"strongest {_percent(found.strongest)}; by fifths of its documents, strong to weak, {weak}; the fifths together "
+        f"{_percent(found.range)} ({found.range[1]:.0%} to {found.range[2]:.0%})"
+    )
+
+
+def _percent(figure: Figure) -> str:
+    return "none" if figure[0] != figure[0] else f"{figure[0]:.0%}"
