@@ -1,0 +1,60 @@
+"""What the README says of features of the embedded SAE, looked up: each example does what its sentence says."""
+
+import re
+
+import numpy as np
+import pytest
+
+from interp import Clamp
+from interp.steering.measures import loops
+from interp.workbench import Workbench
+from tests.conftest import EMBEDDED, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+POPULATION = 4601
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Workbench:
+    return Workbench.open(ROOT / EMBEDDED, labels="sqlite://")
+
+
+def test_the_first_hit_is_the_feature_that_the_readme_names_and_fires_on_every_population(shipped):
+    assert f'wb.search("token:/^ ?[Pp]opulation$/")[0].feature  # {POPULATION}:' in README
+    for query in ("token:/^ ?[Pp]opulation$/", "token:/^ ?[Pp]opulation$/ density:1e-5..1e-2"):
+        assert query in README
+        first = shipped.search(query, limit=1)[0]
+        assert first.feature == POPULATION
+        assert "recall 1.00" in first.why["token"]
+
+
+def test_the_label_is_true_of_all_strongest_examples_and_weak_ones_are_on_other_words(shipped):
+    assert "interp label $SAE 4601 'population' --author me --note 'all of its 20 strongest examples'" in README
+    peaks = [(e.band, e.tokens[e.peak].strip().lower()) for e in shipped.index.examples(POPULATION)]
+    strongest = [token for band, token in peaks if band == 0]
+    assert strongest == ["population"] * 20
+    assert "its strongest examples peak on “population”; weak ones on other words" in README
+    assert {token for band, token in peaks if band == 5} - {"population"}
+
+
+def test_as_many_features_promote_the_token_as_the_readme_says_and_as_the_weights_give(shipped):
+    said = int(re.search(r'promotes:" France"\'\s+# from the weights: (\d+) features', README)[1])
+    hits = shipped.search('promotes:" France"', limit=9216)
+    unembed_VD, gain_D = shipped.model.unembedding()
+    effects_FV = (shipped.sae.W_dec @ (unembed_VD * gain_D).T).numpy()
+    token = shipped.index.vocabulary.index(" France")
+    z_F = (effects_FV[:, token] - effects_FV.mean(1)) / effects_FV.std(1)
+    assert {hit.feature for hit in hits} == set(np.flatnonzero(z_F >= 2).tolist())
+    assert hits.total == said
+    assert not hits.partial
+
+
+def test_the_steered_text_counts_people_and_stays_text(shipped):
+    """At its largest activation, as in the script and on the command line."""
+    assert "interp steer $SAE 'When we arrived, we saw' --clamp 4601=77 --tokens 40" in README
+    assert round(shipped.feature(POPULATION).max) == 77
+    run = shipped.steer("When we arrived, we saw", [Clamp(feature=POPULATION, strength=77.0)], max_new_tokens=40)
+    counted = re.compile(r"\d+ people|population")
+    assert counted.search(run.steered)
+    assert not counted.search(run.baseline)
+    assert not loops(run.steered_tokens)
