@@ -42,7 +42,7 @@ def test_the_card_was_made_on_enough_text(embedded):
 FIGURES = {"fvu": 0.1301, "l0": 31.41, "delta_ce": 0.0866}
 """Of `held_out_sample`, when this SAE was shipped."""
 NEAR = {"fvu": 0.03, "l0": 0.03, "delta_ce": 0.15}
-"""Shares by which another dtype or processor may move them; measured in bfloat16 and float32."""
+"""Shares by which another dtype or processor may move them; the figures were measured in bfloat16 on a CPU."""
 
 
 def held_out_sample(index) -> TokenBlocks:

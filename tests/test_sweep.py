@@ -123,7 +123,9 @@ def planted(wb):
     return Stage(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb._vocabulary)
 
 
-def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted):
+def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted, monkeypatch):
+    # Held at 20 it says one token and nothing else; that a controller must leave text is a test of its own below.
+    monkeypatch.setattr("interp.steering.verdict.fluent", lambda ratio, more_loops: True)
     matched = tuple(range(2, 21))
 
     def verdict(feature, largest, own):
