@@ -69,6 +69,7 @@ def as_recorded(sae, model, blocks, norm_cutoff) -> dict[str, bool]:
     return {name: getattr(report, name) == pytest.approx(FIGURES[name], rel=NEAR[name]) for name in FIGURES}
 
 
+@pytest.mark.slow
 def test_held_out_figures_come_out_as_when_it_was_shipped(embedded, smollm2, sample):
     assert all(as_recorded(embedded.sae, smollm2, sample, embedded.card.norm_cutoff).values())
     held_out = embedded.card.metrics["held_out"]
@@ -77,6 +78,7 @@ def test_held_out_figures_come_out_as_when_it_was_shipped(embedded, smollm2, sam
     assert FIGURES["l0"] == pytest.approx(held_out["l0"], rel=0.15)
 
 
+@pytest.mark.slow
 def test_weights_that_are_a_tenth_worse_do_not_pass_for_the_shipped_ones(embedded, smollm2, sample):
     """The check above has teeth: decoder rows are perturbed until FVU is 10 % worse, and it fails."""
     hook, cutoff = embedded.card.hook_name, embedded.card.norm_cutoff
