@@ -7,6 +7,7 @@ sorted together with the rows that are there.
 Axes    N position, F feature, M activation, D d_in.
 """
 
+import math
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -195,7 +196,8 @@ def _meta(
         "name": sae.name,
         "model_sha256": store.recipe["model_sha256"],
         "hook_name": hook,
-        "norm_cutoff": norm_cutoff,
+        # None where there is none: JSON has no infinity, and what is hashed must be what is read back.
+        "norm_cutoff": norm_cutoff if math.isfinite(norm_cutoff) else None,
         "keep": config.keep,
         "d_sae": sae.d_sae,
         "separator": store.blocks.separator,

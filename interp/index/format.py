@@ -125,7 +125,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if isinstance(meta, dict) and version != FORMAT:
         raise InterpError(f"the index in {folder} has format {version}, this version reads {FORMAT}; build it again.")
     why = places.unlike(meta, _META) if isinstance(meta, dict) else "it is no JSON object"
-    if not why and not isinstance(meta.get("norm_cutoff"), int | float):  # infinite in an index of neurons
+    if not why and not isinstance(meta.get("norm_cutoff", ""), int | float | None):  # None: nothing is cut off
         why = f"norm_cutoff is {str(meta.get('norm_cutoff'))[:60]!r}"
     if not why and meta["keep"] not in ("all", "examples"):
         why = f"keep is {meta['keep']!r}"
