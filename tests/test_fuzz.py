@@ -10,7 +10,7 @@ import pytest
 from interp.checkpoint import Card, load, pack, unpack
 from interp.checkpoint.formats import read
 from interp.types import InterpError
-from interp.verification.run import _read_checks
+from interp.verification.numbers import read_checks
 from tests import test_published as published
 from tests.test_pack import folder  # noqa: F401  (a fixture)
 
@@ -176,7 +176,7 @@ def test_stored_numbers(tmp_path):
         "tolerances": {kind: dict.fromkeys(("codes", "values", "l0", "ev", "histogram"), 0.1) for kind in ("same", "other")},
     }  # fmt: skip
     raw = json.dumps(value).encode()
-    tried(lambda: _read_checks(tmp_path), (tmp_path / "checks.json"), variants(raw, 2_000, 6))
+    tried(lambda: read_checks(tmp_path), (tmp_path / "checks.json"), variants(raw, 2_000, 6))
 
 
 @pytest.mark.parametrize(
