@@ -168,12 +168,9 @@ def test_sixty_processes_that_begin_together_on_a_new_home_lose_nothing(checkpoi
     home = tmp_path / "home"
     running = []
     for number in range(60):
-        command = [
-            ("label", checkpoint, number, f"label {number}"),
-            ("label", checkpoint, number, f"label {number}"),
-            ("library", checkpoint.parent),
-            ("search", checkpoint, "label:/label/"),
-        ][number % 4 if number % 10 == 3 else 0]
+        command: tuple = ("label", checkpoint, number, f"label {number}")
+        if number % 6 == 5:
+            command = ("library", checkpoint.parent) if number % 12 == 5 else ("search", checkpoint, "text:label")
         running.append((command[0], number, interp(home, *command)))
     for _, _, process in running:
         assert "Traceback" not in done(process)
