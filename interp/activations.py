@@ -137,9 +137,9 @@ def _recipe(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks,
 def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
     asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
-    if (folder / "manifest.json").exists() and not restart:
-        kept = _read_manifest(folder)["asked"]
-        if (folder / "documents.parquet").exists():
+    if (folder / "manifest.json").exists():
+        kept = (_own_manifest if restart else _read_manifest)(folder)["asked"]
+        if (folder / "documents.parquet").exists() and not restart:
             _refuse_change(folder, kept, asked)
             return TokenBlocks.load(folder)
     blocks = tokenize(corpus, model, tokens, split=split)
@@ -153,41 +153,44 @@ def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder
     return blocks
 
 
+def _own_manifest(folder: Path) -> dict[str, Any]:
+    """A harvest's manifest, whatever became of it; InterpError when it is another program's, which nothing replaces."""
+    manifest = places.read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
+        raise InterpError(f"{folder}/manifest.json is another program's, not a harvest's; choose another folder.")
+    return manifest
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """What the store says of itself, each part of the kind that `harvest` writes; InterpError names one that is not."""
-    path = folder / "manifest.json"
-    manifest = places.read_json(path)
-    if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
-        raise InterpError(f"{path} is another program's, not a harvest's; choose another folder.")
+    path, manifest = folder / "manifest.json", _own_manifest(folder)
     recipe, shards = manifest["recipe"], manifest["shards"]
-    for shard in shards if isinstance(shards, list) else ():
-        name = shard.get("file") if isinstance(shard, dict) else None
-        if isinstance(name, str) and (Path(name).name != name or name == ".." or "\\" in name):
-            raise InterpError(f"{path} names the shard {name!r}, which is no file of that folder.")
     wrong = places.unlike(manifest, {"asked": dict, "shards": list} | ({} if recipe is None else {"recipe": dict}))
     wrong = wrong or (places.unlike(recipe, _RECIPE) if recipe is not None else "")
     positions = 0
     for shard in [] if wrong else shards:
-        wrong = wrong or places.unlike(shard, _SHARD)
-        if not wrong and not (
-            _SHARD_NAME.fullmatch(shard["file"])
-            and shard["first"] == positions
-            and 0 < shard["positions"] < 2**40
-            and isinstance(shard.get("sha256", ""), str)
-        ):
-            wrong = f"a shard is {str(shard)[:80]}"
+        wrong = wrong or _wrong_shard(path, shard, positions)
         positions += 0 if wrong else shard["positions"]
-    if not wrong and recipe is not None and not max(positions, 1) <= recipe["positions"] < 2**40:
-        wrong = f"positions is {recipe['positions']}, and its shards hold {positions}"
-    if (
-        not wrong
-        and recipe is not None
-        and not (recipe["block"] > 1 and recipe["hooks"] and all(isinstance(hook, str) for hook in recipe["hooks"]))
-    ):
-        wrong = f"hooks is {str(recipe['hooks'])[:60]} and block {recipe['block']}"
+    if not wrong and recipe is not None:
+        hooks, block = recipe["hooks"], recipe["block"]
+        if not max(positions, 1) <= recipe["positions"] < 2**40:
+            wrong = f"positions is {recipe['positions']}, and its shards hold {positions}"
+        elif not (block > 1 and hooks and all(isinstance(hook, str) for hook in hooks)):
+            wrong = f"hooks is {str(hooks)[:60]} and block {block}"
     if wrong:
         raise InterpError(f"{path} is not as `interp harvest` wrote it: {wrong}; harvest again with --restart.")
     return manifest
+
+
+def _wrong_shard(path: Path, shard: Any, first: int) -> str:
+    """What is wrong with a shard that should begin at position `first`; InterpError for a file outside the folder."""
+    name = shard.get("file") if isinstance(shard, dict) else None
+    if isinstance(name, str) and (Path(name).name != name or name == ".." or "\\" in name):
+        raise InterpError(f"{path} names the shard {name!r}, which is no file of that folder.")
+    if wrong := places.unlike(shard, _SHARD):
+        return wrong
+    fits = _SHARD_NAME.fullmatch(shard["file"]) and shard["first"] == first and 0 < shard["positions"] < 2**40
+    return "" if fits and isinstance(shard.get("sha256", ""), str) else f"a shard is {str(shard)[:80]}"
 
 
 def _manifest(folder: Path, recipe: dict[str, Any], restart: bool, model: Model) -> dict[str, Any]:

@@ -1285,7 +1285,7 @@ def publish(
     metrics: Annotated[
         str, typer.Option(help="Text to measure on first; what `interp evaluate` found before without.")
     ] = "",
-    tokens: Annotated[int, typer.Option(min=256, help="Of that text.")] = 50_000,
+    tokens: Annotated[int, typer.Option(min=256, help="Tokens of the text that --metrics names.")] = 50_000,
     address: Annotated[str, typer.Option(help="Where it will be found, such as hf:me/my-sae, for its README.")] = "",
     device: Device = "auto",
     as_json: Json = False,

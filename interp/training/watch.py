@@ -190,10 +190,12 @@ class Watch:
             count = int((_norms(part) > limit).sum())
             if count:
                 which = f" (tensor {number} of {len(parts)})" if len(parts) > 1 else ""
+                has = "has" if count == 1 else "have"
                 found += self._once(
                     f"massive {number}",
-                    f"{count} of {len(part)} rows of a batch{which} {'has' if count == 1 else 'have'} a norm over {MASSIVE:.0f} times the median: massive "
-                    "activations (sinks) that flatter the FVU and kill features; mask them (stores made by harvest do).",
+                    f"{count} of {len(part)} rows of a batch{which} {has} a norm over {MASSIVE:.0f} times the median: "
+                    "massive activations (sinks) that flatter the FVU and kill features; mask them (stores made by "
+                    "harvest do).",
                 )
         return found
 
