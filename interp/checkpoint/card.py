@@ -90,7 +90,7 @@ def _check_kind(folder: Path, key: str, value: Any, kind: Any) -> None:
     if fits and key in ("files", "versions", "licences"):
         fits = all(isinstance(text, str) for text in value.values())
     if fits and key in ("sae_sha256", "model_sha256"):  # which name folders of labels, presets and indexes
-        fits = re.fullmatch(r"[\w:]*", value) is not None
+        fits = re.fullmatch(r"[\w:]*( \+ [\w:]+)*", value) is not None
     if not fits:
         raise InterpError(f"{folder}/card.json gives {key} the value {str(value)[:60]!r}, which is none of its kind.")
 
