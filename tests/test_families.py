@@ -227,3 +227,18 @@ def test_a_model_that_reads_both_ways_continues_nothing(tmp_path):
     opened = open_model(str(tmp_path), dtype="float32")
     with pytest.raises(InterpError, match="reads a text in both directions"):
         opened.generate([opened.prompt("the city")])
+
+
+def test_a_family_without_hook_points_is_refused_in_a_sentence(tmp_path):
+    from transformers import CTRLConfig, CTRLLMHeadModel
+
+    from tests.families import tokenizer
+
+    words = tokenizer()
+    CTRLLMHeadModel(CTRLConfig(vocab_size=len(words), n_embd=32, n_layer=1, n_head=4, dff=64)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    with pytest.raises(
+        InterpError, match="is a CTRLLMHeadModel, for which TransformerLens finds no hook points"
+    ) as told:
+        open_model(str(tmp_path))
+    assert len(str(told.value)) < 400

@@ -5,8 +5,8 @@ of the time. Here each layer keeps its native attention, with the bridge's hook 
 and the bridge's own is put back only for a run that asks for a hook point inside.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ _PROJECTIONS = (
     ".attn.hook_v",
     ".attn.hook_z",
 )
+
+
+_Swap = tuple[nn.Module, str, nn.Module, nn.Module]
+"""(layer, attribute, native attention, the bridge's)."""
 
 
 class _NativeAttention(nn.Module):
@@ -57,30 +61,52 @@ def bridge_model(
     folder: Path | None = None,
 ) -> Model:
     """A Model over a Hugging Face model; InterpError when TransformerBridge does not know its architecture."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    if not getattr(hf_model.config, "architectures", None):
-        hf_model.config.architectures = [type(hf_model).__name__]
     named_weights = dict(hf_model.state_dict())
-    try:
-        bridge = TransformerBridge.boot_transformers(
-            name, hf_model=hf_model, tokenizer=tokenizer, device=str(hf_model.device), dtype=hf_model.dtype
-        )
-    except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
-        kind = hf_model.config.architectures[0]
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InterpError(
-            f"{name} is a {kind}, for which TransformerLens finds no hook points ({first}); other models of the kinds "
-            "that it lists as supported can be opened."
-        ) from error
+    bridge = _boot(hf_model, tokenizer, name)
     module = bridge.original_model.eval()
     module.requires_grad_(False)
     _contiguous_unembedding(module)
     swaps = _swaps(bridge, module) if attention == "sdpa" else []
+    return Model(
+        name=name,
+        source=source,
+        module=module,
+        tokenizer=tokenizer,
+        hook_points=dict(bridge.hook_dict),
+        separator=separator,
+        n_ctx=_context(hf_model.config),
+        attention="sdpa" if swaps else "eager",
+        attention_for=_chooser(module, swaps),
+        ends=ends,
+        folder=folder,
+        named_weights=named_weights,
+    )
 
-    def fast() -> None:
-        for layer, slot, native, _ in swaps:
-            layer._modules[slot] = native
+
+def _boot(hf_model: Any, tokenizer: Any, name: str) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    if not getattr(hf_model.config, "architectures", None):
+        hf_model.config.architectures = [type(hf_model).__name__]
+    try:
+        return TransformerBridge.boot_transformers(
+            name, hf_model=hf_model, tokenizer=tokenizer, device=str(hf_model.device), dtype=hf_model.dtype
+        )
+    except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+        kind = hf_model.config.architectures[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise InterpError(
+            f"{name} is a {kind}, for which TransformerLens finds no hook points ({first}); other models of the kinds "
+            "that it lists as supported can be opened."
+        ) from error
+
+
+def _chooser(module: nn.Module, swaps: Sequence[_Swap]) -> Callable[[Sequence[str]], AbstractContextManager[None]]:
+    """Puts the native attention in place, and for a run that asks for a hook point inside it the bridge's own."""
+
+    def native() -> None:
+        for layer, slot, own, _ in swaps:
+            layer._modules[slot] = own
         _set_attention(module, "sdpa" if swaps else "eager")
 
     @contextmanager
@@ -95,23 +121,10 @@ def bridge_model(
         try:
             yield
         finally:
-            fast()
+            native()
 
-    fast()
-    return Model(
-        name=name,
-        source=source,
-        module=module,
-        tokenizer=tokenizer,
-        hook_points=dict(bridge.hook_dict),
-        separator=separator,
-        n_ctx=_context(hf_model.config),
-        attention="sdpa" if swaps else "eager",
-        attention_for=attention_for,
-        ends=ends,
-        folder=folder,
-        named_weights=named_weights,
-    )
+    native()
+    return attention_for
 
 
 def _context(config: Any) -> int:
@@ -138,15 +151,15 @@ def _outer(hook: str) -> bool:
     return hook.endswith(_OUTSIDE_ATTENTION[:2]) or any(part in hook for part in _PROJECTIONS)
 
 
-def _swaps(bridge: Any, module: nn.Module) -> list[tuple[nn.Module, str, nn.Module, nn.Module]]:
-    """(layer, attribute, native, bridged) for each attention the bridge computes by itself.
+def _swaps(bridge: Any, module: nn.Module) -> list[_Swap]:
+    """One for each attention the bridge computes by itself.
 
     Only for the family whose native attention is known to take the same arguments (the rotary decoders);
     the rest keeps the bridge's.
     """
     from transformer_lens.model_bridge.generalized_components import PositionEmbeddingsAttentionBridge
 
-    found: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
+    found: list[_Swap] = []
     for parent in module.modules():
         for slot, child in parent.named_children():
             if type(child) is PositionEmbeddingsAttentionBridge and slot == "self_attn":
