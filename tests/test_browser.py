@@ -21,7 +21,7 @@ PAGES = {
     "neuron?neuron=0.3": "The features nearest",
     "prompt?text=The%20cat": "Each token",
     "steer?edits=3,clamp,4": "Generate",
-    "library": "checkpoints",
+    "library": "recomputed on this machine",
 }
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from interp.library import library
 from interp.types import InterpError
 from interp.ui.shared import bound, plain, url
+from interp.words import counted
 
 st.title("Library")
 root = bound(
@@ -25,7 +26,7 @@ except InterpError as error:
     st.error(str(error), icon=":material/block:")
     st.stop()
 readable = [entry for entry in entries if not entry.problem]
-st.markdown(f"**{len(readable):,}** checkpoints. Verified ones were recomputed on this machine (`interp verify`).")
+st.markdown(f"**{counted(len(readable), 'checkpoint')}.** Verified ones were recomputed on this machine (`interp verify`).")
 if readable:
     rows = [asdict(entry) for entry in readable]
     frame = pd.DataFrame(rows).drop(columns=["folder", "problem"])
