@@ -26,7 +26,9 @@ except InterpError as error:
     st.error(str(error), icon=":material/block:")
     st.stop()
 readable = [entry for entry in entries if not entry.problem]
-st.markdown(f"**{counted(len(readable), 'checkpoint')}.** Verified ones were recomputed on this machine (`interp verify`).")
+st.markdown(
+    f"**{counted(len(readable), 'checkpoint')}.** Verified ones were recomputed on this machine (`interp verify`)."
+)
 if readable:
     rows = [asdict(entry) for entry in readable]
     frame = pd.DataFrame(rows).drop(columns=["folder", "problem"])
