@@ -38,9 +38,11 @@ SENTENCES = [
 
 
 def pytest_configure() -> None:
-    """A shell's background jobs, and their children, ignore Ctrl-C: tests of it would wait in vain."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Background jobs of a shell, and what nohup runs, ignore some signals, and so do their children: tests of those
+    signals would wait in vain."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")
