@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from interp.checkpoint import load
+from interp.checkpoint import load, save_weights
 from interp.checkpoint.formats import FORMATS, Foreign, convert, read
 from interp.checkpoint.formats.hooks import hook_of, hooks_of
+from interp.models import Site
 from interp.sae import SAE
+from interp.steering import Clamp
+from interp.steering.apply import model_edit
 from interp.types import InterpError
 from tests.test_formats import X, close
 
@@ -403,7 +406,7 @@ def test_whitening_beside_the_weights_is_folded_as_sae_lens_folds_it(tmp_path, k
         ({"architecture": "matching_pursuit"}, "one after the other"),
         ({"architecture": "temporal"}, "attends to earlier positions"),
         ({"activation_fn": "tanh-relu"}, "activation function 'tanh-relu'"),
-        ({"metadata": {}, "activation_fn_str": "tanh-relu"}, "activation function 'tanh-relu'"),
+        ({"metadata": {}, "activation_fn_str": "tanh-relu", "architecture": "gated"}, "activation function 'tanh-relu'"),
         ({"metadata": {}, "activation_fn_str": "topk", "activation_fn_kwargs": {}}, "gives no k"),
         ({"metadata": {}, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3, "signed": True}}, "'topk' with {'signed': True}"),
         ({"reshape_activations": "flatten"}, "computes reshape_activations none or hook_z only"),
@@ -420,6 +423,29 @@ def test_saelens_settings_that_are_not_computed_are_refused_and_no_scale_is_advi
         with pytest.raises(InterpError, match=message) as refused:
             opens(folder)
         assert "--scale" not in str(refused.value)
+
+
+def test_tanh_relu_of_before_6_is_computed_and_written_nowhere(tmp_path):
+    folder = saelens(tmp_path, metadata={}, activation_fn_str="tanh-relu")
+    sae = load(folder)
+    code = torch.where((X - B_DEC) @ W_ENC + B_ENC > 0, (X - B_DEC) @ W_ENC + B_ENC, 0.0).tanh()
+    same(sae, code, code @ W_DEC + B_DEC, "tanh-relu")
+    active = sae.active(X)
+    close(torch.zeros_like(code).index_put((active.rows, active.features), active.values), code, "active")
+    feature = int(code.sum(0).argmax())
+    close(sae.encode_feature(X, feature), code[:, feature], "one feature")
+    edit = model_edit(Clamp(feature=feature, strength=0.5), sae, norm_cutoff=1e9, separator=-1)
+    real = torch.ones(1, len(X), dtype=torch.bool)
+    site = Site(
+        torch.ones(1, len(X), dtype=torch.int64), real, torch.arange(1, len(X) + 1)[None], torch.tensor([len(X)])
+    )
+    close(edit.apply(X[None], site)[0], X + (0.5 - code[:, feature])[:, None] * W_DEC[feature], "clamped")
+    for target in ("saelens", "dictionary_learning"):
+        with pytest.raises(InterpError, match="has no tanh-relu"):
+            convert(folder, target, tmp_path / target)
+    with pytest.raises(InterpError, match="has no tanh-relu, so nothing was saved"):
+        save_weights(sae, tmp_path / "saved")
+    assert not (tmp_path / "saelens").exists()
 
 
 def test_tensors_that_no_such_sae_has_are_refused(tmp_path):

@@ -68,6 +68,8 @@ def save_weights(
     yet: a transcoder's two, or a crosscoder's.
     """
     into = Path(folder)
+    if sae.tanh:
+        raise InterpError(f"SAELens' format of today has no {saelens.TANH}, so nothing was saved; keep the old folder.")
     if hooks:
         sae = copy.copy(sae)
         read, out = ("+".join(hooks), "") if sae.widths else (hooks[0], "".join(hooks[1:]))
@@ -282,7 +284,8 @@ def _opened(path: Path, kind: str, cfg: dict[str, Any], floats: dict[str, Tensor
         raise InterpError(
             f"{path}/cfg.json gives apply_b_dec_to_input the value {centred!r}, which is none for a {kind}."
         )
-    return make(path, weights, k=k, centred=centred, name=name, hook_name=hook, hook_name_out=out, widths=tuple(widths))
+    more: dict[str, Any] = {"widths": tuple(widths), "tanh": cfg.get("activation_fn") == saelens.TANH}
+    return make(path, weights, k=k, centred=centred, name=name, hook_name=hook, hook_name_out=out, **more)
 
 
 def _weights(path: Path, kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ class SAE(nn.Module):
     a row pass). A transcoder is not `centred` (b_dec is not taken off x), x̂ is of another hook point, and W_skip (O, D)
     adds x W_skipᵀ.
     A crosscoder has `widths`: its rows are those of several hook points side by side.
+    With `tanh` (early SAELens' tanh-relu) what passes a threshold is taken as its hyperbolic tangent.
 
     Rows may lie on any device: every method moves what it is given to the weights', and its results stay there.
     """
@@ -49,17 +50,20 @@ class SAE(nn.Module):
         hook_name: str = "",
         hook_name_out: str = "",
         widths: tuple[int, ...] = (),
+        tanh: bool = False,
     ) -> None:
         super().__init__()
         if (threshold is None) == (k is None):
             raise InterpError("an SAE has either a threshold (jumprelu) or k (topk).")
+        if tanh and threshold is None:
+            raise InterpError("tanh is taken of what passes a threshold; an SAE of the k largest has none.")
         self.register_buffer("W_enc", W_enc.float())
         self.register_buffer("b_enc", b_enc.float())
         self.register_buffer("W_dec", W_dec.float())
         self.register_buffer("b_dec", b_dec.float())
         self.register_buffer("threshold", None if threshold is None else threshold.float())
         self.register_buffer("W_skip", None if W_skip is None else W_skip.float())
-        self.k, self.centred = k, centred
+        self.k, self.centred, self.tanh = k, centred, tanh
         self.name, self.hook_name, self.hook_name_out, self.widths = name, hook_name, hook_name_out, widths
         self.W_enc: Tensor
         self.b_enc: Tensor
@@ -139,10 +143,14 @@ class SAE(nn.Module):
         """Feature activations, dense (for scorers that need them so; `encode_sparse` is the fast way)."""
         pre = self.pre_activations(x)
         if self.threshold is not None:
-            return pre * (pre > self.threshold)
+            return self._taken(pre * (pre > self.threshold))
         assert self.k is not None
         top = pre.topk(min(self.k, self.d_sae), dim=-1)
         return torch.zeros_like(pre).scatter_(-1, top.indices, top.values.relu())
+
+    def _taken(self, passed: Tensor) -> Tensor:
+        """The activation of what passed its threshold; 0 stays 0."""
+        return passed.tanh() if self.tanh else passed
 
     def active(self, x_BD: Float[Tensor, "B D"], *, bfloat16: bool | None = None) -> Active:
         """The active entries of each row, features ascending, with exact float32 values.
@@ -165,7 +173,7 @@ class SAE(nn.Module):
         candidates = kernels.from_flat(flat, flat.new_zeros(len(flat), dtype=torch.float32), len(u_BD), self.d_sae)
         values = candidates.dots(u_BD, self._W_enc_FD) + candidates.at(self.b_enc)
         passed = values > candidates.at(self.threshold)
-        return kernels.from_flat(flat[passed], values[passed], len(u_BD), self.d_sae)
+        return kernels.from_flat(flat[passed], self._taken(values[passed]), len(u_BD), self.d_sae)
 
     def _active_topk(self, u_BD: Tensor) -> Active:
         assert self.k is not None
@@ -182,7 +190,7 @@ class SAE(nn.Module):
         if self.threshold is None:
             return self.encode(x)[..., feature]
         pre = self._input(x) @ self.W_enc[:, feature] + self.b_enc[feature]
-        return pre * (pre > self.threshold[feature])
+        return self._taken(pre * (pre > self.threshold[feature]))
 
     def decode(self, z: Float[Tensor, "*B F"]) -> Float[Tensor, "*B O"]:
         return self._here(z) @ self.W_dec + self.b_dec

@@ -50,7 +50,7 @@ class _Read:
     threshold_R: Float[Tensor, " R"] | None
     centre_D: Float[Tensor, " D"] | None
     whole: tuple[SAE, Tensor] | None = None
-    """(SAE, feature of each row) where one feature's activation needs the whole code (topk)."""
+    """(SAE, feature of each row) where one feature's activation needs the whole code (topk) or is more than a cut (tanh)."""
 
     def now(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
         if self.whole is not None:
@@ -320,7 +320,7 @@ def _read(sources: Sequence[object], saes: Saes, along: bool) -> _Read:
         b_R=sae.b_enc[features],
         threshold_R=None if sae.threshold is None else sae.threshold[features],
         centre_D=sae.b_dec if sae.centred else None,
-        whole=(sae, features) if sae.threshold is None else None,
+        whole=(sae, features) if sae.threshold is None or sae.tanh else None,
     )
 
 

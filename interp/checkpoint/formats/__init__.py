@@ -149,6 +149,8 @@ def convert(
         can = [name for name, known in FORMATS.items() if known.write]
         raise InterpError(f"{target} is read and not written here; formats that are written: {', '.join(can)}.")
     name, foreign = read(source, format_, scale)
+    if foreign.sae.tanh:
+        raise InterpError(f"{target} has no {saelens.TANH}, by which {source} squashes activations; open it as it is.")
     said = foreign.not_held()
     if hook_name:
         foreign.sae.hook_name = hook_name

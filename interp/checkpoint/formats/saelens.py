@@ -66,6 +66,8 @@ OTHERS = {
     "temporal": "it attends to earlier positions",
 }
 """Architectures that are known and not computed here, with why."""
+TANH = "tanh-relu"
+"""An activation function of before 6: the hyperbolic tangent of what a ReLU lets through."""
 PER_INPUT = {
     "layer_norm": "takes the mean off each input and divides it by its standard deviation",
     "constant_norm_rescale": "scales each input to one norm",
@@ -86,7 +88,7 @@ def current(cfg: dict[str, Any]) -> dict[str, Any]:
     version = str((about or {}).get("sae_lens_version") or cfg.get("sae_lens_version") or "0")
     today = version.partition(".")[0].isdigit() and int(version.partition(".")[0]) >= 6
     old = dict(cfg) if today else {OLD_NAMES.get(key, key): value for key, value in cfg.items()}
-    k = _topk_of(old)
+    k = _topk_of(old, today)
     if today and k is not None and "topk" not in str(cfg.get("architecture")):
         raise InterpError(
             f"cfg.json says {cfg.get('architecture')!r} and asks for the activation function 'topk': which is it?"
@@ -104,16 +106,18 @@ def current(cfg: dict[str, Any]) -> dict[str, Any]:
     return old
 
 
-def _topk_of(cfg: dict[str, Any]) -> Any:
+def _topk_of(cfg: dict[str, Any], today: bool) -> Any:
     """k where topk is named as an activation function; InterpError for one that is not computed here."""
     name = cfg.get("activation_fn", cfg.get("activation_fn_str")) or "relu"
     options = cfg.get("activation_fn_kwargs") or {}
     options = options if isinstance(options, dict) else {"options": options}
     more = {key: value for key, value in options.items() if value not in (None, False) and (key, name) != ("k", "topk")}
-    if name not in ("relu", "topk") or more:
+    # What SAELens computes of a tanh-relu today is a ReLU; before 6, in standard SAEs, it was what it says.
+    squashes = name == TANH and not today and cfg.get("architecture", "standard") == "standard"
+    if not (name in ("relu", "topk") or squashes) or more:
         said = f"{name!r}" + (f" with {more}" if more else "")
         raise InterpError(f"cfg.json asks for the activation function {said}, which is not computed here.")
-    if name == "relu":
+    if name in ("relu", TANH):
         return None
     k = options.get("k", cfg.get("k"))
     if k is None:
