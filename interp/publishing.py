@@ -23,6 +23,7 @@ from interp.labels import LabelBook
 from interp.labels.book import read_jsonl
 from interp.types import InterpError
 from interp.verification import seal
+from interp.words import counted
 
 README = "README.md"
 
@@ -127,7 +128,7 @@ def carries(files: Mapping[str, Path]) -> list[str]:
         said.append(f"index of {kept} over {int(meta.get('positions', 0)):,} tokens")
     if LABELS in files:
         count = sum(bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8").splitlines())
-        said.append(f"{count:,} labels")
+        said.append(counted(count, "label"))
     return said + [name for name in files if name == README or name.startswith(("presets", "report"))]
 
 

@@ -42,7 +42,7 @@ def test_one_step_ships_index_labels_and_metrics_sealed(bare, text_folder, tmp_p
     assert {"labels.jsonl", "checks.json", "index/index.json", "sae_weights.safetensors"} <= set(card.files)
     assert "interp pull hf:me/sae" in (tmp_path / "out" / "README.md").read_text()
     assert done.carries[1:] == [
-        "card (sealed)", "metrics (held_out)", "index of examples over 8,192 tokens", "1 labels", "README.md"
+        "card (sealed)", "metrics (held_out)", "index of examples over 8,192 tokens", "1 label", "README.md"
     ]  # fmt: skip
     assert [phrase.partition(":")[0] for phrase in done.left_out] == ["index"]
     found = verify(tmp_path / "out")

@@ -7,6 +7,7 @@ from pathlib import Path
 from interp.checkpoint import Card
 from interp.checkpoint.files import LABELS, present
 from interp.verification.verdict import Check, Claim, Status
+from interp.words import counted
 
 LONGEST = 60
 
@@ -67,7 +68,7 @@ def _beside(folder: Path, checks: Sequence[Check]) -> list[Claim]:
         count = sum(
             bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8", errors="replace").splitlines()
         )
-        add("labels", f"{count:,} that ship with it", LABELS)
+        add("labels", f"{counted(count, 'label')} beside it", LABELS)
     for name in files:
         if name == "README.md" or name.startswith("presets") or name == "training_log.jsonl":
             add(name, "", name)
