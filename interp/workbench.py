@@ -703,9 +703,9 @@ class Workbench:
         return search(query, sources, limit=limit)
 
     def evaluate(self, corpus: str | Corpus, tokens: int) -> Report:
-        """Fidelity on the corpus's held-out split (documents that no training here reads).
+        """Fidelity on the corpus's held-out split: documents that an SAE of `--split train` was not trained on.
 
-        It is kept under INTERP_HOME, where that can be written, until `publish` puts it into the card.
+        A harvest without `--split` reads these documents too; the card's `corpus` says which it was. The report is kept under INTERP_HOME, where that can be written, until `publish` puts it into the card.
         """
         self._check_kind("evaluation", writes=True)
         text = open_corpus(corpus) if isinstance(corpus, str) else corpus
