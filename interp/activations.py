@@ -25,9 +25,10 @@ from torch import Tensor
 from interp import places
 from interp.corpus import Corpus, TokenBlocks, tokenize
 from interp.models import Model
-from interp.progress import bar, say
+from interp.progress import bar
+from interp.render.terminal import say
+from interp.render.words import duration, size
 from interp.types import InterpError, unknown
-from interp.words import duration, size
 
 FORMAT = 1
 SHARD_POSITIONS = 65_536

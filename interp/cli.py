@@ -18,10 +18,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from interp.console import narrow, never_fail_on_a_character, table, tell, write, write_json
-from interp.progress import say
+from interp.render.terminal import narrow, never_fail_on_a_character, say, table, tell, write, write_json
+from interp.render.words import counted
 from interp.types import InterpError, unknown
-from interp.words import counted
 
 app = typer.Typer(
     name="interp",

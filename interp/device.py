@@ -5,8 +5,8 @@ import ctypes
 import psutil
 import torch
 
+from interp.render.words import size
 from interp.types import InterpError, unknown
-from interp.words import size
 
 
 def resolve_device(device: str) -> torch.device:

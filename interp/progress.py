@@ -7,17 +7,12 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from interp.console import console, printable
-from interp.words import duration
+from interp.render.terminal import console, printable, say
+from interp.render.words import duration
 
 LOG_EVERY_SECONDS = 30.0
 TIMED = 0.2
 """Seconds that a speed is reckoned from at least."""
-
-
-def say(message: str) -> None:
-    """One line on standard error, so that standard output stays data."""
-    console(stderr=True).print(printable(message))
 
 
 @contextmanager

@@ -21,9 +21,9 @@ from interp.index import FeatureIndex
 from interp.index.cut import cut
 from interp.labels import LabelBook
 from interp.labels.book import read_jsonl
+from interp.render.words import counted
 from interp.types import InterpError
 from interp.verification import seal
-from interp.words import counted
 
 README = "README.md"
 

@@ -17,13 +17,13 @@ from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import WEIGHTS
 from interp.device import check_memory, resolve_device
-from interp.progress import say
+from interp.render.terminal import say
+from interp.render.words import counted
 from interp.sae import ARCHITECTURES, SAE, Architecture, make_architecture
 from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig, train, train_many
 from interp.training.plan import Plan
 from interp.types import InterpError, unknown
-from interp.words import counted
 
 HELD_OUT_ROWS = 65_536
 SEEDS = 2**32

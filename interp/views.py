@@ -10,8 +10,8 @@ import pandas as pd
 from interp.index import Example, FeatureIndex, parse_neuron
 from interp.labels import Label
 from interp.render import Html, table_html, title_html, tokens_html, visible
+from interp.render.words import counted
 from interp.types import InterpError
-from interp.words import counted
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from interp.models.sentence import sentence_encoder
 from interp.progress import bar
 from interp.publishing import Published, lacks, publish
 from interp.render import table_html, title_html
+from interp.render.words import counted
 from interp.sae import SAE
 from interp.search import Hits, SavedSearch, Sources, saved, search
 from interp.search.meanings import Meanings
@@ -75,7 +76,6 @@ from interp.steering.verdict import MATCHED
 from interp.types import FeatureRef, InterpError, check_feature, unknown
 from interp.verification import Verification
 from interp.views import FeaturePage, NeuronPage, Spectrum, feature_page
-from interp.words import counted
 
 KEPT_ANSWERS = 64
 INDEXED = 1_000_000

@@ -26,8 +26,8 @@ from interp.evals import evaluate
 from interp.index import build_index
 from interp.index.build import IndexConfig
 from interp.models import open_model
-from interp.progress import say
 from interp.recipe import train_checkpoint
+from interp.render.terminal import say
 from interp.sae import SAE
 from interp.sae.metrics import reconstruction
 from interp.types import InterpError

@@ -19,7 +19,8 @@ import numpy as np
 
 from interp import places
 from interp.index import FeatureIndex
-from interp.progress import bar, say
+from interp.progress import bar
+from interp.render.terminal import say
 from interp.steering import SweepConfig
 from interp.steering.intervals import bootstrap, wilson
 from interp.steering.verdict import DOUBLE, HALF

@@ -11,7 +11,7 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from interp.console import UNSAFE, one_line, printable, printable_json, shortened
+from interp.render.terminal import UNSAFE, one_line, printable, printable_json, shortened
 from interp.workbench import Workbench
 from tests.conftest import ROOT
 from tests.test_cli import call

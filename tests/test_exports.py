@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from interp.labels.book import read_jsonl
-from interp.render import FORMULA, NUMBER, bars_svg, line_html
+from interp.render import bars_svg, line_html
+from interp.render.html import FORMULA, NUMBER
 from interp.types import InterpError
 
 KEYS = json.loads((Path(__file__).parent / "fixtures" / "peers" / "dashboard.json").read_text())

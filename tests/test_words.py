@@ -6,7 +6,7 @@ import pytest
 
 from interp import places
 from interp.progress import bar
-from interp.words import counted, duration, size
+from interp.render.words import counted, duration, size
 
 
 def test_one_thing_is_not_many():

@@ -20,9 +20,9 @@ from torch import Tensor
 from interp import places
 from interp.corpus.documents import Corpus, Reading
 from interp.corpus.tables import DOCUMENTS, read_parquet
-from interp.progress import say
+from interp.render.terminal import say
+from interp.render.words import counted
 from interp.types import InterpError
-from interp.words import counted
 
 BLOCK = 256
 

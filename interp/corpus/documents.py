@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from interp.render.words import counted
 from interp.types import InterpError, unknown
-from interp.words import counted
 
 SPLITS = ("train", "heldout", "labels")
 

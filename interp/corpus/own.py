@@ -25,9 +25,9 @@ from typing import Any
 from interp.corpus import fields, rows
 from interp.corpus.documents import Corpus, Document, FileReading, Reading, mix
 from interp.corpus.packaged import CORPORA
-from interp.progress import say
+from interp.render.terminal import say
+from interp.render.words import counted, size
 from interp.types import InterpError, unknown
-from interp.words import counted, size
 
 PIECE = 2_000
 """Characters of a piece of a .txt, at most: about two blocks of tokens."""

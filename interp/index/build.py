@@ -45,10 +45,11 @@ from interp.index.read import FeatureIndex, meaning_texts
 from interp.index.stats import Activations, Measured, measure, whole_features
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
-from interp.progress import bar, say
+from interp.progress import bar
+from interp.render.terminal import say
+from interp.render.words import size
 from interp.sae.kernels import Active
 from interp.types import InterpError
-from interp.words import size
 
 BATCH = 4096
 SORTED_BYTES = 16

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.models import Model
-from interp.progress import say
+from interp.render.terminal import say
 from interp.sae import kernels
 from interp.types import InterpError
 

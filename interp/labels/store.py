@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from interp import places
-from interp.progress import say
+from interp.render.terminal import say
 from interp.types import InterpError
 
 BUSY_SECONDS = 20.0

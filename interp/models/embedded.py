@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from interp import places
-from interp.progress import say
+from interp.render.terminal import say
 from interp.types import InterpError
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -17,7 +17,7 @@ import torch
 
 from interp.index import FeatureIndex, parse_neuron
 from interp.labels import STATUSES, LabelBook
-from interp.progress import say
+from interp.render.terminal import say
 from interp.search import contrast as contrasts
 from interp.search.query import Term, span, yes
 from interp.search.texts import check, matching_contexts, matching_tokens

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.progress import say
+from interp.render.terminal import say
 
 BUSY_SECONDS = 5.0
 LATELY = 4096

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from interp.render import csv_cell, table_html, title_html
+from interp.render.words import counted
 from interp.search.keys import HANDLERS, Found, Sources
 from interp.search.query import And, Node, Not, Query, Term, parse
-from interp.words import counted
 
 FUSION = 60
 

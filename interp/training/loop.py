@@ -10,7 +10,8 @@ from typing import Any
 
 from interp import places
 from interp.device import keep_freed_memory
-from interp.progress import bar, say
+from interp.progress import bar
+from interp.render.terminal import say
 from interp.sae import SAE, Architecture
 from interp.training import signals, watch
 from interp.training.config import TrainConfig

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from interp import places
+from interp.render.words import duration, size
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import BLOCK_ROWS
 from interp.training.config import TrainConfig
@@ -22,7 +23,6 @@ from interp.training.optimise import Batch, Measured, optimise
 from interp.training.plan import INIT_ROWS
 from interp.training.state import State, adam
 from interp.types import InterpError
-from interp.words import duration, size
 
 MASSIVE = 6.0
 """A row is massive when its norm exceeds this many times the median (as sinks do; see activations)."""

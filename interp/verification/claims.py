@@ -6,8 +6,8 @@ from pathlib import Path
 
 from interp.checkpoint import Card
 from interp.checkpoint.files import LABELS, present
+from interp.render.words import counted
 from interp.verification.verdict import Check, Claim, Status
-from interp.words import counted
 
 LONGEST = 60
 

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from interp.labels import STATUSES
+from interp.render.words import counted
 from interp.steering.detection import sentence
 from interp.types import InterpError, check_feature
 from interp.ui.shared import (
@@ -17,7 +18,6 @@ from interp.ui.shared import (
     show_tokens,
 )
 from interp.views import FeaturePage
-from interp.words import counted
 from interp.workbench import Workbench
 
 BANDS = {

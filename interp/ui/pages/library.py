@@ -7,9 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from interp.library import library
+from interp.render.words import counted
 from interp.types import InterpError
 from interp.ui.shared import bound, plain, url
-from interp.words import counted
 
 st.title("Library")
 root = bound(

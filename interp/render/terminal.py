@@ -49,6 +49,11 @@ def tell(message: object, *, style: str = "") -> None:
     console().print(printable(message), style=style or None)
 
 
+def say(message: object) -> None:
+    """One line on standard error, so that standard output stays data."""
+    console(stderr=True).print(printable(message))
+
+
 def write(text: str) -> None:
     """Text on standard output as it is made, without a line's end; control characters are escaped here too."""
     sys.stdout.write(printable(text))
