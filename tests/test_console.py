@@ -36,7 +36,7 @@ def test_no_module_writes_to_a_console_but_the_one_that_escapes():
     """`print` is forbidden by ruff (T20)."""
     for path in (ROOT / "interp").rglob("*.py"):
         found = re.findall(r"\bConsole\(|sys\.(?:__)?std(?:out|err)(?:__)?\.write|\brich\.print\b", path.read_text())
-        assert not found or path.name == "console.py", path
+        assert not found or path.name == "terminal.py", path
 
 
 def run(*arguments, **env):
