@@ -1,0 +1,76 @@
+"""Everything that can be asked for: one plain function each, which knows no face.
+
+`COMMANDS` has them by name with what a face must know besides the signature; the command line, the MCP server and jobs
+all read the same one. Defaults live in these signatures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from interp.commands import finding, indexing, labelling, sharing, steering, texts, training
+from interp.commands.opening import open_sae
+from interp.commands.options import EMBEDDED, Option, Parameter, read_parameters
+from interp.commands.records import as_json
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function and what its signature does not say."""
+
+    call: Callable[..., object]
+    resumes: bool = False
+    """Stopped and called again with the same arguments, it takes up its work."""
+    computes: bool = True
+    """Without, it needs no PyTorch and starts in a moment."""
+    changes: bool = True
+    """Without, it only reads: nothing that stays is written."""
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What a face may give it."""
+        return read_parameters(self.call)
+
+    @property
+    def about(self) -> str:
+        """Its docstring."""
+        return self.call.__doc__ or ""
+
+
+COMMANDS: dict[str, Command] = {
+    "models": Command(texts.models, changes=False),
+    "corpora": Command(texts.corpora, changes=False),
+    "hooks": Command(texts.hooks, changes=False),
+    "overlap": Command(texts.overlap, changes=False),
+    "harvest": Command(training.harvest, resumes=True),
+    "train": Command(training.train, resumes=True),
+    "sweep": Command(training.sweep, resumes=True),
+    "selftest": Command(training.selftest, changes=False),
+    "index": Command(indexing.index, resumes=True),
+    "evaluate": Command(indexing.evaluate),
+    "search": Command(finding.search),
+    "keys": Command(finding.keys, computes=False, changes=False),
+    "feature": Command(finding.feature, changes=False),
+    "neuron": Command(finding.neuron, changes=False),
+    "spectrum": Command(finding.spectrum, changes=False),
+    "library": Command(finding.library, changes=False),
+    "label": Command(labelling.label, computes=False),
+    "import_labels": Command(labelling.import_labels, computes=False),
+    "export_labels": Command(labelling.export_labels, computes=False),
+    "steer": Command(steering.steer),
+    "sweep_strengths": Command(steering.sweep_strengths),
+    "effects": Command(steering.effects, changes=False),
+    "replay": Command(steering.replay, changes=False),
+    "presets": Command(steering.presets, changes=False),
+    "preset": Command(steering.preset, changes=False),
+    "publish": Command(sharing.publish),
+    "pack": Command(sharing.pack),
+    "unpack": Command(sharing.unpack),
+    "push": Command(sharing.push),
+    "pull": Command(sharing.pull),
+    "convert": Command(sharing.convert),
+    "verify": Command(sharing.verify),
+    "export": Command(sharing.export),
+}
+"""By name. Jobs keep these names on disk."""
+
+__all__ = ["COMMANDS", "EMBEDDED", "Command", "Option", "Parameter", "as_json", "open_sae", "read_parameters"]

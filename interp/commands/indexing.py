@@ -1,0 +1,86 @@
+"""Indexes of where features and neurons fire, and what an SAE measures on held-out text."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from interp.commands.opening import open_sae
+from interp.commands.options import Device, Option, Sae
+from interp.types import InterpError
+
+if TYPE_CHECKING:
+    from interp.evals import Report
+
+TEXT = "wiki-en + python"
+"""What is indexed where no text is named."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Where an index lies: a folder, or the URL that it was sent to."""
+
+    where: str
+
+
+def index(
+    sae: Sae,
+    *,
+    corpus: Annotated[str, Option(f"Text to index. Without: {TEXT}.")] = "",
+    acts: Annotated[str, Option("Folder that `interp harvest` wrote, to be indexed instead of a text.")] = "",
+    tokens: Annotated[
+        int | None, Option("How many tokens to index. Without: a million of a text, all of a harvest.", low=1)
+    ] = None,
+    keep: Annotated[
+        str,
+        Option("What to keep: all activations, or examples, which keeps those around each feature's examples."),
+    ] = "all",
+    beside: Annotated[bool, Option("Write the index into the SAE's folder, to be shared with it.")] = False,
+    extend: Annotated[bool, Option("Add documents to the index that is there.")] = False,
+    restart: Annotated[bool, Option("Begin again instead of going on where a build was stopped.")] = False,
+    into: Annotated[str, Option("Send a copy of the index to this URL (s3://, gs://, file://).")] = "",
+    memory: Annotated[float, Option("How many GiB of memory the build may use beside the model.", low=0.5)] = 2.0,
+    neurons: Annotated[int | None, Option("Index the raw neurons of this layer instead of features.")] = None,
+    device: Device = "auto",
+) -> Indexed:
+    """Find where every feature fires in a corpus; under INTERP_HOME unless --beside.
+
+    Raises InterpError when options contradict each other, and for a text or harvest that is not of the SAE's model.
+    """
+    from interp.activations import ActivationStore
+    from interp.workbench import INDEXED
+
+    bench = open_sae(sae, device)
+    if acts and (corpus or neurons is not None):
+        raise InterpError("--acts has its own text and hook point; leave --corpus and --neurons out.")
+    if neurons is not None:
+        if beside or extend or into:
+            raise InterpError(
+                "--neurons takes no --beside, --extend or --into: the index is the model's, not the SAE's."
+            )
+        made = bench.build_neuron_index(
+            neurons, corpus or TEXT, tokens or INDEXED, keep=keep, memory_gib=memory, restart=restart
+        )
+        return Indexed(str(made))
+    where = bench.build_index(
+        ActivationStore.open(acts) if acts else corpus or TEXT,
+        tokens,
+        keep=keep,
+        beside=beside,
+        extend=extend,
+        restart=restart,
+        into=into,
+        memory_gib=memory,
+    )
+    return Indexed(str(where))
+
+
+def evaluate(
+    sae: Sae,
+    *,
+    corpus: Annotated[str, Option("Text to measure on, of which the held-out split is read.")] = "wiki-en",
+    tokens: Annotated[int, Option("How many tokens to measure on.", low=256)] = 50_000,
+) -> "Report":
+    """FVU, L0, dead features and the model's loss with the SAE in place, on held-out text.
+
+    Raises InterpError when no position of the text counts.
+    """
+    return open_sae(sae).evaluate(corpus, tokens)
