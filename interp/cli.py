@@ -1511,7 +1511,7 @@ def push(
     from interp.workbench import Workbench, resolve
 
     bench = Workbench.open(resolve(sae))
-    given = {} if "://" in to else {"private": private, "message": message, "endpoint": endpoint}
+    given: dict[str, Any] = {} if "://" in to else {"private": private, "message": message, "endpoint": endpoint}
     moved = bench.push(to, labels=labels, **given)
     tell(f"{len(moved.files)} files at {moved.address}")
     _tell_moved(bench.folder, moved, labels)

@@ -73,15 +73,16 @@ def test_eight_threads_get_the_same_bits_as_one_after_another(wb):
 
 def test_threads_that_come_first_open_the_model_once(checkpoint, monkeypatch):
     from interp import workbench
+    from interp.workbench import opening
 
-    opened, real = [], workbench.open_model
+    opened, real = [], opening.open_model
 
     def slow(*args, **options):
         opened.append(args)
         time.sleep(0.2)
         return real(*args, **options)
 
-    monkeypatch.setattr(workbench, "open_model", slow)
+    monkeypatch.setattr(opening, "open_model", slow)
     wb = workbench.Workbench.open(checkpoint, labels="sqlite://")
     found = []
     threads = [threading.Thread(target=lambda: found.append(wb.model)) for _ in range(4)]

@@ -317,7 +317,7 @@ def test_the_model_is_opened_for_promotes_once_a_machine(small, tmp_path, monkey
     again = Workbench.open(small.folder, labels="sqlite://")
     again.__dict__["index"] = small.index
     opened = []
-    monkeypatch.setattr("interp.workbench.open_model", lambda *a, **k: opened.append(1) or small.model)
+    monkeypatch.setattr("interp.workbench.opening.open_model", lambda *a, **k: opened.append(1) or small.model)
     assert [hit.score for hit in again.search('promotes:" Paris"', limit=64)] == expected
     assert not opened
     (kept,) = (tmp_path / "cache" / "unembeddings").iterdir()
@@ -327,7 +327,7 @@ def test_the_model_is_opened_for_promotes_once_a_machine(small, tmp_path, monkey
 
 
 def test_promotes_is_refused_where_the_decoder_does_not_write_what_is_unembedded(wb, monkeypatch):
-    monkeypatch.setattr(Workbench, "_unembedding", lambda *a: torch.zeros(1, 24))
+    monkeypatch.setattr("interp.workbench.finding.unembedding_rows", lambda *a: torch.zeros(1, 24))
     with pytest.raises(InterpError, match="reads width 24 and this SAE writes width 16"):
         wb.search('promotes:" Paris"')
 

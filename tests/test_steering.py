@@ -230,9 +230,9 @@ def test_conditions_are_read_before_the_first_edit(wb, firing):
 )
 def test_an_edit_touches_the_places_it_names(wb, saes, where, expected):
     tokens = wb.model.prompt(TEXT)
-    edit = compile_edits([[Add(feature=2, strength=9.0, where=where)]], saes, vocabulary=lambda: wb._vocabulary)
+    edit = compile_edits([[Add(feature=2, strength=9.0, where=where)]], saes, vocabulary=lambda: wb.model.vocabulary)
     moved = (hooked_run(wb, edit)[HOOK] - hooked_run(wb, [])[HOOK]).norm(dim=1) > 1e-6
-    wanted = expected(tokens, [wb._vocabulary[t] for t in tokens])
+    wanted = expected(tokens, [wb.model.vocabulary[t] for t in tokens])
     assert moved.tolist()[1:] == wanted[1:]
     assert not moved[0]  # a sink
     assert any(wanted) == (where != "generated")
@@ -412,7 +412,7 @@ def test_presets_are_kept_by_name_and_read_from_a_file(wb, tmp_path, monkeypatch
 )
 def test_an_edit_that_cannot_be_made_is_refused_before_the_model_is_opened(checkpoint, edit, message, monkeypatch):
     fresh = Workbench.open(checkpoint, labels="sqlite://")
-    monkeypatch.setattr("interp.workbench.open_model", lambda *a, **k: pytest.fail("the model was opened"))
+    monkeypatch.setattr("interp.workbench.opening.open_model", lambda *a, **k: pytest.fail("the model was opened"))
     with pytest.raises(InterpError, match=message):
         fresh.steer("A cat", [edit])
 
@@ -479,7 +479,7 @@ def narrow(wb):
     """An SAE of width 8 at an earlier hook point, where the model has 16."""
     W = torch.eye(8)
     sae = SAE(W_enc=W, b_enc=torch.zeros(8), W_dec=W, b_dec=torch.zeros(8), threshold=torch.zeros(8), name="narrow", hook_name=EARLY)  # fmt: skip
-    return Stage(wb.model, {"": Hooked(wb.sae, 1e9, 0), "narrow": Hooked(sae, 1e9, 0)}, lambda: wb._vocabulary)
+    return Stage(wb.model, {"": Hooked(wb.sae, 1e9, 0), "narrow": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from interp.steering.run import first_difference
 from interp.steering.window import window
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
+from interp.workbench.known import peaks
 from tests.conftest import HOOK, ROOT
 from tests.test_cli import call
 
@@ -120,7 +121,7 @@ def planted(wb):
         W_enc=rows.T.contiguous(), b_enc=torch.zeros(40), W_dec=rows, b_dec=torch.zeros(16),
         threshold=torch.zeros(40), name="planted", hook_name=HOOK,
     )  # fmt: skip
-    return Stage(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb._vocabulary)
+    return Stage(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
 
 
 def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted, monkeypatch):
@@ -215,7 +216,7 @@ def test_documents_kept_from_training_are_enough_from_twenty_on():
 
 def test_an_indexs_examples_know_their_fifth_and_whether_they_were_kept_from_training(wb):
     index, feature = wb.index, int(wb.index.features["documents"].to_numpy().argmax())
-    found = wb._peaks([feature])[feature]
+    found = peaks(wb, [feature])[feature]
     shown = index.examples(feature)
     assert [peak.token for peak in found] == [int(index.tokens[e.position]) for e in shown]
     assert [peak.fifth for peak in found if not peak.strongest] == [e.band for e in shown if e.band]

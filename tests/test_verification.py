@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp import places, workbench
-from interp.checkpoint import Card, save
+from interp.checkpoint import Card, load, save
 from interp.checkpoint.files import hashes
 from interp.corpus import open_corpus
 from interp.device import native_bfloat16
@@ -167,7 +167,7 @@ def test_another_separator_is_named(copy):
 
 def test_numbers_made_without_the_separator_in_front_are_named(copy, tiny):
     raw = places.read_json(copy / "checks.json")
-    card, sae = Card.read(copy), workbench.load(copy)
+    card, sae = Card.read(copy), load(copy)
     tokens = torch.tensor([[int(t) for t in block.split()] for block in raw["tokens"]])
     x = activations(tiny, [HOOK], tokens[:, 1:])[HOOK]
     dense, rows = sae.encode(x), []
@@ -182,7 +182,7 @@ def test_numbers_made_without_the_separator_in_front_are_named(copy, tiny):
 
 @pytest.mark.skipif(not native_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16 of its own")
 def test_another_dtype_is_named(copy, tiny_folder):
-    card, sae = Card.read(copy), workbench.load(copy)
+    card, sae = Card.read(copy), load(copy)
     halves = _open(card, "", "cpu", "bfloat16")
     raw = _checks(card, sae, halves, "cpu")
     places.write_json(copy / "checks.json", raw | {"dtype": "float32"})

@@ -49,7 +49,7 @@ class Sources:
     unembedding: Callable[[list[int]], torch.Tensor] | None = None
     """What the logits of these tokens read from the residual stream, less the mean over all tokens; shape (T, D)."""
     activations: Callable[[str], Any] | None = None
-    """A text's activations (`workbench.Spectrum`); runs the model."""
+    """A text's activations (`views.Spectrum`); runs the model."""
     largest: Callable[[list[str], int], np.ndarray] | None = None
     """Each feature's largest activation on each text, of which so many tokens are read; runs the model."""
     meanings: Callable[[list[str]], torch.Tensor] | None = None

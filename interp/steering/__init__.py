@@ -5,7 +5,17 @@ from interp.steering.contrast import contrast
 from interp.steering.edits import Ablate, Add, Clamp, Direction, FeatureEdit, Hooked, Orthogonal, Scale, When
 from interp.steering.effects import Effects, effects
 from interp.steering.presets import Preset
-from interp.steering.run import Replay, Sampling, Stage, SteerBatch, SteerRun, compare, generate, generate_many
+from interp.steering.run import (
+    Replay,
+    Sampling,
+    SamplingOptions,
+    Stage,
+    SteerBatch,
+    SteerRun,
+    compare,
+    generate,
+    generate_many,
+)
 from interp.steering.sweep import Sweep, SweepConfig, sweep
 from interp.steering.verdict import OPENINGS, Subject, Verdict, judge, matched_features
 
@@ -22,6 +32,7 @@ __all__ = [
     "Preset",
     "Replay",
     "Sampling",
+    "SamplingOptions",
     "Scale",
     "Stage",
     "SteerBatch",

@@ -3,10 +3,10 @@
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from interp.steering.edits import (
     row,
     to_dict,
 )
-from interp.types import InterpError
+from interp.types import InterpError, unknown
 
 FORMAT = 1
 ROWS = 96
@@ -36,6 +36,18 @@ ROWS = 96
 OnStep = Callable[[list[int | None]], None]
 OnText = Callable[[str, str], None]
 """Told the baseline and the steered text so far."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling`, as keywords of a script."""
+
+    max_new_tokens: int
+    seed: int
+    temperature: float
+    top_p: float
+    stop: Sequence[str]
+    chat: bool
+    special: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +64,15 @@ class Sampling:
     """Put the prompt into the model's chat template."""
     special: bool = False
     """Read special tokens that the prompt spells, a rendered template's, as such."""
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> "Sampling":
+        """From keywords; InterpError for one that is no field."""
+        known = [each.name for each in fields(Sampling)]
+        for name in options:
+            if name not in known:
+                raise unknown("setting of sampling", name, known)
+        return Sampling(**options)
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop

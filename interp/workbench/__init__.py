@@ -1,0 +1,74 @@
+"""The workbench: one open SAE with its model, its index and its labels.
+
+wb = Workbench.open("saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216")
+for hit in wb.search("token:/Paris|London/"):
+    print(hit.feature, hit.label, hit.score)
+
+A room of the workbench is a file of functions whose first argument is what is open (`opening.Opened`); the class below
+offers them to scripts as methods.
+"""
+
+from interp.checkpoint.files import resolve
+from interp.render import table_html, title_html
+from interp.workbench import finding, indexing, known, measuring, reading, replaying, sharing, steering
+from interp.workbench import presets as kept
+from interp.workbench.indexing import INDEXED
+from interp.workbench.opening import EMBEDDED, Opened
+from interp.workbench.sharing import convert, pull_checkpoint, verify
+
+
+class Workbench(Opened):
+    """One SAE and everything that can be asked of it; opened by `Workbench.open`."""
+
+    search = finding.search
+    search_neurons = finding.search_neurons
+    save_search = finding.save_search
+    rerun_search = finding.rerun_search
+    saved_searches = finding.saved_searches
+    feature = finding.feature
+    neuron = finding.neuron
+
+    spectrum = reading.spectrum
+    largest = reading.largest
+
+    steer = steering.steer
+    steer_many = steering.steer_many
+    sweep = steering.sweep
+    verdict = steering.verdict
+    effects = steering.effects
+    contrast = steering.contrast
+    check_edits = steering.check_edits
+    check_steering = steering.check_steering
+    stand_in = steering.stand_in
+    subject = known.subject
+    detection = known.detection
+    replay = replaying.replay
+    presets = kept.presets
+    preset = kept.preset
+    save_preset = kept.save_preset
+
+    build_index = indexing.build_index
+    neurons = indexing.neurons
+    build_neuron_index = indexing.build_neuron_index
+    neuron_index = indexing.neuron_index
+
+    evaluate = measuring.evaluate
+
+    publish = sharing.publish
+    lacks = sharing.lacks
+    pack = sharing.pack
+    push = sharing.push
+    export = sharing.export
+
+    def _repr_html_(self) -> str:
+        metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}
+        rows = [
+            ("model", self.card.model),
+            ("hook", self.card.hook_name),
+            ("features", self.sae.d_sae),
+            *metrics.items(),
+        ]
+        return title_html(self.card.name) + table_html(["", ""], rows)
+
+
+__all__ = ["EMBEDDED", "INDEXED", "Opened", "Workbench", "convert", "pull_checkpoint", "resolve", "verify"]

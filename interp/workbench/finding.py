@@ -1,0 +1,137 @@
+"""Features and neurons found and shown: searches, searches that are kept, the page of a feature or a neuron."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from interp import places
+from interp.index import FeatureIndex
+from interp.index.unembedding import asked_rows, token_rows
+from interp.labels import LabelBook
+from interp.search import Hits, SavedSearch, Sources, saved
+from interp.search import search as find
+from interp.types import InterpError
+from interp.views import FeaturePage, NeuronPage, feature_page
+from interp.workbench.indexing import neuron_index, neurons
+from interp.workbench.opening import Opened
+from interp.workbench.reading import largest, spectrum, untangled
+
+KEPT_ANSWERS = 64
+
+
+def search(wb: Opened, query: str = "", *, limit: int = 20) -> Hits:
+    """Features that meet the query (keys: `interp.search.KEYS`), best first.
+
+    Raises InterpError when the query cannot be read, or a key needs what is not there.
+    """
+    return find(query, _sources(wb), limit=limit)
+
+
+def search_neurons(wb: Opened, layer: int, query: str = "", *, limit: int = 20) -> Hits:
+    """Rows of a layer's neurons that meet the query: the keys that need no label and run no model."""
+    index = neuron_index(wb, layer)
+    sources = Sources(
+        index,
+        LabelBook("", index.d_sae, url="sqlite://"),
+        directions=lambda: neurons(wb, layer).W_dec,
+        unembedding=partial(unembedding_rows, wb, index),
+        meanings=_meanings(wb),
+    )
+    return find(query, sources, limit=limit)
+
+
+def _sources(wb: Opened) -> Sources:
+    return Sources(
+        wb.index,
+        wb.labels,
+        directions=lambda: wb.sae.W_dec.cpu(),
+        unembedding=partial(unembedding_rows, wb, wb.index),
+        activations=_kept(wb, "activations", partial(spectrum, wb)),
+        largest=_kept(wb, "largest", partial(largest, wb)),
+        meanings=_meanings(wb),
+    )
+
+
+def _meanings(wb: Opened) -> Callable[[list[str]], torch.Tensor] | None:
+    return wb.meanings if wb.index.meanings is not None else None
+
+
+def _kept(wb: Opened, what: str, make: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, answering from memory what it was asked lately."""
+
+    def answered(*asked: Any) -> Any:
+        key = what, *(tuple(a) if isinstance(a, list) else a for a in asked)
+        answer = wb._answers.get(key)
+        if answer is None:
+            answer = make(*asked)  # outside the lock, for it runs the model: two may ask the same at once
+            with wb._lock:
+                while len(wb._answers) >= KEPT_ANSWERS:
+                    wb._answers.pop(next(iter(wb._answers)))
+                wb._answers[key] = answer
+        return answer
+
+    return answered
+
+
+def unembedding_rows(wb: Opened, index: FeatureIndex, tokens: list[int]) -> torch.Tensor:
+    """What the tokens' logits read from the residual stream, shape (tokens, d): of a full index from its own file, else
+    from the model's weights, which are opened for it once and kept under INTERP_HOME/cache."""
+    if index.unembedding is not None:
+        return asked_rows(index.unembedding.T, tokens)
+    path = places.cache() / "unembeddings" / f"{wb.card.model_sha256}.safetensors"
+    return token_rows(path, tokens, lambda: wb.model)
+
+
+def save_search(wb: Opened, name: str, query: str | Hits, *, limit: int = 20) -> SavedSearch:
+    """Keep a search with its answer, by name under INTERP_HOME or at a path; the search comes back.
+
+    A query is run first; the answer of `search` or `rerun_search` is kept as it is.
+    """
+    hits = query if isinstance(query, Hits) else search(wb, query, limit=limit)
+    kept = SavedSearch.of(name, hits, limit, wb.index.meta)
+    kept.write(saved.place(name, wb.card.sae_sha256))
+    return kept
+
+
+def rerun_search(wb: Opened, name: str) -> tuple[SavedSearch, Hits]:
+    """A saved search and its answer now; `SavedSearch.changes` tells what came and went.
+
+    Raises InterpError when there is no such search, or it was asked of another SAE.
+    """
+    kept = saved.find(name, wb.card.sae_sha256)
+    if kept.sae_sha256 != wb.card.sae_sha256:
+        raise InterpError(f"the search {name} was asked of another SAE ({kept.sae_sha256[:12]}…).")
+    return kept, search(wb, kept.query, limit=kept.limit)
+
+
+def saved_searches(wb: Opened) -> list[str]:
+    """Names of the searches kept for this SAE."""
+    return saved.names(wb.card.sae_sha256)
+
+
+def feature(wb: Opened, feature: int) -> FeaturePage:
+    """The feature's page; InterpError when there is no such feature."""
+    return feature_page(wb.index, feature, wb.labels.get(int(feature)))
+
+
+def neuron(wb: Opened, layer: int, neuron: int) -> NeuronPage:
+    """A raw neuron, by its layer's index, beside the features nearest to what it writes.
+
+    Raises InterpError when there is no such neuron, or the layer's index is not built (`build_neuron_index`).
+    """
+    index = neuron_index(wb, layer)
+    count = index.d_sae // 2
+    if not 0 <= neuron < count:
+        raise InterpError(f"no neuron {neuron} in layer {layer}; its neurons are 0 to {count - 1}.")
+    signs = [feature_page(index, 2 * neuron + sign, None) for sign in (0, 1)]
+    near = wb.index.features_near(layer, neuron)
+    return NeuronPage(
+        layer=layer,
+        neuron=neuron,
+        positive=signs[0],
+        negative=signs[1],
+        features=[(feature(wb, int(f)), float(c)) for f, c in zip(near["feature"], near["cosine"], strict=True)],
+        untangled=untangled(wb, index, [e for page in signs for e in page.examples]),
+    )

@@ -1,0 +1,123 @@
+"""Indexes built: of the SAE's features, and of a layer's raw neurons."""
+
+from pathlib import Path
+
+import numpy as np
+
+from interp import places
+from interp.activations import ActivationStore, Stream, stream
+from interp.corpus import Corpus, open_corpus
+from interp.index import FeatureIndex, Neurons
+from interp.index import build_index as build
+from interp.index.build import IndexConfig
+from interp.render.words import counted
+from interp.types import InterpError, unknown
+from interp.workbench.opening import Opened
+
+INDEXED = 1_000_000
+"""Positions of a corpus that are indexed when nobody says how many."""
+NO_CUTOFF = 1e30
+"""A norm that no position exceeds; JSON has no infinity."""
+KEEPS = ("all", "examples")
+
+
+def build_index(
+    wb: Opened,
+    corpus: str | Corpus | ActivationStore,
+    tokens: int | None = None,
+    *,
+    keep: str = "all",
+    beside: bool = False,
+    extend: bool = False,
+    restart: bool = False,
+    into: str = "",
+    memory_gib: float = 2.0,
+) -> Path | str:
+    """Index the SAE over `tokens` positions of a corpus, or over harvested activations (all of them, without
+    `tokens`); where it lies comes back.
+
+    The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
+    it into the checkpoint's folder, to be shared; `into` sends a copy to a URL that fsspec knows. `extend` adds
+    documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
+    """
+    wb.check_kind("an index", writes=False)
+    if keep not in KEEPS:
+        raise unknown("way to keep activations", keep, KEEPS)
+    folder = wb.folder / "index" if beside else wb.full_index_folder
+    with places.only_one(folder, "the index"):  # before the text is read, which takes minutes
+        known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
+        source: ActivationStore | Stream
+        if isinstance(corpus, ActivationStore):
+            source = _stored(wb, corpus, tokens, known)
+        else:
+            text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+            source = stream(wb.model, text.without(known), wb.card.hook_name, tokens or INDEXED)
+        config = IndexConfig(
+            keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend, restart=restart
+        )
+        norm, sha = wb.card.norm_cutoff, wb.card.sae_sha256
+        build(wb.sae, source, wb.model, folder, config, norm_cutoff=norm, sae_sha256=sha)
+    wb.__dict__.pop("index", None)
+    if into:
+        places.send(folder, into)
+    return into or folder
+
+
+def _stored(wb: Opened, store: ActivationStore, tokens: int | None, known: set[str]) -> ActivationStore:
+    """The store's first shards with that many positions, when they are this model's and hold no known document."""
+    made_by = store.recipe["model_sha256"]
+    if made_by != wb.model.fingerprint_like(made_by):
+        raise InterpError(
+            f"the activations in {store.folder} were made by other weights ({made_by[:12]}…) than those this SAE "
+            f"reads ({wb.card.model_sha256[:12]}…)."
+        )
+    if tokens is not None:
+        held = np.cumsum([shard["positions"] for shard in store.shards])
+        store = store.head(int(np.searchsorted(held, min(tokens, int(held[-1])))) + 1)
+    twice = known & set(store.blocks.documents["sha256"].to_pylist())
+    if twice:
+        raise InterpError(
+            f"{counted(len(twice), 'document')} of {store.folder} {'is' if len(twice) == 1 else 'are'} in the index already; it "
+            "takes new ones only."
+        )
+    return store
+
+
+def neurons(wb: Opened, layer: int) -> Neurons:
+    """The raw MLP neurons of a layer as a dictionary; InterpError when the model's cannot be told."""
+    outputs = wb.model.neuron_outputs(wb.sae.d_out)
+    if layer not in outputs:
+        known = f"layers 0 to {len(outputs) - 1} are known" if outputs else "its MLP weights could not be told"
+        raise InterpError(f"no neurons of layer {layer} in {wb.card.model}: {known}.")
+    return Neurons(f"{wb.card.model} layer {layer} neurons", f"blocks.{layer}.mlp.hook_post", outputs[layer])
+
+
+def build_neuron_index(
+    wb: Opened,
+    layer: int,
+    corpus: str | Corpus,
+    tokens: int = INDEXED,
+    *,
+    keep: str = "all",
+    memory_gib: float = 2.0,
+    restart: bool = False,
+) -> Path:
+    """Index the raw neurons of a layer, by the same code as features; found again by `neuron_index`."""
+    dictionary = neurons(wb, layer)
+    text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+    folder = wb.neuron_index_folder(dictionary.hook_name)
+    with places.only_one(folder, "the index"):
+        source = stream(wb.model, text, dictionary.hook_name, tokens)
+        config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, restart=restart)
+        build(dictionary, source, wb.model, folder, config, norm_cutoff=NO_CUTOFF)
+    return folder
+
+
+def neuron_index(wb: Opened, layer: int) -> FeatureIndex:
+    """The index of a layer's neurons; row 2n is neuron n where positive, row 2n + 1 where negative."""
+    folder = wb.neuron_index_folder(f"blocks.{layer}.mlp.hook_post")
+    if not (folder / "index.json").exists():
+        raise InterpError(
+            f"there is no index of the neurons of layer {layer}; `interp index {wb.folder} --neurons {layer}` builds it."
+        )
+    return FeatureIndex.open(folder)

@@ -1,0 +1,77 @@
+"""What the index and the labels know of a feature that steering needs: its strength, its like, where it peaks."""
+
+from collections.abc import Sequence
+
+from interp.steering import Direction, Subject, matched_features
+from interp.steering.detection import FIFTHS, Detection, Peak
+from interp.steering.detection import detection as detect
+from interp.steering.verdict import MATCHED
+from interp.types import FeatureRef, InterpError, check_feature
+from interp.workbench.opening import Opened
+
+
+def subject(
+    wb: Opened, feature: int | FeatureRef | Direction, *, largest: float | None = None, words: str | None = None
+) -> Subject:
+    """What the index knows of a feature that steering needs: strength, matched features, tokens at its peaks."""
+    if isinstance(feature, Direction):
+        return Subject(source=feature, largest=1.0 if largest is None else largest, words=words or "")
+    own = own_feature(wb, feature)
+    row = wb.index.row(own)
+    others = matched(wb, own)
+    if words is None:
+        label = wb.labels.get(own)
+        fired = list(dict.fromkeys(t.strip() for t in wb.index.text(row["top_tokens"]) if t.strip()))
+        about = f"is about {label.text}" if label else f"uses the words {', '.join(fired[:5])}"
+        words = f"The following text {about}." if label or fired else ""
+    return Subject(
+        source=own,
+        largest=float(row["max"]) if largest is None else largest,
+        matched=others,
+        peaks=peaks(wb, [own, *others]),
+        firings=wb.index.firings(own),
+        fires=int(row["fires"]),
+        all_firings=not wb.index.partial,
+        words=words,
+    )
+
+
+def matched(wb: Opened, feature: int) -> tuple[int, ...]:
+    """Features that fire about as often, fewer than `MATCHED` where the SAE has no more."""
+    density = wb.index.features["density"].to_numpy()
+    return matched_features(density, feature, min(MATCHED, int((density > 0).sum()) - 1))
+
+
+def own_feature(wb: Opened, feature: int | FeatureRef) -> int:
+    """The feature's number in the open SAE; InterpError when it has no such feature, or it is another SAE's."""
+    if isinstance(feature, FeatureRef) and feature.sae != wb.card.name:
+        raise InterpError(f"the index here is {wb.card.name}'s; open {feature.sae} to ask this of {feature}.")
+    number = feature.feature if isinstance(feature, FeatureRef) else feature
+    return check_feature(number, wb.sae.d_sae, wb.card.name)
+
+
+def peaks(wb: Opened, features: Sequence[int]) -> dict[int, list[Peak]]:
+    """Where the features' examples peak, strongest first, then by fifths of documents."""
+    wanted = ", ".join(str(int(f)) for f in features)
+    found = wb.index.sql(
+        f"SELECT feature, band, rank, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
+    )
+    position = found["position"].to_numpy()
+    split = wb.index.documents["split"].to_numpy()[wb.index.document_at[position]]
+    # Documents' splits say what was kept from training where the training kept to its split.
+    kept = (split != "train") & (wb.card.corpus.get("split") == "train")
+    documents = wb.index.features["documents"].to_numpy()
+    peaks: dict[int, list[Peak]] = {int(f): [] for f in features}
+    columns = (found["feature"], found["band"], found["rank"], wb.index.tokens[position], kept)
+    for feature, band, rank, token, reserved in zip(*columns, strict=True):
+        fifth = int(band) or (int(rank) - 1) * FIFTHS // int(documents[feature]) + 1
+        peak = Peak(token=int(token), fifth=fifth, strongest=band == 0, reserved=bool(reserved))
+        peaks[int(feature)].append(peak)
+    return peaks
+
+
+def detection(wb: Opened, feature: int) -> Detection:
+    """How many of the feature's examples peak on a token that another's peaks on: strongest, and by fifths."""
+    own = own_feature(wb, feature)
+    folded = [text.strip().lower() or text for text in wb.index.vocabulary]
+    return detect(peaks(wb, [own])[own], folded)

@@ -1,0 +1,180 @@
+"""Checkpoints shared, fetched, converted and checked; the functions that take a path open nothing first."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from interp import exports, places, publishing, verification
+from interp.checkpoint import archive, formats, remote
+from interp.checkpoint.archive import Packed
+from interp.checkpoint.files import LABELS, present, resolve
+from interp.checkpoint.record import remember
+from interp.checkpoint.remote import Moved
+from interp.corpus import Corpus, open_corpus
+from interp.evals import record as evaluations
+from interp.publishing import Published
+from interp.types import InterpError
+from interp.verification import Verification
+from interp.workbench.measuring import evaluate
+from interp.workbench.opening import Opened
+
+
+def publish(
+    wb: Opened, into: str | Path, *, metrics: str | Corpus = "", tokens: int = 50_000, address: str = ""
+) -> Published:
+    """A folder with all that is known of this checkpoint, sealed (see `interp.publishing`).
+
+    Metrics are those that `evaluate` kept, after measuring `tokens` of the text `metrics` if one is named.
+    `address` is where it will be found, for the README.
+    """
+    if metrics:
+        evaluate(wb, metrics, tokens)
+    return publishing.publish(
+        wb.folder,
+        Path(into),
+        index=wb.index_or_none(),
+        labels=wb.labels,
+        metrics=evaluations.kept(wb.card.sae_sha256),
+        address=address,
+        device=wb.device,
+    )
+
+
+def lacks(wb: Opened) -> list[str]:
+    """What this machine knows of the checkpoint and its folder does not hold, so that `pack` and `push` leave it."""
+    files, _ = present(wb.folder)
+    return publishing.lacks(files, wb.labels, wb.index_or_none(), evaluations.kept(wb.card.sae_sha256))
+
+
+def pack(wb: Opened, into: str | Path, *, labels: bool = False) -> Packed:
+    """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
+    with tempfile.TemporaryDirectory() as made:
+        return archive.pack(wb.folder, into, added=_labels(wb, Path(made)) if labels else {})
+
+
+def push(
+    wb: Opened,
+    to: str,
+    *,
+    labels: bool = False,
+    endpoint: str | None = None,
+    private: bool = False,
+    message: str = "",
+) -> Moved:
+    """Share the checkpoint on a hub or at a URL (see `checkpoint.remote`); `labels` as for `pack`."""
+    with tempfile.TemporaryDirectory() as made:
+        added = _labels(wb, Path(made)) if labels else {}
+        return remote.push(wb.folder, to, added=added, endpoint=endpoint, private=private, message=message)
+
+
+def export(wb: Opened, form: str, into: str | Path, features: Sequence[int] | None = None) -> list[str]:
+    """Features (all that fire, without) for other tools: formats are `interp.exports.EXPORTS`.
+
+    What the format does not hold comes back, a phrase each.
+    """
+    subject = exports.Subject(sae=wb.sae, card=wb.card, index=wb.index, labels=wb.labels.all())
+    return exports.export(subject, form, into, features)
+
+
+def _labels(wb: Opened, folder: Path) -> dict[str, Path]:
+    """The current labels, shipped and own, as the file that ships; none when there are none. Where the card has a
+    hash of the labels, it comes along with theirs."""
+    path = folder / LABELS
+    if not wb.labels.export(path):
+        return {}
+    if LABELS not in wb.card.files:
+        return {LABELS: path}
+    replace(wb.card, files=wb.card.files | {LABELS: places.sha256_file(path)}).write(folder)
+    return {LABELS: path, "card.json": folder / "card.json"}
+
+
+def verify(
+    path: str | Path,
+    *,
+    model: str = "",
+    hook_name: str = "",
+    numbers: bool = True,
+    write: bool = False,
+    full: bool = False,
+    seed: int | None = None,
+    metrics: str | Corpus = "",
+    tokens: int | None = None,
+    expect: str = "",
+    device: str = "auto",
+) -> Verification:
+    """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
+
+    `write` first stores hashes, numbers and tolerances in it, which is its maker's part. `full` makes all of the index
+    anew and not some blocks (drawn by `seed`), `metrics` names a text (`tokens` of it) on which the card's figures are
+    made anew, `expect` is the pin that the files must have. What came of it is remembered for the library's list.
+    """
+    folder = resolve(path)
+    carded = (folder / "card.json").exists()
+    if not carded and (write or full or metrics):
+        needs = "hashes are written into" if write else "an index and metrics are checked against"
+        raise InterpError(f"{folder} has no card.json, which {needs}; a checkpoint trained here has one.")
+    if write:
+        with places.only_one(folder, "sealing"):
+            verification.seal(folder, device=device)
+    if carded:
+        text = open_corpus(metrics) if isinstance(metrics, str) and metrics else metrics or None
+        asked = verification.Asked(
+            model=model, device=device, numbers=numbers, full=full, seed=seed, metrics=text, tokens=tokens, expect=expect
+        )  # fmt: skip
+        checked = verification.verify(folder, asked)
+    else:
+        checked = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device, expect=expect)
+    if not model:  # with another model than it names, the answer is of that question only
+        remember(folder, checked.verdict, checked.dtype)
+    return checked
+
+
+def convert(
+    source: str | Path,
+    target: str,
+    into: str | Path,
+    *,
+    format_: str = "",
+    hook_name: str = "",
+    hook_name_out: str = "",
+    model: str = "",
+    scale: float | None = None,
+) -> dict[str, Any]:
+    """Convert a checkpoint (see `checkpoint.formats.convert`), and compare what was written with what was read.
+
+    The comparison is on activations of the model it was made for where that opens, else on rows drawn at random, and
+    says which. In SAELens' format a card is written too, when the model opens: the folder is a checkpoint like one's own.
+    """
+    try:
+        place: str | Path = resolve(source)
+    except InterpError:
+        place = source
+    made = formats.convert(
+        place,
+        target,
+        into,
+        format_=format_,
+        hook_name=hook_name,
+        hook_name_out=hook_name_out,
+        model=model,
+        scale=scale,
+    )
+    return verification.adopt(made)
+
+
+def pull_checkpoint(
+    source: str, into: str | Path, *, model: str = "", hook_name: str = "", endpoint: str | None = None
+) -> tuple[Moved, str]:
+    """Fetch a checkpoint (see `checkpoint.remote.pull`); one without a card gets one where its model opens.
+
+    The sentence beside it says why there is no card; it is empty when there is one.
+    """
+    moved = remote.pull(source, into, endpoint=endpoint)
+    if not (Path(into) / "card.json").exists():
+        try:
+            verification.give_card(Path(into), model, hook_name, source=moved.address)
+        except InterpError as error:
+            return moved, f"it has no card, and none could be made: {error}"
+    return moved, ""

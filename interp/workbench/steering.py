@@ -1,0 +1,176 @@
+"""Steering with what the index and the labels know: the ways into `interp.steering` from an open SAE."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Unpack
+
+from interp import steering
+from interp.checkpoint import Card, load
+from interp.checkpoint.files import resolve
+from interp.corpus import read_texts
+from interp.steering import (
+    Add,
+    Clamp,
+    Direction,
+    Effects,
+    FeatureEdit,
+    Hooked,
+    Sampling,
+    SamplingOptions,
+    SteerBatch,
+    SteerRun,
+    Sweep,
+    SweepConfig,
+    Verdict,
+)
+from interp.steering.edits import check_edit
+from interp.steering.run import check_request
+from interp.types import FeatureRef, InterpError
+from interp.workbench.known import matched, own_feature, subject
+from interp.workbench.opening import Opened, check_kind
+
+
+def check_edits(wb: Opened, edits: Sequence[FeatureEdit]) -> None:
+    """Raises InterpError, before any model is opened, when an edit cannot be made."""
+    wb.check_kind("steering", writes=True)
+    for edit in edits:
+        for source in (edit.feature, edit.along, edit.when.feature if edit.when else None):
+            if isinstance(source, FeatureRef) and source.sae not in wb.saes:
+                wb.saes[source.sae] = _other(wb, source.sae)
+        check_edit(edit, wb.saes)
+
+
+def _other(wb: Opened, name: str) -> Hooked:
+    """Another SAE that an edit names; InterpError when it was made for another model."""
+    folder = resolve(name)
+    card = Card.read(folder)
+    if card.model_sha256 != wb.model.fingerprint_like(card.model_sha256):
+        raise InterpError(
+            f"{name} was made for {card.model} with weights {card.model_sha256[:12]}…, and {wb.card.name} for "
+            f"{wb.card.model} with {wb.card.model_sha256[:12]}…; edits of one run need SAEs of one model."
+        )
+    sae = load(folder)
+    check_kind(sae, card, "steering", writes=True)
+    return Hooked(sae.to(wb.sae.device), card.norm_cutoff, card.separator, card.sae_sha256)
+
+
+def steer(
+    wb: Opened,
+    prompt: str,
+    edits: Sequence[FeatureEdit],
+    *,
+    on_text: Callable[[str, str], None] | None = None,
+    **options: Unpack[SamplingOptions],
+) -> SteerRun:
+    """What the model says after the prompt, with and without the edits.
+
+    Options are the fields of `interp.steering.Sampling`: max_new_tokens, seed, temperature, top_p, stop, chat, special.
+    `on_text` is told the baseline and the steered text after every token.
+    """
+    settings = Sampling.of(options)
+    check_edits(wb, edits)
+    return steering.generate(wb.stage, prompt, edits, settings, on_text)
+
+
+def steer_many(
+    wb: Opened,
+    prompts: Sequence[str],
+    variants: Sequence[Sequence[FeatureEdit]],
+    *,
+    seeds: Sequence[int] = (0,),
+    **options: Unpack[SamplingOptions],
+) -> SteerBatch:
+    """Every prompt under every set of edits (an empty one is the baseline) with every seed, in one batch."""
+    settings = Sampling.of(options)
+    check_edits(wb, [edit for edits in variants for edit in edits])
+    return steering.generate_many(wb.stage, prompts, variants, seeds, settings)
+
+
+def check_steering(
+    wb: Opened, prompts: Sequence[str], variants: Sequence[Sequence[FeatureEdit]], **options: Unpack[SamplingOptions]
+) -> None:
+    """Raises InterpError, before anything is computed, when the prompts cannot be continued under these edits."""
+    settings = Sampling.of(options)
+    check_edits(wb, [edit for edits in variants for edit in edits])
+    check_request(wb.stage, wb.stage.prompts(prompts, settings.chat, settings.special), variants, settings)
+
+
+def contrast(
+    wb: Opened,
+    toward: Sequence[str] | str | Path,
+    away: Sequence[str] | str | Path,
+    *,
+    hook_name: str | None = None,
+    name: str = "contrast",
+) -> Direction:
+    """The difference of mean activations of two sets of texts, to steer by with `Add(feature=direction, ...)`.
+
+    A set is a sequence of texts, or the name of a file or corpus of them, as `contrast:` of a search takes it.
+    """
+    own = hook_name in (None, wb.card.hook_name)
+    cutoff = wb.card.norm_cutoff if own else None
+    toward, away = (list(read_texts(x)) if isinstance(x, str | Path) else x for x in (toward, away))
+    return steering.contrast(wb.model, toward, away, hook_name or wb.card.hook_name, norm_cutoff=cutoff, name=name)
+
+
+def stand_in(wb: Opened) -> Direction:
+    """A direction of the right place and width, to check a request with before `contrast` computes the true one."""
+    card = wb.card
+    ones = (1.0,) * wb.sae.d_in
+    return Direction(name="contrast", hook_name=card.hook_name, vector=ones, norm_cutoff=card.norm_cutoff)
+
+
+def sweep(
+    wb: Opened,
+    feature: int | FeatureRef | Direction,
+    *,
+    config: SweepConfig | None = None,
+    largest: float | None = None,
+    words: str | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    **options: Unpack[SamplingOptions],
+) -> Sweep:
+    """Dose and response of a feature (or a direction), its controls and the verdict.
+
+    Strengths are multiples of `largest`, by default the feature's largest activation in the index. `words` is
+    the text of the prompt-only baseline, by default made of the label or of the tokens the feature fires on.
+    """
+    settings, config = Sampling.of(options), config or SweepConfig()
+    check_edits(wb, [Add(feature=feature, strength=largest or 1.0, where=config.where)])
+    swept = subject(wb, feature, largest=largest, words=words)
+    return steering.sweep(wb.stage, swept, config, settings, note)
+
+
+def verdict(wb: Opened, feature: int | FeatureRef | Direction, *, largest: float | None = None) -> Verdict:
+    """Controller, detector, both or neither, and the figures that say so."""
+    check_edits(wb, [Add(feature=feature, strength=largest or 1.0)])
+    return steering.judge(wb.stage, subject(wb, feature, largest=largest))
+
+
+def effects(
+    wb: Opened, feature: int | FeatureRef, *, contexts: int = 45, length: int = 64, strength: float | None = None
+) -> Effects:
+    """What ablating the feature, and holding it at `strength` (its largest activation), does to the next token.
+
+    Contexts are the index's examples, then other positions where it fires, in an order without meaning; each is cut
+    to its last `length` tokens. Forward passes only. Beside both stand the same amounts along matched features and noise.
+    """
+    own = own_feature(wb, feature)
+    if contexts < 1 or length < 2:
+        raise InterpError(f"{contexts} contexts of {length} tokens: give at least 1 context of 2 tokens.")
+    largest = float(wb.index.row(own)["max"]) if strength is None else strength
+    check_edits(wb, [Clamp(feature=own, strength=largest)])
+    found = wb.index.sql("SELECT position FROM {examples} WHERE feature = ? ORDER BY band, rank", [own])
+    positions = [int(p) for p in found["position"]]
+    if len(positions) < contexts:
+        more = "SELECT position FROM {activations} WHERE feature = ? ORDER BY hash(position), position"
+        positions += [int(p) for p in wb.index.sql(more, [own])["position"]]
+    positions = list(dict.fromkeys(positions))[:contexts]
+    tokens, block, separator = wb.index.tokens, wb.index.block, wb.card.separator
+    texts, following = [], []
+    for position in positions:
+        start = max(position // block * block + 1, position + 2 - length)
+        texts.append([separator, *(int(t) for t in tokens[start : position + 1])])
+        after = int(tokens[position + 1]) if (position + 1) % block else separator
+        following.append(-1 if after == separator else after)
+    return steering.effects(wb.stage, own, texts, following, positions, largest, matched(wb, own))
