@@ -21,8 +21,8 @@ from interp import places
 from interp.index import FeatureIndex
 from interp.progress import bar
 from interp.render.terminal import say
+from interp.statistics import bootstrap, wilson
 from interp.steering import SweepConfig
-from interp.steering.intervals import bootstrap, wilson
 from interp.steering.verdict import DOUBLE, HALF
 from interp.workbench import EMBEDDED, Workbench
 

@@ -13,9 +13,9 @@ import torch
 from interp import cli
 from interp.models import Edit
 from interp.sae import SAE
+from interp.statistics import wilson
 from interp.steering import Add, Clamp, Direction, Hooked, Stage, Subject, SweepConfig, judge, matched_features
 from interp.steering.detection import Peak, detection, named, sentence
-from interp.steering.intervals import bootstrap, wilson
 from interp.steering.measures import distinct, loops
 from interp.steering.run import first_difference
 from interp.steering.window import window
@@ -276,15 +276,6 @@ def test_a_sweeps_record_from_before_text_had_to_stay_text_replays(wb):
     found = wb.replay(record)
     assert found.identical
     assert found.environment == ["its verdict is by an earlier rule and is not compared"]
-
-
-def test_intervals_cover_what_they_should():
-    assert wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 0)[1:] == (0.0, 1.0)
-    draw = np.random.default_rng(0)
-    hits = sum(low <= 0 <= high for _, low, high in (bootstrap(draw.normal(size=(30, 2))) for _ in range(200)))
-    assert 175 <= hits <= 200
-    assert bootstrap(np.array([1.0, np.nan, 3.0]))[0] == 2.0
 
 
 def test_loops_and_repetition():

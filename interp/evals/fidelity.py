@@ -8,8 +8,8 @@ Definitions
     ΔCE          CE with x̂ in place of x, less CE untouched.
     recovered    (CE ablated - CE with x̂) / (CE ablated - CE untouched), against zero and against mean ablation.
 Sinks and separators are left as they are in every one of these passes, ablations included, and are not counted.
-Intervals are 95 % percentile bootstraps over blocks of 256 tokens, 1,000 draws; a single block has none. Where an
-ablation's effect on the loss cannot be told from 0 (its interval reaches 0), no share of it is recovered: None.
+Intervals are 95 % bootstraps over blocks of 256 tokens (`statistics`); a single block has none. Where an ablation's
+effect on the loss cannot be told from 0 (its interval reaches 0), no share of it is recovered: None.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,8 @@ from interp.models import Edit, Model, Site
 from interp.progress import bar
 from interp.sae import SAE
 from interp.sae.metrics import Reconstruction
+from interp.statistics import bootstrap_ratio
 from interp.types import InterpError
-
-DRAWS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +107,13 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
         tokens=sums.rows,
         blocks=len(blocks.tokens_NT),
         fvu=sums.fvu,
-        fvu_interval=_interval(errors, spread),
+        fvu_interval=bootstrap_ratio(errors, spread),
         l0=sums.l0,
         dead=sums.dead,
         dead_share=sums.dead / sae.d_sae,
         **mean,
         delta_ce=delta,
-        delta_ce_interval=_interval(extra, counts),
+        delta_ce_interval=bootstrap_ratio(extra, counts),
         recovered_zero=_recovered(losses, "ce_zero"),
         recovered_mean=_recovered(losses, "ce_mean"),
     )
@@ -124,7 +123,7 @@ def _recovered(losses: dict[str, tuple[np.ndarray, np.ndarray]], ablated: str) -
     """The share of what the ablation adds to the loss that the SAE does not; None where that is not surely above 0."""
     untouched, counts = losses["ce"]
     added = losses[ablated][0] - untouched
-    interval = _interval(added, counts)
+    interval = bootstrap_ratio(added, counts)
     if interval is None or interval[0] <= 0:
         return None
     return float(1 - (losses["ce_sae"][0] - untouched).sum() / added.sum())
@@ -169,14 +168,3 @@ def _losses(
             counts.append(int(mask[row].sum()))
         step(tokens_NT.numel())
     return np.array(sums), np.array(counts)
-
-
-def _interval(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> tuple[float, float] | None:
-    """95 % bootstrap interval of a ratio of sums over blocks; None for a single block, and for a ratio to nothing."""
-    if len(numerator) < 2 or not denominator.sum() > 0:
-        return None
-    draw = np.random.default_rng(seed)
-    rows = draw.integers(0, len(numerator), (DRAWS, len(numerator)))
-    ratios = numerator[rows].sum(1) / np.maximum(denominator[rows].sum(1), 1e-300)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(low), float(high)

@@ -11,6 +11,7 @@ import numpy as np
 
 from interp.corpus import read_texts, second_set
 from interp.search.query import Term
+from interp.statistics import benjamini_hochberg
 from interp.types import InterpError
 
 LARGEST = 1000
@@ -54,7 +55,7 @@ def contrast(first_AF: np.ndarray, second_BF: np.ndarray) -> Contrast:
         effect_F[part] = np.where(varies, apart / np.where(varies, spread, 1.0), np.copysign(np.inf, apart))
         effect_F[part] = np.where(apart == 0, 0.0, effect_F[part])
     p_F = np.nan_to_num(p_F, nan=1.0)
-    return Contrast(auroc_F, effect_F, p_F, stats.false_discovery_control(p_F), sizes)
+    return Contrast(auroc_F, effect_F, p_F, benjamini_hochberg(p_F), sizes)
 
 
 def sets(term: Term) -> tuple[list[str], list[str]]:

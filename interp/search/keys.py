@@ -21,6 +21,7 @@ from interp.render.terminal import say
 from interp.search import contrast as contrasts
 from interp.search.query import Term, span, yes
 from interp.search.texts import check, matching_contexts, matching_tokens
+from interp.statistics import benjamini_hochberg, wilson
 from interp.types import InterpError, check_feature, unknown
 
 MEANS = 0.3
@@ -33,7 +34,6 @@ AT_LEAST = 10
 """Nearest features that `like:` gives however far they are."""
 SURE = 0.05
 """Largest q-value of what `contrast:` and `only:` call different."""
-Z95 = 1.96
 TOKENS_AT_ONCE = 2048
 """Tokens whose effects exist together: times 9,216 features, 75 MB."""
 
@@ -167,17 +167,8 @@ def _of_examples(index: FeatureIndex, mask_N: np.ndarray, what: str) -> Found:
     shown = np.bincount(feature, minlength=index.d_sae)
     hits = np.bincount(feature, weights=mask_N[position], minlength=index.d_sae)
     share = hits / np.maximum(shown, 1)
-    score = wilson_low(hits, shown)
+    score = np.maximum(wilson(hits, shown)[1], 0)
     return Found(hits > 0, score, lambda f: f"in {share[f]:.0%} of its {shown[f]} strongest examples {what}", True)
-
-
-def wilson_low(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Lower end of the 95 % interval of a share (Wilson 1927)."""
-    n = np.maximum(of, 1)
-    share = hits / n
-    middle = share + Z95**2 / (2 * n)
-    spread = Z95 * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    return np.maximum((middle - spread) / (1 + Z95**2 / n), 0)
 
 
 def _topic(term: Term, sources: Sources) -> Found:
@@ -199,7 +190,7 @@ def _topic(term: Term, sources: Sources) -> Found:
         return _of_examples(index, mask_N, f"are in documents of {column} {value}")
     both_F, fires_F = index.fires_at(mask_N), index.features["fires"].to_numpy()
     base = np.count_nonzero(mask_N) / max(int(np.count_nonzero(index.kept)), 1)
-    low = wilson_low(both_F, fires_F) / base
+    low = np.maximum(wilson(both_F, fires_F)[1], 0) / base
     share = both_F / np.maximum(fires_F, 1)
 
     def why(f: int) -> str:
@@ -250,7 +241,7 @@ def _only(term: Term, sources: Sources) -> Found:
     fires_F, kept = index.features["fires"].to_numpy(), max(int(np.count_nonzero(index.kept)), 1)
     density_F = (fires_F + 0.5) / (kept + 1)
     p_F = np.where(active_F > 0, stats.binom.sf(active_F - 1, tokens, density_F), 1.0)
-    q_F = stats.false_discovery_control(p_F)
+    q_F = benjamini_hochberg(p_F)
 
     def why(f: int) -> str:
         return f"active on {active_F[f]} of {tokens} tokens, {tokens * density_F[f]:.2g} by its density, q {q_F[f]:.1e}"

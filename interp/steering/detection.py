@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interp.steering.intervals import wilson
+from interp.statistics import wilson
 
 Figure = tuple[float, float, float]
 """(share, low, high), 95 % (Wilson); the share is nan where there is nothing to count."""

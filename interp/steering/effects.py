@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.render import table_html, title_html, visible
+from interp.statistics import bootstrap
 from interp.steering.edits import Ablate, Clamp, FeatureEdit, Source, hooked, number
-from interp.steering.intervals import bootstrap
 from interp.steering.run import Stage
 from interp.steering.verdict import Subject, controls
 from interp.types import FeatureRef, InterpError

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from interp.render import table_html, title_html
+from interp.statistics import bootstrap
 from interp.steering.edits import (
     Add,
     Clamp,
@@ -23,7 +24,6 @@ from interp.steering.edits import (
     row,
     to_dict,
 )
-from interp.steering.intervals import bootstrap
 from interp.steering.measures import Forced, TextMeasures, forced, text_measures
 from interp.steering.run import Sampling, Stage, as_json, check_request, check_seed, continue_rows, plain
 from interp.steering.verdict import (

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.statistics import bootstrap
 from interp.steering.detection import Detection, Figure, Peak, detection, named, sentence
 from interp.steering.edits import (
     Add,
@@ -28,7 +29,6 @@ from interp.steering.edits import (
     number,
     row,
 )
-from interp.steering.intervals import bootstrap
 from interp.steering.measures import text_measures
 from interp.steering.run import Sampling, Stage, continue_rows
 from interp.types import InterpError
