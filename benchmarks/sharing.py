@@ -71,7 +71,7 @@ def conversions(wb: Workbench, work: Path) -> dict[str, dict[str, float]]:
     x = activations(model, [wb.card.hook_name], tokens)[wb.card.hook_name]
     rows = x[(tokens != model.separator) & (x.norm(dim=-1) <= wb.card.norm_cutoff)]
     parts = {name: getattr(wb.sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-    saes = {"jumprelu": wb.sae, "topk": SAE(**parts, k=32, hook_name=wb.card.hook_name)}
+    saes = {"jumprelu": wb.sae, "topk": SAE(**parts, k=32, reads=wb.card.hook_name)}
     found = {"rows": {"rows": len(rows), "largest activation": round(float(wb.sae.encode(rows).max()), 1)}}
     for rule, sae in saes.items():
         FORMATS["saelens"].write(Foreign(sae=sae, model="smollm2"), work / rule)

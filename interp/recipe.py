@@ -80,7 +80,8 @@ def train_checkpoint(
             return load(folder)
         held = measured.rows(names)
         sae = train(batches, rule, config, held_out=held, into=run, restart=restart, listeners=listeners)
-        sae.name, sae.hook_name, sae.hook_name_out = name or folder.name, hook_name, hook_name_out
+        sae.name = name or folder.name
+        sae.set_hooks(hook_name, hook_name_out or None)
         _keep(sae, folder, run, _card(sae, source, hooks[0], architecture, made, licences))
     return sae
 
@@ -376,7 +377,8 @@ def _train_each(
             listeners=[lambda step: _note(folder, step)],
         )
         for name, sae in saes.items():
-            sae.name, sae.hook_name = name, hooks[name]
+            sae.name = name
+            sae.set_hooks(hooks[name])
             keep(name, sae)
 
 

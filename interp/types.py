@@ -1,7 +1,8 @@
 """Words that every room shares."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -21,6 +22,50 @@ class FeatureRef:
 
     def __str__(self) -> str:
         return f"{self.sae}#{self.feature}"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A place in a model where activations are read or written; `str` gives it as files and the command line spell it."""
+
+    name: str
+    """In TransformerLens' spelling, such as `blocks.15.hook_resid_post`; empty when nobody has named the place yet."""
+    width: int = 0
+    """Numbers in one row of activations there; 0: not told."""
+    model: int = 0
+    """Which model it is of, where several are read side by side: 1, 2 and so on; 0: there is only one."""
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.name}" if self.model else self.name
+
+
+Hooks = str | Hook | Sequence[str | Hook]
+"""Hook points as a user gives them: one, or several, each a name or a `Hook`."""
+
+
+def parse_hooks(text: str) -> tuple[Hook, ...]:
+    """The hook points of `h`, `h1+h2` or, of several models, `1:h+2:h`; none of an empty text.
+
+    Raises InterpError when a name is missing beside a `+`.
+    """
+    if not text.strip():
+        return ()
+    hooks = []
+    for part in (part.strip() for part in text.split("+")):
+        numbered = re.fullmatch(r"([1-9]\d*):(.+)", part)
+        if not part:
+            raise InterpError(f"{text!r} names no hook point on one side of a +; write one, or leave the + out.")
+        hooks.append(Hook(numbered[2], model=int(numbered[1])) if numbered else Hook(part))
+    return tuple(hooks)
+
+
+def as_hooks(given: Hooks) -> tuple[Hook, ...]:
+    """The hook points that were given in any of the ways of `Hooks`, each name parsed (see `parse_hooks`)."""
+    if isinstance(given, Hook):
+        return (given,)
+    if isinstance(given, str):
+        return parse_hooks(given)
+    return tuple(hook for each in given for hook in ((each,) if isinstance(each, Hook) else parse_hooks(each)))
 
 
 def unknown(what: str, asked: object, known: Iterable[object], *, try_: str = "") -> InterpError:

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from interp.checkpoint import Card, load, save, save_weights
 from interp.sae import SAE
-from interp.types import InterpError
+from interp.types import Hook, InterpError
 
 
 def card(**changes):
@@ -58,7 +58,8 @@ def test_weights_saved_with_their_hook_points_open_as_what_they_are(tmp_path):
     again = load(tmp_path / "t")
     assert (again.hook_name, again.hook_name_out, sae.hook_name) == ("in", "out", "")
     assert json.loads((tmp_path / "t" / "cfg.json").read_text())["architecture"] == "jumprelu_transcoder"
-    sae.centred, sae.widths = True, (8, 8)
+    sae.centred = True
+    sae.set_hooks([Hook("", 8), Hook("", 8)])
     for hooks, names in ((("a", "b"), ["a", "b"]), ((), [])):
         save_weights(sae, tmp_path / "c", hooks=hooks)
         assert json.loads((tmp_path / "c" / "cfg.json").read_text())["hook_names"] == names

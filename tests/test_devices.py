@@ -168,7 +168,8 @@ def edits() -> list[list]:
 @pytest.mark.parametrize("which", ["both", "the second"])
 def test_edits_of_saes_elsewhere_move_the_model_alike(tiny, kind, which):
     saes = {"": Hooked(small(kind), 1e9, 0), "early": Hooked(small(kind, 2), 1e9, 0)}
-    saes[""].sae.hook_name, saes["early"].sae.hook_name = HOOK, EARLY
+    saes[""].sae.set_hooks(HOOK)
+    saes["early"].sae.set_hooks(EARLY)
     tokens_BT = torch.randint(1, 300, (2, 9), generator=torch.Generator().manual_seed(3))
 
     def after() -> list[torch.Tensor]:
@@ -186,7 +187,8 @@ def test_edits_of_saes_elsewhere_move_the_model_alike(tiny, kind, which):
 
 def test_a_model_elsewhere_runs_under_edits_of_saes_on_the_cpu(tiny, tiny_folder):
     saes = {"": Hooked(small("jumprelu"), 1e9, 0), "early": Hooked(small("topk", 2), 1e9, 0)}
-    saes[""].sae.hook_name, saes["early"].sae.hook_name = HOOK, EARLY
+    saes[""].sae.set_hooks(HOOK)
+    saes["early"].sae.set_hooks(EARLY)
     tokens_BT = torch.randint(1, 300, (2, 9), generator=torch.Generator().manual_seed(3))
     with elsewhere() as device:
         other = open_model(str(tiny_folder), dtype="float32", device=str(device))

@@ -410,7 +410,7 @@ def test_neurons_are_indexed_by_the_same_code_signed(wb, tiny, text_folder, tmp_
 
 
 def test_only_the_largest_neurons_of_a_position_are_kept():
-    neurons = Neurons("n", "h", torch.randn(100, 8))
+    neurons = Neurons("n", 0, torch.randn(100, 8))
     x = torch.randn(6, 100)
     active = neurons.active(x)
     assert active.offsets.diff().tolist() == [32] * 6

@@ -714,7 +714,7 @@ def test_a_folder_of_several_checkpoints_and_tensors_of_several_layers_are_answe
 @pytest.mark.parametrize("target", ["sparsify", "dictionary_learning"])
 def test_an_sae_that_takes_no_b_dec_off_is_written_as_one_that_does(tmp_path, target):
     """Of Qwen Scope, say: both libraries' topk SAEs take it off, so the bias holds it."""
-    sae = SAE(**PLAIN, k=K, centred=False, hook_name="blocks.3.hook_resid_post")
+    sae = SAE(**PLAIN, k=K, centred=False, reads="blocks.3.hook_resid_post")
     FORMATS[target].write(Foreign(sae=sae), folder_of(tmp_path / "out"))
     code = topk(X @ W_ENC + B_ENC, K)
     back = read(tmp_path / "out")[1].sae

@@ -73,7 +73,7 @@ def saes(wb):
     W = torch.randn(24, 16, generator=draw)
     early = SAE(
         W_enc=W.T.contiguous(), b_enc=torch.zeros(24), W_dec=W / W.norm(dim=1, keepdim=True), b_dec=torch.zeros(16),
-        threshold=torch.zeros(24), name="early", hook_name=EARLY,
+        threshold=torch.zeros(24), name="early", reads=EARLY,
     )  # fmt: skip
     return {"": Hooked(wb.sae, wb.card.norm_cutoff, 0), "early": Hooked(early, 1e9, 0)}
 
@@ -246,9 +246,7 @@ def test_sinks_are_moved_when_asked(wb):
 def test_a_topk_sae_is_edited_through_its_whole_code(wb):
     import torch.nn.functional as F
 
-    sae = SAE(
-        W_enc=wb.sae.W_enc, b_enc=wb.sae.b_enc, W_dec=wb.sae.W_dec, b_dec=wb.sae.b_dec, k=4, name="k", hook_name=HOOK
-    )
+    sae = SAE(W_enc=wb.sae.W_enc, b_enc=wb.sae.b_enc, W_dec=wb.sae.W_dec, b_dec=wb.sae.b_dec, k=4, name="k", reads=HOOK)
     x = hooked_run(wb, [])[HOOK]
     code = sae.encode(x)
     for feature in code.sum(0).topk(2).indices.tolist():
@@ -478,7 +476,7 @@ def wide(width, hook_name=HOOK):
 def narrow(wb):
     """An SAE of width 8 at an earlier hook point, where the model has 16."""
     W = torch.eye(8)
-    sae = SAE(W_enc=W, b_enc=torch.zeros(8), W_dec=W, b_dec=torch.zeros(8), threshold=torch.zeros(8), name="narrow", hook_name=EARLY)  # fmt: skip
+    sae = SAE(W_enc=W, b_enc=torch.zeros(8), W_dec=W, b_dec=torch.zeros(8), threshold=torch.zeros(8), name="narrow", reads=EARLY)  # fmt: skip
     return Stage(wb.model, {"": Hooked(wb.sae, 1e9, 0), "narrow": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
 
 

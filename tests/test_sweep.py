@@ -119,7 +119,7 @@ def planted(wb):
     rows = rows / rows.norm(dim=1, keepdim=True)
     sae = SAE(
         W_enc=rows.T.contiguous(), b_enc=torch.zeros(40), W_dec=rows, b_dec=torch.zeros(16),
-        threshold=torch.zeros(40), name="planted", hook_name=HOOK,
+        threshold=torch.zeros(40), name="planted", reads=HOOK,
     )  # fmt: skip
     return Stage(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
 

@@ -438,7 +438,7 @@ def test_where_no_position_counts_nothing_is_said_for_or_against(kind, hook, tin
     draw = torch.Generator().manual_seed(0)
     W = torch.nn.functional.normalize(torch.randn(32, 16, generator=draw), dim=1)
     zero = {"b_enc": torch.zeros(32), "b_dec": torch.zeros(16), "threshold": torch.zeros(32)}
-    sae = SAE(W_enc=W.T.contiguous(), W_dec=W, hook_name=hook, **zero)
+    sae = SAE(W_enc=W.T.contiguous(), W_dec=W, reads=hook, **zero)
     card = Card(
         name="quiet", model=model.source, model_sha256=model.fingerprint(), hook_name=hook, dtype="float32",
         attention=model.attention, architecture="batchtopk", norm_cutoff=1e-9, separator=model.separator, context=256,

@@ -78,14 +78,14 @@ def test_a_perfect_sae_costs_no_loss_and_a_silent_one_costs_the_mean_ablation(wb
     """The report's ends: an SAE that copies, and one whose every feature is shut, so that x̂ = b_dec = the mean."""
     eye = torch.eye(16)
     copy = torch.cat([eye, -eye])
-    opened = {"b_enc": torch.zeros(32), "b_dec": torch.zeros(16), "hook_name": HOOK}
+    opened = {"b_enc": torch.zeros(32), "b_dec": torch.zeros(16), "reads": HOOK}
     perfect = interp.SAE(W_enc=copy.T.contiguous(), W_dec=copy, threshold=torch.zeros(32), **opened)
     report = evaluate(wb.model, perfect, store.blocks, norm_cutoff=wb.card.norm_cutoff)
     assert report.fvu < 1e-9
     assert abs(report.delta_ce) < 1e-5
     x = next(iter(store.in_order(HOOK)))[1][store.keep(HOOK, wb.card.norm_cutoff)]
     shut = interp.SAE(
-        W_enc=copy.T.contiguous(), W_dec=copy, b_enc=torch.zeros(32), b_dec=x.mean(0), hook_name=HOOK,
+        W_enc=copy.T.contiguous(), W_dec=copy, b_enc=torch.zeros(32), b_dec=x.mean(0), reads=HOOK,
         threshold=torch.full((32,), 1e9),
     )  # fmt: skip
     report = evaluate(wb.model, shut, store.blocks, norm_cutoff=wb.card.norm_cutoff)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interp import places
-from interp.types import InterpError
+from interp.types import Hook, InterpError, parse_hooks
 
 FORMAT = 1
 
@@ -22,6 +22,7 @@ class Card:
     """What `open_model` takes."""
     model_sha256: str
     hook_name: str
+    """Of a crosscoder: all that it reads, joined by +. `reads` has them apart."""
     dtype: str
     """Of the model when its activations were harvested."""
     attention: str
@@ -45,6 +46,16 @@ class Card:
     card_sha256: str = ""
     """Of the card itself (see `card_sha256`); written by `write`, and empty in cards from before there was this field."""
     format: int = FORMAT
+
+    @property
+    def reads(self) -> tuple[Hook, ...]:
+        """The hook points that it reads; their widths are in the weights."""
+        return parse_hooks(self.hook_name)
+
+    @property
+    def writes(self) -> tuple[Hook, ...]:
+        """The hook points that it writes."""
+        return parse_hooks(self.hook_name_out) or self.reads
 
     def write(self, folder: Path) -> "Card":
         """Write card.json with its own hash; the card as written comes back."""

@@ -19,9 +19,10 @@ from interp import places
 from interp.checkpoint.card import Card
 from interp.checkpoint.files import WEIGHTS
 from interp.checkpoint.formats import saelens
-from interp.checkpoint.formats.foreign import gated, integer, make, whole_tensors
+from interp.checkpoint.formats.foreign import gated, integer, is_transcoder, make, whole_tensors
 from interp.sae import SAE
-from interp.types import InterpError
+from interp.sae.dictionary import with_widths
+from interp.types import Hook, InterpError, parse_hooks
 
 SAELENS_VERSION = "6.54.12"
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
@@ -72,8 +73,8 @@ def save_weights(
         raise InterpError(f"SAELens' format of today has no {saelens.TANH}, so nothing was saved; keep the old folder.")
     if hooks:
         sae = copy.copy(sae)
-        read, out = ("+".join(hooks), "") if sae.widths else (hooks[0], "".join(hooks[1:]))
-        sae.hook_name, sae.hook_name_out = read, out
+        several = len(sae.reads) > 1
+        sae.set_hooks(hooks if several else hooks[0], None if several else hooks[1:] or None)
     tensors = {name: getattr(sae, name).detach() for name in TENSORS if getattr(sae, name) is not None}
     _check_shapes("the SAE", architecture_of(sae), tensors, sae.d_in, sae.d_sae, sae.d_out)
     kept = {name: (x.to(dtype) if dtype else stored(x)).cpu().contiguous() for name, x in tensors.items()}
@@ -136,9 +137,9 @@ def stored(x: Tensor) -> Tensor:
 
 def architecture_of(sae: SAE) -> str:
     """SAELens' name for what the SAE is."""
-    if sae.widths:
+    if len(sae.reads) > 1:
         return "crosscoder"
-    if sae.centred or not (sae.hook_name_out or sae.W_skip is not None or sae.d_in != sae.d_out):
+    if sae.centred or not is_transcoder(sae):
         return sae.rule
     return f"{sae.rule}_transcoder" if sae.W_skip is None else f"{sae.rule}_skip_transcoder"
 
@@ -176,8 +177,8 @@ def _cfg(sae: SAE, card: Card | None, model: str = "") -> dict[str, Any]:
             **known,
         },
         **(
-            {"widths": list(sae.widths), "hook_names": sae.hook_name.split("+") if sae.hook_name else []}
-            if sae.widths
+            {"widths": [hook.width for hook in sae.reads], "hook_names": [str(h) for h in sae.reads if h.name]}
+            if len(sae.reads) > 1
             else {}
         ),
     }
@@ -284,8 +285,14 @@ def _opened(path: Path, kind: str, cfg: dict[str, Any], floats: dict[str, Tensor
         raise InterpError(
             f"{path}/cfg.json gives apply_b_dec_to_input the value {centred!r}, which is none for a {kind}."
         )
-    more: dict[str, Any] = {"widths": tuple(widths), "tanh": cfg.get("activation_fn") == saelens.TANH}
-    return make(path, weights, k=k, centred=centred, name=name, hook_name=hook, hook_name_out=out, **more)
+    reads = with_widths(parse_hooks(hook), widths) if widths else (Hook(hook),)
+    squashes = cfg.get("activation_fn") == saelens.TANH
+    return make(path, weights, k=k, centred=centred, name=name, reads=reads, writes=_written(out), tanh=squashes)
+
+
+def _written(name: str) -> tuple[Hook, ...] | None:
+    """The hook point of a transcoder's output; None where the file names none."""
+    return (Hook(name),) if name else None
 
 
 def _weights(path: Path, kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

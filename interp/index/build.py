@@ -48,7 +48,7 @@ from interp.models.sentence import sentence_encoder
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.render.words import size
-from interp.sae.kernels import Active
+from interp.sae.dictionary import Dictionary, one_read
 from interp.types import InterpError
 
 BATCH = 4096
@@ -72,23 +72,6 @@ class IndexConfig:
     """Add the text to the index that is there."""
     restart: bool = False
     """Begin anew, not where a killed build stopped."""
-
-
-@runtime_checkable
-class Dictionary(Protocol):
-    """What is indexed: an `SAE`, or the `Neurons` of a layer."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def hook_name(self) -> str: ...
-    @property
-    def d_in(self) -> int: ...
-    @property
-    def d_sae(self) -> int: ...
-    @property
-    def W_dec(self) -> Tensor: ...
-    def active(self, x_BD: Tensor, /) -> Active: ...
 
 
 @runtime_checkable
@@ -119,11 +102,11 @@ def build_index(
     """Write the index of `sae` over the store into a folder (see `FeatureIndex`).
 
     `sae` is a `Dictionary`, `store` a `Source`. Sinks (`norm_cutoff`) and separators are left out of every count.
-    Raises InterpError when the store lacks the dictionary's hook point, when their widths differ, when an index of
+    Raises InterpError when the dictionary reads several hook points, when the store lacks the one, when their widths differ, when an index of
     something else is to be extended, when the text does not fit the memory, and when another process builds there.
     """
     config = config or IndexConfig()
-    hook = hook_name or sae.hook_name
+    hook = hook_name or one_read(sae, "an index").name
     store.check_hook(hook)
     keep_freed_memory()
     with places.only_one(Path(into), "the index"):

@@ -1,5 +1,6 @@
 """A layer's raw neurons as a dictionary, so that they are indexed, searched and shown by the code of features.
 
+Axes    B batch row, M neurons, D residual width, F = 2 M rows.
 A neuron is dense, so of each position the KEPT largest by magnitude are kept. Each sign is a row of its own: row 2n is
 neuron n where it is positive, row 2n + 1 where it is negative (its value there is the magnitude).
 """
@@ -10,23 +11,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.sae import dictionary
 from interp.sae.kernels import Active
+from interp.types import Hook, check_feature
 
 KEPT = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """The identity dictionary of a layer; what `build_index` needs of an SAE."""
+    """The identity dictionary of a layer: a `Dictionary` that reads inside the MLP and writes what the MLP writes."""
 
     name: str
-    hook_name: str
+    layer: int
     outputs: Float[Tensor, "M D"]
     """What each neuron adds to the residual stream, a unit of activation (M neurons, D residual width)."""
 
     @property
+    def reads(self) -> tuple[Hook, ...]:
+        return (Hook(f"blocks.{self.layer}.mlp.hook_post", self.d_in),)
+
+    @property
+    def writes(self) -> tuple[Hook, ...]:
+        return (Hook(f"blocks.{self.layer}.hook_mlp_out", self.d_out),)
+
+    @property
     def d_in(self) -> int:
         return len(self.outputs)
+
+    @property
+    def d_out(self) -> int:
+        return int(self.outputs.shape[1])
 
     @property
     def d_sae(self) -> int:
@@ -35,6 +50,13 @@ class Neurons:
     @property
     def W_dec(self) -> Float[Tensor, "F D"]:
         return torch.stack([self.outputs, -self.outputs], dim=1).flatten(0, 1)
+
+    def direction(self, feature: int, hook: Hook | str | None = None) -> Float[Tensor, " D"]:
+        """What a unit of the row writes; InterpError when there is no such row, or nothing is written at the hook point."""
+        if hook is not None and str(hook) != str(self.writes[0]):
+            return dictionary.direction(self, feature, hook)  # which says what is written
+        row = check_feature(feature, self.d_sae, self.name)
+        return self.outputs[row // 2] * (-1.0 if row % 2 else 1.0)
 
     def active(self, x_BM: Float[Tensor, "B M"]) -> Active:
         """The KEPT largest magnitudes of each row; equals by neuron."""

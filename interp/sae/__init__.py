@@ -6,6 +6,7 @@ from typing import Any
 from interp.sae.architecture import Architecture
 from interp.sae.batchtopk import BatchTopK
 from interp.sae.crosscoder import Crosscoder
+from interp.sae.dictionary import Dictionary, join, split
 from interp.sae.gated import Gated
 from interp.sae.jumprelu import JumpReLU
 from interp.sae.matryoshka import Matryoshka
@@ -51,11 +52,14 @@ __all__ = [
     "Architecture",
     "BatchTopK",
     "Crosscoder",
+    "Dictionary",
     "Gated",
     "JumpReLU",
     "Matryoshka",
     "Standard",
     "TopK",
     "Transcoder",
+    "join",
     "make_architecture",
+    "split",
 ]

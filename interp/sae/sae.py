@@ -3,6 +3,7 @@
 Axes    B batch row, D d_in, O d_out, F d_sae, K active.
 """
 
+import warnings
 from functools import cached_property
 from typing import Literal
 
@@ -11,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.device import native_bfloat16
-from interp.sae import kernels
+from interp.sae import dictionary, kernels
 from interp.sae.kernels import Active
-from interp.types import InterpError
+from interp.types import Hook, Hooks, InterpError, as_hooks
 
 Rule = Literal["jumprelu", "topk"]
 ROUND_UP = 1 + 2**-6
@@ -29,7 +30,8 @@ class SAE(nn.Module):
     is; ReLU is a threshold of 0, and +inf switches a feature off) or `topk` (the k largest positive pre-activations of
     a row pass). A transcoder is not `centred` (b_dec is not taken off x), x̂ is of another hook point, and W_skip (O, D)
     adds x W_skipᵀ.
-    A crosscoder has `widths`: its rows are those of several hook points side by side.
+    It reads the hook points `reads` and writes `writes`, whose rows lie side by side in x and in x̂: for an SAE both are
+    one and the same, a transcoder writes another, and a crosscoder reads and writes several.
     With `tanh` (early SAELens' tanh-relu) what passes a threshold is taken as its hyperbolic tangent.
 
     Rows may lie on any device: every method moves what it is given to the weights', and its results stay there.
@@ -47,11 +49,18 @@ class SAE(nn.Module):
         W_skip: Float[Tensor, "O D"] | None = None,
         centred: bool = True,
         name: str = "sae",
+        reads: Hooks = (),
+        writes: Hooks | None = None,
+        tanh: bool = False,
         hook_name: str = "",
         hook_name_out: str = "",
         widths: tuple[int, ...] = (),
-        tanh: bool = False,
     ) -> None:
+        """Weights in any float type, kept as float32; `reads` and `writes` as in `set_hooks`.
+
+        `hook_name`, `hook_name_out` and `widths` are what `reads` and `writes` were before there were these.
+        Raises InterpError when it has both a threshold and k, or neither, and when hook points do not fit the weights.
+        """
         super().__init__()
         if (threshold is None) == (k is None):
             raise InterpError("an SAE has either a threshold (jumprelu) or k (topk).")
@@ -64,13 +73,83 @@ class SAE(nn.Module):
         self.register_buffer("threshold", None if threshold is None else threshold.float())
         self.register_buffer("W_skip", None if W_skip is None else W_skip.float())
         self.k, self.centred, self.tanh = k, centred, tanh
-        self.name, self.hook_name, self.hook_name_out, self.widths = name, hook_name, hook_name_out, widths
+        self.name = name
+        self._reads: tuple[Hook, ...] = ()
+        self._writes: tuple[Hook, ...] = ()
         self.W_enc: Tensor
         self.b_enc: Tensor
         self.W_dec: Tensor
         self.b_dec: Tensor
         self.threshold: Tensor | None
         self.W_skip: Tensor | None
+        if hook_name or hook_name_out or widths:
+            _warn("SAE(hook_name, hook_name_out, widths)", "SAE(reads, writes)")
+            reads = dictionary.with_widths(as_hooks(hook_name), widths)
+            writes = hook_name_out or None
+        self.set_hooks(reads, writes)
+
+    @property
+    def reads(self) -> tuple[Hook, ...]:
+        """The hook points whose rows lie side by side in what it takes, each with its width; at least one."""
+        return self._reads
+
+    @property
+    def writes(self) -> tuple[Hook, ...]:
+        """The hook points whose rows lie side by side in what it gives back, each with its width; at least one."""
+        return self._writes
+
+    def set_hooks(self, reads: Hooks, writes: Hooks | None = None) -> None:
+        """Name the hook points that it reads, and those that it writes where they are others.
+
+        Widths that are not told are those of before, or what the weights leave for the one that is missing. Without
+        `writes` an autoencoder writes what it reads, and a transcoder a hook point without a name.
+        Raises InterpError when widths do not add up to `d_in` and `d_out`.
+        """
+        read = dictionary.fit(as_hooks(reads), self.d_in, self._reads, f"{self.name} reads")
+        if writes is None and not self._is_transcoder:
+            written = read
+        else:
+            written = dictionary.fit(as_hooks(writes or ()), self.d_out, self._writes, f"{self.name} writes")
+        self._reads, self._writes = read, written
+
+    @property
+    def _is_transcoder(self) -> bool:
+        """Whether its weights alone say so: one that writes as much as it reads need not."""
+        return self.W_skip is not None or self.d_in != self.d_out
+
+    @property
+    def hook_name(self) -> str:
+        """What it reads as cfg.json and card.json spell it: `h`, or `h1+h2`; `reads` has them apart."""
+        return "+".join(map(str, self.reads)) if any(hook.name for hook in self.reads) else ""
+
+    @hook_name.setter
+    def hook_name(self, name: str) -> None:
+        _warn("setting SAE.hook_name", "SAE.set_hooks")
+        self.set_hooks(name, self.hook_name_out or None)
+
+    @property
+    def hook_name_out(self) -> str:
+        """What it writes, spelt like `hook_name`, where that is not what it reads; else empty."""
+        if self.writes == self.reads or not any(hook.name for hook in self.writes):
+            return ""
+        return "+".join(map(str, self.writes))
+
+    @hook_name_out.setter
+    def hook_name_out(self, name: str) -> None:
+        _warn("setting SAE.hook_name_out", "SAE.set_hooks")
+        self.set_hooks(self.reads, name or None)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of what a crosscoder reads; empty where one hook point is read."""
+        return tuple(hook.width for hook in self.reads) if len(self.reads) > 1 else ()
+
+    def direction(self, feature: int, hook: Hook | str | None = None) -> Float[Tensor, " D"]:
+        """The feature's decoder row, or the part of it that is written at one of several hook points.
+
+        Raises InterpError when there is no such feature or hook point, and when none of several is named.
+        """
+        return dictionary.direction(self, feature, hook)
 
     @property
     def d_in(self) -> int:
@@ -210,3 +289,7 @@ class SAE(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, d_in={self.d_in}, d_sae={self.d_sae}, rule={self.rule}"
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(f"{old} is the old name; use {new}.", DeprecationWarning, stacklevel=3)

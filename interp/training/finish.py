@@ -13,6 +13,7 @@ from interp.checkpoint import stored
 from interp.sae import SAE, Architecture
 from interp.sae.batchtopk import threshold_for
 from interp.training.state import State
+from interp.types import Hook
 
 
 @torch.no_grad()
@@ -37,7 +38,8 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
     }
     if "W_skip" in p:
         weights["W_skip"] = _rounded(p["W_skip"] * state.scale_in / state.scale_out[:, None])
-    traits: dict[str, Any] = {"centred": architecture.traits.centred, "widths": architecture.traits.widths}
+    reads = tuple(Hook("", width) for width in architecture.traits.widths)  # whose names training does not know
+    traits: dict[str, Any] = {"centred": architecture.traits.centred, "reads": reads}
     if made.k is not None:
         return SAE(**weights, k=made.k, **traits)
     if made.threshold is not None:

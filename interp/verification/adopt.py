@@ -45,7 +45,7 @@ def give_card(folder: Path, model: str = "", hook_name: str = "", *, source: str
     Raises InterpError when neither cfg.json nor the caller names a model and hook point that can be opened here.
     """
     sae = load(folder)
-    sae.hook_name = hook_name or sae.hook_name
+    sae.set_hooks(hook_name or sae.hook_name, sae.hook_name_out or None)
     meta = places.read_json(folder / "cfg.json").get("metadata") or {}
     opened, tokens, x_NTD = _real(sae, model or str(meta.get("model_name") or ""))
     return _write_card(folder, opened, tokens, x_NTD, {"pulled_from": source}, sae.hook_name)

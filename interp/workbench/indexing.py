@@ -89,7 +89,7 @@ def neurons(wb: Opened, layer: int) -> Neurons:
     if layer not in outputs:
         known = f"layers 0 to {len(outputs) - 1} are known" if outputs else "its MLP weights could not be told"
         raise InterpError(f"no neurons of layer {layer} in {wb.card.model}: {known}.")
-    return Neurons(f"{wb.card.model} layer {layer} neurons", f"blocks.{layer}.mlp.hook_post", outputs[layer])
+    return Neurons(f"{wb.card.model} layer {layer} neurons", layer, outputs[layer])
 
 
 def build_neuron_index(
@@ -105,9 +105,10 @@ def build_neuron_index(
     """Index the raw neurons of a layer, by the same code as features; found again by `neuron_index`."""
     dictionary = neurons(wb, layer)
     text = open_corpus(corpus) if isinstance(corpus, str) else corpus
-    folder = wb.neuron_index_folder(dictionary.hook_name)
+    hook = dictionary.reads[0].name
+    folder = wb.neuron_index_folder(hook)
     with places.only_one(folder, "the index"):
-        source = stream(wb.model, text, dictionary.hook_name, tokens)
+        source = stream(wb.model, text, hook, tokens)
         config = IndexConfig(keep="all" if keep == "all" else "examples", memory_gib=memory_gib, restart=restart)
         build(dictionary, source, wb.model, folder, config, norm_cutoff=NO_CUTOFF)
     return folder

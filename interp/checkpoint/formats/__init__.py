@@ -152,11 +152,11 @@ def convert(
     if foreign.sae.tanh:
         raise InterpError(f"{target} has no {saelens.TANH}, by which {source} squashes activations; open it as it is.")
     said = foreign.not_held()
+    if hook_name or hook_name_out:
+        sae = foreign.sae
+        sae.set_hooks(hook_name or sae.hook_name, hook_name_out or sae.hook_name_out or None)
     if hook_name:
-        foreign.sae.hook_name = hook_name
         said = [phrase for phrase in said if not phrase.startswith("no hook point")]
-    if hook_name_out:
-        foreign.sae.hook_name_out = hook_name_out
     foreign = replace(foreign, model=model or foreign.model)
     with places.whole_folder(Path(into)) as partial:
         lost = [*said, *writer(foreign, partial)]

@@ -121,12 +121,11 @@ def _placed(file: Path, theirs: Foreign, config: dict[str, Any], unknown: list[s
     layer = spots[0] if len(spots) == 1 else last_number(file.resolve(), r"layer_(\d+)")
     hooks = [f"blocks.{layer}.{config.get(side)}" if layer is not None else "" for side in HOOKS]
     lost = list(theirs.lost)
-    if theirs.sae.hook_name:  # by the publisher's own names
-        hooks = [theirs.sae.hook_name, theirs.sae.hook_name_out]
-    elif all(HOOK.fullmatch(hook) for hook in hooks):
-        theirs.sae.hook_name, theirs.sae.hook_name_out = hooks
+    named = theirs.sae.reads[0].name  # by the publisher
+    if not named and all(HOOK.fullmatch(hook) for hook in hooks):
+        theirs.sae.set_hooks(*hooks)
         lost = [phrase for phrase in lost if not phrase.startswith("no hook point")]
-    else:
+    elif not named:
         lost.append("no hook points are in the file, and none in a config.yaml beside it; give --hook and --hook-out")
     if config.get("scan"):
         lost.append(f"scan {config['scan']!r}, where its feature pages are")

@@ -108,7 +108,7 @@ def read(path: Path) -> Foreign:
         )
     if buffer:
         lost.append("the buffer's settings")
-    given["hook_name"], about = _hook(path, trainer, buffer)
+    given["reads"], about = _hook(path, trainer, buffer)
     sae = make(path, tensors, **given)
     check_sizes(path / "config.json", {name: trainer.get(name) for name in ("activation_dim", "dict_size")}, sae)
     return Foreign(sae=sae, model=str(trainer.get("lm_name") or ""), lost=[*lost, about], unknown=strange)
@@ -203,14 +203,15 @@ def write(foreign: Foreign, folder: Path) -> list[str]:
         kind = "JumpReluAutoEncoder"
         state = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec, "threshold": sae.threshold}
     torch.save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, folder / "ae.pt")
-    layer = sae.hook_name.split(".")[1] if sae.hook_name.startswith("blocks.") else ""
+    hook = sae.reads[0].name
+    layer = hook.split(".")[1] if hook.startswith("blocks.") else ""
     trainer: dict[str, Any] = {
         "dict_class": kind,
         "activation_dim": sae.d_in,
         "dict_size": sae.d_sae,
         "layer": int(layer) if layer.isdigit() else None,
         "lm_name": foreign.model or None,
-        "submodule_name": sae.hook_name or None,
+        "submodule_name": hook or None,
     }
     write_json(folder, "config.json", {"trainer": trainer | ({"k": sae.k} if sae.k else {})})
     return ["how it was trained (trainer_class, lr, steps)", "the card, the index and the labels"]

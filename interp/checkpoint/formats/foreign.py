@@ -21,7 +21,8 @@ from torch import Tensor
 
 from interp import places
 from interp.sae import SAE
-from interp.types import InterpError
+from interp.sae.dictionary import reads_what_it_writes
+from interp.types import Hooks, InterpError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +154,21 @@ def config_of(path: Path) -> dict[str, Any]:
     return value
 
 
-def make(path: Path, tensors: dict[str, Tensor], **given: Any) -> SAE:
-    """The SAE of W_enc (D, F), b_enc, W_dec (F, O), b_dec, with threshold or k; InterpError when shapes disagree."""
+def make(
+    path: Path,
+    tensors: dict[str, Tensor],
+    *,
+    k: int | None = None,
+    centred: bool = True,
+    name: str = "sae",
+    reads: Hooks = (),
+    writes: Hooks | None = None,
+    tanh: bool = False,
+) -> SAE:
+    """The SAE of W_enc (D, F), b_enc, W_dec (F, O), b_dec, with threshold or k; InterpError when shapes disagree.
+
+    An empty `writes` is none: the file names no other hook point than it reads.
+    """
     W_enc, W_dec = tensors["W_enc"], tensors["W_dec"]
     if W_enc.ndim != 2 or W_dec.ndim != 2 or min(W_enc.shape) < 1:
         shapes = f"W_enc has shape {tuple(W_enc.shape)} and W_dec {tuple(W_dec.shape)}"
@@ -167,25 +181,24 @@ def make(path: Path, tensors: dict[str, Tensor], **given: Any) -> SAE:
         "threshold": (d_sae,),
         "W_skip": (d_out, d_in),
     }
-    for name, shape in wanted.items():
-        if name in tensors and tuple(tensors[name].shape) != shape:
-            raise InterpError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, where W_enc asks for {shape}.")
-    if given.get("centred", True) and d_in != d_out:
+    for key, shape in wanted.items():
+        if key in tensors and tuple(tensors[key].shape) != shape:
+            raise InterpError(f"{path}: {key} has shape {tuple(tensors[key].shape)}, where W_enc asks for {shape}.")
+    if centred and d_in != d_out:
         raise InterpError(f"{path}: an SAE that reads {d_in} and writes {d_out} is no autoencoder.")
-    for name, tensor in tensors.items():
+    for key, tensor in tensors.items():
         bad = ~tensor.isfinite()
-        if name == "threshold":  # a feature that was switched off for good: nothing is above +inf
+        if key == "threshold":  # a feature that was switched off for good: nothing is above +inf
             bad &= tensor != torch.inf
         if bool(bad.any()):
-            raise InterpError(f"{path}: {name} holds values that are not finite.")
-    k = given.get("k")
+            raise InterpError(f"{path}: {key} holds values that are not finite.")
     if k is not None and not 1 <= k <= d_sae:
         raise InterpError(f"{path}: k is {k}, with {d_sae} features.")
-    kept: dict[str, Any] = {name: tensors[name].contiguous() for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-    extra: dict[str, Any] = {name: tensors[name] for name in ("threshold", "W_skip") if name in tensors}
+    kept: dict[str, Any] = {key: tensors[key].contiguous() for key in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    extra: dict[str, Any] = {key: tensors[key] for key in ("threshold", "W_skip") if key in tensors}
     if "threshold" in extra:  # below 0 it passes what is positive, in every library
         extra["threshold"] = extra["threshold"].clamp_min(0.0)
-    return SAE(**kept, **extra, **given)
+    return SAE(**kept, **extra, k=k, centred=centred, name=name, reads=reads, writes=writes or None, tanh=tanh)
 
 
 def transposed(path: Path, tensor: Tensor) -> Tensor:
@@ -224,7 +237,7 @@ def gated(path: Path, t: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def is_transcoder(sae: SAE) -> bool:
     """Whether it writes another place than it reads; an SAE may do without taking b_dec off, too."""
-    return bool(sae.hook_name_out) or sae.W_skip is not None or sae.d_in != sae.d_out
+    return not reads_what_it_writes(sae) or sae.W_skip is not None or sae.d_in != sae.d_out
 
 
 def centred(sae: SAE) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,7 @@ def read(path: Path) -> Foreign:
     folder = file.resolve().parent
     hooks, model, lost = _place(folder, config)
     name = folder.name if file.name in FILES else file.stem
-    sae = make(file, t, centred=False, hook_name=hooks[0], hook_name_out=hooks[1], name=name)
+    sae = make(file, t, centred=False, reads=hooks[0], writes=hooks[1], name=name)
     check_sizes(file.parent / "config.json", {"width": config.get("width")}, sae)
     return Foreign(sae=sae, model=model, lost=lost, unknown=unknown)
 

@@ -83,8 +83,8 @@ def read(path: Path) -> Foreign:
     places = [str(config.get(f"hook_point_{side}") or "") for side in ("in", "out")]
     hooks = [hook_of(place) for place in places]
     lost += [told((), "", place) for place, hook in zip(places, hooks, strict=True) if not hook]
-    names = {"hook_name": hooks[0], "hook_name_out": "" if places[0] == places[1] else hooks[1]}
-    sae = make(path, t, centred=False, name=path.name, **names)
+    written = None if places[0] == places[1] else hooks[1]
+    sae = make(path, t, centred=False, name=path.name, reads=hooks[0], writes=written)
     check_sizes(file, {name: config.get(name) for name in ("d_model", "d_sae")}, sae)
     return Foreign(sae=sae, lost=lost, unknown=unknown)
 

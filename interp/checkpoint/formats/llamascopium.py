@@ -89,9 +89,9 @@ def read(path: Path, scale: float | None = None) -> Foreign:
         _fold_scale(path, t, [raw.get(NORM + hook, given) for hook in hooks])
     found = [hook_of(hook) for hook in hooks]
     lost += [told((), "", hook) for hook, known in zip(hooks, found, strict=True) if not known]
-    names = {"hook_name": found[0], "hook_name_out": "" if hooks[0] == hooks[1] else found[1]}
-    k = {"k": integer(path / "config.json", config, "top_k")} if rule == "topk" else {}
-    sae = make(path, t, centred=False, name=path.name, **names, **k)
+    written = None if hooks[0] == hooks[1] else found[1]
+    k = integer(path / "config.json", config, "top_k") if rule == "topk" else None
+    sae = make(path, t, k=k, centred=False, name=path.name, reads=found[0], writes=written)
     check_sizes(path / "config.json", {name: config.get(name) for name in ("d_model", "d_sae")}, sae)
     return Foreign(sae=sae, lost=lost, unknown=unknown)
 
@@ -163,8 +163,8 @@ def write(foreign: Foreign, folder: Path) -> list[str]:
         "sparsity_include_decoder_norm": False,
         "top_k": sae.k or 50,
         "use_triton_kernel": False,
-        "hook_point_in": sae.hook_name,
-        "hook_point_out": sae.hook_name_out or sae.hook_name,
+        "hook_point_in": sae.reads[0].name,
+        "hook_point_out": sae.writes[0].name or sae.reads[0].name,
         "use_glu_encoder": False,
     }
     write_json(folder, "config.json", config)

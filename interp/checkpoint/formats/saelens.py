@@ -279,7 +279,7 @@ def write(foreign: Foreign, folder: Path) -> list[str]:
     from interp.checkpoint.folder import OWN, architecture_of, save_weights
 
     sae = foreign.sae
-    if sae.widths:
+    if len(sae.reads) > 1:
         raise InterpError("SAELens has no format for crosscoders, so this one stays in ours.")
     tensors = [tensor for tensor in sae.state_dict().values() if tensor is not None]
     exact = all(bool((tensor.half().float() == tensor).all()) for tensor in tensors)

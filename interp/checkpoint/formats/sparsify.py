@@ -74,8 +74,8 @@ def read(path: Path) -> Foreign:
     if transcode and not (read_ and written):
         read_ = written = ""
     lost.append(told((read_, written), "the folder's name ", module.name, transcoder=transcode))
-    given: dict[str, Any] = {"centred": not transcode, "hook_name": read_, "hook_name_out": written, "name": path.name}
-    sae = make(path, tensors, k=integer(path / "cfg.json", config, "k"), **given)
+    k = integer(path / "cfg.json", config, "k")
+    sae = make(path, tensors, k=k, centred=not transcode, reads=read_, writes=written, name=path.name)
     check_sizes(path / "cfg.json", {name: config.get(name) for name in ("d_in", "num_latents")}, sae)
     return Foreign(sae=sae, model=_model(module), lost=lost, unknown=unknown)
 
@@ -121,4 +121,6 @@ def write(foreign: Foreign, folder: Path) -> list[str]:
         "d_in": sae.d_in,
     }
     write_json(folder, "cfg.json", config)
-    return [f"model and hook point: name the folder after the module ({sae.hook_name or 'its hook point is unknown'})"]
+    return [
+        f"model and hook point: name the folder after the module ({sae.reads[0].name or 'its hook point is unknown'})"
+    ]

@@ -30,6 +30,7 @@ from interp.checkpoint.formats.foreign import (
     whole_tensors,
 )
 from interp.checkpoint.formats.hooks import HOOK, hook_of, last_number, told
+from interp.sae import SAE
 from interp.types import InterpError
 
 OPENAI = ("pre_bias", "latent_bias", "encoder.weight", "decoder.weight")
@@ -129,7 +130,7 @@ def read_openai(path: Path) -> Foreign:
     hook = f"blocks.{file.stem}.{LOCATIONS[place.partition('_v')[0]]}" if place and file.stem.isdigit() else ""
     lost = [told((hook,), "the names ", f"{place}/{file.name}")]
     return Foreign(
-        sae=_relu(file, t, centred=True, hook_name=hook),
+        sae=_relu(file, t, centred=True, reads=hook),
         model="gpt2" if "gpt2-small" in file.resolve().parts else "",
         lost=lost,
     )
@@ -146,7 +147,7 @@ def read_linear(path: Path) -> Foreign:
     found = re.search(r"^(.+)-SAE-l(\d+)$", file.stem)
     hook = f"blocks.{found[2]}.hook_resid_post" if found else ""
     return Foreign(
-        sae=_relu(file, t, centred=False, hook_name=hook),
+        sae=_relu(file, t, centred=False, reads=hook),
         lost=[
             told((hook,), "the file's name ", file.name),
             *([f"the model's full name; the file's has {found[1]}"] if found else []),
@@ -167,7 +168,7 @@ def read_qwen_scope(path: Path) -> Foreign:
     t = raw | {name: transposed(file, raw[name]) for name in ("W_enc", "W_dec")}
     number = last_number(Path(file.name), r"layer(\d+)")
     hook = f"blocks.{number}.hook_resid_post" if number is not None else ""
-    sae = make(file, t, k=int(repository[2]), centred=False, hook_name=hook, name=file.name.partition(".")[0])
+    sae = make(file, t, k=int(repository[2]), centred=False, reads=hook, name=file.name.partition(".")[0])
     return Foreign(sae=sae, model=f"Qwen/{repository[1]}", lost=[told((hook,), "the file's name ", file.name)])
 
 
@@ -179,11 +180,11 @@ def read_attn_saes(path: Path) -> Foreign:
     unknown = ATTN_SETTINGS.check(beside, config)
     place = str(config.get("act_name") or "")
     hook = hook_of(place) if HOOK.fullmatch(place) else ""
-    sae = _relu(file, dict(raw), centred=True, hook_name=hook)
+    sae = _relu(file, dict(raw), centred=True, reads=hook)
     check_sizes(beside, {"act_size": config.get("act_size"), "dict_size": config.get("dict_size")}, sae)
     lost = [] if hook else [told((), "act_name ", place)]
     return Foreign(sae=sae, model="gpt2" if file.name.startswith("gpt2-small") else "", lost=lost, unknown=unknown)
 
 
-def _relu(file: Path, t: dict[str, Tensor], **given: Any) -> Any:
-    return make(file, t | {"threshold": torch.zeros_like(t["b_enc"])}, name=file.stem, **given)
+def _relu(file: Path, t: dict[str, Tensor], *, centred: bool, reads: str) -> SAE:
+    return make(file, t | {"threshold": torch.zeros_like(t["b_enc"])}, name=file.stem, centred=centred, reads=reads)
