@@ -15,6 +15,7 @@ def ids(model, text="The capital of France is Paris."):
 
 
 def test_a_pass_ends_at_the_last_hook_point_asked_for(tiny):
+    tiny.shapes()  # the one pass, of a few tokens, in which every hook point is tried
     fired = []
     handle = tiny.hook_points["blocks.1.hook_out"].register_forward_hook(lambda *a: fired.append(1))
     run = tiny.run(ids(tiny), ["blocks.0.hook_resid_post"])

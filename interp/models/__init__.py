@@ -1,6 +1,7 @@
 """Run a model and edit it at its hook points."""
 
-from interp.models.model import Edit, Model, Run, Site
+from interp.models.model import Model
 from interp.models.open import MODELS, open_model
+from interp.models.passes import Edit, Run, Site
 
 __all__ = ["MODELS", "Edit", "Model", "Run", "Site", "open_model"]

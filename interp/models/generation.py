@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from interp.models.passes import Edit
 from interp.types import InterpError
 
 if TYPE_CHECKING:
-    from interp.models.model import Edit, Model
+    from interp.models.model import Model
 
 NUCLEUS = 512
 """How many of the likeliest tokens are sorted first when drawing with `top_p`; a row that needs more sorts all."""
@@ -29,8 +30,8 @@ def choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[
     point_B = torch.stack([torch.rand((), generator=draw) for draw in draws])
     if top_p >= 1:
         mass_BV = probability_BV.double().cumsum(-1)
-        found = torch.searchsorted(mass_BV, (point_B.double() * mass_BV[:, -1])[:, None], right=True).squeeze(1)
-        return [int(token) for token in found.clamp_max(logits_BV.shape[1] - 1).tolist()]
+        drawn_B = torch.searchsorted(mass_BV, (point_B.double() * mass_BV[:, -1])[:, None], right=True).squeeze(1)
+        return [int(token) for token in drawn_B.clamp_max(logits_BV.shape[1] - 1).tolist()]
     top = probability_BV.topk(min(NUCLEUS, logits_BV.shape[1]), dim=-1)
     chosen = []
     for row, point in enumerate(point_B):
@@ -81,7 +82,7 @@ def steps(
     model: "Model",
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    edits: Sequence["Edit"],
+    edits: Sequence[Edit],
     choose: Callable[[Tensor], list[int]],
     stop: Sequence[str],
 ) -> Iterator[list[int | None]]:

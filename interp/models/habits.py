@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from interp.models.passes import Edit, Run, Site, single_pass
+from interp.types import InterpError
+
 if TYPE_CHECKING:
-    from interp.models.model import Edit, Model, Run, Site
+    from interp.models.model import Model
 
 
 def is_masked(model: "Model") -> bool:
@@ -21,7 +24,7 @@ def is_masked(model: "Model") -> bool:
     padded_BT = torch.nn.functional.pad(few, (2, 0), value=model.separator)
     real_BT = torch.tensor([[False, False, True, True, True]], device=model.device)
     site, extra = model.site(padded_BT, real_BT)
-    return _alike(model.single_pass(site, extra, (), (), True, 3).logits, model.run(few).logits)
+    return _alike(single_pass(model, site, extra, (), (), logits=True, last=3).logits, model.run(few).logits)
 
 
 def is_causal(model: "Model") -> bool:
@@ -53,26 +56,34 @@ def _alike(a: Tensor | None, b: Tensor | None) -> bool:
     return float((a.float() - b.float()).abs().mean()) < 0.1 * float(b.float().std())
 
 
-def by_length(
-    model: "Model", site: "Site", hooks: Sequence[str], edits: Sequence["Edit"], logits: bool, last: int
-) -> "Run":
+def by_length(model: "Model", site: Site, read: Sequence[str], edits: Sequence[Edit], logits: bool, last: int) -> Run:
     """`Model.run` for a family that reads its padding: every row from its first token on, one pass for each length.
 
     All rows are in every pass, so that edits find theirs; a row is right in the pass of its own length, and what it gives
-    in another is left out.
+    in another is left out. Raises InterpError for a hook point that fires on a part of the tokens, or several times: its
+    rows cannot be told apart.
     """
-    from interp.models.model import Run
-
     B, T = site.tokens_BT.shape
     length_B = site.real_BT.sum(1)
-    found: dict[str, Tensor] = {}
+    whole: dict[str, Tensor] = {}
     for length in length_B.unique().tolist():
         own, _ = model.site(site.tokens_BT[:, T - length :], None, site.prompt_B.clamp_max(length))
-        run = model.single_pass(own, {}, hooks, edits, logits, last)
-        made = dict(run.activations) if run.logits is None else {**run.activations, "": run.logits}
-        for name, x in made.items():
-            width = T if name or not last else last
-            whole = found.setdefault(name, x.new_zeros(B, width, *x.shape[2:]))
-            rows = length_B == length
-            whole[rows, width - x.shape[1] :] = x[rows]
-    return Run(activations={name: found[name] for name in hooks}, logits=found.get(""))
+        run = single_pass(model, own, {}, read, edits, logits=logits, last=last)
+        rows = length_B == length
+        for name in run.firings:
+            x = run.activations[name]
+            if x.shape[:2] != (B, length):
+                raise InterpError(
+                    f"{name} of {model.name} does not see every token of every text at once, and this family reads padding "
+                    "like text; run texts of one length together."
+                )
+            _put(whole, name, x, rows, T)
+        if run.logits is not None:
+            _put(whole, "", run.logits, rows, last or T)
+    return Run({name: (whole[name],) for name in dict.fromkeys(read)}, whole.get(""))
+
+
+def _put(whole: dict[str, Tensor], name: str, x_BL: Tensor, rows_B: Tensor, width: int) -> None:
+    """Write the chosen rows at the right end of the whole, which is begun with zeros."""
+    to = whole.setdefault(name, x_BL.new_zeros(len(x_BL), width, *x_BL.shape[2:]))
+    to[rows_B, width - x_BL.shape[1] :] = x_BL[rows_B]

@@ -3,13 +3,13 @@
 Axes    B prompt, T token, D width at a hook point, V vocabulary.
 
 The class knows nothing of any library of models: it holds a module, a tokenizer and a table from hook name
-to the submodule whose output that hook point is. `bridge.py` fills the table from TransformerLens.
+to the submodule whose output that hook point is. `bridge.py` fills the table from TransformerLens. What it does with text is in
+`text.py`, one forward pass in `passes.py`, how texts are continued in `generation.py`, and what the logits read in `readout.py`.
 """
 
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
@@ -21,57 +21,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.models import generation, habits
+from interp.models.passes import Edit, Run, Site, Tried, gradients, hooked, single_pass, try_hooks
 from interp.models.readout import neuron_outputs, read_unembedding
+from interp.models.text import Text
 from interp.models.turns import Turns
-from interp.models.vocabulary import vocabulary, vocabulary_bytes
 from interp.models.weights import PREFIX, first_sha256, stored_types, weights_sha256
 from interp.types import InterpError, unknown
 
 RESIDUAL = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
 """Hook points as wide as the residual stream, by the ends of their names."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where an edit is being applied: the tokens that pass the hook point, and where they stand."""
-
-    tokens_BT: Int[Tensor, "B T"]
-    real_BT: Bool[Tensor, "B T"]
-    """False at padding."""
-    position_BT: Int[Tensor, "B T"]
-    """Position of each token in its own prompt, counted from 0 without padding."""
-    prompt_B: Int[Tensor, " B"]
-    """Tokens of each row's prompt, the first position counted; what stands after them was generated."""
-
-    @property
-    def generated_BT(self) -> Bool[Tensor, "B T"]:
-        """True at tokens that were generated, and are not part of the prompt."""
-        return self.position_BT >= self.prompt_B[:, None]
-
-    @property
-    def generated(self) -> bool:
-        """Whether all of these tokens were generated."""
-        return bool(self.generated_BT.all())
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of the activations at one hook point, made while the model runs."""
-
-    hook_name: str
-    apply: Callable[[Float[Tensor, "B T D"], Site], Float[Tensor, "B T D"]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one forward pass left behind."""
-
-    activations: dict[str, Tensor]
-    logits: Float[Tensor, "B T V"] | None
-
-
-class _Stop(BaseException):
-    """Raised in the last hook that was asked for, so that later layers are never computed."""
 
 
 @dataclass
@@ -99,19 +57,20 @@ class Model:
     """By the names that the model's own library gives them."""
     turns: Turns = field(default_factory=Turns, repr=False)
     """Any number of threads may use a model: each forward pass, with its hooks, has the module for itself."""
-    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Of the tokenizer, which keeps its settings on itself."""
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The number type it computes in."""
         return next(self.module.parameters()).dtype
 
     @property
     def dtype_name(self) -> str:
+        """`bfloat16`, `float32`."""
         return str(self.dtype).removeprefix("torch.")
 
     @cached_property
@@ -136,27 +95,24 @@ class Model:
     # ---- text ----
 
     @cached_property
-    def embedded_tokens(self) -> int:
-        """How many token ids have an embedding; the tokenizer may know more or fewer."""
-        table = getattr(self.module, "get_input_embeddings", lambda: None)()
-        weight = next((p for p in table.parameters() if p.ndim == 2), None) if table is not None else None
-        return len(weight) if weight is not None else 2**31
-
-    @cached_property
-    def vocabulary(self) -> list[str]:
-        """What each token id looks like: those of the tokenizer, and those that only the (un)embedding has rows for."""
-        return vocabulary(self.tokenizer, self._ids)
-
-    @cached_property
-    def vocabulary_bytes(self) -> list[bytes]:
-        """The bytes of each token id."""
-        return vocabulary_bytes(self.tokenizer, self._ids)
+    def text(self) -> Text:
+        """The tokenizer, with what the model's embedding knows of its tokens."""
+        return Text(self.tokenizer, self.module, self.name, self.separator, self.n_ctx)
 
     @property
-    def _ids(self) -> int:
-        head = getattr(self.module, "get_output_embeddings", lambda: None)()
-        rows = [len(p) for p in head.parameters() if p.ndim == 2] if head is not None else []
-        return max([self.embedded_tokens if self.embedded_tokens < 2**31 else 0, *rows])
+    def embedded_tokens(self) -> int:
+        """How many token ids have an embedding; the tokenizer may know more or fewer."""
+        return self.text.embedded
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """What each token id looks like: those of the tokenizer, and those that only the (un)embedding has rows for."""
+        return self.text.vocabulary
+
+    @property
+    def vocabulary_bytes(self) -> list[bytes]:
+        """The bytes of each token id."""
+        return self.text.vocabulary_bytes
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of the text alone: no bos, no separator.
@@ -164,18 +120,7 @@ class Model:
         A text that spells a special token, such as `<|im_end|>`, stays text unless `special`. Raises InterpError for a
         token that the tokenizer knows and the model has no embedding for.
         """
-        with self._reading:
-            ids = list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special))
-        return self._check_ids(ids)
-
-    def _check_ids(self, ids: list[int]) -> list[int]:
-        if ids and max(ids) >= self.embedded_tokens:
-            token = self.tokenizer.convert_ids_to_tokens(max(ids))
-            raise InterpError(
-                f"the text holds the token {token!r} ({max(ids)}), which the tokenizer of {self.name} knows and its model "
-                f"does not: it embeds tokens 0 to {self.embedded_tokens - 1}; use the tokenizer it was trained with."
-            )
-        return ids
+        return self.text.tokenize(text, special=special)
 
     def prompt(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids as the model should see them: the separator, then the text.
@@ -184,29 +129,27 @@ class Model:
         separator is put before a text that begins with one. Raises InterpError when the text is empty or longer than
         the context.
         """
-        tokens = self.tokenize(text, special=special)
-        if not tokens:
-            raise InterpError("the text is empty; give at least one word.")
-        if not (special and tokens[0] in {self.separator, *self.tokenizer.all_special_ids}):
-            tokens = [self.separator, *tokens]
-        if len(tokens) > self.n_ctx:
-            raise InterpError(
-                f"the text has {len(tokens) - 1:,} tokens, and {self.name} reads at most {self.n_ctx - 1:,}; shorten it."
-            )
-        return tokens
+        return self.text.prompt(text, special=special)
 
-    def chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation in the model's own template, with nothing put in front."""
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InterpError(f"{self.name} has no chat template; pass raw text instead.")
-        options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
-        with self._reading:
-            ids = self.tokenizer.apply_chat_template(messages, **options)
-        return self._check_ids([int(token) for token in ids])
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Token ids of a conversation in the model's own template, with nothing put in front.
+
+        A message is `{"role": "user", "content": "Hi"}`. Raises InterpError when the tokenizer has no template.
+        """
+        return self.text.chat(messages)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        with self._reading:
-            return str(self.tokenizer.decode(list(tokens)))
+        """The text that the tokens spell."""
+        return self.text.decode(tokens)
+
+    def padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """(tokens, which are real): the prompts as rows of one length, filled on the left."""
+        tokens_BT, real_BT = self.text.padded(prompts)
+        return tokens_BT.to(self.device), real_BT.to(self.device)
+
+    def some_tokens(self, count: int) -> Int[Tensor, "1 T"]:
+        """The separator and tokens from all over the vocabulary, to see what the model does with any text."""
+        return torch.tensor([self.text.some_tokens(count)], device=self.device)
 
     # ---- hook points ----
 
@@ -216,7 +159,7 @@ class Model:
 
     def width(self, hook_name: str) -> int:
         """Length of the vector at each position of a hook point: of the residual stream and what is added to it by
-        the model's config, elsewhere by running four tokens once.
+        the model's config, elsewhere by running a few tokens once.
 
         Raises InterpError when there is no such hook point, or no single vector at a position.
         """
@@ -226,40 +169,18 @@ class Model:
             return hidden
         shape = self.shapes().get(hook_name)
         if shape is None or len(shape) != 1:
-            found = "does not fire on text" if shape is None else f"has shape {shape} at a position"
-            raise InterpError(f"{hook_name} of {self.name} {found}, not one vector; choose another hook point.")
+            instead = "does not fire on text" if shape is None else f"has shape {shape} at a position"
+            raise InterpError(f"{hook_name} of {self.name} {instead}, not one vector; choose another hook point.")
         return shape[0]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape past (B, T) at each hook point that fires, found by running four tokens (once)."""
-        return self._shapes
+        """Shape past (B, T) at each hook point that fires, found by running a few tokens (once)."""
+        return {name: tried.shape for name, tried in self.tried.items()}
 
     @cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        # An alias names the same module as its target, so one module can answer for many names.
-        first: dict[int, tuple[int, ...]] = {}
-
-        def see(module: nn.Module, _: Any, out: Any) -> None:
-            if isinstance(out, Tensor):
-                first.setdefault(id(module), tuple(out.shape[2:]))
-
-        with self.turns.turn():
-            handles = [point.register_forward_hook(see) for point in set(self.hook_points.values())]
-            try:
-                with self.attention_for(list(self.hook_points)):
-                    self._few_tokens()
-            finally:
-                for handle in handles:
-                    handle.remove()
-        order = {key: rank for rank, key in enumerate(first)}
-        fired = [name for name, point in self.hook_points.items() if id(point) in first]
-        fired.sort(key=lambda name: order[id(self.hook_points[name])])
-        return {name: first[id(self.hook_points[name])] for name in fired}
-
-    @torch.inference_mode()
-    def _few_tokens(self) -> Any:
-        """What the module makes of four tokens; the caller has the turn."""
-        return self.module(self.some_tokens(4), use_cache=False)
+    def tried(self) -> dict[str, Tried]:
+        """What each hook point that fires did with a few tokens, in the order in which they first fired."""
+        return try_hooks(self)
 
     def check_hook(self, hook_name: str) -> None:
         """Raises InterpError, with the nearest names, when the model has no such hook point."""
@@ -276,53 +197,45 @@ class Model:
     def run(
         self,
         tokens_BT: Int[Tensor, "B T"],
-        hooks: Sequence[str] = (),
+        read: Sequence[str] = (),
         edits: Sequence[Edit] = (),
         *,
+        grad: bool = False,
         logits: bool | None = None,
         real_BT: Bool[Tensor, "B T"] | None = None,
         last: int = 0,
         prompt_B: Int[Tensor, " B"] | None = None,
     ) -> Run:
-        """Activations at the hook points after the edits, and the logits if asked.
+        """Activations at the hook points `read`, after the edits, and the logits if asked.
 
         Without `logits=True` the pass ends at the last hook point asked for. Positions where `real_BT` is
         false are padding on the left: they are neither attended to nor counted. With `last`, logits are computed
         at that many positions from the end only. `prompt_B` says how many tokens of each row are its prompt, all
         without. Threads may call this at once: each pass has its own hooks.
+
+        With `grad`, what comes back is a graph: `torch.autograd.grad` of the logits, or of a later activation, with
+        respect to an activation read, or to a tensor that an edit uses. The model's parameters stay constants
+        (`module.requires_grad_()` makes them a part). The pass has the module for itself; going back through its graph
+        needs no turn, for it reads weights and tensors of its own only, which no other pass changes. A hook point that
+        only looks on (a scale shown beside the norm that is used) has no way to the logits, and PyTorch says so.
+
+        Raises InterpError for more tokens than the model reads, for a hook point that does not exist or does not fire,
+        and for `grad` through padding in a family that cannot leave it out.
         """
-        logits = not hooks if logits is None else logits
-        tokens_BT = tokens_BT.to(self.device)
-        site, extra = self.site(tokens_BT, real_BT, prompt_B)
+        logits = not read if logits is None else logits
+        with gradients(grad=True) if grad else nullcontext():
+            if grad:  # what was made in inference mode can be no part of a graph
+                tokens_BT = tokens_BT.clone()
+                real_BT, prompt_B = (x if x is None else x.clone() for x in (real_BT, prompt_B))
+            site, extra = self.site(tokens_BT.to(self.device), real_BT, prompt_B)
         if real_BT is not None and not bool(site.real_BT.all()) and not self.masks_padding:
-            return habits.by_length(self, site, hooks, edits, logits, last)
-        return self.single_pass(site, extra, hooks, edits, logits, last)
-
-    def single_pass(
-        self, site: Site, extra: dict[str, Any], hooks: Sequence[str], edits: Sequence[Edit], logits: bool, last: int
-    ) -> Run:
-        """One forward pass, with the module for itself."""
-        seen: dict[str, Tensor] = {}
-        wanted = set(hooks)
-
-        def keep(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, __: Any, out: Tensor) -> None:
-                seen[name] = out
-                if not logits and len(seen) == len(wanted):
-                    raise _Stop
-
-            return hook
-
-        readers = {name: keep(name) for name in dict.fromkeys(hooks)}
-        if last and "logits_to_keep" in self._accepts:
-            extra = extra | {"logits_to_keep": last}
-        out = None
-        with self.turns.turn(), torch.inference_mode(), self._hooked(readers, edits, site), suppress(_Stop):
-            out = self.module(site.tokens_BT, use_cache=False, **extra)
-        if len(seen) < len(wanted):
-            missing = sorted(wanted - set(seen))
-            raise InterpError(f"{missing[0]} did not fire when {self.name} ran; try another hook point.")
-        return Run(activations=seen, logits=out.logits[:, -last:] if out is not None else None)
+            if grad:
+                raise InterpError(
+                    f"{self.name} reads padding like text, and gradients would pass through it; run texts of one length "
+                    "together."
+                )
+            return habits.by_length(self, site, read, edits, logits, last)
+        return single_pass(self, site, extra, read, edits, logits=logits, last=last, grad=grad)
 
     def site(
         self, tokens_BT: Tensor, real_BT: Tensor | None = None, prompt_B: Tensor | None = None
@@ -343,12 +256,13 @@ class Model:
         return Site(tokens_BT, real_BT, position_BT, real_BT.sum(1) if prompt_B is None else prompt_B), extra
 
     @cached_property
-    def _accepts(self) -> frozenset[str]:
+    def arguments(self) -> frozenset[str]:
+        """Names of what this family's forward pass takes."""
         return frozenset(signature(self.module.forward).parameters)
 
     def accepted(self, **options: Any) -> dict[str, Any]:
         """Those of the options that this family's forward pass takes."""
-        return {name: value for name, value in options.items() if name in self._accepts}
+        return {name: value for name, value in options.items() if name in self.arguments}
 
     @cached_property
     def masks_padding(self) -> bool:
@@ -363,50 +277,9 @@ class Model:
     @cached_property
     def caches(self) -> bool:
         """Whether a text can be continued from keys and values that the caller keeps, found by trying."""
-        if "past_key_values" not in self._accepts or getattr(self.module, "_is_stateful", False):
+        if "past_key_values" not in self.arguments or getattr(self.module, "_is_stateful", False):
             return False  # some families keep their state in the module, where callers would see each other's
         return habits.is_cached(self)
-
-    def some_tokens(self, count: int) -> Int[Tensor, "1 T"]:
-        """The separator and tokens from all over the vocabulary, to see what the model does with any text."""
-        known = min(self.embedded_tokens, 2**15)
-        tokens = [self.separator, *(known * part // count for part in range(1, count))]
-        return torch.tensor([tokens], device=self.device)
-
-    def padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """(tokens, which are real): the prompts as rows of one length, filled on the left."""
-        longest = max(map(len, prompts), default=0)
-        tokens_BT = torch.full((len(prompts), longest), self.separator)
-        real_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            tokens_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt))
-            real_BT[row, longest - len(prompt) :] = True
-        return tokens_BT.to(self.device), real_BT.to(self.device)
-
-    @contextmanager
-    def _hooked(self, readers: dict[str, Callable[..., None]], edits: Sequence[Edit], site: Site) -> Iterator[None]:
-        """Hooks in place while the block runs: edits first, in their order, then readers."""
-        for name in (*readers, *(edit.hook_name for edit in edits)):
-            self.check_hook(name)
-
-        def editor(edit: Edit) -> Callable[..., Tensor]:
-            def hook(_: nn.Module, __: Any, out: Tensor) -> Tensor:
-                return edit.apply(out, site)
-
-            return hook
-
-        handles = []
-        try:
-            for edit in edits:
-                point = self.hook_points[edit.hook_name]
-                handles.append(point.register_forward_hook(editor(edit)))
-            for name, reader in readers.items():
-                handles.append(self.hook_points[name].register_forward_hook(reader))
-            with self.attention_for([*readers, *(edit.hook_name for edit in edits)]):
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def generate(
         self,
@@ -421,8 +294,16 @@ class Model:
     ) -> list[list[int]]:
         """New token ids for each prompt; `stream` has the particulars."""
         answers: list[list[int]] = [[] for _ in prompts]
-        settings: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop}
-        for step in self.stream(prompts, max_new_tokens=max_new_tokens, edits=edits, **settings):
+        steps = self.stream(
+            prompts,
+            max_new_tokens=max_new_tokens,
+            edits=edits,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+        )
+        for step in steps:
             for answer, token in zip(answers, step, strict=True):
                 if token is not None:
                     answer.append(token)
@@ -435,7 +316,7 @@ class Model:
         position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)[:, -new_BT.shape[1] :]
         site = Site(new_BT, real_BT[:, -new_BT.shape[1] :], position_BT, prompt_B)
         extra = self.accepted(attention_mask=real_BT.long(), position_ids=position_BT, logits_to_keep=1)
-        with self.turns.turn(), torch.inference_mode(), self._hooked({}, edits, site):
+        with self.turns.turn(), torch.inference_mode(), hooked(self, {}, edits, site):
             out = self.module(new_BT, use_cache=True, past_key_values=cache, **extra)
         return out.logits[:, -1], out.past_key_values
 
@@ -486,8 +367,14 @@ class Model:
     def _unembedding(self) -> tuple[Tensor, Tensor]:
         layers = [name for name in self.hook_points if re.fullmatch(r"blocks\.\d+\.hook_(resid_post|out)", name)]
         last = max(layers, key=lambda name: int(name.split(".")[1]), default=None)
+        few = self.some_tokens(4)
+
+        def run() -> None:
+            with torch.inference_mode():
+                self.module(few, use_cache=False)
+
         with self.turns.turn():
-            return read_unembedding(self.module, self._few_tokens, self.hook_points.get(last or ""), self.name)
+            return read_unembedding(self.module, run, self.hook_points.get(last or ""), self.name)
 
     def neuron_outputs(self, width: int) -> dict[int, Float[Tensor, "M D"]]:
         """By layer, what a unit of each MLP neuron adds to a residual stream of that width; {} when it cannot be told."""
