@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore, Stream, harvest, open_stores, stream
-    from interp.checkpoint import Card, load, save
+    from interp.checkpoint import Card, load, open_bundle, save
     from interp.corpus import Corpus, open_corpus
     from interp.evals import evaluate
     from interp.index import FeatureIndex, build_index
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from interp.sae import (
         SAE,
         BatchTopK,
+        Bundle,
         Crosscoder,
         Gated,
         JumpReLU,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     )
     from interp.steering import Ablate, Add, Clamp, Direction, Orthogonal, Scale, SweepConfig, When
     from interp.training import Step, TrainConfig, steps, steps_many, train, train_many
-    from interp.types import FeatureRef, InterpError
+    from interp.types import FeatureRef, Hook, InterpError
     from interp.workbench import Workbench
 
 _HOME = {
@@ -39,6 +40,7 @@ _HOME = {
     "stream": "activations",
     "Card": "checkpoint",
     "load": "checkpoint",
+    "open_bundle": "checkpoint",
     "save": "checkpoint",
     "Corpus": "corpus",
     "open_corpus": "corpus",
@@ -51,6 +53,7 @@ _HOME = {
     "train_checkpoint": "recipe",
     "SAE": "sae",
     "BatchTopK": "sae",
+    "Bundle": "sae",
     "Crosscoder": "sae",
     "Gated": "sae",
     "JumpReLU": "sae",
@@ -74,6 +77,7 @@ _HOME = {
     "train": "training",
     "train_many": "training",
     "FeatureRef": "types",
+    "Hook": "types",
     "InterpError": "types",
     "Workbench": "workbench",
 }
@@ -84,6 +88,7 @@ __all__ = [
     "ActivationStore",
     "Add",
     "BatchTopK",
+    "Bundle",
     "Card",
     "Clamp",
     "Corpus",
@@ -92,6 +97,7 @@ __all__ = [
     "FeatureIndex",
     "FeatureRef",
     "Gated",
+    "Hook",
     "InterpError",
     "JumpReLU",
     "Matryoshka",
@@ -111,6 +117,7 @@ __all__ = [
     "harvest",
     "load",
     "make_architecture",
+    "open_bundle",
     "open_corpus",
     "open_model",
     "open_stores",

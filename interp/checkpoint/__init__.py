@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.checkpoint.archive import pack, unpack
+    from interp.checkpoint.bundle import open_bundle
     from interp.checkpoint.card import Card
     from interp.checkpoint.folder import load, save, save_weights, stored, verify_files
     from interp.checkpoint.remote import pull, push
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Card": "card",
     "load": "folder",
+    "open_bundle": "bundle",
     "pack": "archive",
     "pull": "remote",
     "push": "remote",
@@ -25,7 +27,19 @@ _HOME = {
     "verify_files": "folder",
 }
 
-__all__ = ["Card", "load", "pack", "pull", "push", "save", "save_weights", "stored", "unpack", "verify_files"]
+__all__ = [
+    "Card",
+    "load",
+    "open_bundle",
+    "pack",
+    "pull",
+    "push",
+    "save",
+    "save_weights",
+    "stored",
+    "unpack",
+    "verify_files",
+]
 
 
 def __getattr__(name: str) -> Any:

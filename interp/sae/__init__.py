@@ -5,6 +5,7 @@ from typing import Any
 
 from interp.sae.architecture import Architecture
 from interp.sae.batchtopk import BatchTopK
+from interp.sae.bundle import Bundle
 from interp.sae.crosscoder import Crosscoder
 from interp.sae.dictionary import Dictionary, join, split
 from interp.sae.gated import Gated
@@ -51,6 +52,7 @@ __all__ = [
     "SAE",
     "Architecture",
     "BatchTopK",
+    "Bundle",
     "Crosscoder",
     "Dictionary",
     "Gated",
