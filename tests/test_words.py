@@ -5,7 +5,7 @@ import re
 import pytest
 
 from interp import places
-from interp.progress import bar
+from interp.progress import Progress, bar, listen
 from interp.render.words import counted, duration, size
 
 
@@ -42,6 +42,22 @@ def test_work_that_took_time_is_given_its_speed_without_what_was_done_before(cap
     with bar("read", 1_000, done=500) as step:
         step(500, "done")
     assert re.fullmatch(r"read: 1,000 of 1,000 tokens, 50 tokens/s, 10 s in all, done\n", capsys.readouterr().err)
+
+
+def test_progress_is_told_at_once_then_twice_a_second_and_at_the_end(monkeypatch):
+    heard, clock = [], [0.0]
+    monkeypatch.setattr("interp.progress.time.perf_counter", lambda: clock[0])
+    listen(heard.append)
+    try:
+        with bar("read", 40, "texts", done=10) as step:
+            for _ in range(30):
+                clock[0] += 0.125
+                step(1, "all well")
+    finally:
+        listen(None)
+    assert [each.done for each in heard] == [10, 14, 18, 22, 26, 30, 34, 38, 40]
+    assert heard[0] == Progress(what="read", done=10, total=40, unit="texts", rate=None, left=None)
+    assert heard[1] == Progress(what="read", done=14, total=40, unit="texts", rate=8.0, left=3.25, note="all well")
 
 
 def test_json_has_no_number_that_is_not_finite(tmp_path):
