@@ -52,7 +52,7 @@ COMMANDS: dict[str, Command] = {
     "feature": Command(finding.feature, changes=False),
     "neuron": Command(finding.neuron, changes=False),
     "spectrum": Command(finding.spectrum, changes=False),
-    "library": Command(finding.library, changes=False),
+    "library": Command(finding.library, computes=False, changes=False),
     "label": Command(labelling.label, computes=False),
     "import_labels": Command(labelling.import_labels, computes=False),
     "export_labels": Command(labelling.export_labels, computes=False),
