@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interp.checkpoint.archive import pack, unpack
     from interp.checkpoint.bundle import open_bundle
-    from interp.checkpoint.card import Card
-    from interp.checkpoint.folder import load, save, save_weights, stored, verify_files
+    from interp.checkpoint.card import Card, verify_files
+    from interp.checkpoint.folder import load, save
+    from interp.checkpoint.formats.saelens.tensors import stored
+    from interp.checkpoint.formats.saelens.writing import save_weights
     from interp.checkpoint.remote import pull, push
 
 _HOME = {
@@ -21,10 +23,10 @@ _HOME = {
     "pull": "remote",
     "push": "remote",
     "save": "folder",
-    "save_weights": "folder",
-    "stored": "folder",
+    "save_weights": "formats.saelens.writing",
+    "stored": "formats.saelens.tensors",
     "unpack": "archive",
-    "verify_files": "folder",
+    "verify_files": "card",
 }
 
 __all__ = [

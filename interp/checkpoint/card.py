@@ -11,6 +11,7 @@ from interp import places
 from interp.types import Hook, InterpError, parse_hooks
 
 FORMAT = 1
+WEIGHTS = "sae_weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,18 @@ def _check_kind(folder: Path, key: str, value: Any, kind: Any) -> None:
         fits = re.fullmatch(r"[\w:]*( \+ [\w:]+)*", value) is not None
     if not fits:
         raise InterpError(f"{folder}/card.json gives {key} the value {str(value)[:60]!r}, which is none of its kind.")
+
+
+def verify_files(folder: str | Path) -> None:
+    """Raises InterpError when weights or cfg.json are not those the card names (the cheap part of verifying)."""
+    path = Path(folder)
+    card = Card.read(path)
+    wanted = {WEIGHTS: card.sae_sha256 or card.files.get(WEIGHTS, ""), "cfg.json": card.files.get("cfg.json", "")}
+    for name, digest in wanted.items():
+        if digest and places.sha256_file(path / name) != digest:
+            raise InterpError(
+                f"{path / name} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
+            )
 
 
 _RANGES = {"norm_cutoff": (0, 1e30), "separator": (0, 2**31), "context": (2, 2**24)}

@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from interp import places
+from interp.checkpoint.card import WEIGHTS
 from interp.types import InterpError
 
-WEIGHTS = "sae_weights.safetensors"
 KNOWN = re.compile(
     r"(card|cfg|checks|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|LICENSE"
     r"|(sae_weights|sparsity)\.safetensors"

@@ -6,7 +6,7 @@ from pathlib import Path
 from interp import places
 from interp.checkpoint.card import card_sha256
 from interp.checkpoint.files import WEIGHTS, check_content, named_hashes
-from interp.checkpoint.folder import check_weights
+from interp.checkpoint.formats.saelens.tensors import check_weights
 from interp.types import InterpError
 
 AGAIN = "If the change is yours, `interp verify --write` seals the checkpoint again; else fetch it again."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.checkpoint.card import Card
-from interp.checkpoint.folder import OWN
+from interp.checkpoint.formats.saelens.tensors import OWN
 
 SPDX = re.compile(r"(apache-2\.0|mit|cc-by-4\.0|cc-by-sa-4\.0|cc0-1\.0|bsd-3-clause|gpl-3\.0)\b", re.IGNORECASE)
 MEASURES = {

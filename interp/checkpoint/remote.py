@@ -21,9 +21,8 @@ from typing import Any
 
 from interp import places
 from interp.checkpoint.archive import pack, unpack
-from interp.checkpoint.card import Card
+from interp.checkpoint.card import Card, verify_files
 from interp.checkpoint.files import NEEDED, check_content, known, named_hashes, pin, present
-from interp.checkpoint.folder import verify_files
 from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
 from interp.types import InterpError, unknown

@@ -10,8 +10,8 @@ from interp import places
 from interp.checkpoint import Card, load
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import hashes
-from interp.checkpoint.folder import architecture_of
 from interp.checkpoint.formats import Conversion
+from interp.checkpoint.formats.saelens.writing import architecture_of
 from interp.models import Model, open_model
 from interp.sae import SAE
 from interp.types import InterpError
