@@ -7,7 +7,8 @@ all read the same one. Defaults live in these signatures.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from interp.commands import finding, indexing, labelling, sharing, steering, texts, training
+from interp.commands import finding, indexing, labelling, machine, sharing, steering, texts, training
+from interp.commands.machine import installed_version, use_threads
 from interp.commands.opening import open_sae
 from interp.commands.options import EMBEDDED, Option, Parameter, read_parameters
 from interp.commands.records import as_json
@@ -70,7 +71,20 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(sharing.convert),
     "verify": Command(sharing.verify),
     "export": Command(sharing.export),
+    "setup": Command(machine.setup),
+    "dashboard": Command(machine.dashboard, changes=False),
 }
 """By name. Jobs keep these names on disk."""
 
-__all__ = ["COMMANDS", "EMBEDDED", "Command", "Option", "Parameter", "as_json", "open_sae", "read_parameters"]
+__all__ = [
+    "COMMANDS",
+    "EMBEDDED",
+    "Command",
+    "Option",
+    "Parameter",
+    "as_json",
+    "installed_version",
+    "open_sae",
+    "read_parameters",
+    "use_threads",
+]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from interp.library import Entry
     from interp.search import Hits, SavedSearch
+    from interp.steering.detection import Detection
     from interp.views import FeaturePage, NeuronPage, Spectrum
 
 Query = Annotated[
@@ -50,7 +51,7 @@ class ShownFeature:
     """A feature's page, and how well its strongest tokens tell where it fires."""
 
     page: "FeaturePage"
-    detection: dict[str, float]
+    detection: "Detection"
     detected: str
     """The detection in a sentence."""
 
@@ -149,13 +150,11 @@ def feature(sae: Sae, number: Feature) -> ShownFeature:
 
     Raises InterpError when there is no such feature.
     """
-    from dataclasses import asdict
-
     from interp.steering.detection import sentence
 
     bench = open_sae(sae)
     page, detection = bench.feature(number), bench.detection(number)
-    return ShownFeature(page, asdict(detection), sentence(detection))
+    return ShownFeature(page, detection, sentence(detection))
 
 
 def name_feature(sae: Sae, number: Feature) -> str:

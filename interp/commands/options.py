@@ -14,7 +14,7 @@ from interp.types import InterpError
 
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 """The SAE that comes with the project."""
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 """What JSON has."""
 
 

@@ -16,7 +16,7 @@ K = 32
 """Active features a token where none are asked."""
 STREAMED = 1_000_000
 """Tokens that are streamed where no number is asked."""
-Setting = int | float | bool | str | None
+Setting = int | float | bool | str | Sequence[int] | None
 """Of a field of an architecture or of TrainConfig."""
 
 Settings = Annotated[
@@ -312,9 +312,10 @@ def _part(settings: Mapping[str, Setting]) -> tuple[dict[str, Any], dict[str, An
     from interp.training import TrainConfig
 
     training = {field.name for field in fields(TrainConfig)}
+    whole = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return (
-        {name: value for name, value in settings.items() if name not in training},
-        {name: value for name, value in settings.items() if name in training},
+        {name: value for name, value in whole.items() if name not in training},
+        {name: value for name, value in whole.items() if name in training},
     )
 
 

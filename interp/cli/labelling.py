@@ -1,0 +1,59 @@
+"""Labels on the command line."""
+
+from typing import Annotated, Any
+
+import typer
+
+from interp.cli.app import REQUIRED, Asked, Typed, app, register
+from interp.commands import EMBEDDED
+from interp.render.terminal import table, tell
+from interp.render.words import counted
+
+labels = typer.Typer(help="Write many labels from a file, or to one.", no_args_is_help=True)
+app.add_typer(labels, name="labels")
+
+COLUMNS = ("feature", "label", "author", "note", "status", "created")
+SAE_OR_FILE = Annotated[
+    str, typer.Argument(metavar="[SAE] FILE", help="Folder of a checkpoint (without: the embedded SAE), then the file.")
+]
+SECOND = Annotated[str, typer.Argument(hidden=True)]
+
+
+def _names(versions: Any, _: Asked) -> None:
+    table(COLUMNS, [[v.feature, v.text, v.author, v.note, v.status, v.created] for v in versions])
+
+
+def _imported(done: Any, asked: Asked) -> None:
+    same = f"; {done.same:,} were there already" if done.same else ""
+    tell(f"{counted(done.added, 'label')} added from {asked['file']}{same}")
+
+
+def _exported(count: Any, asked: Asked) -> None:
+    tell(f"{counted(count, 'label')} in {asked['file']}")
+
+
+ONE_OR_TWO = {
+    "sae": Typed(SAE_OR_FILE, REQUIRED, lambda sae, typed: sae if typed["file"] else EMBEDDED),
+    "file": Typed(SECOND, "", lambda file, typed: file or typed["sae"]),
+}
+"""[SAE] FILE: one word is the file."""
+
+register("label", _names, "interp label SAE 1234 'European capitals' --author me")
+register(
+    "import",
+    _imported,
+    "interp labels import SAE names.csv --author me",
+    command="import_labels",
+    of=labels,
+    typed=ONE_OR_TWO,
+    face=(),
+)
+register(
+    "export",
+    _exported,
+    "interp labels export SAE names.jsonl",
+    command="export_labels",
+    of=labels,
+    typed=ONE_OR_TWO,
+    face=(),
+)
