@@ -75,6 +75,13 @@ class TokenFirings:
     features: list[Firing]
 
 
+def find_folder(sae: Sae) -> str:
+    """The checkpoint's folder, as an absolute path. Raises InterpError when there is none."""
+    from interp.checkpoint.files import resolve
+
+    return str(resolve(sae).resolve())
+
+
 def about(sae: Sae) -> AboutSae:
     """Which checkpoint this is. Raises InterpError when there is none."""
     bench = open_sae(sae)

@@ -9,14 +9,12 @@ from urllib.parse import urlencode
 
 import plotly.graph_objects as go
 import streamlit as st
-import torch
 
-from interp.checkpoint.files import resolve
-from interp.index import Example
+from interp.commands import EMBEDDED, use_threads
+from interp.commands.finding import AboutSae, ShownFeature, about, feature, find_folder
 from interp.render import tokens_html
 from interp.types import InterpError
-from interp.views import FeaturePage
-from interp.workbench import EMBEDDED, Workbench
+from interp.views import Example
 
 PAGES = Path(__file__).parent / "pages"
 ACCENT = "#ea7828"
@@ -27,24 +25,18 @@ ICON = (
 """The tab's icon, inline: Streamlit has the browser fetch its own icons and emoji for tabs from other hosts."""
 
 
-@st.cache_resource(show_spinner="Opening the SAE …")
-def _open(path: str) -> Workbench:
-    torch.set_num_threads(2)
-    return Workbench.open(path)
-
-
 def chosen() -> str:
     """The folder of the SAE that the page speaks of: in its URL (`?sae=`), on the command line, or the embedded one."""
     named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     path = st.query_params.get("sae") or (named[0] if named and Path(named[0]).is_dir() else EMBEDDED)
     try:
-        return str(resolve(path).resolve())
+        return find_folder(path)
     except InterpError:
         return path  # which the page says when it opens it
 
 
 @contextmanager
-def page(title: str) -> Iterator[Workbench]:
+def page(title: str) -> Iterator[AboutSae]:
     """The page's frame: heading, the SAE it speaks of, and mistakes shown as one sentence."""
     st.title(title)
     here = chosen()
@@ -52,10 +44,12 @@ def page(title: str) -> Iterator[Workbench]:
         st.session_state.clear()
     st.session_state.sae = here
     try:
-        wb = _open(here)
+        with st.spinner("Opening the SAE …"):
+            use_threads()
+            opened = about(here)
         remember(sae=here)
-        st.caption(f"{wb.card.name} · {wb.sae.d_sae:,} features · {wb.card.hook_name} of {wb.card.model}")
-        yield wb
+        st.caption(f"{opened.name} · {opened.d_sae:,} features · {opened.hook} of {opened.model}")
+        yield opened
     except InterpError as error:
         st.error(str(error), icon=":material/block:")
 
@@ -141,7 +135,7 @@ def bars(x: list[float], y: list[float], title: str, x_title: str, *, log_y: boo
     return figure
 
 
-@st.cache_data(show_spinner=False, max_entries=256, hash_funcs={Workbench: lambda wb: wb.card.sae_sha256})
-def feature_page(wb: Workbench, feature: int, version: str) -> FeaturePage:
-    """The feature's page; `version` changes with its label."""
-    return wb.feature(feature)
+@st.cache_data(show_spinner=False, max_entries=256)
+def feature_page(sae: str, sae_sha256: str, number: int, version: str) -> ShownFeature:
+    """The feature's page; `sae_sha256` changes with the weights, and `version` with the feature's label."""
+    return feature(sae, number)

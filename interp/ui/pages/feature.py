@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from interp.labels import STATUSES
+from interp.commands.finding import AboutSae, name_feature, read_spectrum
+from interp.commands.labelling import current_label, label, statuses
 from interp.render.words import counted
-from interp.steering.detection import sentence
 from interp.types import InterpError, check_feature
 from interp.ui.shared import (
     bars,
@@ -18,7 +18,6 @@ from interp.ui.shared import (
     show_tokens,
 )
 from interp.views import FeaturePage
-from interp.workbench import Workbench
 
 BANDS = {
     0: "Strongest",
@@ -30,27 +29,27 @@ BANDS = {
 }
 
 
-def wanted(wb: Workbench) -> int:
+def wanted(opened: AboutSae) -> int:
     """The feature in the URL; InterpError when it is no number."""
     asked = st.query_params.get("feature", "0")
     if not asked.isdecimal():
-        raise InterpError(f"feature {asked!r} is no number; features are 0 to {wb.sae.d_sae - 1}.")
+        raise InterpError(f"feature {asked!r} is no number; features are 0 to {opened.d_sae - 1}.")
     return int(asked)
 
 
-def label_editor(wb: Workbench, feature: int) -> None:
-    now = wb.labels.get(feature)
+def label_editor(sae: str, feature: int) -> None:
+    now = current_label(sae, feature)
     with st.form("label", border=True):
         text = st.text_input("Label", now.text if now else "", key=f"text-{feature}", help="Empty withdraws the label.")
         left, right = st.columns(2)
         author = left.text_input("Author", now.author if now else "", key=f"author-{feature}")
-        kinds = [status for status in STATUSES if status != "withdrawn"]
+        kinds = list(statuses())
         status = right.selectbox("Status", kinds, kinds.index(now.status) if now else 0, key=f"status-{feature}")
         note = st.text_area("Note", now.note if now else "", key=f"note-{feature}", height=80)
         if st.form_submit_button("Save label"):
-            wb.labels.set(feature, text, author=author, note=note, status=status)
+            label(sae, feature, text, author=author, note=note, status=status)
             st.rerun()
-    history = wb.labels.history(feature)
+    history = label(sae, feature)
     if history:
         with st.expander(f"History ({len(history)})"):
             st.dataframe(pd.DataFrame([vars(version) for version in history]), hide_index=True)
@@ -83,11 +82,13 @@ def examples(shown: FeaturePage) -> None:
             example_rows([e for e in shown.examples if e.band == band], shown.max)
 
 
-with page("Feature") as wb:
-    check_feature(wanted(wb), wb.sae.d_sae, wb.card.name)
-    last = wb.sae.d_sae - 1
+with page("Feature") as opened:
+    sae = opened.sae
+    check_feature(wanted(opened), opened.d_sae, opened.name)
+    last = opened.d_sae - 1
     feature = bound(st.number_input, "Feature", "feature", 0, min_value=0, max_value=last, width=160)
-    shown = feature_page(wb, feature, str(wb.labels.get(feature)))
+    described = feature_page(sae, opened.sae_sha256, feature, str(current_label(sae, feature)))
+    shown = described.page
     if shown.label:
         st.header(plain(shown.label.text))
         st.caption(f"{shown.label.status} · {plain(shown.label.author or 'no author')}")
@@ -106,12 +107,12 @@ with page("Feature") as wb:
         st.subheader("Where it fires")
         if shown.examples:
             examples(shown)
-            st.caption(plain(f"Detection: {sentence(wb.detection(feature))}."))
+            st.caption(plain(f"Detection: {described.detected}."))
         st.subheader("Try it on your text")
         text = bound(st.text_area, "Text", "text", "", height=80, placeholder="Paste a sentence …")
         if text.strip():
             with st.spinner("Running the model …"):
-                spectrum = wb.spectrum(text)
+                spectrum = read_spectrum(sae, text)
             values = spectrum.matrix([feature])[0].tolist()
             show_tokens(spectrum.tokens, values, max(shown.max, *values))
             st.caption(f"Largest activation here: {max(values):.2f}. The first token is a sink and is left out.")
@@ -119,16 +120,16 @@ with page("Feature") as wb:
         charts(shown)
         st.subheader("Nearest features")
         for other, cosine in shown.nearest[:8]:
-            link("feature", plain(f"{other} · cosine {cosine:.2f} · {wb.name(other)}"), feature=other)
+            link("feature", plain(f"{other} · cosine {cosine:.2f} · {name_feature(sae, other)}"), feature=other)
         if shown.coactive:
             st.subheader("Fires together with")
         for c in shown.coactive[:6]:
             share = f"{c.count} of {c.of} tokens, {c.lift:,.0f} times chance"
-            link("feature", plain(f"{c.feature} · {share} · {wb.name(c.feature)}"), feature=c.feature)
+            link("feature", plain(f"{c.feature} · {share} · {name_feature(sae, c.feature)}"), feature=c.feature)
         if shown.neurons:
             st.subheader("Aligned neurons")
             for layer, n, cosine in shown.neurons:
                 link("neuron", f"{layer}.{n} · cosine {cosine:.2f}", neuron=f"{layer}.{n}")
             st.caption("Cosine of the decoder row with what the neuron writes.")
         st.subheader("Label")
-        label_editor(wb, feature)
+        label_editor(sae, feature)

@@ -4,11 +4,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from interp.commands.finding import Answer, densities, keys, saved_searches, search, top_tokens
 from interp.render import visible
-from interp.search import KEYS, Hits
-from interp.search.saved import find
 from interp.ui.shared import bars, bound, link, page, plain, url
-from interp.workbench import Workbench
 
 SHOWN = 500
 EXAMPLES = (
@@ -19,46 +17,43 @@ EXAMPLES = (
 )
 
 
-def table(wb: Workbench, hits: Hits) -> pd.DataFrame:
+def table(sae: str, answer: Answer) -> pd.DataFrame:
     """A row a hit, as the table shows it."""
-    features = wb.index.features
-    rows = []
-    for hit in hits:
-        row = features.iloc[hit.feature]
-        tokens, promoted = wb.index.text(row["top_tokens"][:1]), wb.index.text(row["promoted"][:1])
-        rows.append(
-            {
-                "feature": url("feature", feature=hit.feature),
-                "label": hit.label,
-                "source": "automatic, untested" if hit.automatic else "label",
-                "score": hit.score,
-                "density": hit.density,
-                "max": hit.max,
-                "top token": visible(tokens[0]) if tokens else "",
-                "top logit": visible(promoted[0]) if promoted else "",
-                "why": "; ".join(hit.why.values()),
-            }
-        )
+    hits = answer.hits
+    tokens = top_tokens(sae, [hit.feature for hit in hits])
+    rows = [
+        {
+            "feature": url("feature", feature=hit.feature),
+            "label": hit.label,
+            "source": "automatic, untested" if hit.automatic else "label",
+            "score": hit.score,
+            "density": hit.density,
+            "max": hit.max,
+            "top token": visible(fires),
+            "top logit": visible(promotes),
+            "why": "; ".join(hit.why.values()),
+        }
+        for hit, (fires, promotes) in zip(hits, tokens, strict=True)
+    ]
     frame = pd.DataFrame(rows)
     # Without a condition there is nothing to score and no reason to give.
     return frame if any(hit.why for hit in hits) else frame.drop(columns=["score", "why"])
 
 
-def keep_search(wb: Workbench, query: str, hits: Hits) -> None:
+def keep_search(sae: str, query: str, answer: Answer) -> None:
     """The answer as a file, and the searches that were kept."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    left.download_button("Download as CSV", hits.to_csv(), "search.csv", "text/csv")
+    left.download_button("Download as CSV", answer.hits.to_csv(), "search.csv", "text/csv")
     with right.popover("Saved searches", use_container_width=True):
         name = st.text_input("Name", placeholder="capitals")
         if st.button("Save this search", disabled=not (name and query)):
-            wb.save_search(name, query)
+            search(sae, query, save=name)
             st.success(f"Saved as {plain(name)}.")
-        for saved in wb.saved_searches():
-            kept = find(saved, wb.card.sae_sha256)
-            link("features", plain(f"{saved}: {kept.query}"), q=kept.query)
+        for kept in saved_searches(sae):
+            link("features", plain(f"{kept.name}: {kept.query}"), q=kept.query)
 
 
-with page("Features") as wb:
+with page("Features") as opened:
     query = bound(
         st.text_input,
         "Search",
@@ -66,11 +61,12 @@ with page("Features") as wb:
         "",
         placeholder="token:/^ ?(Paris|London)$/ density:1e-5..1e-2 sort:density",
         help="Conditions, joined by and, or, not and parentheses; bare words are looked for by meaning.  \n"
-        + "  \n".join(f"**{key}:** {plain(about)}" for key, about in KEYS.items()),
+        + "  \n".join(f"**{key}:** {plain(about)}" for key, about in keys().items()),
     )
     if not query:
         st.caption("For example: " + " · ".join(f"`{example}`" for example in EXAMPLES))
-    hits = wb.search(query, limit=SHOWN)
+    answer = search(opened.sae, query, limit=SHOWN)
+    hits = answer.hits
     more = f", the first {SHOWN} shown" if hits.total > SHOWN else ""
     partial = (
         " Partial: answered from the examples that this index keeps; `interp index` builds the full one."
@@ -82,7 +78,7 @@ with page("Features") as wb:
         st.caption(plain(note))
     if hits:
         st.dataframe(
-            table(wb, hits),
+            table(opened.sae, answer),
             hide_index=True,
             height=460,
             column_config={
@@ -93,10 +89,10 @@ with page("Features") as wb:
                 "max": st.column_config.NumberColumn("max", format="%.2f"),
             },
         )
-        keep_search(wb, query, hits)
+        keep_search(opened.sae, query, answer)
     else:
         st.info("No feature meets this query. Take a condition away, or widen a range.")
-    density = wb.index.features["density"].to_numpy()
+    density = densities(opened.sae)
     alive = density[density > 0]
     if len(alive):
         counts, edges = np.histogram(np.log10(alive), bins=60)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from interp.library import library
+from interp.commands.finding import library
 from interp.render.words import counted
 from interp.types import InterpError
 from interp.ui.shared import bound, plain, url
@@ -21,7 +21,7 @@ root = bound(
     help="Every checkpoint below it is listed; without one, those in saes/ and those that came with interp.",
 )
 try:
-    entries = library(root or None)
+    entries = library(Path(root) if root else None)
 except InterpError as error:
     st.error(str(error), icon=":material/block:")
     st.stop()

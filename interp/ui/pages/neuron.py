@@ -2,19 +2,17 @@
 
 import streamlit as st
 
+from interp.commands.finding import neuron, neuron_index_time
 from interp.ui.shared import bound, example_rows, link, page, plain, show_tokens
-from interp.views import NeuronPage, neuron_named
-from interp.workbench import Workbench
+from interp.views import NeuronPage
 
 SHOWN = 8
 
 
-@st.cache_data(
-    show_spinner="Running the model …", max_entries=64, hash_funcs={Workbench: lambda wb: wb.card.sae_sha256}
-)
-def neuron_page(wb: Workbench, layer: int, neuron: int, made: float) -> NeuronPage:
-    """The neuron's page; `made` changes with its index."""
-    return wb.neuron(layer, neuron)
+@st.cache_data(show_spinner="Running the model …", max_entries=64)
+def neuron_page(sae: str, sae_sha256: str, name: str, made: float) -> NeuronPage:
+    """The neuron's page; `sae_sha256` changes with the weights, and `made` with the neurons' index."""
+    return neuron(sae, name)
 
 
 def side(found: NeuronPage, sign: str) -> None:
@@ -27,14 +25,12 @@ def side(found: NeuronPage, sign: str) -> None:
             link("feature", plain(f"{feature} · {share:.0%} of its largest · {name}"), feature=feature)
 
 
-with page("Neuron") as wb:
+with page("Neuron") as opened:
     name = bound(st.text_input, "Neuron (LAYER.NUMBER)", "neuron", "", placeholder="15.3", width=220)
     if not name.strip():
         st.info("A neuron takes part in many things at once. Name one to see where it fires, beside its features.")
         st.stop()
-    layer, number = neuron_named(name)
-    made = (wb.neuron_index(layer).folder / "index.json").stat().st_mtime
-    shown = neuron_page(wb, layer, number, made)
+    shown = neuron_page(opened.sae, opened.sae_sha256, name, neuron_index_time(opened.sae, name))
     left, right = st.columns(2, gap="large")
     with left:
         st.caption("Under each example, the features that fire where the neuron does.")

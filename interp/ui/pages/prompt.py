@@ -3,19 +3,19 @@
 import plotly.graph_objects as go
 import streamlit as st
 
+from interp.commands.finding import name_feature, read_spectrum
 from interp.render import chart_text, visible
 from interp.ui.shared import bound, link, page, plain
 from interp.views import Spectrum
-from interp.workbench import Workbench
 
 EXAMPLE = "The Eiffel Tower is in Paris, the capital of France."
 ROWS = 30
 LABEL = 48
 
 
-def heat_map(wb: Workbench, spectrum: Spectrum, features: list[int]) -> go.Figure:
+def heat_map(sae: str, spectrum: Spectrum, features: list[int]) -> go.Figure:
     matrix = spectrum.matrix(features)
-    names = [chart_text(f"{feature} {wb.name(feature)}"[:LABEL]) for feature in features]
+    names = [chart_text(f"{feature} {name_feature(sae, feature)}"[:LABEL]) for feature in features]
     figure = go.Figure(
         go.Heatmap(
             z=matrix,
@@ -33,20 +33,20 @@ def heat_map(wb: Workbench, spectrum: Spectrum, features: list[int]) -> go.Figur
     return figure
 
 
-with page("Prompt") as wb:
+with page("Prompt") as opened:
     text = bound(st.text_area, "Text", "text", EXAMPLE, height=110)
     if not text.strip():
         st.info("Paste a text to see which features fire on it.")
         st.stop()
     with st.spinner("Running the model …"):
-        spectrum = wb.spectrum(text)
+        spectrum = read_spectrum(opened.sae, text)
     left_out = sum(not counted for counted in spectrum.counted)
     st.caption(
         f"{len(spectrum.tokens)} tokens; {left_out} left out as sinks (the first position, separators, massive norms)."
     )
     features = spectrum.strongest(ROWS)
     st.subheader("Spectrum")
-    st.plotly_chart(heat_map(wb, spectrum, features), key="spectrum")
+    st.plotly_chart(heat_map(opened.sae, spectrum, features), key="spectrum")
     st.subheader("Each token's strongest features")
     chosen = st.segmented_control(
         "Token",
@@ -60,4 +60,4 @@ with page("Prompt") as wb:
         if not strongest:
             st.info("Nothing is encoded here: this position is a sink.")
         for feature, value in strongest:
-            link("feature", plain(f"{feature} · {value:.2f} · {wb.name(feature)}"), feature=feature)
+            link("feature", plain(f"{feature} · {value:.2f} · {name_feature(opened.sae, feature)}"), feature=feature)

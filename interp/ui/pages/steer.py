@@ -8,15 +8,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from interp.commands import steering
+from interp.commands.finding import AboutSae, name_feature
 from interp.render import chart_text
-from interp.steering import OPENINGS, Ablate, Add, Clamp, FeatureEdit, Orthogonal, Scale, Sweep, SweepConfig, When
-from interp.steering.edits import describe
-from interp.steering.sweep import FACTORS
 from interp.types import InterpError
 from interp.ui.shared import ACCENT, bound, page, plain, remember, show_tokens
-from interp.workbench import Workbench
 
-KINDS = {"clamp": Clamp, "add": Add, "scale": Scale, "ablate": Ablate, "orthogonal": Orthogonal}
+Edit = dict[str, Any]
+KINDS = {"clamp": "Clamp", "add": "Add", "scale": "Scale", "ablate": "Ablate", "orthogonal": "Orthogonal"}
 WITHOUT_STRENGTH = ("ablate", "orthogonal")
 EMPTY = [{"feature": 0, "kind": "clamp", "strength": 8.0, "where": "all", "above": None}]
 COLOURS = {
@@ -71,32 +70,31 @@ def to_url(rows: pd.DataFrame) -> str:
     return ";".join(parts)
 
 
-def edits_of(rows: pd.DataFrame) -> list[FeatureEdit]:
+def edits_of(rows: pd.DataFrame) -> list[Edit]:
     """The edits that the table's rows mean."""
-    edits: list[FeatureEdit] = []
+    edits: list[Edit] = []
     for row in rows.dropna(subset=["feature"]).itertuples():
         kind = str(row.kind)
         if kind not in KINDS:
             raise InterpError(f"no edit {kind!r}: there is {', '.join(KINDS)}.")
-        given: dict[str, Any] = {"feature": int(row.feature), "where": str(row.where or "all")}
+        given: Edit = {"kind": KINDS[kind], "feature": int(row.feature), "where": str(row.where or "all")}
         if kind not in WITHOUT_STRENGTH:
             given["strength"] = float(row.strength)
         if not pd.isna(row.above):
-            given["when"] = When(above=float(row.above))
-        edits.append(KINDS[kind](**given))
+            given["when"] = {"above": float(row.above)}
+        edits.append(given)
     return edits
 
 
-def strengths(wb: Workbench, edits: list[FeatureEdit]) -> None:
+def strengths(sae: str, edits: list[Edit]) -> None:
     """What the chosen features are, and how strong they get on text."""
     for edit in edits:
-        if isinstance(edit.feature, int):
-            largest = float(wb.index.row(edit.feature)["max"])
-            name = wb.name(edit.feature)
-            st.caption(plain(f"feature {edit.feature}: {name}; its largest activation in the index is {largest:.2f}"))
+        feature = edit["feature"]
+        largest, name = steering.largest_activation(sae, feature), name_feature(sae, feature)
+        st.caption(plain(f"feature {feature}: {name}; its largest activation in the index is {largest:.2f}"))
 
 
-def edit_table(wb: Workbench) -> pd.DataFrame:
+def edit_table(opened: AboutSae) -> pd.DataFrame:
     """The table of edits, as the user left it."""
     state = st.session_state
     given = st.query_params.get("edits", "")
@@ -111,7 +109,7 @@ def edit_table(wb: Workbench) -> pd.DataFrame:
         hide_index=True,
         key=f"edits-{state.steer_table}",
         column_config={
-            "feature": number("feature", min_value=0, max_value=wb.sae.d_sae - 1, step=1, required=True),
+            "feature": number("feature", min_value=0, max_value=opened.d_sae - 1, step=1, required=True),
             "kind": st.column_config.SelectboxColumn("edit", options=list(KINDS), required=True, default="clamp"),
             "strength": number(
                 "strength", default=8.0, help="In units of the feature's activation; for scale, a factor."
@@ -123,23 +121,25 @@ def edit_table(wb: Workbench) -> pd.DataFrame:
     return edited
 
 
-def preset_edits(wb: Workbench) -> list[FeatureEdit]:
+def preset_edits(sae: str) -> list[Edit]:
     """The edits of the chosen or uploaded preset, which come before the table's."""
     left, right = st.columns(2)
-    name = left.selectbox("Preset", ["", *wb.presets()], help="Its edits act before those of the table.")
+    names = [preset["name"] for preset in steering.presets(sae)]
+    name = left.selectbox("Preset", ["", *names], help="Its edits act before those of the table.")
     file = right.file_uploader("Preset from a file", type="json")
     if file is None and not name:
         return []
     try:
-        found = wb.preset(json.loads(file.getvalue()) if file is not None else name)
+        content = json.loads(file.getvalue()) if file is not None else None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InterpError(f"the preset's file is not readable as JSON: {error}.") from None
-    for edit in found.edits:
-        st.caption(plain(describe(edit)))
-    return found.edits
+    edits: list[Edit] = steering.preset(sae, name, content=content)["edits"]
+    for sentence in steering.check_edits(sae, edits):
+        st.caption(plain(sentence))
+    return edits
 
 
-def generate_tab(wb: Workbench, edits: list[FeatureEdit]) -> None:
+def generate_tab(sae: str, edits: list[Edit]) -> None:
     prompt = bound(st.text_area, "Prompt", "prompt", "The best city is", height=80)
     columns = st.columns(5)
     number = [column.number_input for column in columns]
@@ -155,10 +155,18 @@ def generate_tab(wb: Workbench, edits: list[FeatureEdit]) -> None:
             with shown:
                 show_tokens([steered], [0.0], 1.0)
 
-        options: dict[str, Any] = {"max_new_tokens": int(tokens), "temperature": float(temperature)}
-        options |= {"seed": int(seed), "top_p": float(top_p), "chat": chat}
         with st.spinner("Generating with and without the edits …"):
-            st.session_state.steer_run = wb.steer(prompt, edits, on_text=show, **options)
+            st.session_state.steer_run = steering.steer(
+                sae,
+                [prompt],
+                edits=edits,
+                tokens=int(tokens),
+                temperature=float(temperature),
+                seed=[int(seed)],
+                top_p=float(top_p),
+                chat=chat,
+                on_text=show,
+            )
         shown.empty()
     run = st.session_state.get("steer_run")
     if run is None:
@@ -180,39 +188,48 @@ def generate_tab(wb: Workbench, edits: list[FeatureEdit]) -> None:
     st.download_button("Download the record", run.to_json(), "steer.json", "application/json")
 
 
-def sweep_tab(wb: Workbench, edits: list[FeatureEdit]) -> None:
-    features = [edit.feature for edit in edits if isinstance(edit.feature, int)]
+def sweep_tab(sae: str, edits: list[Edit]) -> None:
+    features = [edit["feature"] for edit in edits if isinstance(edit["feature"], int)]
     if not features:
         st.caption("Put a feature into the table to sweep it.")
         return
-    st.caption(plain(f"Sweeps feature {features[0]}: {wb.name(features[0])}. With controls it takes about a minute."))
-    written = st.text_area("Prompts, one a line", "\n".join(OPENINGS), height=120)
+    st.caption(
+        plain(f"Sweeps feature {features[0]}: {name_feature(sae, features[0])}. With controls it takes about a minute.")
+    )
+    prompts, factors_known = steering.sweep_defaults()
+    written = st.text_area("Prompts, one a line", "\n".join(prompts), height=120)
     columns = st.columns(4)
-    factors = columns[0].multiselect("Strengths, times its largest", FACTORS, default=[-1.0, 0.5, 1.0, 2.0, 4.0])
+    factors = columns[0].multiselect("Strengths, times its largest", factors_known, default=[-1.0, 0.5, 1.0, 2.0, 4.0])
     tokens = columns[1].number_input("Tokens a text", 1, 200, 30)
     regex = columns[2].text_input("Regular expression to look for (RE2)")
     controls = columns[3].toggle("Controls and verdict", True)
     if st.button("Sweep", type="primary"):
-        config = SweepConfig(
-            factors=tuple(sorted(factors)),
-            prompts=tuple(line for line in written.splitlines() if line.strip()),
-            regex=regex or None,
-            controls=controls,
-            verdict=controls,
-        )
+        lines = [line for line in written.splitlines() if line.strip()]
+        if not lines or not factors:
+            raise InterpError("the sweep has no prompts or no strengths; give at least one of each.")
         with st.status("Sweeping …") as status:
 
             def note(text: str) -> None:
                 status.update(label=f"Sweeping: {text} …")
 
-            st.session_state.steer_sweep = wb.sweep(features[0], config=config, note=note, max_new_tokens=int(tokens))
+            st.session_state.steer_sweep = steering.sweep_strengths(
+                sae,
+                str(features[0]),
+                strengths=sorted(factors),
+                prompt=lines,
+                regex=regex,
+                controls=controls,
+                verdict=controls,
+                tokens=int(tokens),
+                on_note=note,
+            )
             status.update(label="Swept", state="complete")
     found = st.session_state.get("steer_sweep")
     if found is not None:
         show_sweep(found)
 
 
-def show_sweep(found: Sweep) -> None:
+def show_sweep(found: Any) -> None:
     """Verdict, curve with controls, figures, texts and record of a sweep."""
     if found.verdict is not None:
         st.info(plain(found.verdict.sentence))
@@ -229,7 +246,7 @@ def show_sweep(found: Sweep) -> None:
     st.download_button("Download the sweep's record", found.to_json(), "sweep.json", "application/json")
 
 
-def curve(found: Sweep, measure: str) -> go.Figure:
+def curve(found: Any, measure: str) -> go.Figure:
     """The measure against the strength, for the feature and each control."""
     figure = go.Figure()
     for name, points in found.series.items():
@@ -255,25 +272,26 @@ def curve(found: Sweep, measure: str) -> go.Figure:
     return figure
 
 
-def save_as_preset(wb: Workbench, edits: list[FeatureEdit]) -> None:
+def save_as_preset(sae: str, edits: list[Edit]) -> None:
     with st.expander("Keep these edits as a preset"):
         name = st.text_input("Name of the preset")
         note = st.text_input("Note")
         if st.button("Save the preset") and name:
-            st.success(plain(f"saved in {wb.save_preset(name, edits, note=note)}"))
+            st.success(plain(f"saved in {steering.save_preset(sae, name, edits, note=note)}"))
 
 
-with page("Steer") as wb:
-    rows = edit_table(wb)
+with page("Steer") as opened:
+    sae = opened.sae
+    rows = edit_table(opened)
     table_edits = edits_of(rows)
-    wb.check_edits(table_edits)
-    strengths(wb, table_edits)
+    steering.check_edits(sae, table_edits)
+    strengths(sae, table_edits)
     remember(edits=to_url(rows))
     st.session_state.steer_url = to_url(rows)
-    all_edits = [*preset_edits(wb), *table_edits]
+    all_edits = [*preset_edits(sae), *table_edits]
     generating, sweeping = st.tabs(["Generate", "Sweep with controls"])
     with generating:
-        generate_tab(wb, all_edits)
+        generate_tab(sae, all_edits)
     with sweeping:
-        sweep_tab(wb, all_edits)
-    save_as_preset(wb, all_edits)
+        sweep_tab(sae, all_edits)
+    save_as_preset(sae, all_edits)
