@@ -1,5 +1,6 @@
 """Labels on the command line."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +35,7 @@ def _exported(count: Any, asked: Asked) -> None:
 
 ONE_OR_TWO = {
     "sae": Typed(SAE_OR_FILE, REQUIRED, lambda sae, typed: sae if typed["file"] else EMBEDDED),
-    "file": Typed(SECOND, "", lambda file, typed: file or typed["sae"]),
+    "file": Typed(SECOND, "", lambda file, typed: Path(file or typed["sae"])),
 }
 """[SAE] FILE: one word is the file."""
 

@@ -138,13 +138,9 @@ def keys() -> dict[str, str]:
 def top_tokens(sae: Sae, features: list[int]) -> list[tuple[str, str]]:
     """Of each feature, the token it fires on most and the one it promotes most; empty where it has none."""
     index = open_sae(sae).index
-    rows = index.features[["top_tokens", "promoted"]].iloc[features]
-
-    def first(tokens: list[int]) -> str:
-        texts = index.text(tokens[:1])
-        return texts[0] if texts else ""
-
-    return [(first(fires), first(promotes)) for fires, promotes in zip(rows.top_tokens, rows.promoted, strict=True)]
+    columns = (index.features[name].to_numpy() for name in ("top_tokens", "promoted"))
+    fires, promotes = ([index.text(column[number][:1]) for number in features] for column in columns)
+    return [("".join(most), "".join(promoted)) for most, promoted in zip(fires, promotes, strict=True)]
 
 
 def densities(sae: Sae) -> "np.ndarray":
