@@ -1,16 +1,18 @@
 """The label book of one SAE: a table that is only ever added to, in SQLite or wherever a SQLAlchemy URL points."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any
 
 from interp import places
 from interp.checkpoint.card import Card
-from interp.labels.store import TABLE, Store
 from interp.labels.transfer import NO_FEATURE, Label, checked, now, read_file, read_jsonl, write_jsonl
 from interp.types import InterpError
+
+if TYPE_CHECKING:
+    from interp.labels.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,34 @@ class LabelBook:
 
     def __init__(self, sae_sha256: str, d_sae: int, *, url: str | None = None, shipped: Path | None = None) -> None:
         self.sae, self.d_sae = sae_sha256 or "unsaved", d_sae
-        self.store = Store(url)
+        self._store: Store | None = None
+        self._file = places.data() / "labels.sqlite" if url is None else None
+        if url is not None:
+            self._store = _opened(url)
         self._read: tuple[int | None, dict[int, Label]] | None = None
         there = read_jsonl(shipped, d_sae or NO_FEATURE) if shipped and shipped.exists() else []
         self._shipped = {label.feature: label for label in there}
+
+    @property
+    def store(self) -> "Store":
+        """The database; opened when there is something in it to read, or to write."""
+        if self._store is None:
+            assert self._file is not None
+            self._store = _opened(self._file)
+        return self._store
+
+    @property
+    def _blank(self) -> bool:
+        """Whether nothing was ever written, so that no database need be opened: SQLAlchemy takes a fifth of a second."""
+        if self._file is None:
+            return False
+        try:
+            os.stat(self._file)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # the store says what is wrong
+            pass
+        return False
 
     @staticmethod
     def of(folder: Path, *, url: str | None = None) -> "LabelBook":
@@ -67,14 +93,11 @@ class LabelBook:
 
     def _add(self, labels: Sequence[Label]) -> None:
         if labels:
-            with self.store.writing() as db:
-                db.execute(TABLE.insert(), [{"sae": self.sae, **asdict(label)} for label in labels])
+            self.store.add([{"sae": self.sae, **asdict(label)} for label in labels])
 
     def history(self, feature: int) -> list[Label]:
         """All versions, oldest first, the shipped one included."""
-        query = TABLE.select().where(TABLE.c.sae == self.sae, TABLE.c.feature == int(feature)).order_by(TABLE.c.id)
-        with self.store.reading() as db:
-            own = [self._label(row) for row in db.execute(query)] if db is not None else []
+        own = [] if self._blank else [self._label(row) for row in self.store.versions(self.sae, int(feature))]
         return ([self._shipped[feature]] if feature in self._shipped else []) + own
 
     def all(self) -> dict[int, Label]:
@@ -83,18 +106,16 @@ class LabelBook:
 
     def _newest(self) -> dict[int, Label]:
         """The newest version of every feature's label, those that were withdrawn included."""
-        newest = sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == self.sae)
-        with self.store.reading() as db:
-            if db is None:
-                return dict(sorted(self._shipped.items()))
-            version = db.execute(newest).scalar()  # labels are only ever added, so this names the whole book
-            kept = self._read
-            if kept is None or kept[0] != version:
-                latest = newest.group_by(TABLE.c.feature)
-                own = {
-                    row.feature: self._label(row) for row in db.execute(TABLE.select().where(TABLE.c.id.in_(latest)))
-                }
-                kept = self._read = version, dict(sorted((self._shipped | own).items()))
+        kept = self._read
+        if self._blank:
+            return dict(sorted(self._shipped.items()))
+        newest = self.store.newest(self.sae, None if kept is None else kept[0])
+        if newest is None:
+            return dict(sorted(self._shipped.items()))
+        if newest.rows is not None:
+            own = {row.feature: self._label(row) for row in newest.rows}
+            kept = self._read = newest.version, dict(sorted((self._shipped | own).items()))
+        assert kept is not None
         return dict(kept[1])
 
     def get(self, feature: int) -> Label | None:
@@ -108,7 +129,7 @@ class LabelBook:
         write_jsonl(labels, Path(path))
         return len(labels)
 
-    def _label(self, row: sa.Row) -> Label:
+    def _label(self, row: Any) -> Label:
         texts = (row.text, row.author, row.note, row.status, row.created)
         number = row.feature
         if (
@@ -122,6 +143,12 @@ class LabelBook:
             )
         text, author, note, status, created = texts
         return Label(feature=number, text=text, author=author, note=note, status=status, created=created)
+
+
+def _opened(where: str | Path) -> "Store":
+    from interp.labels.store import Store
+
+    return Store(where)
 
 
 _NOTHING = ("", "", "", "")

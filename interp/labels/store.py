@@ -10,18 +10,20 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from interp import places
+from interp.labels.transfer import LONGEST, LONGEST_NAME
 from interp.render.terminal import say
 from interp.types import InterpError
 
 BUSY_SECONDS = 20.0
 """How long a reader or writer waits for another process before it gives up."""
-LONGEST = 2_000
 
 _schema = sa.MetaData()
 TABLE = sa.Table(
@@ -31,7 +33,7 @@ TABLE = sa.Table(
     sa.Column("sae", sa.String(64), nullable=False, index=True),
     sa.Column("feature", sa.Integer, nullable=False, index=True),
     sa.Column("text", sa.String(LONGEST), nullable=False),
-    sa.Column("author", sa.String(200), nullable=False),
+    sa.Column("author", sa.String(LONGEST_NAME), nullable=False),
     sa.Column("note", sa.String(LONGEST), nullable=False),
     sa.Column("status", sa.String(20), nullable=False),
     sa.Column("created", sa.String(40), nullable=False),
@@ -39,19 +41,29 @@ TABLE = sa.Table(
 _UNLIKE = {sqlite3.SQLITE_CORRUPT: "it is damaged", sqlite3.SQLITE_NOTADB: "it is no SQLite file"}
 
 
+@dataclass(frozen=True)
+class Newest:
+    """The newest rows of an SAE's features."""
+
+    version: int | None
+    """The last row's number; rows are only ever added, so that it names them all."""
+    rows: list[Any] | None
+    """None when the version is the one that the caller knows."""
+
+
 class Store:
     """Connections to one database of labels, for any number of threads; InterpError says what is wrong with it."""
 
-    def __init__(self, url: str | None = None) -> None:
-        """`url` is SQLAlchemy's; without, labels.sqlite under INTERP_HOME."""
+    def __init__(self, where: str | Path) -> None:
+        """At a SQLAlchemy URL, or in an SQLite file."""
         self.file: Path | None = None
         self._turn = threading.RLock()
         """Of a database in memory, which has one connection, and of whoever makes the tables."""
         self._made = False
         try:
-            given = sa.make_url(url) if url is not None else None
+            given = sa.make_url(where) if isinstance(where, str) else None
             if given is None:
-                self.file = places.data() / "labels.sqlite"
+                self.file = Path(where)
             elif given.get_backend_name() == "sqlite" and given.database not in (None, "", ":memory:"):
                 self.file = Path(str(given.database))
             if self.file is not None:
@@ -62,10 +74,33 @@ class Store:
                 lone = {"check_same_thread": False}
                 self._engine = sa.create_engine("sqlite://", poolclass=StaticPool, connect_args=lone)
             else:
-                self._engine = sa.create_engine(str(url))
+                self._engine = sa.create_engine(str(where))
         except (sa.exc.SQLAlchemyError, ImportError) as error:
-            raise InterpError(f"the label store {_hidden(str(url))} cannot be opened: {_first_line(error)}.") from None
-        self.place = str(self.file or _hidden(str(url)))
+            raise InterpError(f"the label store {_hidden(str(where))} cannot be opened: {_first_line(error)}.") from None
+        self.place = str(self.file or _hidden(str(where)))
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Add the rows, all of them or none."""
+        with self.writing() as db:
+            db.execute(TABLE.insert(), rows)
+
+    def versions(self, sae: str, feature: int) -> list[Any]:
+        """All rows of a feature, oldest first."""
+        query = TABLE.select().where(TABLE.c.sae == sae, TABLE.c.feature == feature).order_by(TABLE.c.id)
+        with self.reading() as db:
+            return list(db.execute(query)) if db is not None else []
+
+    def newest(self, sae: str, known: int | None) -> Newest | None:
+        """The newest row of every feature, unless their version is the known one; None when nothing was ever written."""
+        newest = sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == sae)
+        with self.reading() as db:
+            if db is None:
+                return None
+            version = db.execute(newest).scalar()
+            if version is not None and version == known:
+                return Newest(version, None)
+            latest = newest.group_by(TABLE.c.feature)
+            return Newest(version, list(db.execute(TABLE.select().where(TABLE.c.id.in_(latest)))))
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection | None]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from interp import places
-from interp.labels.store import LONGEST
 from interp.types import InterpError, check_feature, unknown
 
 STATUSES = ("proposed", "confirmed", "refuted", "withdrawn")
-LONGEST_NAME = 200
+LONGEST, LONGEST_NAME = 2_000, 200
+"""Characters of a label or a note, and of an author's name, at most."""
 LONGEST_FILE = 256 * 2**20
 """Bytes of a file of labels; more is none that a person wrote."""
 NO_FEATURE = 2**31

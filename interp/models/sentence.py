@@ -67,9 +67,10 @@ class SentenceEncoder(nn.Module):
 
 def _layer(weights: dict[str, Tensor], prefix: str, width: int, heads: int) -> nn.TransformerEncoderLayer:
     inner = weights[f"{prefix}intermediate.dense.weight"].shape[0]
-    layer = nn.TransformerEncoderLayer(
-        width, heads, inner, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
-    )
+    with torch.device("meta"):  # whose first weights are not drawn, only to be replaced
+        layer = nn.TransformerEncoderLayer(
+            width, heads, inner, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+        )
     qkv = ("query", "key", "value")
     ours = {
         "self_attn.out_proj": "attention.output.dense",
@@ -82,7 +83,7 @@ def _layer(weights: dict[str, Tensor], prefix: str, width: int, heads: int) -> n
     for kind in ("weight", "bias"):
         parts = [weights[f"{prefix}attention.self.{name}.{kind}"] for name in qkv]
         state[f"self_attn.in_proj_{kind}"] = torch.cat(parts)
-    layer.load_state_dict(state)
+    layer.load_state_dict(state, assign=True)
     return layer
 
 
