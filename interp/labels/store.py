@@ -76,7 +76,9 @@ class Store:
             else:
                 self._engine = sa.create_engine(str(where))
         except (sa.exc.SQLAlchemyError, ImportError) as error:
-            raise InterpError(f"the label store {_hidden(str(where))} cannot be opened: {_first_line(error)}.") from None
+            raise InterpError(
+                f"the label store {_hidden(str(where))} cannot be opened: {_first_line(error)}."
+            ) from None
         self.place = str(self.file or _hidden(str(where)))
 
     def add(self, rows: list[dict[str, Any]]) -> None:
