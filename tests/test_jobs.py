@@ -276,6 +276,19 @@ def test_a_home_that_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeypat
     monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
 
 
+def test_a_job_whose_log_takes_no_more_still_says_how_it_ended(tmp_path):
+    first = held()
+    second = jobs.submit(
+        "harvest", {"model": str(tmp_path / "none"), "corpus": str(tmp_path / "no.txt"), "hook": ["h"]}
+    )
+    second.log.unlink()
+    second.log.symlink_to("/dev/full")
+    os.kill(first.pid, signal.SIGCONT)
+    failed = jobs.wait(second.id, timeout=60)
+    assert (failed.state, failed.exit_code) == ("failed", 2)
+    assert "no.txt" in failed.error
+
+
 @pytest.mark.parametrize("broken", ["job.json", "state.json"])
 def test_a_job_whose_files_are_broken_is_lost_and_hides_no_other(broken):
     first = jobs.wait(quick().id, timeout=60)

@@ -192,16 +192,19 @@ def turn(what: str, *, wait: float = WAIT, needed: bool = True) -> Iterator[None
 
 def start_next() -> None:
     """Begin as many queued jobs as there is room for; whoever calls holds the queue."""
+    queued, free = waiting()
+    for path in queued:
+        if free <= 0:
+            return
+        free -= _start(path, Standing.read(path))
+
+
+def waiting() -> tuple[list[Path], int]:
+    """(folders of the queued jobs, first come first; how many more may run)."""
     standings = {path: Standing.read(path) for path in folders()}
     running = sum(standing.seen()[0] == "running" for standing in standings.values())
-    queued = sorted(
-        (path for path, standing in standings.items() if standing.state == "queued"),
-        key=lambda path: (standings[path].queued, int(path.name)),
-    )
-    for path in queued:
-        if running >= room():
-            return
-        running += _start(path, standings[path])
+    queued = [path for path, standing in standings.items() if standing.state == "queued"]
+    return sorted(queued, key=lambda path: (standings[path].queued, int(path.name))), room() - running
 
 
 def _start(job: Path, standing: Standing) -> bool:
@@ -231,7 +234,8 @@ def _environment(asked: dict[str, Any]) -> dict[str, str]:
     made = {name: value for name, value in os.environ.items() if name not in KEPT} | asked["environment"]
     made.setdefault("OMP_NUM_THREADS", str(max(1, cores() // room())))
     if asked["code"]:
-        made["PYTHONPATH"] = os.pathsep.join(filter(None, [asked["code"], made.get("PYTHONPATH", "")]))
+        others = [path for path in made.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", asked["code"])]
+        made["PYTHONPATH"] = os.pathsep.join([asked["code"], *others])
     return made
 
 

@@ -1,5 +1,6 @@
 """The process of a job: `python -m interp.jobs.run FOLDER`, which the queue begins."""
 
+import errno
 import os
 import signal
 import sys
@@ -37,16 +38,22 @@ def main(folder: Path) -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have begun the parent with signals ignored
         signal.signal(number, _interrupt)
+    mine = False
+    state: State = "stopped"
+    code, error = STOPPED, ""
     try:
         never_fail_on_a_character()
         with turn("a job", wait=PATIENT):
-            mine = Standing.read(folder).process == Process.of(os.getpid())
-        if not mine:
-            return 1
-        (folder / RESERVE).write_bytes(bytes(RESERVED))
-        state, code, error = _attempt(read(folder), Standing.read(folder).restarted)
+            standing = Standing.read(folder)
+        mine = standing.process == Process.of(os.getpid())
+        if mine:
+            with suppress(OSError):
+                (folder / RESERVE).write_bytes(bytes(RESERVED))
+            state, code, error = _attempt(read(folder), standing.restarted)
     except KeyboardInterrupt:
-        state, code, error = "stopped", STOPPED, ""
+        pass
+    if not mine:
+        return code
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     listen(None)
@@ -61,7 +68,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _attempt(job: Job, restarted: bool) -> tuple[State, int, str]:
     """Call the command; (state, exit code, the sentence of an error)."""
     again = f", attempt {job.attempt}" if job.attempt > 1 else ""
-    say(f"job {job.id}: {job.command}{again}, begun {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    _log(f"job {job.id}: {job.command}{again}, begun {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     arguments = dict(job.arguments)
     if restarted and arguments.get("restart"):
         arguments["restart"] = False  # what is there now is this job's own
@@ -73,16 +80,23 @@ def _attempt(job: Job, restarted: bool) -> tuple[State, int, str]:
         record = asking.call(job.command, arguments)
         places.write_json(job.result_path, as_json(record))
     except InterpError as error:
-        say(f"interp: {error}")
+        _log(f"interp: {error}")
         return "failed", 2, str(error)
     except KeyboardInterrupt:
         kept = "; what was done is kept, and the job goes on from there when it is resumed"
-        say(f"interp: stopped{kept if COMMANDS[job.command].resumes else ''}.")
+        _log(f"interp: stopped{kept if COMMANDS[job.command].resumes else ''}.")
         return "stopped", STOPPED, ""
-    except Exception as error:  # a mistake of ours
-        say(traceback.format_exc())
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # the log itself, most likely
+            return "failed", 2, str(places.disk_error(job.log, error))
+        _log(traceback.format_exc())
         return "failed", 1, f"{type(error).__name__}: {error}; the traceback is in the log."
     return "done", 0, ""
+
+
+def _log(message: str) -> None:
+    with suppress(OSError):  # a full disk: how the job ended is in its state as well
+        say(message)
 
 
 def _write_progress(folder: Path, progress: Progress) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from interp.jobs.queue import find, folders, start_next, turn
+from interp.jobs.queue import find, folders, start_next, turn, waiting
 from interp.jobs.record import Job, read
 from interp.progress import Progress
 from interp.types import InterpError
@@ -48,8 +48,10 @@ def job(id: str) -> Job:
 
 def _see_to_queue() -> None:
     """Begin what waits though there is room: whoever should have done so was killed, or the machine went down."""
-    with suppress(InterpError), turn("the next job", wait=0.0):  # others are at it, or this home can only be read
-        start_next()
+    queued, free = waiting()
+    if queued and free > 0:
+        with suppress(InterpError), turn("the next job", wait=0.0):  # others are at it, or this home can only be read
+            start_next()
 
 
 def follow(id: str) -> Iterator[str | Progress]:
