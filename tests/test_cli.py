@@ -38,7 +38,8 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(monkeyp
 
 def test_every_option_and_argument_is_explained_in_a_whole_sentence():
     """One with a capital and a full stop, so that no help line begins in the middle of a thought."""
-    for command in (*cli.app.registered_commands, *cli.labels.registered_commands):
+    groups = (cli.labels, cli.jobs.group)
+    for command in (*cli.app.registered_commands, *(each for group in groups for each in group.registered_commands)):
         for name, parameter in inspect.signature(command.callback).parameters.items():
             (info,) = parameter.annotation.__metadata__
             if not info.hidden:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from interp import jobs, places
+from interp import cli, jobs, places
+from interp.commands import COMMANDS
 from interp.jobs.process import Process
 from interp.jobs.record import Standing
 from interp.progress import Progress
@@ -121,7 +122,7 @@ def test_a_mistake_of_ours_leaves_its_traceback_in_the_log(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("cores", "at_once"), [(1, 1), (2, 1), (15, 1), (16, 2), (64, 8)])
-def test_there_is_room_for_a_job_for_every_eight_cores(cores, at_once, monkeypatch):
+def test_there_is_room_for_a_job_for_every_eight_cores(cores, at_once, monkeypatch, home):
     monkeypatch.delenv("INTERP_JOBS")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert jobs.room() == at_once
@@ -129,7 +130,8 @@ def test_there_is_room_for_a_job_for_every_eight_cores(cores, at_once, monkeypat
     assert jobs.room() == 3
     monkeypatch.setenv("INTERP_JOBS", "none")
     with pytest.raises(InterpError, match="INTERP_JOBS is 'none'"):
-        jobs.room()
+        quick()
+    assert not home.exists()
 
 
 def test_two_jobs_run_one_after_the_other():
@@ -332,6 +334,64 @@ def test_lines_of_a_log_come_whole_and_as_they_are(home):
     os.kill(job.pid, signal.SIGCONT)
     assert next(came).startswith("halfjob 1: library, begun")
     assert list(came) == []
+
+
+def test_a_stop_that_comes_while_python_starts_is_heard_too():
+    job = held()
+    os.kill(job.pid, signal.SIGINT)  # comes as soon as it goes on
+    os.kill(job.pid, signal.SIGCONT)
+    stopped = jobs.wait(job.id, timeout=60)
+    assert (stopped.state, stopped.exit_code) == ("stopped", 130)
+    assert "Traceback" not in stopped.log.read_text()
+
+
+# ---- the command line ----
+
+
+def interp(monkeypatch, capsys, *arguments):
+    """(exit code, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["interp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return (ended.value.code or 0, *capsys.readouterr())
+
+
+def test_a_command_typed_with_background_is_submitted_as_it_was_typed(monkeypatch, capsys, tmp_path):
+    held()
+    words = ("train", "acts", "h1+h2", tmp_path / "sae", "--d-sae", 64, "--set", "save_every=2048", "--background")
+    code, out, _ = interp(monkeypatch, capsys, *words)
+    assert (code, out.split(";")[0]) == (0, "job 2 waits for its turn")
+    job = jobs.job("2")
+    typed = {"source": "acts", "hook": ["h1", "h2"], "into": str(tmp_path / "sae"), "d_sae": 64}
+    assert job.arguments == job.arguments | typed | {"settings": {"save_every": 2048}}
+    assert set(job.arguments) == {parameter.name for parameter in COMMANDS["train"].parameters}  # no default may change
+    listed = json.loads(interp(monkeypatch, capsys, "jobs", "list", "--json")[1])
+    assert listed == [jobs.job("1").to_dict(), job.to_dict()]
+    for words, said in (
+        (("list",), "2    train    queued"),
+        (("show", 2), str(tmp_path / "sae")),
+        (("stop", 2), "job 2 is stopped"),
+        (("resume", 2), "job 2 waits for its turn"),
+        (("stop", 2, "--json"), '"state": "stopped"'),
+        (("remove", 2), "job 2 is removed"),
+    ):
+        code, out, _ = interp(monkeypatch, capsys, "jobs", *words)
+        assert code == 0
+        assert said in out
+    assert interp(monkeypatch, capsys, "jobs", "show", 2)[::2] == (2, "interp: no job '2': there is 1.\n")
+
+
+def test_a_log_is_shown_with_its_control_characters_escaped_and_followed_to_its_end(monkeypatch, capsys):
+    job = held()
+    job.log.write_bytes(b"\x1b[31mred\n")
+    assert interp(monkeypatch, capsys, "jobs", "log", 1) == (0, "\\x1b[31mred\n", "")
+    os.kill(job.pid, signal.SIGCONT)
+    code, out, _ = interp(monkeypatch, capsys, "jobs", "log", 1, "--follow")
+    assert (code, out.startswith("\\x1b[31mred\njob 1: library, begun ")) == (0, True)
+    failed = jobs.submit("harvest", {"model": "no/model", "corpus": "no.txt", "hook": ["h"]})
+    code, out, _ = interp(monkeypatch, capsys, "jobs", "log", failed.id, "--follow", "--json")
+    assert "interp: " in json.loads(out)[-1]
+    assert interp(monkeypatch, capsys, "jobs", "log", failed.id, "--follow")[0] == 2
 
 
 # ---- real work ----

@@ -1,6 +1,6 @@
 """The command line: it shows and asks, and computes nothing. A file a room of `interp.commands`."""
 
-from interp.cli import dashboard, finding, indexing, labelling, sharing, steering, texts, training
+from interp.cli import dashboard, finding, indexing, jobs, labelling, sharing, steering, texts, training
 from interp.cli.app import app, main
 from interp.cli.labelling import labels
 from interp.commands import COMMANDS
@@ -14,6 +14,7 @@ __all__ = [
     "dashboard",
     "finding",
     "indexing",
+    "jobs",
     "labelling",
     "labels",
     "main",

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from interp.cli.background import say_begun
 from interp.commands import COMMANDS, Command, Parameter, as_json, installed_version, use_threads
 from interp.render.terminal import never_fail_on_a_character, say, tell, write_json
 from interp.types import InterpError
@@ -43,8 +44,18 @@ FACE: dict[str, tuple[Any, bool]] = {
         ],
         False,
     ),
+    "background": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--background",
+                help="Run it as a job, which goes on when this terminal is closed (`interp jobs`); its arguments are kept.",
+            ),
+        ],
+        False,
+    ),
 }
-"""Options that say how an answer is shown."""
+"""Options that say how an answer is shown, and where it is made."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,12 @@ def register(
 
     def run(**given: Any) -> None:
         asked = {key: form.read(given[key], given) for key, form in forms.items()}
+        if given.get("background"):
+            from interp.jobs import submit
+
+            job = submit(command or name, asked)
+            print_json(job) if given.get("as_json") else say_begun(job)
+            return
         record = called.call(**asked)
         if given.get("as_json"):
             print_json(record) if to_json is None else write_json(to_json(record, asked))
@@ -122,7 +139,7 @@ def add(
 
     def guarded(**given: Any) -> None:
         try:
-            if command.computes:
+            if command.computes and not given.get("background"):
                 use_threads()
             run(**given)
         except KeyboardInterrupt:  # said here, for Typer turns it into an exit code

@@ -28,5 +28,7 @@ def _measure(value: Any) -> Any:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-register("index", _indexed, "interp index saes/mine --corpus wiki-en --tokens 200000", face=())
-register("evaluate", _evaluated, "interp evaluate saes/mine --corpus wiki-en --tokens 50000")
+register("index", _indexed, "interp index saes/mine --corpus wiki-en --tokens 200000", face=("background",))
+register(
+    "evaluate", _evaluated, "interp evaluate saes/mine --corpus wiki-en --tokens 50000", face=("as_json", "background")
+)

@@ -79,7 +79,7 @@ register("pack", _packed, "interp pack saes/mine --into mine.interp.tar", face=(
 register("unpack", _unpacked, "interp unpack mine.interp.tar --into saes/theirs", face=())
 register("push", _pushed, "interp push saes/mine hf:me/my-sae", face=())
 register("pull", _pulled, "interp pull hf:me/my-sae --into saes/theirs", face=())
-register("verify", _verified, "interp verify saes/theirs", after=_refuse_what_differs)
+register("verify", _verified, "interp verify saes/theirs", after=_refuse_what_differs, face=("as_json", "background"))
 register(
     "convert",
     _converted,

@@ -108,7 +108,7 @@ register(
     "harvest",
     _harvested,
     "interp harvest smollm2 wiki-en blocks.15.hook_resid_post --tokens 200000 --into acts",
-    face=(),
+    face=("background",),
 )
 register(
     "train",
@@ -127,7 +127,7 @@ register(
         ),
         "settings": _settings("train"),
     },
-    face=(),
+    face=("background",),
 )
 register(
     "sweep",
@@ -149,6 +149,7 @@ register(
         ),
         "settings": _settings("sweep"),
     },
+    face=("as_json", "background"),
 )
 register(
     "selftest",

@@ -31,15 +31,18 @@ their own that pip cannot bring, and submitit's local executor has no queue and 
 
 from interp.jobs.queue import CORES_A_JOB, remove, resume, room, stop, submit
 from interp.jobs.record import Job, State
-from interp.jobs.watch import follow, job, jobs, wait
+from interp.jobs.watch import follow, job, jobs, log_lines, wait
+from interp.progress import Progress
 
 __all__ = [
     "CORES_A_JOB",
     "Job",
+    "Progress",
     "State",
     "follow",
     "job",
     "jobs",
+    "log_lines",
     "remove",
     "resume",
     "room",

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
+STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -78,19 +80,41 @@ def _began(pid: int) -> float:
 def spawn(call: Sequence[str], *, cwd: str, environment: Mapping[str, str], log: Path) -> Process:
     """A new process in a session of its own, which says everything into the log and holds nothing of its parent's.
 
+    It hears of STOPS once it calls `hear_stops`; until then they wait, so that none of them meets it while it begins.
     Raises OSError when the system cannot begin it.
     """
-    with log.open("ab") as out:
-        child = subprocess.Popen(
-            list(call),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            env=dict(environment),
-            start_new_session=True,
-        )
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        with log.open("ab") as out:
+            child = subprocess.Popen(
+                list(call),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env=dict(environment),
+                start_new_session=True,
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     made = Process.of(child.pid)
     # Its parent must ask how it ended, or it stays in the table of processes for as long as the parent lives.
     threading.Thread(target=child.wait, daemon=True, name=f"job {child.pid}").start()
     return made
+
+
+def hear_stops() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt from here on, also one that came before, and where a parent ignored them."""
+    for number in STOPS:
+        signal.signal(number, _interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def ignore_stops() -> None:
+    """Let nothing but SIGKILL disturb what comes now."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from interp import places
 from interp.commands.options import Json
 from interp.jobs import asking
 from interp.jobs.process import spawn
-from interp.jobs.record import ASKED, FORMAT, HOW_FAR, LOG, RESULT, UNKNOWN, Job, Standing, read
+from interp.jobs.record import ASKED, FORMAT, HOW_FAR, LOG, RESULT, STOPPED, UNKNOWN, Job, Standing, read
 from interp.types import InterpError, unknown
 
 CORES_A_JOB = 8
@@ -59,6 +59,7 @@ def submit(command: str, arguments: Mapping[str, Json | Path]) -> Job:
     The arguments are written to disk as they are. Paths among them begin at the working folder of this process. Raises
     InterpError for a command, an argument or a value that does not exist, and when INTERP_HOME cannot be written.
     """
+    room()  # a mistake in INTERP_JOBS is said before anything is written
     given = asking.plain(arguments)
     asking.fitted(command, given)
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -122,17 +123,18 @@ def stop(id: str, *, patience: float = PATIENCE) -> Job:
         with suppress(InterpError):  # on a full disk it is stopped nevertheless
             replace(standing, stopping=True).write(job.folder)
         standing.process.interrupt()
-    process = standing.process
+    process, code = standing.process, STOPPED
     for seconds, harder in ((patience, process.end), (LAST_WORDS, process.kill), (LAST_WORDS, None)):
         ends = time.monotonic() + seconds
         while process.alive and time.monotonic() < ends:
             time.sleep(0.05)
         if process.alive and harder is not None:
             harder()
+            code = -9 if harder == process.kill else code
     with turn("stopping it", needed=False), suppress(InterpError):
         after = Standing.read(job.folder)
         if after.state == "running" and not process.alive:  # it could not say so itself
-            replace(after, state="stopped", ended=time.time(), exit_code=-9).write(job.folder)
+            replace(after, state="stopped", ended=time.time(), exit_code=code).write(job.folder)
         start_next()
     return read(job.folder)
 

@@ -14,7 +14,7 @@ from interp.types import InterpError
 
 State = Literal["queued", "running", "done", "failed", "stopped", "lost"]
 ASKED, NOW, HOW_FAR, LOG, RESULT = "job.json", "state.json", "progress.json", "log.txt", "result.json"
-FORMAT = 1
+FORMAT, STOPPED = 1, 130
 UNKNOWN = "?"
 """The command of a job that does not say it."""
 
@@ -33,7 +33,7 @@ class Job:
     """When the last attempt began."""
     ended: datetime | None = None
     exit_code: int | None = None
-    """0 done, 2 a mistake of the user's, 1 one of ours, 130 stopped; None while it runs, and of one that is lost."""
+    """0 done, 2 a mistake of the user's, 1 one of ours, 130 stopped, -9 stopped by force; None while it runs, and of one that is lost."""
     error: str = ""
     """Why it failed or is lost, in a sentence; a traceback is in the log."""
     attempt: int = 0

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import time
 import traceback
@@ -11,14 +10,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 from interp import places
 from interp.commands import COMMANDS, as_json
 from interp.jobs import asking
-from interp.jobs.process import Process
+from interp.jobs.process import Process, hear_stops, ignore_stops
 from interp.jobs.queue import start_next, turn
-from interp.jobs.record import HOW_FAR, Job, Standing, State, read
+from interp.jobs.record import HOW_FAR, STOPPED, Job, Standing, State, read
 from interp.progress import Progress, listen
 from interp.render.terminal import never_fail_on_a_character, say
 from interp.types import InterpError
@@ -26,7 +24,6 @@ from interp.types import InterpError
 RESERVE = ".reserve"
 RESERVED = 16_384
 """Bytes kept by for the file that says how the job ended."""
-STOPPED = 130
 PATIENT = 600.0
 """Seconds to wait for the queue with the last word, which nobody else can say."""
 
@@ -36,33 +33,24 @@ def main(folder: Path) -> int:
 
     Nothing is done when the job is not this process's: whoever began it was killed before writing so, and another was begun.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have begun the parent with signals ignored
-        signal.signal(number, _interrupt)
-    mine = False
+    never_fail_on_a_character()
+    with turn("a job", wait=PATIENT):
+        standing = Standing.read(folder)
+    if standing.process != Process.of(os.getpid()):
+        return 1
+    with suppress(OSError):
+        (folder / RESERVE).write_bytes(bytes(RESERVED))
     state: State = "stopped"
     code, error = STOPPED, ""
     try:
-        never_fail_on_a_character()
-        with turn("a job", wait=PATIENT):
-            standing = Standing.read(folder)
-        mine = standing.process == Process.of(os.getpid())
-        if mine:
-            with suppress(OSError):
-                (folder / RESERVE).write_bytes(bytes(RESERVED))
-            state, code, error = _attempt(read(folder), standing.restarted)
+        hear_stops()
+        state, code, error = _attempt(read(folder), standing.restarted)
     except KeyboardInterrupt:
         pass
-    if not mine:
-        return code
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_stops()
     listen(None)
     _end(folder, state, code, error)
     return code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _attempt(job: Job, restarted: bool) -> tuple[State, int, str]:

@@ -73,6 +73,16 @@ def follow(id: str) -> Iterator[str | Progress]:
         time.sleep(POLL)
 
 
+def log_lines(id: str) -> Iterator[str]:
+    """The lines of the job's log up to now, without their ends, and as they are: escape them where they are shown.
+
+    Raises InterpError when there is no such job.
+    """
+    lines = _Lines(job(id).log)
+    yield from lines.new()
+    yield from lines.rest()
+
+
 class _Lines:
     """The lines of a file that others write on."""
 
