@@ -198,7 +198,7 @@ def now(tmp_path_factory):
 @pytest.mark.parametrize("what", [key for key in THEN if key not in ("capability", "torch")])
 def test_what_was_written_then_says_the_same_today(now, what):
     # Wilson's interval, by which some keys score, was computed with 1.96 for the normal quantile 1.95996.
-    within = 1e-5 if what in ("full", "examples") else 1e-6
+    within = 5e-5 if what in ("full", "examples") else 1e-6
     assert unlike(THEN[what], now[what], what, within) == []
 
 
