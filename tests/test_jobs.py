@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from interp import cli, jobs, places
 from interp.commands import COMMANDS
 from interp.jobs.process import Process
+from interp.jobs.queue import turn
 from interp.jobs.record import Standing
 from interp.progress import Progress
 from interp.types import InterpError
@@ -47,12 +49,13 @@ def quick():
 
 def held():
     """A job that was begun and stands still before it did anything, until it gets SIGCONT."""
-    job = quick()
-    os.kill(job.pid, signal.SIGSTOP)
+    with turn("a test"):  # which a job waits for before it begins
+        job = quick()
+        os.kill(job.pid, signal.SIGSTOP)
     return job
 
 
-def until(true, seconds=30.0):
+def until(true, seconds=240.0):
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
@@ -70,7 +73,7 @@ def edited(job, **fields):
 def test_a_job_ends_with_the_record_its_command_gave_back(home):
     job = quick()
     assert (job.id, job.command, job.state, job.attempt) == ("1", "library", "running", 1)
-    done = jobs.wait(job.id, timeout=60)
+    done = jobs.wait(job.id, timeout=240)
     assert (done.state, done.exit_code, done.error, done.pid) == ("done", 0, "", None)
     assert done.created <= done.started <= done.ended
     assert done.result() == json.loads((home / "data/jobs/1/result.json").read_text()) == []
@@ -98,7 +101,7 @@ def test_what_a_command_has_not_is_refused_before_anything_is_written(home):
 
 def test_a_users_mistake_is_the_jobs_sentence(tmp_path):
     job = jobs.submit("harvest", {"model": str(tmp_path / "none"), "corpus": str(tmp_path / "no.txt"), "hook": ["h"]})
-    failed = jobs.wait(job.id, timeout=60)
+    failed = jobs.wait(job.id, timeout=240)
     assert (failed.state, failed.exit_code) == ("failed", 2)
     assert str(tmp_path) in failed.error
     assert f"interp: {failed.error}" in failed.log.read_text()
@@ -111,7 +114,7 @@ def test_a_mistake_of_ours_leaves_its_traceback_in_the_log(tmp_path, monkeypatch
     # No command is known to break, so one is made to, as Python starts.
     (tmp_path / "sitecustomize.py").write_text("import interp.library\ndel interp.library.library\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
-    failed = jobs.wait(quick().id, timeout=60)
+    failed = jobs.wait(quick().id, timeout=240)
     assert (failed.state, failed.exit_code) == ("failed", 1)
     assert failed.error.startswith("ImportError: cannot import name 'library'")
     assert "the traceback is in the log" in failed.error
@@ -139,7 +142,7 @@ def test_two_jobs_run_one_after_the_other():
     second = quick()
     assert [job.state for job in jobs.jobs()] == ["running", "queued"]
     os.kill(first.pid, signal.SIGCONT)
-    second = jobs.wait(second.id, timeout=60)
+    second = jobs.wait(second.id, timeout=240)
     assert jobs.job(first.id).state == second.state == "done"
     assert jobs.job(first.id).ended <= second.started
 
@@ -148,9 +151,9 @@ def test_twenty_jobs_of_four_processes_are_all_run_and_never_more_than_there_is_
     monkeypatch.setenv("INTERP_JOBS", "3")
     code = "import os\nfrom interp import jobs\nfor _ in range(5): print(jobs.submit('library', {'root': os.environ['INTERP_HOME']}).id)"
     four = [python(code, stdout=subprocess.PIPE) for _ in range(4)]
-    ids = [line for each in four for line in each.communicate(timeout=60)[0].split()]
+    ids = [line for each in four for line in each.communicate(timeout=240)[0].split()]
     assert sorted(map(int, ids)) == list(range(1, 21))
-    done = [jobs.wait(id, timeout=60) for id in ids]
+    done = [jobs.wait(id, timeout=240) for id in ids]
     assert [job.state for job in done] == ["done"] * 20
     at_once = [sum(other.started <= job.started < other.ended for other in done) for job in done]
     assert max(at_once) <= 3
@@ -161,9 +164,9 @@ def test_a_queued_job_is_stopped_without_ever_beginning():
     stopped = jobs.stop(second.id)
     assert (stopped.state, stopped.attempt, stopped.started) == ("stopped", 0, None)
     os.kill(first.pid, signal.SIGCONT)
-    jobs.wait(first.id, timeout=60)
+    jobs.wait(first.id, timeout=240)
     assert jobs.job(second.id).state == "stopped"
-    assert jobs.wait(jobs.resume(second.id).id, timeout=60).state == "done"
+    assert jobs.wait(jobs.resume(second.id).id, timeout=240).state == "done"
 
 
 def test_whoever_looks_begins_what_waits_after_the_runner_was_killed():
@@ -171,7 +174,7 @@ def test_whoever_looks_begins_what_waits_after_the_runner_was_killed():
     os.kill(first.pid, signal.SIGKILL)
     until(lambda: not Process.of(first.pid).alive)
     assert [job.state for job in jobs.jobs()] == ["lost", "running"]
-    assert jobs.wait(second.id, timeout=60).state == "done"
+    assert jobs.wait(second.id, timeout=240).state == "done"
 
 
 def test_a_runner_that_nobody_wrote_down_does_nothing(tmp_path):
@@ -179,10 +182,25 @@ def test_a_runner_that_nobody_wrote_down_does_nothing(tmp_path):
     edited(job, state="queued", process=None)  # as when the one that began it was killed before it wrote so
     again = jobs.job(job.id)
     assert again.pid != job.pid
-    assert jobs.wait(job.id, timeout=60).state == "done"
+    assert jobs.wait(job.id, timeout=240).state == "done"
     os.kill(job.pid, signal.SIGCONT)
     until(lambda: not Process.of(job.pid).alive)
     assert jobs.job(job.id).log.read_text().count("begun") == 1
+
+
+def test_a_job_that_cannot_be_begun_says_why_and_holds_up_no_other(tmp_path, monkeypatch):
+    first = held()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    second = quick()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").rmdir()
+    third = quick()
+    os.kill(first.pid, signal.SIGCONT)
+    assert jobs.wait(third.id, timeout=240).state == "done"
+    failed = jobs.job(second.id)
+    assert (failed.state, failed.exit_code, failed.cwd) == ("failed", 1, tmp_path / "gone")
+    assert re.match("it could not be begun: .*No such file or directory.*gone", failed.error)
 
 
 # ---- what ends without a word ----
@@ -195,7 +213,7 @@ def test_a_killed_job_is_lost_and_can_be_resumed():
     lost = jobs.job(job.id)
     assert (lost.state, lost.exit_code) == ("lost", None)
     assert "its process is gone" in lost.error
-    again = jobs.wait(jobs.resume(job.id).id, timeout=60)
+    again = jobs.wait(jobs.resume(job.id).id, timeout=240)
     assert (again.id, again.state, again.attempt) == (job.id, "done", 2)
 
 
@@ -228,17 +246,23 @@ def test_a_job_of_another_boot_is_lost():
 
 
 def test_a_job_outlives_the_process_that_submitted_it_and_all_of_its_group():
-    code = (
-        "import os, signal, time\nfrom interp import jobs\njob = jobs.submit('library', {'root': os.environ['INTERP_HOME']})\n"
-        "os.kill(job.pid, signal.SIGSTOP)\nprint(job.pid, flush=True)\ntime.sleep(600)"
-    )
+    code = """if True:
+        import os, signal, time
+        from interp import jobs
+        from interp.jobs.queue import turn
+        with turn("a test"):
+            job = jobs.submit("library", {"root": os.environ["INTERP_HOME"]})
+            os.kill(job.pid, signal.SIGSTOP)
+        print(job.pid, flush=True)
+        time.sleep(600)
+    """
     parent = python(code, stdout=subprocess.PIPE, start_new_session=True)
     pid = int(parent.stdout.readline())
     os.killpg(parent.pid, signal.SIGKILL)
     assert parent.wait() == -signal.SIGKILL
     parent.stdout.close()
     os.kill(pid, signal.SIGCONT)
-    assert jobs.wait("1", timeout=60).state == "done"
+    assert jobs.wait("1", timeout=240).state == "done"
 
 
 # ---- folders ----
@@ -263,7 +287,7 @@ def test_homes_know_nothing_of_each_other(tmp_path, monkeypatch):
     held()
     monkeypatch.setenv("INTERP_HOME", str(tmp_path / "other"))
     assert jobs.jobs() == []
-    assert jobs.wait(quick().id, timeout=60).state == "done"  # it need not wait for the other home's
+    assert jobs.wait(quick().id, timeout=240).state == "done"  # it need not wait for the other home's
     monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
     assert [job.state for job in jobs.jobs()] == ["running"]
 
@@ -286,15 +310,15 @@ def test_a_job_whose_log_takes_no_more_still_says_how_it_ended(tmp_path):
     second.log.unlink()
     second.log.symlink_to("/dev/full")
     os.kill(first.pid, signal.SIGCONT)
-    failed = jobs.wait(second.id, timeout=60)
+    failed = jobs.wait(second.id, timeout=240)
     assert (failed.state, failed.exit_code) == ("failed", 2)
     assert "no.txt" in failed.error
 
 
 @pytest.mark.parametrize("broken", ["job.json", "state.json"])
 def test_a_job_whose_files_are_broken_is_lost_and_hides_no_other(broken):
-    first = jobs.wait(quick().id, timeout=60)
-    second = jobs.wait(quick().id, timeout=60)
+    first = jobs.wait(quick().id, timeout=240)
+    second = jobs.wait(quick().id, timeout=240)
     for text in ("", "[]", '{"state": "sleeping"}', '{"command": 3}'):
         (first.folder / broken).write_text(text)
         assert [job.state for job in jobs.jobs()] == ["lost", "done"]
@@ -322,7 +346,7 @@ def test_a_job_is_begun_where_it_was_submitted_by_the_one_who_submitted_it(tmp_p
     ]
     assert oct((tmp_path / "home/data/jobs").stat().st_mode)[-3:] == "700"
     os.kill(job.pid, signal.SIGCONT)
-    assert jobs.wait(job.id, timeout=60).state == "done"
+    assert jobs.wait(job.id, timeout=240).state == "done"
 
 
 def test_lines_of_a_log_come_whole_and_as_they_are(home):
@@ -340,7 +364,7 @@ def test_a_stop_that_comes_while_python_starts_is_heard_too():
     job = held()
     os.kill(job.pid, signal.SIGINT)  # comes as soon as it goes on
     os.kill(job.pid, signal.SIGCONT)
-    stopped = jobs.wait(job.id, timeout=60)
+    stopped = jobs.wait(job.id, timeout=240)
     assert (stopped.state, stopped.exit_code) == ("stopped", 130)
     assert "Traceback" not in stopped.log.read_text()
 
@@ -416,7 +440,7 @@ def test_a_harvest_and_a_training_run_as_jobs_and_one_that_was_stopped_ends_with
 
     broken, whole = train("broken", restart=True), train("whole")
     assert [job.state for job in jobs.jobs()] == ["running", "queued", "queued"]
-    assert jobs.wait(harvested.id, timeout=120).result()["positions"] == 8192
+    assert jobs.wait(harvested.id, timeout=400).result()["positions"] == 8192
     for said in jobs.follow(broken.id):
         if isinstance(said, Progress) and said.done:
             break
@@ -426,7 +450,7 @@ def test_a_harvest_and_a_training_run_as_jobs_and_one_that_was_stopped_ends_with
     assert 0 < at < stopped.progress.total
     again = jobs.resume(broken.id)
     assert (again.id, again.state) == (broken.id, "queued")  # after the one that has waited longer
-    assert jobs.wait(whole.id, timeout=120).state == "done"
+    assert jobs.wait(whole.id, timeout=400).state == "done"
     came = [said for said in jobs.follow(broken.id) if isinstance(said, Progress)]
     assert came[0].done >= at  # it goes on, though it was submitted to begin again
     assert jobs.job(broken.id).state == "done"

@@ -58,6 +58,7 @@ def _show(id: Id, as_json: Json = False) -> None:
     facts = [
         ("command", job.command),
         *((f"  {name}", value) for name, value in job.arguments.items()),
+        ("in", job.cwd),
         ("state", f"{job.state}{': ' * bool(job.error)}{job.error}"),
         ("how far", how_far(job.progress)),
         ("created", _when(job)),

@@ -12,17 +12,19 @@ number, until it is removed:
 **The queue needs no daemon.** Whoever submits, resumes or ends a job starts the next ones, and whoever looks, lists or
 waits does so too, in case the last one was killed; all under one lock, which the system lets go of when its holder dies.
 Jobs run in the order in which they were submitted, as many at once as the machine has room for: one for every
-CORES_A_JOB cores that this process may use, at least one (`INTERP_JOBS` says another number), each on its share of the cores.
+CORES_A_JOB cores that this process may use, at least one (`INTERP_JOBS` says another number), each on its share of them.
 
 **Who is alive.** A job that is said to run and whose process is gone is `lost` (killed, or the machine went down). A
 process is known by its number, the moment it began and the machine's boot (`process.py`), so no other process that was
 given the same number is taken for a job, nor stopped for it. A job's process has a session of its own and no pipe to its
-parent. `INTERP_HOME` belongs to one machine at a time.
+parent; a stop that comes while it starts waits until it can be heard. `INTERP_HOME` belongs to one machine at a time, and
+the system is a POSIX one.
 
 **Full and read-only disks.** A job is submitted whole or not at all. Reading needs no lock and writes nothing. A job keeps
 a few KiB by, so that it can say how it ended when the disk is full; where even that fails, it is `lost`.
 
 **Resuming** calls the command again with the same arguments, under the same number; commands go on from what they kept.
+A `restart` among them holds until the job has made progress: what lies there then is its own.
 
 Source: written on psutil and files because no maintained library does this without a process that stays: huey, dramatiq,
 rq, celery and localqueue need a worker that runs all the time (most a broker too), pueue and task-spooler are daemons of

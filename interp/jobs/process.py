@@ -22,7 +22,7 @@ class Process:
 
     pid: int
     began: float
-    """Where there is /proc, in the kernel's ticks since the boot, which no change of the clock moves; else Unix seconds."""
+    """In the kernel's ticks since the boot, which no change of the clock moves; without /proc, in Unix seconds."""
     boot: str
     """The boot's own name; empty where the system gives it none."""
 
@@ -104,7 +104,7 @@ def spawn(call: Sequence[str], *, cwd: str, environment: Mapping[str, str], log:
 
 
 def hear_stops() -> None:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt from here on, also one that came before, and where a parent ignored them."""
+    """Let STOPS raise KeyboardInterrupt from here on, also one that came before, and where the parent ignored them."""
     for number in STOPS:
         signal.signal(number, _interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

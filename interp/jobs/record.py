@@ -28,12 +28,14 @@ class Job:
     arguments: Mapping[str, Json]
     state: State
     folder: Path
+    cwd: Path
+    """The working folder, at which paths among the arguments begin."""
     created: datetime
     started: datetime | None = None
     """When the last attempt began."""
     ended: datetime | None = None
     exit_code: int | None = None
-    """0 done, 2 a mistake of the user's, 1 one of ours, 130 stopped, -9 stopped by force; None while it runs, and of one that is lost."""
+    """0 done, 2 a mistake of the user's, 1 one of ours, 130 stopped, -9 stopped by force; None before, and of one lost."""
     error: str = ""
     """Why it failed or is lost, in a sentence; a traceback is in the log."""
     attempt: int = 0
@@ -76,6 +78,7 @@ class Job:
             "id": self.id,
             "command": self.command,
             "arguments": dict(self.arguments),
+            "cwd": str(self.cwd),
             "state": self.state,
             **{name: when.isoformat() if when else None for name, when in times.items()},
             "exit_code": self.exit_code,
@@ -153,7 +156,7 @@ def read(folder: Path) -> Job:
     except InterpError as error:
         if not folder.is_dir():
             raise InterpError(f"there is no job {folder.name}.") from None
-        asked = {"command": UNKNOWN, "arguments": {}, "created": folder.stat().st_mtime}
+        asked = {"command": UNKNOWN, "arguments": {}, "cwd": "", "created": folder.stat().st_mtime}
         state, why = "lost", str(error)
     return Job(
         id=folder.name,
@@ -161,6 +164,7 @@ def read(folder: Path) -> Job:
         arguments=asked["arguments"],
         state=state,
         folder=folder,
+        cwd=Path(asked["cwd"]),
         created=_time(asked["created"]),
         started=_time(now.started) if now.started else None,
         ended=_time(now.ended) if now.ended else None,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from interp import places
-from interp.commands import COMMANDS, as_json
+from interp.commands import COMMANDS, as_json, use_threads
 from interp.jobs import asking
 from interp.jobs.process import Process, hear_stops, ignore_stops
 from interp.jobs.queue import start_next, turn
@@ -31,7 +31,7 @@ PATIENT = 600.0
 def main(folder: Path) -> int:
     """Run the job in a folder; its exit code comes back.
 
-    Nothing is done when the job is not this process's: whoever began it was killed before writing so, and another was begun.
+    Nothing is done when the job is not this process's: whoever began it was killed before writing so.
     """
     never_fail_on_a_character()
     with turn("a job", wait=PATIENT):
@@ -65,6 +65,8 @@ def _attempt(job: Job, restarted: bool) -> tuple[State, int, str]:
         warnings.simplefilter("ignore")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
+        if COMMANDS[job.command].computes:
+            use_threads()
         record = asking.call(job.command, arguments)
         places.write_json(job.result_path, as_json(record))
     except InterpError as error:
