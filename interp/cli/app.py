@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -152,10 +153,10 @@ def add(
 
 
 def _help(docstring: str) -> str:
-    """What a person at a terminal needs of a docstring: not which error Python raises."""
-    text = inspect.cleandoc(docstring)
-    paragraphs = [part for part in text.split("\n\n") if not part.startswith("Raises ")]
-    return "\n\n".join(part.split(" Raises InterpError")[0].split("\nRaises InterpError")[0] for part in paragraphs)
+    """What a person at a terminal needs of a docstring: not what Python gets back, nor which error it raises."""
+    first, *rest = inspect.cleandoc(docstring).split("\n\n")
+    first = re.split(r"\s+Raises InterpError", first)[0]
+    return "\n\n".join([first, *(paragraph for paragraph in rest if "Raises InterpError" not in paragraph)])
 
 
 def _form(parameter: Parameter) -> Typed:
@@ -169,7 +170,8 @@ def _form(parameter: Parameter) -> Typed:
         kind = kind | None
     name = parameter.name.rstrip("_").replace("_", "-")
     if not parameter.keyword:
-        info = typer.Argument(help=option.help, show_default=False, min=low, max=high)
+        shown = not parameter.required and default not in ("", None)
+        info = typer.Argument(help=option.help, show_default=shown, min=low, max=high)
     elif parameter.type is bool:
         info = typer.Option(*([f"--{name}"] if default is False else [f"--{name}/--no-{name}"]), help=option.help)
     else:

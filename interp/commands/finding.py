@@ -129,7 +129,7 @@ def saved_searches(sae: Sae) -> "list[SavedSearch]":
 
 
 def keys() -> dict[str, str]:
-    """What a search can ask for: each key, and which features it finds."""
+    """What a search can ask for."""
     from interp.search.query import KEYS
 
     return dict(KEYS)

@@ -25,9 +25,9 @@ def label(
     note: Annotated[str, Option("What the label rests on.")] = "",
     status: Annotated[str, Option("How sure the label is: proposed, confirmed or refuted.")] = "proposed",
 ) -> "list[Label]":
-    """Name a feature, or show the names it had; all of them come back, the newest first.
+    """Name a feature, or show the names it had.
 
-    Raises InterpError when there is no such feature or status.
+    All of its labels come back, the newest first. Raises InterpError when there is no such feature or status.
     """
     from interp.types import check_feature
 
@@ -65,7 +65,10 @@ def import_labels(
 
 
 def export_labels(sae: Sae, file: File) -> int:
-    """Write the current labels, one JSON object a line, as `interp labels import` reads them; how many comes back."""
+    """Write the current labels, one JSON object a line, as `interp labels import` reads them.
+
+    How many there are comes back. Raises InterpError when the file cannot be written.
+    """
     return _book(sae).export(file)
 
 

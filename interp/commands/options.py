@@ -81,7 +81,7 @@ Sae = Annotated[
     str,
     Option("Folder of a checkpoint; the end of its path is enough for those in saes/ and those that came with interp."),
 ]
-Feature = Annotated[int, Option("The feature's number.", low=0)]
+Feature = Annotated[int, Option("The feature's number.")]
 Model = Annotated[str, Option("An embedded model (see `interp models`), a local folder, or org/name on the hub.")]
 Device = Annotated[str, Option("Where the model runs: auto, cpu, cuda or mps.")]
 Restart = Annotated[bool, Option("Begin again and replace what the folder holds.")]

@@ -199,7 +199,9 @@ def verify(
     """Check every file's hash, then make anew what the checkpoint claims; exit code 2 when something differs.
 
     The list of claims says what was recomputed, what is only hashed (as its maker wrote it, true or not), and what
-    nobody checked. Raises InterpError when the checkpoint or its model cannot be opened.
+    nobody checked.
+
+    Raises InterpError when the checkpoint or its model cannot be opened.
     """
     from interp import workbench
 

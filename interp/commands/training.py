@@ -202,9 +202,9 @@ def sweep(
     ] = None,
     restart: Restart = False,
 ) -> list[dict[str, Any]]:
-    """Train every combination from one pass over the activations; what exists is skipped. A row an SAE comes back.
+    """Train every combination from one pass over the activations; what exists is skipped.
 
-    Raises InterpError as `train` does, before anything is trained.
+    A row an SAE comes back. Raises InterpError as `train` does, before anything is trained.
     """
     from interp.activations import open_stores
     from interp.recipe import sweep as train_all
