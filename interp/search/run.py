@@ -15,7 +15,8 @@ import pandas as pd
 
 from interp.render import csv_cell, table_html, title_html
 from interp.render.words import counted
-from interp.search.keys import HANDLERS, Found, Sources
+from interp.search.answer import Answer, Collection
+from interp.search.keys import HANDLERS
 from interp.search.query import And, Node, Not, Query, Term, parse
 
 FUSION = 60
@@ -85,27 +86,27 @@ class Hits(Sequence[Hit]):
         return title_html(title) + table_html(["feature", "label", "score", "why"], rows)
 
 
-def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
+def search(query: str | Query, collection: Collection, *, limit: int = 20) -> Hits:
     """The features that meet the query, best first; ties in order of their number.
 
     Raises InterpError for a query that cannot be read and for values that do not exist.
     """
     asked = parse(query) if isinstance(query, str) else query
-    found = {term: HANDLERS[term.key](term, sources) for term in dict.fromkeys(asked.terms)}
-    passed = _passed(asked.root, found, sources.index.d_sae)
-    scored = [found[term] for term in dict.fromkeys(_wanted(asked.root)) if found[term].score is not None]
+    answers = {term: HANDLERS[term.key](term, collection) for term in dict.fromkeys(asked.terms)}
+    passed = _passed(asked.root, answers, collection.index.d_sae)
+    scored = [answers[term] for term in dict.fromkeys(_wanted(asked.root)) if answers[term].score is not None]
     score = _join(scored, passed)
-    ids = _order(np.flatnonzero(passed), asked.sort, score, sources)
-    names = _names(ids[:limit], sources)
+    ids = _order(np.flatnonzero(passed), asked.sort, score, collection)
+    names = _names(ids[:limit], collection)
     keys = _called(list(dict.fromkeys(_wanted(asked.root))))
     refused = list(dict.fromkeys(_wanted(asked.root, under_not=True)))
-    density, largest = (sources.index.features[name].to_numpy() for name in ("density", "max"))
-    partial = any(answer.partial for answer in found.values())
-    notes = tuple(f"{term}: {answer.note}" for term, answer in found.items() if answer.note)
+    density, largest = (collection.index.features[name].to_numpy() for name in ("density", "max"))
+    partial = any(answer.partial for answer in answers.values())
+    notes = tuple(f"{term}: {answer.note}" for term, answer in answers.items() if answer.note)
 
     def hit(f: int) -> Hit:
-        mine = {name: found[term] for name, term in keys.items() if found[term].passed[f]}
-        failed = {f"not {term}": found[term] for term in refused if not found[term].passed[f]}
+        mine = {name: answers[term] for name, term in keys.items() if answers[term].passed[f]}
+        failed = {f"not {term}": answers[term] for term in refused if not answers[term].passed[f]}
         return Hit(
             feature=f,
             label=names[f][0],
@@ -122,14 +123,14 @@ def search(query: str | Query, sources: Sources, *, limit: int = 20) -> Hits:
     return Hits(written, tuple(hit(int(f)) for f in ids[:limit]), len(ids), partial, notes)
 
 
-def _passed(node: Node, found: dict[Term, Found], d_sae: int) -> np.ndarray:
+def _passed(node: Node, answers: dict[Term, Answer], d_sae: int) -> np.ndarray:
     if isinstance(node, Term):
-        return found[node].passed
+        return answers[node].passed
     if isinstance(node, Not):
-        return ~_passed(node.item, found, d_sae)
+        return ~_passed(node.item, answers, d_sae)
     out = np.full(d_sae, isinstance(node, And))
     for item in node.items:
-        other = _passed(item, found, d_sae)
+        other = _passed(item, answers, d_sae)
         out = out & other if isinstance(node, And) else out | other
     return out
 
@@ -149,7 +150,7 @@ def _called(terms: list[Term]) -> dict[str, Term]:
     return {(term.key if keys.count(term.key) == 1 else str(term)): term for term in terms}
 
 
-def _join(answers: list[Found], passed: np.ndarray) -> np.ndarray:
+def _join(answers: list[Answer], passed: np.ndarray) -> np.ndarray:
     if len(answers) == 1:
         assert answers[0].score is not None
         return np.where(answers[0].passed, answers[0].score, 0.0)
@@ -162,14 +163,14 @@ def _join(answers: list[Found], passed: np.ndarray) -> np.ndarray:
     return joined
 
 
-def _order(ids: np.ndarray, sort: str, score: np.ndarray, sources: Sources) -> np.ndarray:
-    features = sources.index.features
+def _order(ids: np.ndarray, sort: str, score: np.ndarray, collection: Collection) -> np.ndarray:
+    features = collection.index.features
     if sort == "score":
         return ids[np.argsort(-score[ids], kind="stable")]
     if sort in ("density", "max"):
         return ids[np.argsort(-features[sort].to_numpy()[ids], kind="stable")]
     if sort == "label":
-        labels = sources.labels.all()
+        labels = collection.labels.all()
 
         def key(f: int) -> tuple[bool, str, int]:
             return f not in labels, labels[f].text.lower() if f in labels else "", f
@@ -178,9 +179,9 @@ def _order(ids: np.ndarray, sort: str, score: np.ndarray, sources: Sources) -> n
     return ids
 
 
-def _names(ids: np.ndarray, sources: Sources) -> dict[int, tuple[str, bool]]:
-    labels = sources.labels.all()
+def _names(ids: np.ndarray, collection: Collection) -> dict[int, tuple[str, bool]]:
+    labels = collection.labels.all()
     return {
-        int(f): (labels[int(f)].text, False) if int(f) in labels else (sources.index.describe(int(f)), True)
+        int(f): (labels[int(f)].text, False) if int(f) in labels else (collection.index.describe(int(f)), True)
         for f in ids
     }

@@ -10,7 +10,7 @@ from interp import places
 from interp.index import FeatureIndex
 from interp.index.unembedding import asked_rows, token_rows
 from interp.labels import LabelBook
-from interp.search import Hits, SavedSearch, Sources, saved
+from interp.search import Collection, Hits, SavedSearch, saved
 from interp.search import search as find
 from interp.types import InterpError
 from interp.views import FeaturePage, NeuronPage, feature_page
@@ -26,24 +26,24 @@ def search(wb: Opened, query: str = "", *, limit: int = 20) -> Hits:
 
     Raises InterpError when the query cannot be read, or a key needs what is not there.
     """
-    return find(query, _sources(wb), limit=limit)
+    return find(query, _collection(wb), limit=limit)
 
 
 def search_neurons(wb: Opened, layer: int, query: str = "", *, limit: int = 20) -> Hits:
     """Rows of a layer's neurons that meet the query: the keys that need no label and run no model."""
     index = neuron_index(wb, layer)
-    sources = Sources(
+    collection = Collection(
         index,
         LabelBook("", index.d_sae, url="sqlite://"),
         directions=lambda: neurons(wb, layer).W_dec,
         unembedding=partial(unembedding_rows, wb, index),
         meanings=_meanings(wb),
     )
-    return find(query, sources, limit=limit)
+    return find(query, collection, limit=limit)
 
 
-def _sources(wb: Opened) -> Sources:
-    return Sources(
+def _collection(wb: Opened) -> Collection:
+    return Collection(
         wb.index,
         wb.labels,
         directions=lambda: wb.sae.W_dec.cpu(),

@@ -1,0 +1,27 @@
+"""Names of before, which go on working for one release with a warning that gives the new one."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def renamed(home: str, names: Mapping[str, str]) -> Callable[[str], object]:
+    """The `__getattr__` of the module `home`: what stood under the old name, and a DeprecationWarning.
+
+    `names` gives for each old name the new one, in the same module or as `module:name`.
+    """
+
+    def get(name: str) -> object:
+        if name not in names:
+            raise AttributeError(f"module {home!r} has no attribute {name!r}")
+        place, _, new = names[name].rpartition(":")
+        where = place or home
+        warnings.warn(
+            f"{home}.{name} is now {where}.{new}; the old name goes with the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        value: object = getattr(import_module(where), new)
+        return value
+
+    return get

@@ -1,0 +1,29 @@
+"""The keys of the query language: each marks the features that pass, with a score of its own kind and the reason.
+
+A key is a function of a term and the collection, in the file of what it looks at, and a line in HANDLERS; its help is a line
+in `query.KEYS`.
+"""
+
+from interp.search.answer import Handler
+from interp.search.keys import facts, positions, running, weights, words
+
+HANDLERS: dict[str, Handler] = {
+    "text": words.find_text,
+    "token": positions.find_token,
+    "context": positions.find_context,
+    "fires": running.find_fires,
+    "only": running.find_only,
+    "promotes": weights.find_effects(1.0, "raises"),
+    "suppresses": weights.find_effects(-1.0, "lowers"),
+    "like": weights.find_like,
+    "with": positions.find_with,
+    "neuron": weights.find_neuron,
+    "contrast": running.find_contrast,
+    "topic": positions.find_topic,
+    "density": facts.find_range("density"),
+    "max": facts.find_range("max"),
+    "status": facts.find_label("status"),
+    "author": facts.find_label("author"),
+    "dead": facts.find_dead,
+    "labelled": facts.find_labelled,
+}

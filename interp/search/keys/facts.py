@@ -1,0 +1,42 @@
+"""What is known of features without looking anything up: `density:`, `max:`, `dead:`, and their labels."""
+
+import numpy as np
+
+from interp.labels import STATUSES
+from interp.search.answer import Answer, Collection, Handler
+from interp.search.query import Term, span, yes
+from interp.types import unknown
+
+
+def find_range(column: str) -> Handler:
+    def handler(term: Term, collection: Collection) -> Answer:
+        low, high = span(term)
+        values = collection.index.features[column].to_numpy()
+        return Answer((values >= low) & (values <= high), None, lambda f: f"{column} {values[f]:.3g}")
+
+    return handler
+
+
+def find_label(attribute: str) -> Handler:
+    def handler(term: Term, collection: Collection) -> Answer:
+        if attribute == "status" and term.value not in STATUSES:
+            raise unknown("label status", term.value, STATUSES, try_=f"(At character {term.at}.)")
+        passed, labels = np.zeros(collection.index.d_sae, dtype=bool), collection.labels.all()
+        for f, label in labels.items():
+            passed[f] = getattr(label, attribute).lower() == term.value.lower()
+        return Answer(
+            passed, None, lambda f: f"{attribute} {getattr(labels[f], attribute)}" if f in labels else "no label"
+        )
+
+    return handler
+
+
+def find_dead(term: Term, collection: Collection) -> Answer:
+    dead = collection.index.features["fires"].to_numpy() == 0
+    return Answer(dead if yes(term) else ~dead, None, lambda f: "never fires" if dead[f] else "fires")
+
+
+def find_labelled(term: Term, collection: Collection) -> Answer:
+    has = np.zeros(collection.index.d_sae, dtype=bool)
+    has[list(collection.labels.all())] = True
+    return Answer(has if yes(term) else ~has, None, lambda f: "has a label" if has[f] else "has no label")

@@ -1,0 +1,89 @@
+"""What features do on texts of one's own, for which the model runs: `fires:`, `only:`, `contrast:`.
+
+Axes    F feature.
+"""
+
+import numpy as np
+
+from interp.render.terminal import say
+from interp.search import contrast as contrasts
+from interp.search.answer import Activated, Answer, Collection
+from interp.search.query import Term
+from interp.statistics import benjamini_hochberg
+from interp.types import InterpError, unknown
+
+SURE = 0.05
+"""Largest q-value of what `contrast:` and `only:` call different."""
+
+
+def find_fires(term: Term, collection: Collection) -> Answer:
+    """Activation on the text: the largest, the mean over counted tokens, or that at one token."""
+    active = _run(term, collection)
+    option = term.option or "max"
+    peak = np.zeros(collection.index.d_sae)
+    if option in ("max", "mean"):
+        if option == "max":
+            np.maximum.at(peak, active.features, active.values)
+        else:
+            np.add.at(peak, active.features, active.values / max(sum(active.counted), 1))
+        return Answer(peak > 0, peak, lambda f: f"{option} activation {peak[f]:.2f} on the text")
+    if not option.removeprefix("-").isdecimal():
+        raise unknown("fires@", option, ["max", "mean", "a token's number"], try_=f"(At character {term.at}.)")
+    token = int(option) + (len(active.tokens) if int(option) < 0 else 0)
+    if not 0 <= token < len(active.tokens):
+        raise InterpError(f"fires@{option}: the text has tokens 0 to {len(active.tokens) - 1}, the first a separator.")
+    at = active.rows == token
+    peak[active.features[at]] = active.values[at]
+    return Answer(peak > 0, peak, lambda f: f"activation {peak[f]:.2f} at {active.tokens[token]!r}")
+
+
+def _run(term: Term, collection: Collection) -> Activated:
+    if collection.activations is None:
+        raise InterpError(f"{term.key}: runs the model, which this search has not been given; use Workbench.search.")
+    return collection.activations(term.value)
+
+
+def find_only(term: Term, collection: Collection) -> Answer:
+    """Features active on more of the text's tokens than their density explains: a binomial tail, Benjamini–Hochberg over
+    all features. Tokens of a text are not independent, so the p-values order features; they are no proof."""
+    from scipy import stats
+
+    active = _run(term, collection)
+    index = collection.index
+    tokens = int(sum(active.counted))
+    active_F = np.bincount(active.features, minlength=index.d_sae)
+    fires_F, kept = index.features["fires"].to_numpy(), max(int(np.count_nonzero(index.kept)), 1)
+    density_F = (fires_F + 0.5) / (kept + 1)
+    p_F = np.where(active_F > 0, stats.binom.sf(active_F - 1, tokens, density_F), 1.0)
+    q_F = benjamini_hochberg(p_F)
+
+    def why(f: int) -> str:
+        return f"active on {active_F[f]} of {tokens} tokens, {tokens * density_F[f]:.2g} by its density, q {q_F[f]:.1e}"
+
+    return Answer((active_F > 0) & (q_F <= SURE), -np.log10(np.maximum(p_F, 1e-300)), why)
+
+
+def find_contrast(term: Term, collection: Collection) -> Answer:
+    """AUROC of each feature's largest activation between two sets of texts, either way round."""
+    if collection.largest is None:
+        raise InterpError("contrast: runs the model, which this search has not been given; use Workbench.search.")
+    first, second = contrasts.sets(term)
+    note = contrasts.warning((len(first), len(second)), collection.index.d_sae, SURE)
+    if note:
+        say(f"{term}: {note}")
+    both = collection.largest([*first, *second], contrasts.TOKENS)
+    apart = contrasts.contrast(both[: len(first)], both[len(first) :])
+    score = np.maximum(apart.auroc_F, 1 - apart.auroc_F)
+
+    def why(f: int) -> str:
+        side = "first" if apart.auroc_F[f] >= 0.5 else "second"
+        return (
+            f"larger on the {side} set: AUROC {score[f]:.2f}, effect {_effect_size(abs(apart.effect_F[f]))}, "
+            f"p {apart.p_F[f]:.1e}, q {apart.q_F[f]:.1e} ({apart.sizes[0]} and {apart.sizes[1]} texts)"
+        )
+
+    return Answer(apart.q_F <= SURE, score, why, note=note)
+
+
+def _effect_size(size: float) -> str:
+    return f"{size:.2f} sd" if size < float("inf") else "without measure (neither set varies)"
