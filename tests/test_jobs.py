@@ -22,6 +22,9 @@ from interp.progress import Progress
 from interp.types import InterpError
 from tests.conftest import HOOK, ROOT
 
+EMPTY = ROOT / "requirements"
+"""A folder in which no checkpoint lies."""
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
@@ -44,7 +47,7 @@ def python(code, *arguments, **more):
 
 def quick():
     """A job that is over as soon as Python has started: the checkpoints in a folder that has none."""
-    return jobs.submit("library", {"root": os.environ["INTERP_HOME"]})
+    return jobs.submit("library", {"root": str(EMPTY)})
 
 
 def held():
@@ -149,7 +152,7 @@ def test_two_jobs_run_one_after_the_other():
 
 def test_twenty_jobs_of_four_processes_are_all_run_and_never_more_than_there_is_room_for(monkeypatch):
     monkeypatch.setenv("INTERP_JOBS", "3")
-    code = "import os\nfrom interp import jobs\nfor _ in range(5): print(jobs.submit('library', {'root': os.environ['INTERP_HOME']}).id)"
+    code = "from interp import jobs\nfor _ in range(5): print(jobs.submit('library', {'root': 'requirements'}).id)"
     four = [python(code, stdout=subprocess.PIPE) for _ in range(4)]
     ids = [line for each in four for line in each.communicate(timeout=240)[0].split()]
     assert sorted(map(int, ids)) == list(range(1, 21))
@@ -251,7 +254,7 @@ def test_a_job_outlives_the_process_that_submitted_it_and_all_of_its_group():
         from interp import jobs
         from interp.jobs.queue import turn
         with turn("a test"):
-            job = jobs.submit("library", {"root": os.environ["INTERP_HOME"]})
+            job = jobs.submit("library", {"root": "requirements"})
             os.kill(job.pid, signal.SIGSTOP)
         print(job.pid, flush=True)
         time.sleep(600)

@@ -1,10 +1,11 @@
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from interp import workbench
-from interp.checkpoint.files import resolve
+from interp.checkpoint.files import below, resolve
 from interp.library import library
 from interp.types import InterpError
 from interp.workbench import EMBEDDED, Workbench
@@ -27,6 +28,28 @@ def test_every_checkpoint_is_listed_and_a_broken_one_says_why(shelf):
     assert tiny.mib > 0
     assert "has no sae_weights.safetensors" in broken.problem
     assert (plain.name, plain.hook, plain.problem) == ("plain", HOOK, "")
+
+
+def test_folders_that_come_and_go_meanwhile_are_passed_over(tmp_path):
+    (tmp_path / "stays").mkdir()
+    (tmp_path / "stays" / "cfg.json").write_text("{")
+    over = threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            for number in range(8):
+                (tmp_path / f"goes{number}" / "a").mkdir(parents=True)
+            for number in range(8):
+                shutil.rmtree(tmp_path / f"goes{number}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(300):
+            assert below(tmp_path) == [tmp_path / "stays"]
+    finally:
+        over.set()
+        other.join()
 
 
 def test_labels_and_figures_of_the_card_are_shown(shelf):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,8 +66,12 @@ def shelves() -> list[Path]:
 
 def below(root: Path) -> list[Path]:
     """The folders of checkpoints below a folder, hidden ones left out, by path."""
-    folders = [cfg.parent for cfg in root.rglob("cfg.json")]
-    return sorted(f for f in folders if not any(part.startswith(".") for part in f.relative_to(root).parts))
+    found = []
+    for folder, inner, files in os.walk(root):  # which passes over folders that others take away meanwhile
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        if "cfg.json" in files:
+            found.append(Path(folder))
+    return sorted(found)
 
 
 def known(name: str) -> bool:
