@@ -17,10 +17,9 @@ from typing import Any
 import torch
 from common import alternate, ratio, report
 
-from interp.steering import Ablate, Add, Clamp, SweepConfig, model_edit
+from interp.steering import Ablate, Add, Clamp, Sampling, StrengthSweepConfig, model_edit
 from interp.steering.apply import editable
-from interp.steering.run import Sampling, continue_rows
-from interp.steering.sweep import FACTORS
+from interp.steering.curve import FACTORS
 from interp.steering.verdict import OPENINGS
 from interp.workbench import EMBEDDED, Workbench
 
@@ -36,11 +35,11 @@ def speed(wb: Workbench, rounds: int) -> dict[str, Any]:
         "three edits": [Clamp(feature=FEATURE, strength=largest), Add(feature=100, strength=5.0), Ablate(feature=3)],
     }
     for batch in (1, 8):
-        prompts = wb.stage.prompts(OPENINGS, chat=False)[:batch]
+        prompts = wb.steered.tokenize(OPENINGS)[:batch]
         made: dict[str, int] = {}
         work = {"unsteered": _generation(wb, prompts, "unsteered", [], made)}
         for name, edits in sets.items():
-            work[name] = _generation(wb, prompts, name, wb.stage.compile([edits]), made)
+            work[name] = _generation(wb, prompts, name, wb.steered.compile([edits]), made)
         seconds = alternate(work, rounds)
         per_step = {name: [s / made[name] for s in seconds[name]] for name in work}
         found[f"batch {batch}, unsteered, tokens/s"] = round(batch / statistics.median(per_step["unsteered"]), 1)
@@ -63,19 +62,20 @@ def _generation(
 def sweeps(wb: Workbench, rounds: int) -> dict[str, Any]:
     """Seconds of the bare and of the full sweep."""
     largest = float(wb.index.row(FEATURE)["max"])
-    ids = wb.stage.prompts(OPENINGS, chat=False)
-    rows = [[Clamp(feature=FEATURE, strength=f * largest)] for f in FACTORS for _ in ids]
+    ids = wb.steered.tokenize(OPENINGS)
+    held = [[Clamp(feature=FEATURE, strength=f * largest)] for f in FACTORS]
+    rows = [(p, variant, 0) for variant in range(len(FACTORS)) for p in range(len(ids))]
     seconds: dict[str, list[float]] = {"bare": [], "full": []}
     tokens = 0
-    continue_rows(wb.stage, ids, rows[: len(ids)], [0] * len(ids), Sampling(max_new_tokens=2))  # warm
+    wb.steered.request(ids, held, Sampling(max_new_tokens=2)).generate(rows[: len(ids)])  # warm
     for turn in range(rounds):
         began = time.perf_counter()
-        answers = continue_rows(wb.stage, ids * len(FACTORS), rows, [0] * len(rows), Sampling(max_new_tokens=TOKENS))
+        answers = wb.steered.request(ids, held, Sampling(max_new_tokens=TOKENS)).generate(rows)
         seconds["bare"].append(time.perf_counter() - began)
         tokens = sum(map(len, answers))
         if turn < max(rounds // 2, 1):
             began = time.perf_counter()
-            wb.sweep(FEATURE, config=SweepConfig(), max_new_tokens=TOKENS)
+            wb.sweep(FEATURE, config=StrengthSweepConfig(), max_new_tokens=TOKENS)
             seconds["full"].append(time.perf_counter() - began)
     middle = {name: statistics.median(times) for name, times in seconds.items()}
     return {

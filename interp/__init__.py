@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Transcoder,
         make_architecture,
     )
-    from interp.steering import Ablate, Add, Clamp, Direction, Orthogonal, Scale, SweepConfig, When
+    from interp.steering import Ablate, Add, Clamp, Direction, Orthogonal, Scale, StrengthSweepConfig, When
     from interp.training import Step, TrainConfig, steps, steps_many, train, train_many
     from interp.types import FeatureRef, Hook, InterpError
     from interp.workbench import Workbench
@@ -68,7 +68,7 @@ _HOME = {
     "Direction": "steering",
     "Orthogonal": "steering",
     "Scale": "steering",
-    "SweepConfig": "steering",
+    "StrengthSweepConfig": "steering",
     "When": "steering",
     "Step": "training",
     "TrainConfig": "training",
@@ -106,7 +106,7 @@ __all__ = [
     "Standard",
     "Step",
     "Stream",
-    "SweepConfig",
+    "StrengthSweepConfig",
     "TopK",
     "TrainConfig",
     "Transcoder",
@@ -133,7 +133,15 @@ __all__ = [
 ]
 
 
+_RENAMED = {"SweepConfig": "StrengthSweepConfig"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from interp.renamed import warn_renamed
+
+        warn_renamed(f"interp.{name}", f"interp.{_RENAMED[name]}")
+        name = _RENAMED[name]
     if name not in _HOME:
         raise AttributeError(f"module 'interp' has no attribute {name!r}")
     return getattr(importlib.import_module(f"interp.{_HOME[name]}"), name)

@@ -16,12 +16,13 @@ def renamed(home: str, names: Mapping[str, str]) -> Callable[[str], object]:
             raise AttributeError(f"module {home!r} has no attribute {name!r}")
         place, _, new = names[name].rpartition(":")
         where = place or home
-        warnings.warn(
-            f"{home}.{name} is now {where}.{new}; the old name goes with the next release.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        warn_renamed(f"{home}.{name}", f"{where}.{new}")
         value: object = getattr(import_module(where), new)
         return value
 
     return get
+
+
+def warn_renamed(before: str, now: str) -> None:
+    """The warning, given to whoever called the function that calls this one."""
+    warnings.warn(f"{before} is now {now}; the old name goes with the next release.", DeprecationWarning, stacklevel=3)

@@ -22,7 +22,7 @@ from interp.index import FeatureIndex
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.statistics import bootstrap, wilson
-from interp.steering import SweepConfig
+from interp.steering import StrengthSweepConfig
 from interp.steering.verdict import DOUBLE, HALF
 from interp.workbench import EMBEDDED, Workbench
 
@@ -73,7 +73,7 @@ def main() -> None:
 def one(wb: Workbench, feature: int, what: str) -> dict[str, Any]:
     if what == "verdict":
         return {key: value for key, value in vars(wb.verdict(feature)).items() if key != "sentence"}
-    found = wb.sweep(feature, config=SweepConfig(factors=FACTORS, verdict=False))
+    found = wb.sweep(feature, config=StrengthSweepConfig(factors=FACTORS, verdict=False))
     names = ("shift", "kl", "perplexity", "distinct_2", "loops", "fires", "says_target")
     return {
         "points": [

@@ -27,7 +27,7 @@ def everything(wb):
 
     def logits(edits):
         tokens = torch.tensor([wb.model.prompt(TEXTS[1])])
-        return bits(wb.model.run(tokens, edits=wb.stage.compile([edits])).logits)
+        return bits(wb.model.run(tokens, edits=wb.steered.compile([edits])).logits)
 
     return {
         "spectrum": lambda: wb.spectrum(TEXTS[0]).values.tobytes(),

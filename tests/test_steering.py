@@ -20,15 +20,17 @@ from interp.steering import (
     Preset,
     Sampling,
     Scale,
-    Stage,
-    SweepConfig,
+    SteeredModel,
+    StrengthSweepConfig,
     When,
     compile_edits,
-    contrast,
+    difference_of_means,
     generate,
     model_edit,
 )
-from interp.steering.edits import conflicts, from_dict, to_dict
+from interp.steering.binding import bind_all
+from interp.steering.conflicts import find_conflicts
+from interp.steering.edits import from_dict, to_dict
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK, ROOT
@@ -329,26 +331,26 @@ def test_a_contrast_is_the_difference_of_mean_activations(wb):
             rows.append(x[x.norm(dim=1) <= wb.card.norm_cutoff].mean(0))
         return torch.stack(rows).mean(0)
 
-    made = wb.contrast(*sets)
+    made = wb.difference_of_means(*sets)
     assert torch.allclose(torch.tensor(made.vector), mean(sets[0]) - mean(sets[1]), atol=1e-5)
     moved = activations(wb, [Add(feature=made, strength=2.0)]) - activations(wb)
     assert torch.allclose(moved[1:], 2 * torch.tensor(made.vector).expand(len(moved) - 1, -1), atol=1e-4)
     with pytest.raises(InterpError, match="the set of texts 'away' is empty"):
-        contrast(wb.model, ["a"], [], HOOK)
+        difference_of_means(wb.model, ["a"], [], HOOK)
 
 
 def test_conflicts_are_named(wb, saes):
     held, gone = Clamp(feature=3, strength=8.0), Ablate(feature=3)
-    assert conflicts([held, gone], saes) == [
+    assert find_conflicts(bind_all([held, gone], saes)) == [
         "Ablate on feature 3 undoes the earlier Clamp 8 on feature 3 wherever both act."
     ]
     apart = [Clamp(feature=3, strength=8.0, where="prompt"), Ablate(feature=3, where="generated")]
-    assert conflicts(apart, saes) == []
+    assert find_conflicts(bind_all(apart, saes)) == []
     row = wb.sae.W_dec[3]
     near = Direction(name="near", hook_name=HOOK, vector=tuple(row.tolist()), norm_cutoff=1e9)
-    (said,) = conflicts([held, Add(feature=near, strength=1.0)], saes)
+    (said,) = find_conflicts(bind_all([held, Add(feature=near, strength=1.0)], saes))
     assert "their directions have a cosine of 1.00" in said
-    assert wb.steer("A cat", [held, gone], max_new_tokens=1).conflicts == conflicts([held, gone], saes)
+    assert wb.steer("A cat", [held, gone], max_new_tokens=1).conflicts == find_conflicts(bind_all([held, gone], saes))
 
 
 def test_every_edit_is_written_and_read_back():
@@ -450,7 +452,7 @@ def test_an_sae_of_another_model_is_refused(checkpoint, wb, tmp_path):
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused_before_anything_is_computed(wb, monkeypatch, edits, settings, message):
-    _ = wb.stage
+    _ = wb.steered
     monkeypatch.setattr(type(wb.model.module), "forward", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(InterpError, match=message):
         wb.steer("A cat", edits, **settings)
@@ -465,7 +467,7 @@ def test_a_condition_on_a_later_layer_is_refused(saes):
 def test_a_stage_names_the_seeds_it_lacks(wb):
     with pytest.raises(InterpError, match="2 seeds were given for 1 prompts"):
         wb.model.generate([wb.model.prompt("A")], seed=[1, 2])
-    assert isinstance(wb.stage, Stage)
+    assert isinstance(wb.steered, SteeredModel)
 
 
 def wide(width, hook_name=HOOK):
@@ -477,7 +479,9 @@ def narrow(wb):
     """An SAE of width 8 at an earlier hook point, where the model has 16."""
     W = torch.eye(8)
     sae = SAE(W_enc=W, b_enc=torch.zeros(8), W_dec=W, b_dec=torch.zeros(8), threshold=torch.zeros(8), name="narrow", reads=EARLY)  # fmt: skip
-    return Stage(wb.model, {"": Hooked(wb.sae, 1e9, 0), "narrow": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
+    return SteeredModel(
+        wb.model, {"": Hooked(wb.sae, 1e9, 0), "narrow": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary
+    )
 
 
 @pytest.mark.parametrize(
@@ -506,7 +510,7 @@ def test_a_direction_may_act_wherever_the_model_has_one_vector_a_position(wb):
     with pytest.raises(InterpError, match="has shape .* at a position, not one vector"):
         wb.model.width("blocks.0.attn.hook_pattern")
     with pytest.raises(InterpError, match="the unembedding of tiny-llama reads width 16, not 32"):
-        wb.sweep(wide(32, mlp), config=SweepConfig(prompts=("A cat",)), max_new_tokens=1)
+        wb.sweep(wide(32, mlp), config=StrengthSweepConfig(prompts=("A cat",)), max_new_tokens=1)
 
 
 @pytest.mark.parametrize("strength", [1e39, -2e9])
@@ -516,7 +520,9 @@ def test_a_strength_that_no_activation_reaches_is_refused(wb, strength):
     with pytest.raises(InterpError, match="is beyond 1e\\+09"):
         wb.effects(3, strength=strength)
     with pytest.raises(InterpError, match="is beyond 1e\\+09"):
-        wb.sweep(3, config=SweepConfig(prompts=("A cat",), factors=(1.0, strength)), largest=2.0, max_new_tokens=1)
+        wb.sweep(
+            3, config=StrengthSweepConfig(prompts=("A cat",), factors=(1.0, strength)), largest=2.0, max_new_tokens=1
+        )
     direction = Direction(name="d", hook_name=HOOK, vector=(1e39,) * 16, norm_cutoff=1e9)
     with pytest.raises(InterpError, match="no entry beyond 1e\\+09"):
         wb.steer("A cat", [Add(feature=direction, strength=1.0)])
@@ -540,7 +546,7 @@ def test_a_batch_names_conflicts_and_one_feature_is_known_by_all_its_names(wb):
 SCRIPT = """
 import json, sys
 from interp import *
-from interp.steering import Sampling, SweepConfig
+from interp.steering import Sampling, StrengthSweepConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
 
@@ -548,7 +554,7 @@ wb = Workbench.open(sys.argv[1], labels="sqlite://")
 held = [Clamp(feature=3, strength=9.0)]
 steer = json.loads(wb.steer("A cat", held, max_new_tokens=2).to_json())
 batch = json.loads(wb.steer_many(["A cat"], [held], max_new_tokens=2).to_json())
-config = SweepConfig(prompts=("A cat",), factors=(1.0,), controls=False, verdict=False)
+config = StrengthSweepConfig(prompts=("A cat",), factors=(1.0,), controls=False, verdict=False)
 sweep = json.loads(wb.sweep(3, config=config, max_new_tokens=2).to_json())
 
 def at(record, **changed):

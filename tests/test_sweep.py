@@ -14,11 +14,21 @@ from interp import cli
 from interp.models import Edit
 from interp.sae import SAE
 from interp.statistics import wilson
-from interp.steering import Add, Clamp, Direction, Hooked, Stage, Subject, SweepConfig, judge, matched_features
+from interp.steering import (
+    Add,
+    Clamp,
+    Direction,
+    Hooked,
+    Steerable,
+    SteeredModel,
+    StrengthSweepConfig,
+    judge,
+    matched_features,
+)
 from interp.steering.detection import Peak, detection, named, sentence
 from interp.steering.measures import distinct, loops
-from interp.steering.run import first_difference
-from interp.steering.window import window
+from interp.steering.replay import first_difference
+from interp.steering.window import find_window
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
 from interp.workbench.known import peaks
@@ -35,7 +45,7 @@ def wb(checkpoint):
 
 @pytest.fixture(scope="module")
 def config():
-    return SweepConfig(factors=(-1.0, 0.0, 2.0), prompts=PROMPTS, regex="a", seeds=(1, 2))
+    return StrengthSweepConfig(factors=(-1.0, 0.0, 2.0), prompts=PROMPTS, regex="a", seeds=(1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +68,7 @@ def test_a_points_figures_equal_reading_each_text_by_itself(wb, swept, config):
             base, said = next(baselines), next(answers)
             span = slice(len(prompt) - 1, len(prompt) + len(base) - 1)
             plain = logprobs(wb, prompt + base)[span]
-            moved = logprobs(wb, prompt + base, wb.stage.compile([[edit]]))[span]
+            moved = logprobs(wb, prompt + base, wb.steered.compile([[edit]]))[span]
             targets = swept.target_tokens
             shifts.append(float((moved[:, targets].logsumexp(1) - plain[:, targets].logsumexp(1)).mean()))
             kls.append(float((moved.exp() * (moved - plain)).sum(1).mean()))
@@ -86,7 +96,7 @@ def test_a_sweep_has_its_controls_beside_it_and_shares_its_random_numbers(wb, sw
     assert swept.words.startswith("The following text uses the words")
     (alone,) = wb.model.generate(
         [swept.prompt_tokens[1]], seed=[2], temperature=0.7, max_new_tokens=9,
-        edits=wb.stage.compile([[Clamp(feature=5, strength=-swept.largest)]]),
+        edits=wb.steered.compile([[Clamp(feature=5, strength=-swept.largest)]]),
     )  # fmt: skip
     assert swept.curve[0].tokens[3] == alone
     assert swept.verdict is not None
@@ -97,8 +107,8 @@ def test_a_sweep_has_its_controls_beside_it_and_shares_its_random_numbers(wb, sw
 
 
 def test_a_direction_is_swept_like_a_feature(wb):
-    direction = wb.contrast(["The capital of France is Paris."], ["A cat sat on the mat."])
-    config = SweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False)
+    direction = wb.difference_of_means(["The capital of France is Paris."], ["A cat sat on the mat."])
+    config = StrengthSweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False)
     found = wb.sweep(direction, config=config, max_new_tokens=3)
     assert set(found.series) == {"feature", "noise", "sign flipped"}
     assert found.curve[0].shift[0] > found.series["sign flipped"][0].shift[0]
@@ -121,7 +131,7 @@ def planted(wb):
         W_enc=rows.T.contiguous(), b_enc=torch.zeros(40), W_dec=rows, b_dec=torch.zeros(16),
         threshold=torch.zeros(40), name="planted", reads=HOOK,
     )  # fmt: skip
-    return Stage(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
+    return SteeredModel(wb.model, {"": Hooked(sae, 1e9, 0)}, lambda: wb.model.vocabulary)
 
 
 def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted, monkeypatch):
@@ -131,7 +141,7 @@ def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted
 
     def verdict(feature, largest, own):
         peaks = {feature: peaks_of(own), **dict.fromkeys(matched, peaks_of([8] * 20))}
-        return judge(planted, Subject(source=feature, largest=largest, matched=matched, peaks=peaks))
+        return judge(planted, Steerable(feature=feature, largest=largest, matched=matched, peaks=peaks))
 
     same, scattered = [7] * 20, list(range(20, 40))
     loud = verdict(0, 20.0, same)
@@ -147,7 +157,7 @@ def test_a_planted_controller_is_told_from_a_feature_that_no_token_reads(planted
 
 
 def test_the_verdicts_shift_and_output_score_equal_one_prompt_at_a_time(wb, planted):
-    subject = Subject(source=0, largest=3.0, matched=tuple(range(2, 21)))
+    subject = Steerable(feature=0, largest=3.0, matched=tuple(range(2, 21)))
     found = judge(planted, subject, prompts=PROMPTS)
     sae, shifts, scores = planted.saes[""].sae, [], []
     for text in PROMPTS:
@@ -238,28 +248,28 @@ def point(factor, shift, ratio, loops=0.0):
 
 def test_the_window_is_where_a_feature_moves_the_text_and_the_text_stays_text():
     curve = [point(-1, -2, 1.2), point(0.5, 0.4, 1.1), point(1, 1.5, 1.3), point(1.5, 2, 1.5), point(2, 3, 2.5)]
-    found = window({"feature": curve}, 0.0)
+    found = find_window({"feature": curve}, 0.0)
     assert found.factors == (1, 1.5)
     assert found.strengths == (10, 15)
     assert found.moves == [1, 1.5, 2]
     assert found.fluent == [0.5, 1, 1.5]
     assert "from 1 to 1.5 times its largest activation (10 to 15)" in found.sentence
     # A control of the same strength that moves as much closes it.
-    beaten = window({"feature": curve, "noise": [point(1, 1.6, 1), point(1.5, 0.1, 1)]}, 0.0)
+    beaten = find_window({"feature": curve, "noise": [point(1, 1.6, 1), point(1.5, 0.1, 1)]}, 0.0)
     assert beaten.factors == (1.5, 1.5)
     # Loops close it too, unless unsteered text loops as well.
     loopy = [point(1, 1.5, 1.0, loops=0.5)]
-    assert window({"feature": loopy}, 0.0).factors is None
-    assert window({"feature": loopy}, 0.25).factors == (1, 1)
-    none = window({"feature": curve[:2]}, 0.0)
+    assert find_window({"feature": loopy}, 0.0).factors is None
+    assert find_window({"feature": loopy}, 0.25).factors == (1, 1)
+    none = find_window({"feature": curve[:2]}, 0.0)
     assert none.factors is None
     assert none.sentence.startswith("Window: none.")
-    assert "no strength above 0" in window({"feature": curve[:1]}, 0.0).sentence
+    assert "no strength above 0" in find_window({"feature": curve[:1]}, 0.0).sentence
 
 
 def test_a_controller_leaves_text_that_is_text(planted):
     """The same feature, held so strongly that one token is all that is said."""
-    subject = Subject(source=0, largest=300.0, matched=tuple(range(2, 21)))
+    subject = Steerable(feature=0, largest=300.0, matched=tuple(range(2, 21)))
     found = judge(planted, subject, prompts=PROMPTS)
     assert found.moves
     assert not found.fluent
@@ -268,7 +278,7 @@ def test_a_controller_leaves_text_that_is_text(planted):
 
 
 def test_a_sweeps_record_from_before_text_had_to_stay_text_replays(wb):
-    config = SweepConfig(factors=(1.0,), prompts=PROMPTS, controls=False)
+    config = StrengthSweepConfig(factors=(1.0,), prompts=PROMPTS, controls=False)
     record = json.loads(wb.sweep(0, config=config, max_new_tokens=2).to_json())
     del record["window"], record["verdict"]["fluent"]
     for p in [record["baseline"], *record["series"]["feature"]]:
@@ -299,7 +309,7 @@ def test_effects_equal_one_context_at_a_time(wb):
         start = max(row["position"] // index.block * index.block + 1, row["position"] + 2 - 20)
         tokens = [0, *index.tokens[start : row["position"] + 1].tolist()]
         plain = logprobs(wb, tokens)[-1]
-        held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=0, strength=7.0)]]))[-1]
+        held = logprobs(wb, tokens, wb.steered.compile([[Clamp(feature=0, strength=7.0)]]))[-1]
         assert row["clamped_kl"] == pytest.approx(float((held.exp() * (held - plain)).sum()), abs=1e-5)
         assert row["clamped_top_changes"] == (int(held.argmax()) != int(plain.argmax()))
         seen.append(held - plain)
@@ -307,13 +317,13 @@ def test_effects_equal_one_context_at_a_time(wb):
     assert found.clamped.raised[0][1] == pytest.approx(float(mean.max()), abs=1e-4)
     assert found.ablated.kl[0] > 0
     # Each context has its own control, drawn from features of like density, at the same amount.
-    matched = wb.subject(0).matched
+    matched = wb.steerable(0).matched
     for row in found.rows:
         start = max(row["position"] // index.block * index.block + 1, row["position"] + 2 - 20)
         tokens = [0, *index.tokens[start : row["position"] + 1].tolist()]
         plain, kls = logprobs(wb, tokens)[-1], []
         for other in matched:
-            held = logprobs(wb, tokens, wb.stage.compile([[Clamp(feature=0, strength=7.0, along=other)]]))[-1]
+            held = logprobs(wb, tokens, wb.steered.compile([[Clamp(feature=0, strength=7.0, along=other)]]))[-1]
             kls.append(float((held.exp() * (held - plain)).sum()))
         assert min(abs(kl - row["clamped_random features_kl"]) for kl in kls) < 1e-5
     for effect in (found.ablated, found.clamped):
@@ -344,8 +354,8 @@ def test_a_replay_is_identical_or_says_where_it_first_differs(wb):
     )
     assert len(batch.outputs) == 8
     assert batch.texts(1)[0] == batch.outputs[2]["text"]
-    direction = wb.contrast(["The capital of France is Paris."], ["A cat sat on the mat."])
-    small = SweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False, controls=False)
+    direction = wb.difference_of_means(["The capital of France is Paris."], ["A cat sat on the mat."])
+    small = StrengthSweepConfig(factors=(1.0,), prompts=PROMPTS, verdict=False, controls=False)
     for each in (run, batch, wb.sweep(direction, config=small, max_new_tokens=2)):
         assert wb.replay(json.loads(each.to_json())).identical
     record = json.loads(run.to_json())
@@ -383,15 +393,15 @@ def test_the_first_difference_is_the_first():
     ],
 )
 def test_a_sweep_that_cannot_be_made_is_refused_before_anything_is_generated(wb, monkeypatch, given, message):
-    _ = wb.stage
+    _ = wb.steered
     monkeypatch.setattr(type(wb.model.module), "forward", lambda *a, **k: pytest.fail("the model ran"))
     with pytest.raises(InterpError, match=message):
-        wb.sweep(5, config=SweepConfig(**{"prompts": PROMPTS, **given}), max_new_tokens=4)
+        wb.sweep(5, config=StrengthSweepConfig(**{"prompts": PROMPTS, **given}), max_new_tokens=4)
 
 
 def test_a_feature_that_never_fires_has_no_unit_of_strength(wb):
     with pytest.raises(InterpError, match="never fires in the index"):
-        wb.sweep(5, config=SweepConfig(prompts=PROMPTS), largest=0.0, max_new_tokens=4)
+        wb.sweep(5, config=StrengthSweepConfig(prompts=PROMPTS), largest=0.0, max_new_tokens=4)
 
 
 # ---- the command line ----
@@ -458,14 +468,14 @@ def test_a_contrast_of_rows_is_that_of_their_texts(monkeypatch, capsys, checkpoi
     up, down = "The capital of France\nis Paris.", "A cat sat\non the mat."
     (tmp_path / "up.jsonl").write_text(json.dumps({"id": "r-1", "text": up}))
     (tmp_path / "both.csv").write_text(f'side,words of it\nup,"{up}"\ndown,"{down}"\n')
-    right = list(wb.contrast([up], [down]).vector)
+    right = list(wb.difference_of_means([up], [down]).vector)
     for sets in (f"{tmp_path}/up.jsonl,{tmp_path}/both.csv#side=down", f"{tmp_path}/both.csv#words of it#side=up,down"):
         code, out, err = call(
             monkeypatch, capsys, "steer", checkpoint, "A cat", "--contrast", f"{sets}=2", "--json", "--tokens", 2
         )
         assert code == 0, err
         assert json.loads(out)["edits"][0]["feature"]["vector"] == right
-    assert list(wb.contrast(tmp_path / "up.jsonl", f"{tmp_path}/both.csv#side=down").vector) == right
+    assert list(wb.difference_of_means(tmp_path / "up.jsonl", f"{tmp_path}/both.csv#side=down").vector) == right
 
 
 def test_a_contrast_keeps_its_condition_and_is_computed_last(monkeypatch, capsys, checkpoint, sides):

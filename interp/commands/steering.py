@@ -15,7 +15,7 @@ from interp.commands.options import Feature, Option, Sae
 from interp.types import FeatureRef, InterpError
 
 if TYPE_CHECKING:
-    from interp.steering import Effects, FeatureEdit, Replay, SteerBatch, SteerRun, Sweep
+    from interp.steering import Effects, FeatureEdit, Replay, SteerBatch, SteerRun, StrengthSweep
     from interp.workbench import Workbench
 
 Edits = Annotated[Sequence[Mapping[str, Any]], Option("Edits to make, in this order, each a JSON object.")]
@@ -110,17 +110,16 @@ def sweep_strengths(
     special: Special = False,
     record: Record = None,
     on_note: Callable[[str], None] = lambda text: None,
-) -> "Sweep":
+) -> "StrengthSweep":
     """Dose and response of one feature, or of a direction: its texts at many strengths, controls and a verdict.
 
     `on_note` is told what begins. Raises InterpError, before anything is generated, when the sweep cannot be made.
     """
-    from interp.steering import Sampling, SweepConfig
-    from interp.steering.sweep import check_sweep
+    from interp.steering import StrengthSweepConfig
 
     bench, own = open_sae(sae), sweep_defaults()
     sampling = _sampling(tokens, temperature, top_p, stop, chat, special)
-    config = SweepConfig(
+    config = StrengthSweepConfig(
         seeds=tuple(seed) or (0,),
         kind=kind,
         where=where,
@@ -133,8 +132,8 @@ def sweep_strengths(
     )
     if toward or away:
         texts = _texts(toward, away)
-        check_sweep(bench.stage, bench.subject(bench.stand_in(), largest=amount), config, Sampling(**sampling))
-        run = bench.sweep(bench.contrast(*texts), config=config, largest=amount, note=on_note, **sampling)
+        bench.bind_sweep(bench.stand_in(), config=config, largest=amount, **sampling)
+        run = bench.sweep(bench.difference_of_means(*texts), config=config, largest=amount, note=on_note, **sampling)
     else:
         run = bench.sweep(read_feature(feature), config=config, note=on_note, **sampling)
     _write_record(run, record)
@@ -143,9 +142,9 @@ def sweep_strengths(
 
 def sweep_defaults() -> tuple[tuple[str, ...], tuple[float, ...]]:
     """(prompts, strengths) of a sweep that names none."""
-    from interp.steering import SweepConfig
+    from interp.steering import StrengthSweepConfig
 
-    config = SweepConfig()
+    config = StrengthSweepConfig()
     return tuple(config.prompts), tuple(config.factors)
 
 
@@ -173,7 +172,7 @@ def replay(
     Raises InterpError when the file is no record, or was made with other weights.
     """
     from interp.places import read_json
-    from interp.steering.run import check_record
+    from interp.steering.replay import check_record
 
     record = read_json(file)
     made = check_record(record)
@@ -236,7 +235,7 @@ def _read_edits(bench: "Workbench", edits: Edits, *, stand_in: bool = False) -> 
         of: Any = given.get("feature")
         if isinstance(of, Mapping) and "toward" in of:
             texts = _texts(str(of["toward"]), str(of.get("away", "")))
-            direction = bench.stand_in() if stand_in else bench.contrast(*texts)
+            direction = bench.stand_in() if stand_in else bench.difference_of_means(*texts)
             given["feature"] = vars(direction)
         made.append(from_dict(given if isinstance(edit, Mapping) else to_dict(edit)))
     return made
@@ -258,7 +257,7 @@ def _sampling(
     return {**given, "stop": tuple(stop)}
 
 
-def _write_record(run: "SteerRun | SteerBatch | Sweep", record: Path | None) -> None:
+def _write_record(run: "SteerRun | SteerBatch | StrengthSweep", record: Path | None) -> None:
     from interp import places
 
     if record is not None:

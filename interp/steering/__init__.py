@@ -1,28 +1,28 @@
 """Edit features while the model runs; sweep, control, judge, record and replay what that does."""
 
+from interp.renamed import renamed
 from interp.steering.apply import compile_edits, editable, model_edit
-from interp.steering.contrast import contrast
-from interp.steering.edits import Ablate, Add, Clamp, Direction, FeatureEdit, Hooked, Orthogonal, Scale, When
+from interp.steering.binding import BoundEdit, Hooked, bind
+from interp.steering.conflicts import find_conflicts
+from interp.steering.controls import matched_features
+from interp.steering.curve import StrengthSweep, StrengthSweepConfig
+from interp.steering.difference import difference_of_means
+from interp.steering.edits import Ablate, Add, Clamp, Direction, FeatureEdit, Orthogonal, Scale, When
 from interp.steering.effects import Effects, effects
 from interp.steering.presets import Preset
-from interp.steering.run import (
-    Replay,
-    Sampling,
-    SamplingOptions,
-    Stage,
-    SteerBatch,
-    SteerRun,
-    compare,
-    generate,
-    generate_many,
-)
-from interp.steering.sweep import Sweep, SweepConfig, sweep
-from interp.steering.verdict import OPENINGS, Subject, Verdict, judge, matched_features
+from interp.steering.replay import Replay, compare
+from interp.steering.run import SteerBatch, SteerRun, generate, generate_many
+from interp.steering.sampling import Sampling, SamplingOptions
+from interp.steering.steerable import Steerable
+from interp.steering.steered import SteeredModel, SteerRequest
+from interp.steering.strength_sweep import sweep_strengths
+from interp.steering.verdict import OPENINGS, Verdict, judge
 
 __all__ = [
     "OPENINGS",
     "Ablate",
     "Add",
+    "BoundEdit",
     "Clamp",
     "Direction",
     "Effects",
@@ -34,23 +34,38 @@ __all__ = [
     "Sampling",
     "SamplingOptions",
     "Scale",
-    "Stage",
     "SteerBatch",
+    "SteerRequest",
     "SteerRun",
-    "Subject",
-    "Sweep",
-    "SweepConfig",
+    "Steerable",
+    "SteeredModel",
+    "StrengthSweep",
+    "StrengthSweepConfig",
     "Verdict",
     "When",
+    "bind",
     "compare",
     "compile_edits",
-    "contrast",
+    "difference_of_means",
     "editable",
     "effects",
+    "find_conflicts",
     "generate",
     "generate_many",
     "judge",
     "matched_features",
     "model_edit",
-    "sweep",
+    "sweep_strengths",
 ]
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Stage": "SteeredModel",
+        "Subject": "Steerable",
+        "Sweep": "StrengthSweep",
+        "SweepConfig": "StrengthSweepConfig",
+        "contrast": "difference_of_means",
+        "sweep": "sweep_strengths",
+    },
+)

@@ -1,41 +1,29 @@
-"""From edits as they are written to functions that the model calls at its hook points.
+"""From bound edits to functions that the model calls at its hook points.
 
-Axes    B prompt, T token, D d_in, R row: 1 when every prompt has the same edits, else B.
+Axes    B prompt, T token, D width read, W width written, R row: 1 when every prompt has the same edits, else B.
 
 Every edit is one formula: x moves along `write` by  kept · now + held + share · ‖x‖,  times the mask. `now` is what the
 read side says: the feature's activation, or the length along a direction (Orthogonal).
 
     Clamp       -now + strength        Scale       (strength - 1) · now        Ablate, Orthogonal   -now
     Add         strength, or strength · ‖x‖ along the unit row
+
+What is read at other hook points than it is written is kept from there as the pass comes by, before any edit of that hook
+point. Where the pass has not been there yet (a crosscoder's later hook points), a pass without edits is run first.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.models import Edit, Site
-from interp.sae import SAE
-from interp.steering.edits import (
-    Ablate,
-    Add,
-    Clamp,
-    Direction,
-    FeatureEdit,
-    Hooked,
-    Orthogonal,
-    Saes,
-    Scale,
-    check_edit,
-    hook_of,
-    hooked,
-    matches,
-    number,
-    row,
-)
+from interp.sae import SAE, join
+from interp.steering.binding import BoundEdit, Feature, Hooked, Saes, Sinks, bind_all
+from interp.steering.edits import Ablate, Add, Clamp, FeatureEdit, Orthogonal, Scale, matches
 from interp.types import FeatureRef, InterpError
 
 Vocabulary = Callable[[], Sequence[str]]
@@ -45,18 +33,22 @@ Vocabulary = Callable[[], Sequence[str]]
 class _Read:
     """What is known of a position: each row's activation of its feature, or its length along a direction."""
 
+    hooks: tuple[str, ...]
+    """Where it is read; all but directions' (which are read where they are written) by one SAE."""
     W_RD: Float[Tensor, "R D"]
     b_R: Float[Tensor, " R"]
     threshold_R: Float[Tensor, " R"] | None
     centre_D: Float[Tensor, " D"] | None
-    whole: tuple[SAE, Tensor] | None = None
-    """(SAE, feature of each row) where one feature's activation needs the whole code (topk) or is more than a cut (tanh)."""
+    sae: SAE | None
+    """None of a direction."""
+    whole_R: Tensor | None = None
+    """The feature of each row, where its activation needs the whole code (topk) or is more than a cut (tanh)."""
 
     def now(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
-        if self.whole is not None:
-            sae, features_R = self.whole
-            index = features_R.expand(len(x_BTD))[:, None, None].expand(-1, x_BTD.shape[1], 1)
-            return sae.encode(x_BTD).gather(2, index.to(sae.device))[..., 0].to(x_BTD.device)
+        if self.whole_R is not None:
+            assert self.sae is not None
+            index = self.whole_R.expand(len(x_BTD))[:, None, None].expand(-1, x_BTD.shape[1], 1)
+            return self.sae.encode(x_BTD).gather(2, index.to(self.sae.device))[..., 0].to(x_BTD.device)
         u_BTD = x_BTD if self.centre_D is None else x_BTD - self.centre_D
         pre = u_BTD @ self.W_RD[0] if len(self.W_RD) == 1 else (u_BTD @ self.W_RD[:, :, None])[..., 0]
         if self.threshold_R is None:
@@ -67,39 +59,35 @@ class _Read:
 
 @dataclass(frozen=True, eq=False)
 class _Gate:
-    """The condition of a step; read at its own hook point, perhaps an earlier one than the step's."""
+    """The condition of a step."""
 
     read: _Read
     above_R: Float[Tensor, " R"]
-    hook_name: str
-    passed: dict[str, Tensor]
-    """What the earlier hook point left for this pass."""
-
-    def open(self, x_BTD: Tensor) -> Bool[Tensor, "B T"]:
-        return self.read.now(x_BTD) > self.above_R[:, None]
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One edit of each row, where rows differ in numbers and directions only."""
+    """One edit of each row at one hook point, where rows differ in numbers and directions only."""
 
     read: _Read | None
     kept_R: Float[Tensor, " R"]
     held_R: Float[Tensor, " R"]
     share_R: Float[Tensor, " R"] | None
-    write_RD: Float[Tensor, "R D"]
+    write_RW: Float[Tensor, "R W"]
     where: Callable[[Site], Tensor | None]
-    include_masked: bool
+    sinks: Sinks | None
+    """None: masked positions are moved too."""
     gate: _Gate | None
+    clean: bool = False
+    """Whether it is read from the pass without edits."""
 
-    def move(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
-        """By how much each position moves along its row's direction."""
-        move = self.held_R[:, None].expand(x_BTD.shape[:2])
-        if self.read is not None:
-            move = move + self.kept_R[:, None] * self.read.now(x_BTD)
-        if self.share_R is not None:
-            move = move + self.share_R[:, None] * x_BTD.norm(dim=-1)
-        return move
+    def elsewhere(self, hook_name: str) -> list[str]:
+        """The hook points that must have been passed before this one: those of the condition, of the mask, and of what
+        is read unless that is clean."""
+        read = self.read.hooks if self.read is not None and not self.clean else ()
+        gate = self.gate.read.hooks if self.gate is not None else ()
+        mask = (self.sinks.hook_name,) if self.sinks is not None else ()
+        return [name for name in dict.fromkeys((*gate, *mask, *read)) if name != hook_name]
 
 
 Part = TypeVar("Part", bound=_Read | _Gate | _Step)
@@ -108,22 +96,39 @@ Part = TypeVar("Part", bound=_Read | _Gate | _Step)
 def _on(part: Part, device: torch.device) -> Part:
     """The same with its tensors on the device (an SAE stays where it is, and moves what it reads)."""
     moved: dict[str, Any] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
+    for each in fields(part):
+        value = getattr(part, each.name)
         if isinstance(value, Tensor):
-            moved[field.name] = value.to(device)
+            moved[each.name] = value.to(device)
         elif isinstance(value, (_Read, _Gate)):
-            moved[field.name] = _on(value, device)
+            moved[each.name] = _on(value, device)
     return replace(part, **moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """Edits as the model takes them, and what a pass without edits must have read before."""
+
+    edits: list[Edit]
+    clean_hooks: tuple[str, ...] = ()
+    _clean: dict[str, Tensor] = field(default_factory=dict)
+
+    def after(self, activations: Mapping[str, Tensor]) -> list[Edit]:
+        """The edits, once the activations (B, T, D) of the pass without edits are known at `clean_hooks`."""
+        self._clean.update({name: activations[name].float() for name in self.clean_hooks})
+        return self.edits
 
 
 def model_edit(edit: FeatureEdit, sae: SAE, *, norm_cutoff: float, separator: int) -> Edit:
     """One edit of a feature of `sae`, as the model takes it. Sinks and padding are never moved.
 
-    Raises InterpError when the strength is not finite or the SAE has no such feature.
+    Raises InterpError when the strength is not finite, the SAE has no such feature, or it reads and writes different hook
+    points (`compile_edits` then gives several).
     """
-    (made,) = compile_edits([[edit]], {"": Hooked(sae, norm_cutoff, separator)})
-    return made
+    made = compile_edits([[edit]], {"": Hooked(sae, norm_cutoff, separator)})
+    if len(made) > 1:
+        raise InterpError(f"an edit of {sae.name} acts at several hook points; use compile_edits.")
+    return made[0]
 
 
 def compile_edits(
@@ -135,92 +140,95 @@ def compile_edits(
 ) -> list[Edit]:
     """The edits as the model takes them, one for each hook point; `rows` has one list for all prompts, or one each.
 
-    `order` names the hook points in the order in which they fire, needed only for a condition that is read at another
-    hook point than its edit's. `vocabulary` gives the tokens' texts, for places that are regular expressions.
-    Raises InterpError when an edit cannot be made.
+    `order` names the hook points in the order in which they fire, needed only for what is read at another hook point
+    than it is written. `vocabulary` gives the tokens' texts, for places that are regular expressions.
+    Raises InterpError when an edit cannot be made, or needs a pass of its own first (`SteeredModel.compile` runs it).
     """
-    for edits in rows:
-        for edit in edits:
-            check_edit(edit, saes)
-    steps: dict[str, list[_Step]] = {}
-    for place in range(max(map(len, rows), default=0)):
-        groups: dict[object, list[FeatureEdit | None]] = {}
-        for at, edits in enumerate(rows):
-            if place < len(edits):
-                key = _likeness(edits[place], saes)
-                groups.setdefault(key, [None] * len(rows))[at] = edits[place]
-        for members in groups.values():
-            one = next(edit for edit in members if edit is not None)
-            steps.setdefault(hook_of(one, saes), []).append(_step(members, saes, vocabulary))
-    return _edits(steps, saes, rows, order)
+    bound = iter(bind_all([edit for edits in rows for edit in edits], saes))
+    made = compile_bound([[next(bound) for _ in edits] for edits in rows], order=order, vocabulary=vocabulary)
+    if made.clean_hooks:
+        raise InterpError(needs_a_pass(made.clean_hooks))
+    return made.edits
 
 
-def _edits(
-    steps: dict[str, list[_Step]], saes: Saes, rows: Sequence[Sequence[FeatureEdit]], order: Sequence[str]
-) -> list[Edit]:
-    """One Edit a hook point; conditions read at another hook point get a reader there, ahead of the edits."""
-    readers, made = [], []
-    for hook_name, at_hook in steps.items():
-        for step in at_hook:
-            if step.gate is not None and step.gate.hook_name != hook_name:
-                _check_order(step.gate.hook_name, hook_name, order)
-                readers.append(Edit(step.gate.hook_name, _reader(step.gate)))
-        cutoff, separator = _mask(hook_name, saes, rows)
-        made.append(Edit(hook_name, _applier(at_hook, hook_name, cutoff, separator)))
-    return readers + made
-
-
-def _check_order(read: str, written: str, order: Sequence[str]) -> None:
-    if read in order and written in order and list(order).index(read) < list(order).index(written):
-        return
-    raise InterpError(
-        f"the condition is read at {read}, which the model reaches after {written}; name a feature of an earlier layer."
+def needs_a_pass(hooks: Sequence[str]) -> str:
+    """Why an edit cannot be made of a text that has not been read."""
+    return (
+        f"an activation at {', '.join(hooks)} is read from a pass of its own over the whole text, before the edited one, so "
+        "it cannot be edited while text is generated; add to the feature instead (Add), or use effects and single passes."
     )
 
 
-def _mask(hook_name: str, saes: Saes, rows: Sequence[Sequence[FeatureEdit]]) -> tuple[float, int]:
-    """(norm cut-off, separator) of a hook point: those of the SAE there, or of the direction."""
-    for home in saes.values():
-        if home.hook_name == hook_name:
-            return home.norm_cutoff, home.separator
-    own = next(iter(saes.values()))
-    for edits in rows:
-        for edit in edits:
-            if isinstance(edit.feature, Direction) and edit.feature.hook_name == hook_name:
-                return edit.feature.norm_cutoff, own.separator
-    raise AssertionError(hook_name)
+def compile_bound(
+    rows: Sequence[Sequence[BoundEdit]], *, order: Sequence[str] = (), vocabulary: Vocabulary | None = None
+) -> Compiled:
+    """Bound edits as the model takes them (see `compile_edits`)."""
+    at_hook: dict[str, list[_Step]] = {}
+    for place in range(max(map(len, rows), default=0)):
+        groups: dict[object, list[BoundEdit | None]] = {}
+        for at, edits in enumerate(rows):
+            if place < len(edits):
+                groups.setdefault(_likeness(edits[place]), [None] * len(rows))[at] = edits[place]
+        for members in groups.values():
+            for hook_name, step in _steps(members, order, vocabulary).items():
+                at_hook.setdefault(hook_name, []).append(step)
+    return _edits(at_hook, order)
 
 
-def _reader(gate: _Gate) -> Callable[[Tensor, Site], Tensor]:
+def _edits(at_hook: dict[str, list[_Step]], order: Sequence[str]) -> Compiled:
+    """One Edit a hook point; what is read at another hook point gets a reader there, ahead of the edits."""
+    readers: list[Edit] = []
+    appliers: list[Edit] = []
+    passed: dict[str, Tensor] = {}
+    clean: dict[str, Tensor] = {}
+    clean_hooks: dict[str, None] = {}
+    for hook_name, steps in at_hook.items():
+        for step in steps:
+            for read in step.elsewhere(hook_name):
+                _check_order(read, hook_name, order)
+                if not any(edit.hook_name == read for edit in readers):
+                    readers.append(Edit(read, _reader(read, passed)))
+            if step.clean and step.read is not None:
+                clean_hooks |= dict.fromkeys(step.read.hooks)
+        appliers.append(Edit(hook_name, _applier(steps, hook_name, passed, clean)))
+    return Compiled(readers + appliers, tuple(clean_hooks), clean)
+
+
+def _is_before(read: str, written: str, order: Sequence[str]) -> bool:
+    return read in order and written in order and list(order).index(read) < list(order).index(written)
+
+
+def _check_order(read: str, written: str, order: Sequence[str]) -> None:
+    if not _is_before(read, written, order):
+        raise InterpError(
+            f"what the edit depends on is read at {read}, which the model reaches after {written}; name a feature of an "
+            "earlier layer."
+        )
+
+
+def _reader(hook_name: str, passed: dict[str, Tensor]) -> Callable[[Tensor, Site], Tensor]:
     def keep(x_BTD: Tensor, site: Site) -> Tensor:
-        gate.passed["open"] = _on(gate, x_BTD.device).open(x_BTD.float())
+        passed[hook_name] = x_BTD.float()
         return x_BTD
 
     return keep
 
 
 def _applier(
-    steps: Sequence[_Step], hook_name: str, norm_cutoff: float, separator: int
+    steps: Sequence[_Step], hook_name: str, passed: dict[str, Tensor], clean: dict[str, Tensor]
 ) -> Callable[[Tensor, Site], Tensor]:
     placed: dict[torch.device, list[_Step]] = {}
 
-    def apply(x_BTD: Float[Tensor, "B T D"], site: Site) -> Float[Tensor, "B T D"]:
+    def apply(x_BTD: Float[Tensor, "B T W"], site: Site) -> Float[Tensor, "B T W"]:
         if x_BTD.device not in placed:  # the model's, which need not be the SAEs'
             placed[x_BTD.device] = [_on(step, x_BTD.device) for step in steps]
         before = x = x_BTD.float()
-        plain_BT = editable(before, site, norm_cutoff, separator)
+        here: Mapping[str, Tensor] = {**passed, hook_name: before}
+        masks: dict[Sinks, Tensor] = {}
         moved_BT = None
         for step in placed[x_BTD.device]:
-            keep_BT = site.real_BT if step.include_masked else plain_BT
-            here = step.where(site)
-            if here is not None:
-                keep_BT = keep_BT & here
-            if step.gate is not None:
-                local = step.gate.hook_name == hook_name
-                opened = step.gate.open(before) if local else step.gate.passed["open"].to(x.device)
-                keep_BT = keep_BT & opened
-            move_BT = step.move(x) * keep_BT
-            x = x + move_BT[..., None] * step.write_RD[:, None]
+            move_BT = _move(step, x, hook_name, here, clean) * _touched(step, site, here, masks)
+            x = x + move_BT[..., None] * step.write_RW[:, None]
             changed = move_BT != 0
             moved_BT = changed if moved_BT is None else moved_BT | changed
         assert moved_BT is not None
@@ -228,6 +236,45 @@ def _applier(
         return torch.where(moved_BT[..., None], x.to(x_BTD.dtype), x_BTD)
 
     return apply
+
+
+def _touched(step: _Step, site: Site, here: Mapping[str, Tensor], masks: dict[Sinks, Tensor]) -> Bool[Tensor, "B T"]:
+    """The positions that the step may move."""
+    keep_BT = site.real_BT
+    if step.sinks is not None:
+        if step.sinks not in masks:
+            x_BTD = here[step.sinks.hook_name].to(site.real_BT.device)
+            masks[step.sinks] = editable(x_BTD, site, step.sinks.norm_cutoff, step.sinks.separator)
+        keep_BT = masks[step.sinks]
+    where_BT = step.where(site)
+    if where_BT is not None:
+        keep_BT = keep_BT & where_BT
+    if step.gate is not None:
+        keep_BT = keep_BT & (_now(step.gate.read, here, step.gate.above_R.device) > step.gate.above_R[:, None])
+    return keep_BT
+
+
+def _move(
+    step: _Step, x_BTW: Tensor, hook_name: str, here: Mapping[str, Tensor], clean: Mapping[str, Tensor]
+) -> Float[Tensor, "B T"]:
+    """By how much each position moves along its row's direction; an activation read here is that after earlier edits."""
+    move_BT = step.held_R[:, None].expand(x_BTW.shape[:2])
+    if step.read is not None:
+        if step.clean:  # a family that reads its padding is given a part of the columns, the last ones
+            read = {name: clean[name][:, -x_BTW.shape[1] :] for name in step.read.hooks}
+        else:
+            read = {**here, hook_name: x_BTW}
+        move_BT = move_BT + step.kept_R[:, None] * _now(step.read, read, x_BTW.device)
+    if step.share_R is not None:
+        move_BT = move_BT + step.share_R[:, None] * x_BTW.norm(dim=-1)
+    return move_BT
+
+
+def _now(read: _Read, x: Mapping[str, Tensor], device: torch.device) -> Float[Tensor, "B T"]:
+    if len(read.hooks) == 1:
+        return read.now(x[read.hooks[0]].to(device))
+    assert read.sae is not None
+    return read.now(join(read.sae, {name: x[name].to(device) for name in read.hooks}))
 
 
 def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, separator: int) -> Bool[Tensor, "B T"]:
@@ -239,104 +286,121 @@ def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, sepa
 # ---- building a step ----
 
 
-def _likeness(edit: FeatureEdit, saes: Saes) -> object:
+def _likeness(bound: BoundEdit) -> object:
     """Edits of several rows share a step when this is equal."""
-    gate = None
+    edit, gate = bound.edit, None
     if edit.when is not None:
-        source = edit.feature if edit.when.feature is None else edit.when.feature
-        gate = source.sae if isinstance(source, FeatureRef) else ""
+        named = edit.feature if edit.when.feature is None else edit.when.feature
+        gate = named.sae if isinstance(named, FeatureRef) else ""
     reads = "direction" if isinstance(edit, Orthogonal) else "nothing" if isinstance(edit, Add) else "feature"
     home = edit.feature.sae if isinstance(edit.feature, FeatureRef) else ""
-    return hook_of(edit, saes), home, reads, edit.where, edit.include_masked, gate, getattr(edit, "unit", "")
+    unit = getattr(edit, "unit", "")
+    return bound.hook_names, home, reads, edit.where, edit.include_masked, bound.sinks, gate, unit
 
 
-def _step(members: Sequence[FeatureEdit | None], saes: Saes, vocabulary: Vocabulary | None) -> _Step:
-    one = next(edit for edit in members if edit is not None)
-    kept, held, share, writes = [], [], [], []
-    nothing = torch.zeros_like(row(one.feature, saes))
-    for edit in members:
-        k, h, s, w = (0.0, 0.0, 0.0, nothing) if edit is None else _numbers(edit, saes)
-        kept.append(k)
-        held.append(h)
-        share.append(s)
-        writes.append(w)
-    device = _device(saes)
-
-    def rows(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device)
-
-    return _Step(
-        read=None
-        if isinstance(one, Add)
-        else _read([e and e.feature for e in members], saes, isinstance(one, Orthogonal)),
-        kept_R=rows(kept),
-        held_R=rows(held),
-        share_R=rows(share) if any(share) else None,
-        write_RD=torch.stack(writes),
-        where=_where(one.where, vocabulary),
-        include_masked=one.include_masked,
-        gate=_gate(members, saes),
-    )
+def _steps(
+    members: Sequence[BoundEdit | None], order: Sequence[str], vocabulary: Vocabulary | None
+) -> dict[str, _Step]:
+    """The step at each hook point that these rows' edits write."""
+    one = next(bound for bound in members if bound is not None)
+    where, gate, read = _where(one.edit.where, vocabulary), _gate(members), None
+    if isinstance(one.edit, (Clamp, Scale, Ablate)):
+        read = _read_feature([bound.feature if bound else None for bound in members])
+    clean = read is not None and not _is_passed(read.hooks, one.hook_names, order)
+    steps = {}
+    for hook_name in one.hook_names:
+        along = _read_along(members, hook_name) if isinstance(one.edit, Orthogonal) else read
+        numbers = [_numbers(bound, hook_name, one) for bound in members]
+        steps[hook_name] = _Step(
+            read=along,
+            kept_R=_row([n.kept for n in numbers], one),
+            held_R=_row([n.held for n in numbers], one),
+            share_R=_row([n.share for n in numbers], one) if any(n.share for n in numbers) else None,
+            write_RW=torch.stack([n.write for n in numbers]),
+            where=where,
+            sinks=None if one.edit.include_masked else one.sinks,
+            gate=gate,
+            clean=clean,
+        )
+    return steps
 
 
-def _device(saes: Saes) -> torch.device:
-    return next(iter(saes.values())).sae.device
+def is_read_before(bound: BoundEdit, order: Sequence[str]) -> bool:
+    """Whether a pass has read all that the edit needs of its feature by the time that it writes."""
+    if bound.feature is None or isinstance(bound.edit, (Add, Orthogonal)):
+        return True
+    return _is_passed(bound.feature.home.reads, bound.hook_names, order)
 
 
-def _numbers(edit: FeatureEdit, saes: Saes) -> tuple[float, float, float, Tensor]:
-    """(kept, held, share, write) of the formula at the head of this file."""
-    write = row(edit.feature, saes)
-    if edit.along is not None:
-        other = row(edit.along, saes)
-        write = other * (write.norm() / other.norm())
+def _is_passed(read: Sequence[str], written: Sequence[str], order: Sequence[str]) -> bool:
+    """Whether at every hook point that is written, all that is read has been passed or is there."""
+    return all(name == here or _is_before(name, here, order) for here in written for name in read)
+
+
+def _row(values: list[float], one: BoundEdit) -> Float[Tensor, " R"]:
+    return torch.tensor(values, dtype=torch.float32, device=one.vector.device)
+
+
+class _Numbers(NamedTuple):
+    """Of the formula at the head of this file."""
+
+    kept: float
+    held: float
+    share: float
+    write: Float[Tensor, " W"]
+
+
+def _numbers(bound: BoundEdit | None, hook_name: str, one: BoundEdit) -> _Numbers:
+    """Of a row's edit at a hook point; zeros for a row without the edit."""
+    if bound is None:
+        return _Numbers(0.0, 0.0, 0.0, torch.zeros_like(one.rows[hook_name]))
+    edit, write = bound.edit, bound.along[hook_name]
     if isinstance(edit, Clamp):
-        return -1.0, float(edit.strength), 0.0, write
+        return _Numbers(-1.0, float(edit.strength), 0.0, write)
     if isinstance(edit, Scale):
-        return float(edit.strength) - 1.0, 0.0, 0.0, write
+        return _Numbers(float(edit.strength) - 1.0, 0.0, 0.0, write)
     if isinstance(edit, Ablate):
-        return -1.0, 0.0, 0.0, write
+        return _Numbers(-1.0, 0.0, 0.0, write)
     if isinstance(edit, Orthogonal):
-        return -1.0, 0.0, 0.0, write / write.norm()
+        return _Numbers(-1.0, 0.0, 0.0, write / write.norm())
     assert isinstance(edit, Add)
     if edit.unit == "residual":
-        return 0.0, 0.0, float(edit.strength), write / write.norm()
-    return 0.0, float(edit.strength), 0.0, write
+        return _Numbers(0.0, 0.0, float(edit.strength), write / write.norm())
+    return _Numbers(0.0, float(edit.strength), 0.0, write)
 
 
-def _read(sources: Sequence[object], saes: Saes, along: bool) -> _Read:
-    """The read side of features (or, `along`, of directions); rows without an edit read what another one does."""
-    one = next(source for source in sources if source is not None)
-    filled = [one if source is None else source for source in sources]
-    device = _device(saes)
-    if along:
-        rows_RD = torch.stack([row(source, saes) for source in filled])  # type: ignore[arg-type]
-        return _Read(rows_RD / rows_RD.norm(dim=1, keepdim=True), torch.zeros(len(filled), device=device), None, None)
-    home = hooked(one, saes)  # type: ignore[arg-type]
-    assert home is not None
-    sae = home.sae
-    features = torch.tensor([number(source) for source in filled], device=sae.device)  # type: ignore[arg-type]
+def _read_along(members: Sequence[BoundEdit | None], hook_name: str) -> _Read:
+    """The length along each row's own direction at a hook point; rows without an edit read what another one does."""
+    one = next(bound.rows[hook_name] for bound in members if bound is not None)
+    rows_RD = torch.stack([one if bound is None else bound.rows[hook_name] for bound in members])
+    zeros_R = torch.zeros(len(members), device=one.device)
+    return _Read((hook_name,), rows_RD / rows_RD.norm(dim=1, keepdim=True), zeros_R, None, None, None)
+
+
+def _read_feature(features: Sequence[Feature | None]) -> _Read:
+    """Each row's activation of its feature, all of one SAE; rows without an edit read what another one does."""
+    one = next(feature for feature in features if feature is not None)
+    sae = one.home.sae
+    numbers_R = torch.tensor([(feature or one).number for feature in features], device=sae.device)
     return _Read(
-        W_RD=sae.W_enc[:, features].T.contiguous(),
-        b_R=sae.b_enc[features],
-        threshold_R=None if sae.threshold is None else sae.threshold[features],
+        hooks=one.home.reads,
+        W_RD=sae.W_enc[:, numbers_R].T.contiguous(),
+        b_R=sae.b_enc[numbers_R],
+        threshold_R=None if sae.threshold is None else sae.threshold[numbers_R],
         centre_D=sae.b_dec if sae.centred else None,
-        whole=(sae, features) if sae.threshold is None or sae.tanh else None,
+        sae=sae,
+        whole_R=numbers_R if sae.threshold is None or sae.tanh else None,
     )
 
 
-def _gate(members: Sequence[FeatureEdit | None], saes: Saes) -> _Gate | None:
-    found = [None if edit is None or edit.when is None else edit.when for edit in members]
-    if not any(found):
+def _gate(members: Sequence[BoundEdit | None]) -> _Gate | None:
+    gates = [bound.gate if bound else None for bound in members]
+    if not any(gates):
         return None
-    sources = [
-        None if edit is None or when is None else edit.feature if when.feature is None else when.feature
-        for edit, when in zip(members, found, strict=True)
-    ]
-    one = next(source for source in sources if source is not None)
-    home = hooked(one, saes)
-    assert home is not None
-    above = torch.tensor([when.above if when else 0.0 for when in found], device=_device(saes))
-    return _Gate(_read(sources, saes, False), above, home.hook_name, {})
+    one = next(bound for bound in members if bound is not None)
+    above = [bound.edit.when.above if bound and bound.edit.when else 0.0 for bound in members]
+    above_R = torch.tensor(above, device=one.vector.device)
+    return _Gate(_read_feature(gates), above_R)
 
 
 def _where(where: str, vocabulary: Vocabulary | None) -> Callable[[Site], Tensor | None]:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from interp.render import table_html, title_html, visible
 from interp.statistics import bootstrap
-from interp.steering.edits import Ablate, Clamp, FeatureEdit, Source, hooked, number
-from interp.steering.run import Stage
-from interp.steering.verdict import Subject, controls
+from interp.steering.binding import BoundEdit, number
+from interp.steering.controls import draw_controls, draw_noise
+from interp.steering.edits import Ablate, Clamp, FeatureEdit, Named
+from interp.steering.run import as_json
+from interp.steering.steered import Rows, SteeredModel
 from interp.types import FeatureRef, InterpError
 
 BATCH = 16
@@ -58,7 +60,7 @@ class Effect(Measures):
         """The effect's figures, then its controls'."""
         return [
             f"{self.edit}: {self.sentence()}",
-            *(f"the same along {name}: {found.sentence()}" for name, found in self.controls.items()),
+            *(f"the same along {name}: {control.sentence()}" for name, control in self.controls.items()),
         ]
 
 
@@ -75,6 +77,10 @@ class Effects:
     rows: list[dict[str, Any]]
     """A row a context: index position, activation, and what both edits and their controls do."""
 
+    def to_json(self) -> str:
+        """As strict JSON: what could not be measured is null."""
+        return as_json(self)
+
     def _repr_html_(self) -> str:
         parts = [title_html(f"feature {self.feature}: effects on the next token in {self.contexts} contexts")]
         for effect in (self.ablated, self.clamped):
@@ -88,7 +94,7 @@ class Effects:
 
 @torch.inference_mode()
 def effects(
-    stage: Stage,
+    steered: SteeredModel,
     feature: int | FeatureRef,
     contexts: Sequence[Sequence[int]],
     following: Sequence[int],
@@ -100,7 +106,7 @@ def effects(
 
     The edits act at every position of a context that counts. `following` is the token that came next in the text,
     -1 where none did. The controls write the same amounts along features `matched` in density and along noise, of which
-    every context has its own. Raises InterpError when there is no context.
+    every context has its own. Raises InterpError when there is no context, or the feature cannot be edited.
     """
     if not contexts:
         raise InterpError(f"feature {feature} fires nowhere in the index, so there is no context to try it in.")
@@ -108,53 +114,66 @@ def effects(
         "ablated": Ablate(feature=feature),
         "clamped": Clamp(feature=feature, strength=strength),
     }
-    stage.check(list(edits.values()))
-    home = hooked(feature, stage.saes)
-    assert home is not None
-    along = _along(stage, feature, matched, len(contexts))
+    bound = steered.bind(list(edits.values()))[0]
+    along = _along(bound, matched, len(contexts))
+    made = {
+        (name, control): steered.bind_rows([[replace(edit, along=other)] for other in others])
+        for name, edit in edits.items()
+        for control, others in along.items()
+    }
     sums: dict[str, Tensor | float] = dict.fromkeys(edits, 0.0)
     per: list[dict[str, Any]] = []
     # Contexts of like length together, so that little is padding.
     order = sorted(range(len(contexts)), key=lambda c: len(contexts[c]))
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        tokens_BT, real_BT = stage.model.padded([contexts[c] for c in chosen])
-        run = stage.model.run(tokens_BT, [home.hook_name], logits=True, real_BT=real_BT, last=1)
-        base = _last(run.logits)
-        now = home.sae.encode_feature(run.activations[home.hook_name][:, -1].float(), number(feature))
-        found = [{"position": int(positions[c]), "activation": float(a)} for c, a in zip(chosen, now, strict=True)]
-        for name, edit in edits.items():
-            for control, others in along.items():
-                made = stage.compile([[replace(edit, along=others[c])] for c in chosen])
-                after = _last(stage.model.run(tokens_BT, edits=made, logits=True, real_BT=real_BT, last=1).logits)
-                _add(found, _series(name, control), base, after, [following[c] for c in chosen])
-                if not control:
-                    sums[name] = sums[name] + (after - base).sum(0)
-        per += found
-    per.sort(key=lambda found: -found["activation"])
-    texts = list(stage.vocabulary())
+        some, after = [contexts[c] for c in chosen], [following[c] for c in chosen]
+        base, now = _unedited(steered, bound, some)
+        rows = [{"position": int(positions[c]), "activation": float(a)} for c, a in zip(chosen, now, strict=True)]
+        for (name, control), each in made.items():
+            changed = _edited(steered, some, [each[c] for c in chosen])
+            _add(rows, _series(name, control), base, changed, after)
+            if not control:
+                sums[name] = sums[name] + (changed - base).sum(0)
+        per += rows
+    per.sort(key=lambda row: -row["activation"])
+    texts = list(steered.vocabulary())
     words = {"ablated": f"ablated to 0 (feature {feature})", "clamped": f"held at {strength:.3g} (feature {feature})"}
     ablated, clamped = (_effect(words[name], name, list(along), per, sums[name], texts) for name in edits)
     return Effects(
         feature=number(feature),
         contexts=len(contexts),
-        activation=bootstrap(np.array([found["activation"] for found in per])),
+        activation=bootstrap(np.array([row["activation"] for row in per])),
         ablated=ablated,
         clamped=clamped,
         rows=per,
     )
 
 
-def _along(
-    stage: Stage, feature: int | FeatureRef, matched: Sequence[int], count: int
-) -> dict[str, list[Source | None]]:
+def _unedited(
+    steered: SteeredModel, bound: BoundEdit, contexts: Sequence[Sequence[int]]
+) -> tuple[Float[Tensor, "C V"], Float[Tensor, " C"]]:
+    """(log-probabilities of the next token, the feature's activation at the last position) of each context."""
+    assert bound.feature is not None
+    tokens_BT, real_BT = steered.model.padded(contexts)
+    run = steered.model.run(tokens_BT, list(bound.feature.home.reads), logits=True, real_BT=real_BT, last=1)
+    ends = {name: x[:, -1] for name, x in run.activations.items()}
+    return _last(run.logits), steered.activation(bound.feature, ends)
+
+
+def _edited(steered: SteeredModel, contexts: Sequence[Sequence[int]], rows: Rows) -> Float[Tensor, "C V"]:
+    tokens_BT, real_BT = steered.model.padded(contexts)
+    edits = steered.compile_bound(rows, tokens_BT, real_BT)
+    return _last(steered.model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=1).logits)
+
+
+def _along(bound: BoundEdit, matched: Sequence[int], count: int) -> dict[str, list[Named | None]]:
     """By series, the direction that each context's edit writes along: its own row (None), then each control's."""
-    subject = Subject(source=feature, largest=1.0, matched=tuple(matched))
-    found: dict[str, list[Source | None]] = {"": [None] * count}
-    features = controls(stage, subject, len(matched), 0, 0)
+    along: dict[str, list[Named | None]] = {"": [None] * count}
+    features = draw_controls(bound, matched, 0, 0)
     if features:
-        found["random features"] = [features[c % len(features)] for c in range(count)]
-    return found | {"noise": list(controls(stage, subject, 0, count, 0))}
+        along["random features"] = [features[c % len(features)] for c in range(count)]
+    return along | {"noise": list(draw_noise(count, bound, 0))}
 
 
 def _series(name: str, control: str) -> str:
@@ -166,11 +185,11 @@ def _last(logits: Tensor | None) -> Float[Tensor, "C V"]:
     return logits[:, -1].float().log_softmax(-1)
 
 
-def _add(found: list[dict[str, Any]], name: str, base: Tensor, after: Tensor, following: Sequence[int]) -> None:
+def _add(rows: list[dict[str, Any]], name: str, base: Tensor, after: Tensor, following: Sequence[int]) -> None:
     """Put what one edit did into the contexts' rows."""
     kl = (after.exp() * (after - base)).sum(-1).tolist()
     changed = (after.argmax(-1) != base.argmax(-1)).tolist()
-    for at, (row, token) in enumerate(zip(found, following, strict=True)):
+    for at, (row, token) in enumerate(zip(rows, following, strict=True)):
         loss = float(base[at, token] - after[at, token]) if token >= 0 else float("nan")
         row |= {f"{name}_kl": kl[at], f"{name}_loss": loss, f"{name}_top_changes": bool(changed[at])}
 

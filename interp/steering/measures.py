@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.steering.apply import editable
-from interp.steering.edits import FeatureEdit, Source, hooked, matches, number
-from interp.steering.run import Stage
+from interp.steering.binding import Feature
+from interp.steering.edits import matches
+from interp.steering.steered import Rows, SteeredModel
 
 CHUNK = 12
 """Rows whose logits exist at a time: 12 x 41 x 49,152 float32 are 97 MB."""
@@ -23,7 +24,7 @@ LOOPS, LOOP_TOKENS = 3, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forced:
+class TeacherForced:
     """Of one row whose text was given: means over the text's tokens."""
 
     target: float
@@ -53,7 +54,7 @@ class TextMeasures:
 
 
 def last_logprobs(
-    stage: Stage, texts: Sequence[Sequence[int]], rows: Sequence[Sequence[FeatureEdit]], last: int
+    steered: SteeredModel, texts: Sequence[Sequence[int]], rows: Rows, last: int
 ) -> Iterator[tuple[int, Float[Tensor, "T V"]]]:
     """(row, log-probabilities predicted at the last `last` positions) of each text under its own edits.
 
@@ -61,68 +62,70 @@ def last_logprobs(
     """
     for start in range(0, len(texts), CHUNK):
         part = slice(start, start + CHUNK)
-        tokens_BT, real_BT = stage.model.padded(texts[part])
+        tokens_BT, real_BT = steered.model.padded(texts[part])
         prompt_B = real_BT.sum(1) - (last - 1)
-        edits = stage.compile(rows[part])
-        run = stage.model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=last, prompt_B=prompt_B)
+        edits = steered.compile_bound(rows[part], tokens_BT, real_BT)
+        run = steered.model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=last, prompt_B=prompt_B)
         assert run.logits is not None
         for at, logits_TV in enumerate(run.logits):
             yield start + at, logits_TV.float().log_softmax(-1)
 
 
-def forced(
-    stage: Stage,
+def teacher_force(
+    steered: SteeredModel,
     answer: Sequence[int],
     before: Sequence[Sequence[int]],
-    rows: Sequence[Sequence[FeatureEdit]],
+    rows: Rows,
     plain: Sequence[int],
     targets: Sequence[int],
-) -> tuple[Forced, list[Forced]]:
+) -> tuple[TeacherForced, list[TeacherForced]]:
     """(unedited, each row): how likely the target tokens are at each token of `answer`, and how far all else moved.
 
     Row c reads `before[c]`, then the answer, under its edits; the unedited one reads `plain` before it.
     """
     count = len(answer)
-    wanted = torch.tensor(list(targets), device=stage.model.device)
+    wanted = torch.tensor(list(targets), device=steered.model.device)
     # The position before the answer predicts its first token; the last token predicts nothing that is read.
-    ((_, reference),) = last_logprobs(stage, [[*plain, *answer]], [[]], count + 1)
+    ((_, reference),) = last_logprobs(steered, [[*plain, *answer]], [[]], count + 1)
     reference = reference[:-1]
 
-    def measured(logp_TV: Tensor) -> Forced:
+    def measured(logp_TV: Tensor) -> TeacherForced:
         kl = (logp_TV.exp() * (logp_TV - reference)).sum(-1)
-        return Forced(target=float(logp_TV[:, wanted].logsumexp(-1).mean()), kl=float(kl.mean()))
+        return TeacherForced(target=float(logp_TV[:, wanted].logsumexp(-1).mean()), kl=float(kl.mean()))
 
-    found = last_logprobs(stage, [[*each, *answer] for each in before], rows, count + 1)
+    found = last_logprobs(steered, [[*each, *answer] for each in before], rows, count + 1)
     return measured(reference), [measured(logp_TV[:-1]) for _, logp_TV in found]
 
 
-def text_measures(
-    stage: Stage,
+def measure_texts(
+    steered: SteeredModel,
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
-    source: Source,
+    feature: Feature | None,
     targets: Sequence[int],
     regex: str | None,
 ) -> list[TextMeasures]:
-    """Measures of each answer to its prompt, read by the unsteered model."""
-    home = hooked(source, stage.saes)
-    texts = [stage.text(answer) for answer in answers]
+    """Measures of each answer to its prompt, read by the unsteered model; `feature` is the steered one (None: a direction)."""
+    texts = [steered.decode(answer) for answer in answers]
     said = matches(regex, texts) if regex else [False] * len(texts)
     found = []
     for start in range(0, len(answers), CHUNK):
         part = slice(start, start + CHUNK)
         both = [[*p, *a] for p, a in zip(prompts[part], answers[part], strict=True)]
-        tokens_BT, real_BT = stage.model.padded(both)
+        tokens_BT, real_BT = steered.model.padded(both)
         longest = max(map(len, answers[part]))
-        hooks = [] if home is None else [home.hook_name]
-        run = stage.model.run(tokens_BT, hooks, logits=True, real_BT=real_BT, last=longest + 1)
+        hooks = [] if feature is None else list(feature.home.reads)
+        run = steered.model.run(tokens_BT, hooks, logits=True, real_BT=real_BT, last=longest + 1)
         assert run.logits is not None
         fires = [False] * len(both)
-        if home is not None:
-            x_BTD = run.activations[home.hook_name].float()
-            site, _ = stage.model.site(tokens_BT, real_BT)
-            active_BT = home.sae.encode_feature(x_BTD, number(source)) > 0  # type: ignore[arg-type]
-            active_BT = active_BT.to(x_BTD.device) & editable(x_BTD, site, home.norm_cutoff, home.separator)
+        if feature is not None:
+            site, _ = steered.model.site(tokens_BT, real_BT)
+            active_BT, sinks = (
+                steered.activation(feature, {h: run.activations[h] for h in hooks}) > 0,
+                feature.home.sinks,
+            )
+            x_BTD = run.activations[sinks.hook_name].float()
+            active_BT = active_BT.to(x_BTD.device) & editable(x_BTD, site, sinks.norm_cutoff, sinks.separator)
             fires = [bool(a[-len(t) :].any()) for a, t in zip(active_BT, answers[part], strict=True)]
         for at, answer in enumerate(answers[part]):
             nll = _loss(run.logits[at], answer)

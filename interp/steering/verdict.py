@@ -7,30 +7,24 @@ Source  Arad et al. 2025, "SAEs are good for steering, if you select the right f
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.sae import join
 from interp.statistics import bootstrap
-from interp.steering.detection import Detection, Figure, Peak, detection, named, sentence
-from interp.steering.edits import (
-    Add,
-    Clamp,
-    Direction,
-    FeatureEdit,
-    Source,
-    describe_source,
-    hooked,
-    number,
-    row,
-)
-from interp.steering.measures import text_measures
-from interp.steering.run import Sampling, Stage, continue_rows
+from interp.steering.binding import BoundEdit, number
+from interp.steering.controls import MATCHED, NOISES, draw_controls, opposite
+from interp.steering.detection import Detection, Figure, detection, named, sentence
+from interp.steering.edits import Add, Direction, Named, describe_feature
+from interp.steering.measures import measure_texts
+from interp.steering.sampling import Sampling
+from interp.steering.steerable import Steerable
+from interp.steering.steered import Rows, SteeredModel, SteerRequest
 from interp.types import InterpError
 
 OPENINGS = (
@@ -48,7 +42,6 @@ TARGETS = 20
 """Tokens that a feature is said to promote: the first of its decoder row read by the unembedding (logit lens)."""
 AMPLIFY = 10.0
 """Output score: how many times the largest activation at the prompt's last position is added there."""
-MATCHED, NOISES = 19, 5
 DOUBLE = math.log(2.0)
 """The shift that counts as moving the output: the target tokens become at least twice as likely."""
 HALF = 0.5
@@ -61,27 +54,6 @@ FLUENT_LOOPS = 0.25
 first condition alone would let them pass."""
 GENERATED = 40
 """Tokens of a text that is judged so."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is steered, with what the index knows of it."""
-
-    source: Source
-    largest: float
-    """Its largest activation on text; for a direction 1, the difference itself."""
-    matched: tuple[int, ...] = ()
-    """Features of the same SAE that fire about as often."""
-    peaks: Mapping[int, Sequence[Peak]] | None = None
-    """Of the examples, strongest first, of the feature and of each matched one."""
-    firings: Mapping[int, int] = field(default_factory=dict)
-    """How often the feature fires on each token."""
-    fires: int = 0
-    """How often it fires at all."""
-    all_firings: bool = True
-    """Whether `firings` has all of them, or the commonest tokens only."""
-    words: str = ""
-    """A text put in front of the prompt that asks for the same: the prompt-only baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,114 +105,61 @@ class Verdict:
     """Share of the 20 strongest examples whose token at the peak is among the targets."""
 
 
-def promoted(stage: Stage, vectors_ND: Float[Tensor, "N D"], count: int = TARGETS) -> list[list[int]]:
+def promoted(steered: SteeredModel, vectors_ND: Float[Tensor, "N D"], count: int = TARGETS) -> list[list[int]]:
     """The tokens whose logits each direction raises most, read straight by the unembedding."""
-    unembed_VD, gain_D = stage.unembedding
+    unembed_VD, gain_D = steered.unembedding
     if vectors_ND.shape[1] != len(gain_D):
         raise InterpError(
-            f"the unembedding of {stage.model.name} reads width {len(gain_D)}, not {vectors_ND.shape[1]}, so the tokens "
+            f"the unembedding of {steered.model.name} reads width {len(gain_D)}, not {vectors_ND.shape[1]}, so the tokens "
             "promoted there are unknown; name targets, and leave the verdict out."
         )
     logits_NV = (vectors_ND.to(unembed_VD.device).float() * gain_D) @ unembed_VD.T
-    found: list[list[int]] = logits_NV.topk(min(count, logits_NV.shape[1]), dim=1).indices.tolist()
-    return found
-
-
-def matched_features(density: np.ndarray, feature: int, count: int = MATCHED, seed: int = 0) -> tuple[int, ...]:
-    """Features drawn from the four times `count` whose density is nearest, in logarithms; dead ones never."""
-    known = np.flatnonzero(density > 0)
-    known = known[known != feature]
-    if len(known) < count:
-        raise InterpError(f"{len(known)} other live features are fewer than the {count} controls; use a wider SAE.")
-    distance = np.abs(np.log(density[known]) - math.log(max(float(density[feature]), 1e-12)))
-    near = known[np.argsort(distance, kind="stable")[: 4 * count]]
-    draw = np.random.default_rng([seed, feature])
-    return tuple(int(f) for f in draw.choice(near, count, replace=False))
-
-
-def noise(count: int, like: Tensor, hook_name: str, norm_cutoff: float, seed: int) -> list[Direction]:
-    """Random directions of the row's norm."""
-    draw = torch.Generator().manual_seed(seed * 1_000_003 + 7)
-    vectors = torch.randn(count, len(like), generator=draw)
-    vectors = vectors * (like.float().cpu().norm() / vectors.norm(dim=1, keepdim=True))
-    return [
-        Direction(name=f"noise {n}", hook_name=hook_name, vector=tuple(vector.tolist()), norm_cutoff=norm_cutoff)
-        for n, vector in enumerate(vectors)
-    ]
-
-
-def flipped(like: Tensor, hook_name: str, norm_cutoff: float) -> Direction:
-    return Direction(
-        name="opposite", hook_name=hook_name, vector=tuple((-like.float()).tolist()), norm_cutoff=norm_cutoff
-    )
-
-
-def place(source: Source, stage: Stage) -> tuple[str, float]:
-    """(hook point, norm cut-off) of a feature or direction."""
-    if isinstance(source, Direction):
-        return source.hook_name, source.norm_cutoff
-    home = hooked(source, stage.saes)
-    assert home is not None
-    return home.hook_name, home.norm_cutoff
-
-
-def controls(stage: Stage, subject: Subject, matched: int, noises: int, seed: int) -> list[Source]:
-    """Matched features, then noise, each to be written along in place of the feature's row."""
-    hook_name, cutoff = place(subject.source, stage)
-    like = row(subject.source, stage.saes)
-    features: list[Source] = [_sibling(subject.source, f) for f in subject.matched[:matched]]
-    return [*features, *noise(noises, like, hook_name, cutoff, seed)]
-
-
-def _sibling(source: Source, feature: int) -> Source:
-    """Another feature of the same SAE."""
-    return feature if isinstance(source, (int, Direction)) else replace(source, feature=feature)
-
-
-def steering_edit(source: Source, strength: float, **more: Any) -> FeatureEdit:
-    """Hold a feature at the strength, or add that much of a direction."""
-    kind = Add if isinstance(source, Direction) else Clamp
-    return kind(feature=source, strength=strength, **more)
+    tokens: list[list[int]] = logits_NV.topk(min(count, logits_NV.shape[1]), dim=1).indices.tolist()
+    return tokens
 
 
 @torch.inference_mode()
-def judge(stage: Stage, subject: Subject, *, prompts: Sequence[str] = OPENINGS, seed: int = 0) -> Verdict:
-    """The verdict on one feature; about 50 short passes a prompt, and two texts of GENERATED tokens."""
-    ids = stage.prompts(prompts, chat=False)
-    stage.check([steering_edit(subject.source, subject.largest)])
-    like = row(subject.source, stage.saes)
-    (targets,) = promoted(stage, like[None])
-    hook_name, cutoff = place(subject.source, stage)
-    along = [None, *controls(stage, subject, MATCHED, NOISES, seed), flipped(like, hook_name, cutoff)]
-    base = _next(stage, ids, [[] for _ in ids])
-    held = [[steering_edit(subject.source, subject.largest, along=other)] for other in along for _ in ids]
-    in_range = _next(stage, ids * len(along), held)
+def judge(steered: SteeredModel, of: Steerable, *, prompts: Sequence[str] = OPENINGS, seed: int = 0) -> Verdict:
+    """The verdict on one feature; about 50 short passes a prompt, and two texts of GENERATED tokens.
+
+    Raises InterpError when the feature cannot be steered, or the unembedding does not read what it writes.
+    """
+    ids = steered.tokenize(prompts)
+    sampling = Sampling(max_new_tokens=min(GENERATED, steered.model.n_ctx - max(map(len, ids))))
+    request = steered.request(ids, [[], [of.edit(of.largest)]], sampling)
+    ((bound,),) = request.variants[1:]
+    (targets,) = promoted(steered, bound.vector[None])
+    along: list[Named | None] = [None, *draw_controls(bound, of.matched[:MATCHED], NOISES, seed), opposite(bound)]
+    base = _next(steered, ids, [[] for _ in ids])
+    held = [[of.edit(of.largest, along=other)] for other in along for _ in ids]
+    in_range = _next(steered, ids * len(along), steered.bind_rows(held))
     wanted = torch.tensor(targets)
     base_P = base[:, wanted].logsumexp(-1)
     shift_NP = in_range[:, wanted].logsumexp(-1).view(len(along), -1) - base_P
     kl_NP = _kl(in_range, base.repeat(len(along), 1)).view(len(along), -1)
-    amplified = [AMPLIFY * largest for largest in _largest_at_end(stage, ids, subject)]
-    unit = float(like.norm()) if isinstance(subject.source, Direction) else 1.0
-    # From here the flipped direction is left out.
+    amplified = [AMPLIFY * largest for largest in _largest_at_end(steered, ids, bound)]
+    unit = float(bound.vector.norm()) if bound.feature is None else 1.0
+    # From here the opposite direction is left out.
     pushed = [
-        [Add(feature=subject.source, strength=s / unit, where="from:-1", along=other)]
+        [Add(feature=of.feature, strength=s / unit, where="from:-1", along=other)]
         for other in along[:-1]
         for s in amplified
     ]
-    score_C = _output_scores(_next(stage, ids * (len(along) - 1), pushed), wanted)
-    score_N = score_C.view(len(along) - 1, -1).mean(1)
-    return _verdict(stage, subject, targets, shift_NP, kl_NP, score_N, _texts(stage, subject, ids, targets))
+    pushed_CV = _next(steered, ids * (len(along) - 1), steered.bind_rows(pushed))
+    score_N = _output_scores(pushed_CV, wanted).view(len(along) - 1, -1).mean(1)
+    return _verdict(steered, of, targets, shift_NP, kl_NP, score_N, _texts(request, bound, targets))
 
 
 def _next(
-    stage: Stage, prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[FeatureEdit]], batch: int = 104
+    steered: SteeredModel, prompts: Sequence[Sequence[int]], rows: Rows, batch: int = 104
 ) -> Float[Tensor, "C V"]:
     """Log-probabilities of the token after each prompt under its own edits."""
     parts = []
     for start in range(0, len(prompts), batch):
         part = slice(start, start + batch)
-        tokens_BT, real_BT = stage.model.padded(prompts[part])
-        run = stage.model.run(tokens_BT, edits=stage.compile(rows[part]), logits=True, real_BT=real_BT, last=1)
+        tokens_BT, real_BT = steered.model.padded(prompts[part])
+        edits = steered.compile_bound(rows[part], tokens_BT, real_BT)
+        run = steered.model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=1)
         assert run.logits is not None
         parts.append(run.logits[:, -1].float().log_softmax(-1).cpu())
     return torch.cat(parts)
@@ -250,12 +169,12 @@ def _kl(logp: Tensor, reference: Tensor) -> Tensor:
     return (logp.exp() * (logp - reference)).sum(-1)
 
 
-def _largest_at_end(stage: Stage, prompts: Sequence[Sequence[int]], subject: Subject) -> list[float]:
+def _largest_at_end(steered: SteeredModel, prompts: Sequence[Sequence[int]], bound: BoundEdit) -> list[float]:
     """The largest activation of any feature at each prompt's last position."""
-    home = stage.saes[""] if isinstance(subject.source, Direction) else hooked(subject.source, stage.saes)
-    assert home is not None
-    tokens_BT, real_BT = stage.model.padded(prompts)
-    x_BTD = stage.model.run(tokens_BT, [home.hook_name], real_BT=real_BT).activations[home.hook_name]
+    home = steered.saes[""] if bound.feature is None else bound.feature.home
+    tokens_BT, real_BT = steered.model.padded(prompts)
+    activations = steered.model.run(tokens_BT, list(home.reads), real_BT=real_BT).activations
+    x_BTD = join(home.sae, {name: activations[name] for name in home.reads})
     return [float(values.max()) for values in home.sae.encode(x_BTD[:, -1].float())]
 
 
@@ -271,41 +190,39 @@ def fluent(ratio: tuple[float, float, float], more_loops: float) -> bool:
     return ratio[2] <= FLUENT_TIMES and more_loops <= FLUENT_LOOPS
 
 
-def perplexity_ratio(steered: Sequence[float], plain: Sequence[float], shape: tuple[int, ...]) -> Figure:
+def perplexity_ratio(steered: Sequence[float], unsteered: Sequence[float], shape: tuple[int, ...]) -> Figure:
     """The geometric mean of steered texts' perplexity over that of the unsteered ones, from logarithms, pair by pair."""
-    mean, low, high = bootstrap((np.asarray(steered) - np.asarray(plain)).reshape(shape))
+    mean, low, high = bootstrap((np.asarray(steered) - np.asarray(unsteered)).reshape(shape))
     return math.exp(mean), math.exp(low), math.exp(high)
 
 
-def _texts(stage: Stage, subject: Subject, ids: list[list[int]], targets: list[int]) -> tuple[Figure, float, float]:
+def _texts(request: SteerRequest, bound: BoundEdit, targets: list[int]) -> tuple[Figure, float, float]:
     """(ratio of perplexities, share of loops steered, unsteered) of texts generated with the feature held at its largest
     activation, and without it."""
-    edit = steering_edit(subject.source, subject.largest)
-    rows: list[list[FeatureEdit]] = [[] for _ in ids] + [[edit] for _ in ids]
-    sampling = Sampling(max_new_tokens=min(GENERATED, stage.model.n_ctx - max(map(len, ids))))
-    answers = continue_rows(stage, ids * 2, rows, [0] * len(rows), sampling)
-    found = text_measures(stage, ids * 2, answers, subject.source, targets, None)
-    plain, steered = found[: len(ids)], found[len(ids) :]
-    ratio = perplexity_ratio([t.log_perplexity for t in steered], [t.log_perplexity for t in plain], (len(ids),))
-    return ratio, sum(t.loops for t in steered) / len(ids), sum(t.loops for t in plain) / len(ids)
+    ids, steered = request.prompts, request.steered
+    answers = request.generate([(p, variant, 0) for variant in (0, 1) for p in range(len(ids))])
+    measures = measure_texts(steered, ids * 2, answers, bound.feature, targets, None)
+    without, held = measures[: len(ids)], measures[len(ids) :]
+    ratio = perplexity_ratio([t.log_perplexity for t in held], [t.log_perplexity for t in without], (len(ids),))
+    return ratio, sum(t.loops for t in held) / len(ids), sum(t.loops for t in without) / len(ids)
 
 
-def _detected(subject: Subject, folded: Sequence[str]) -> tuple[Detection, list[float], float]:
+def _detected(of: Steerable, folded: Sequence[str]) -> tuple[Detection, list[float], float]:
     """(of the feature, of each matched feature's examples against the feature's, share of firings on named tokens)."""
-    if subject.peaks is None or isinstance(subject.source, Direction):
+    if of.peaks is None or isinstance(of.feature, Direction):
         return detection([], folded), [], math.nan
-    feature = number(subject.source)
-    own = subject.peaks[feature]
-    others = [detection(peaks, folded, own).range[0] for other, peaks in subject.peaks.items() if other != feature]
+    feature = number(of.feature)
+    own = of.peaks[feature]
+    others = [detection(peaks, folded, own).range[0] for other, peaks in of.peaks.items() if other != feature]
     words = named(own, folded)
-    on = sum(times for token, times in subject.firings.items() if folded[token] in words)
-    share = on / subject.fires if subject.fires else math.nan
+    on = sum(times for token, times in of.firings.items() if folded[token] in words)
+    share = on / of.fires if of.fires else math.nan
     return detection(own, folded), [0.0 if math.isnan(x) else x for x in others], share
 
 
 def _verdict(
-    stage: Stage,
-    subject: Subject,
+    steered: SteeredModel,
+    of: Steerable,
     targets: list[int],
     shift_NP: Tensor,
     kl_NP: Tensor,
@@ -315,9 +232,9 @@ def _verdict(
     shift = bootstrap(shift_NP[0].double().numpy())
     shifts = shift_NP[1:-1].mean(1).tolist()
     scores = score_N[1:].tolist()
-    found, others, firings = _detected(subject, stage.folded)
-    strongest = [peak.token for peak in (subject.peaks or {}).get(_own(subject), ()) if peak.strongest]
-    share = 0.0 if math.isnan(found.range[0]) else found.range[0]
+    detected, others, firings = _detected(of, steered.folded)
+    strongest = [peak.token for peak in (of.peaks or {}).get(_own(of), ()) if peak.strongest]
+    share = 0.0 if math.isnan(detected.range[0]) else detected.range[0]
     moves = shift[1] > max(DOUBLE, *shifts) and float(score_N[0]) > max(scores)
     fires = share >= HALF and share > max(others, default=0.0)
     ratio, loops, loops_plain = texts
@@ -329,8 +246,8 @@ def _verdict(
         moves=moves,
         fluent=stays,
         fires=fires,
-        targets=[stage.vocabulary()[token] for token in targets],
-        strength=subject.largest,
+        targets=[steered.vocabulary()[token] for token in targets],
+        strength=of.largest,
         shift=shift,
         shift_controls=shifts,
         flipped=float(shift_NP[-1].mean()),
@@ -343,24 +260,24 @@ def _verdict(
         loops_unsteered=loops_plain,
         detection=share,
         detection_controls=others,
-        detection_strongest=found.strongest,
-        detection_fifths=found.fifths,
-        detection_range=found.range,
-        detection_reserved=found.reserved,
-        examples=found.tried,
-        examples_reserved=found.tried_reserved,
+        detection_strongest=detected.strongest,
+        detection_fifths=detected.fifths,
+        detection_range=detected.range,
+        detection_reserved=detected.reserved,
+        examples=detected.tried,
+        examples_reserved=detected.tried_reserved,
         firings=firings,
-        firings_at_least=not subject.all_firings,
+        firings_at_least=not of.all_firings,
         input_score=sum(token in targets for token in strongest) / len(strongest) if strongest else 0.0,
     )
-    return replace(made, sentence=_sentence(made, describe_source(subject.source), found))
+    return replace(made, sentence=_sentence(made, describe_feature(of.feature), detected))
 
 
-def _own(subject: Subject) -> int:
-    return -1 if isinstance(subject.source, Direction) else number(subject.source)
+def _own(of: Steerable) -> int:
+    return -1 if isinstance(of.feature, Direction) else number(of.feature)
 
 
-def _sentence(made: Verdict, name: str, found: Detection) -> str:
+def _sentence(made: Verdict, name: str, detected: Detection) -> str:
     fires = "fires on tokens one can name" if made.fires else "fires on no tokens one can name over its range"
     moves = "moves the output and leaves it text" if made.moves and made.fluent else "does not move the output"
     if made.moves and not made.fluent:
@@ -375,6 +292,6 @@ def _sentence(made: Verdict, name: str, found: Detection) -> str:
         f"output score {made.output_score:.3g} (controls at most {max(made.output_score_controls):.3g}); the text has "
         f"{made.perplexity_ratio[0]:.2g} times the perplexity ({made.perplexity_ratio[1]:.2g} to "
         f"{made.perplexity_ratio[2]:.2g}), and {made.loops:.0%} of texts loop ({made.loops_unsteered:.0%} unsteered). "
-        f"Detection: {sentence(found)} (controls at most {max(made.detection_controls, default=0.0):.0%}){named_}; input "
+        f"Detection: {sentence(detected)} (controls at most {max(made.detection_controls, default=0.0):.0%}){named_}; input "
         f"score {made.input_score:.2f}."
     )

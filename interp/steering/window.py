@@ -12,7 +12,7 @@ CONTROLS = ("random features", "noise")
 
 
 @runtime_checkable
-class Measured(Protocol):
+class MovedText(Protocol):
     """What a window needs of a sweep's point."""
 
     @property
@@ -41,7 +41,7 @@ class Window:
     sentence: str
 
 
-def window(series: Mapping[str, Sequence[Measured]], unsteered_loops: float) -> Window:
+def find_window(series: Mapping[str, Sequence[MovedText]], unsteered_loops: float) -> Window:
     """The longest stretch of tried strengths above 0 at which both hold (of equals, the weakest).
 
     A feature moves the text where the shift's interval lies above that of twice as likely and above the mean shift of
@@ -50,8 +50,8 @@ def window(series: Mapping[str, Sequence[Measured]], unsteered_loops: float) -> 
     points = sorted((p for p in series["feature"] if p.factor > 0), key=lambda p: p.factor)
     moves = [p.factor for p in points if p.shift[1] > max([DOUBLE, *_controls(series, p.factor)])]
     stays = [p.factor for p in points if fluent(p.perplexity_ratio, p.loops[0] - unsteered_loops)]
-    best: list[Measured] = []
-    held: list[Measured] = []
+    best: list[MovedText] = []
+    held: list[MovedText] = []
     for point in points:
         held = [*held, point] if point.factor in moves and point.factor in stays else []
         best = held if len(held) > len(best) else best
@@ -65,14 +65,14 @@ def window(series: Mapping[str, Sequence[Measured]], unsteered_loops: float) -> 
     )
 
 
-def _controls(series: Mapping[str, Sequence[Measured]], factor: float) -> list[float]:
+def _controls(series: Mapping[str, Sequence[MovedText]], factor: float) -> list[float]:
     found = [p.shift[0] for name in CONTROLS for p in series.get(name, ()) if p.factor == factor]
     return [shift for shift in found if not math.isnan(shift)]
 
 
 def _sentence(
-    points: Sequence[Measured],
-    ends: tuple[Measured, Measured] | None,
+    points: Sequence[MovedText],
+    ends: tuple[MovedText, MovedText] | None,
     moves: list[float],
     stays: list[float],
     controlled: bool,

@@ -8,8 +8,14 @@ A room of the workbench is a file of functions whose first argument is what is o
 offers them to scripts as methods.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from interp.checkpoint.files import resolve
+from interp.renamed import warn_renamed
 from interp.render import table_html, title_html
+from interp.steering import Direction, Steerable, SteeredModel
+from interp.types import FeatureRef
 from interp.workbench import finding, indexing, known, measuring, reading, replaying, sharing, steering
 from interp.workbench import presets as kept
 from interp.workbench.indexing import INDEXED
@@ -36,11 +42,13 @@ class Workbench(Opened):
     sweep = steering.sweep
     verdict = steering.verdict
     effects = steering.effects
-    contrast = steering.contrast
+    difference_of_means = steering.difference_of_means
+    bind = steering.bind
+    bind_sweep = steering.bind_sweep
     check_edits = steering.check_edits
     check_steering = steering.check_steering
     stand_in = steering.stand_in
-    subject = known.subject
+    steerable = known.steerable
     detection = known.detection
     replay = replaying.replay
     presets = kept.presets
@@ -59,6 +67,33 @@ class Workbench(Opened):
     pack = sharing.pack
     push = sharing.push
     export = sharing.export
+
+    # ---- names of before, for one release ----
+
+    @property
+    def stage(self) -> SteeredModel:
+        """`steered`."""
+        warn_renamed("Workbench.stage", "Workbench.steered")
+        return self.steered
+
+    def subject(
+        self, feature: int | FeatureRef | Direction, *, largest: float | None = None, words: str | None = None
+    ) -> Steerable:
+        """`steerable`."""
+        warn_renamed("Workbench.subject", "Workbench.steerable")
+        return known.steerable(self, feature, largest=largest, words=words)
+
+    def contrast(
+        self,
+        toward: Sequence[str] | str | Path,
+        away: Sequence[str] | str | Path,
+        *,
+        hook_name: str | None = None,
+        name: str = "contrast",
+    ) -> Direction:
+        """`difference_of_means`."""
+        warn_renamed("Workbench.contrast", "Workbench.difference_of_means")
+        return steering.difference_of_means(self, toward, away, hook_name=hook_name, name=name)
 
     def _repr_html_(self) -> str:
         metrics = {k: v for k, v in self.card.metrics.items() if isinstance(v, (int, float))}

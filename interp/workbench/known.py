@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 
-from interp.steering import Direction, Subject, matched_features
+from interp.steering import Direction, Steerable, matched_features
+from interp.steering.controls import MATCHED
 from interp.steering.detection import FIFTHS, Detection, Peak
 from interp.steering.detection import detection as detect
-from interp.steering.verdict import MATCHED
 from interp.types import FeatureRef, InterpError, check_feature
 from interp.workbench.opening import Opened
 
 
-def subject(
+def steerable(
     wb: Opened, feature: int | FeatureRef | Direction, *, largest: float | None = None, words: str | None = None
-) -> Subject:
+) -> Steerable:
     """What the index knows of a feature that steering needs: strength, matched features, tokens at its peaks."""
     if isinstance(feature, Direction):
-        return Subject(source=feature, largest=1.0 if largest is None else largest, words=words or "")
+        return Steerable(feature=feature, largest=1.0 if largest is None else largest, words=words or "")
     own = own_feature(wb, feature)
     row = wb.index.row(own)
     others = matched(wb, own)
@@ -24,8 +24,8 @@ def subject(
         fired = list(dict.fromkeys(t.strip() for t in wb.index.text(row["top_tokens"]) if t.strip()))
         about = f"is about {label.text}" if label else f"uses the words {', '.join(fired[:5])}"
         words = f"The following text {about}." if label or fired else ""
-    return Subject(
-        source=own,
+    return Steerable(
+        feature=own,
         largest=float(row["max"]) if largest is None else largest,
         matched=others,
         peaks=peaks(wb, [own, *others]),

@@ -17,7 +17,7 @@ from interp.models import Model, open_model
 from interp.models.sentence import sentence_encoder
 from interp.sae import SAE
 from interp.search.meanings import Meanings
-from interp.steering import Hooked, Stage
+from interp.steering import Hooked, SteeredModel
 from interp.types import InterpError
 
 Kind = TypeVar("Kind", bound="Opened")
@@ -118,7 +118,7 @@ class Opened:
         return {"": own, self.card.name: own}
 
     @cached_property
-    def stage(self) -> Stage:
+    def steered(self) -> SteeredModel:
         """The model with this SAE (and those that edits have named) at their hook points, for `interp.steering`."""
         identity = {
             "sae": self.card.name,
@@ -128,7 +128,7 @@ class Opened:
             "model_sha256": self.card.model_sha256,
             "versions": versions(),
         }
-        return Stage(self.model, self.saes, lambda: self.model.vocabulary, identity)
+        return SteeredModel(self.model, self.saes, lambda: self.model.vocabulary, identity)
 
     def name(self, feature: int) -> str:
         """The feature's label, or its automatic description."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from interp.steering import Replay, Sampling, SteerBatch, SteerRun, Sweep, SweepConfig, compare
+from interp.steering import Replay, Sampling, SteerBatch, SteerRun, StrengthSweep, StrengthSweepConfig, compare
 from interp.steering.edits import from_dict
-from interp.steering.run import check_record, check_seed
+from interp.steering.replay import check_record
+from interp.steering.sampling import check_seed
 from interp.types import InterpError
 from interp.workbench.opening import Opened
 from interp.workbench.steering import steer, steer_many, sweep
@@ -35,7 +36,7 @@ def replay(wb: Opened, record: Mapping[str, Any]) -> Replay:
         torch.set_num_threads(threads)
 
 
-def _request(wb: Opened, record: Mapping[str, Any]) -> Callable[[], SteerRun | SteerBatch | Sweep]:
+def _request(wb: Opened, record: Mapping[str, Any]) -> Callable[[], SteerRun | SteerBatch | StrengthSweep]:
     """What a record asks for, read whole but not yet run; InterpError when it cannot be read."""
 
     def part(key: str, kind: type) -> Any:
@@ -53,7 +54,7 @@ def _request(wb: Opened, record: Mapping[str, Any]) -> Callable[[], SteerRun | S
             variants = [[from_dict(edit) for edit in edits] for edits in part("variants", list)]
             return partial(steer_many, wb, prompts, variants, seeds=seeds, **sampling)
         source: Any = from_dict(record["subject"]).feature
-        config = SweepConfig(**part("config", dict))
+        config = StrengthSweepConfig(**part("config", dict))
         given = {"largest": float(record["largest"]), "words": part("words", str)}
         return partial(sweep, wb, source, config=config, **given, **sampling)
     except (KeyError, TypeError, ValueError) as error:

@@ -8,8 +8,10 @@ from interp import steering
 from interp.checkpoint import Card, load
 from interp.checkpoint.files import resolve
 from interp.corpus import read_texts
+from interp.sae.dictionary import one_written
 from interp.steering import (
     Add,
+    BoundEdit,
     Clamp,
     Direction,
     Effects,
@@ -19,25 +21,38 @@ from interp.steering import (
     SamplingOptions,
     SteerBatch,
     SteerRun,
-    Sweep,
-    SweepConfig,
+    StrengthSweep,
+    StrengthSweepConfig,
     Verdict,
+    strength_sweep,
 )
-from interp.steering.edits import check_edit
-from interp.steering.run import check_request
+from interp.steering.binding import bind_all
+from interp.steering.strength_sweep import BoundSweep, run_sweep
 from interp.types import FeatureRef, InterpError
-from interp.workbench.known import matched, own_feature, subject
-from interp.workbench.opening import Opened, check_kind
+from interp.workbench.known import matched, own_feature, steerable
+from interp.workbench.opening import Opened
+
+
+def bind(wb: Opened, edits: Sequence[FeatureEdit]) -> list[BoundEdit]:
+    """The edits with the SAEs that they name, which are opened here; before the SAE's own model is.
+
+    Raises InterpError when one cannot be made.
+    """
+    for edit in edits:
+        for named in (edit.feature, edit.along, edit.when.feature if edit.when else None):
+            if isinstance(named, FeatureRef) and named.sae not in wb.saes:
+                wb.saes[named.sae] = _other(wb, named.sae)
+    return bind_all(edits, wb.saes)
+
+
+def _bind_rows(wb: Opened, variants: Sequence[Sequence[FeatureEdit]]) -> list[list[BoundEdit]]:
+    bound = iter(bind(wb, [edit for edits in variants for edit in edits]))
+    return [[next(bound) for _ in edits] for edits in variants]
 
 
 def check_edits(wb: Opened, edits: Sequence[FeatureEdit]) -> None:
     """Raises InterpError, before any model is opened, when an edit cannot be made."""
-    wb.check_kind("steering", writes=True)
-    for edit in edits:
-        for source in (edit.feature, edit.along, edit.when.feature if edit.when else None):
-            if isinstance(source, FeatureRef) and source.sae not in wb.saes:
-                wb.saes[source.sae] = _other(wb, source.sae)
-        check_edit(edit, wb.saes)
+    bind(wb, edits)
 
 
 def _other(wb: Opened, name: str) -> Hooked:
@@ -49,9 +64,8 @@ def _other(wb: Opened, name: str) -> Hooked:
             f"{name} was made for {card.model} with weights {card.model_sha256[:12]}…, and {wb.card.name} for "
             f"{wb.card.model} with {wb.card.model_sha256[:12]}…; edits of one run need SAEs of one model."
         )
-    sae = load(folder)
-    check_kind(sae, card, "steering", writes=True)
-    return Hooked(sae.to(wb.sae.device), card.norm_cutoff, card.separator, card.sae_sha256)
+    sae = load(folder).to(wb.sae.device)
+    return Hooked(sae, card.norm_cutoff, card.separator, card.sae_sha256)
 
 
 def steer(
@@ -65,11 +79,11 @@ def steer(
     """What the model says after the prompt, with and without the edits.
 
     Options are the fields of `interp.steering.Sampling`: max_new_tokens, seed, temperature, top_p, stop, chat, special.
-    `on_text` is told the baseline and the steered text after every token.
+    `on_text` is told the baseline and the steered text after every token. Raises InterpError, before anything is
+    computed, when an edit cannot be made or the prompt cannot be continued.
     """
-    settings = Sampling.of(options)
-    check_edits(wb, edits)
-    return steering.generate(wb.stage, prompt, edits, settings, on_text)
+    sampling, bound = Sampling.of(options), bind(wb, edits)
+    return steering.generate(wb.steered, prompt, bound, sampling, on_text)
 
 
 def steer_many(
@@ -80,22 +94,23 @@ def steer_many(
     seeds: Sequence[int] = (0,),
     **options: Unpack[SamplingOptions],
 ) -> SteerBatch:
-    """Every prompt under every set of edits (an empty one is the baseline) with every seed, in one batch."""
-    settings = Sampling.of(options)
-    check_edits(wb, [edit for edits in variants for edit in edits])
-    return steering.generate_many(wb.stage, prompts, variants, seeds, settings)
+    """Every prompt under every set of edits (an empty one is the baseline) with every seed, in one batch.
+
+    Options and errors are those of `steer`.
+    """
+    sampling, bound = Sampling.of(options), _bind_rows(wb, variants)
+    return steering.generate_many(wb.steered, prompts, bound, seeds, sampling)
 
 
 def check_steering(
     wb: Opened, prompts: Sequence[str], variants: Sequence[Sequence[FeatureEdit]], **options: Unpack[SamplingOptions]
 ) -> None:
     """Raises InterpError, before anything is computed, when the prompts cannot be continued under these edits."""
-    settings = Sampling.of(options)
-    check_edits(wb, [edit for edits in variants for edit in edits])
-    check_request(wb.stage, wb.stage.prompts(prompts, settings.chat, settings.special), variants, settings)
+    sampling, bound = Sampling.of(options), _bind_rows(wb, variants)
+    wb.steered.request(wb.steered.tokenize(prompts, sampling), bound, sampling)
 
 
-def contrast(
+def difference_of_means(
     wb: Opened,
     toward: Sequence[str] | str | Path,
     away: Sequence[str] | str | Path,
@@ -105,46 +120,64 @@ def contrast(
 ) -> Direction:
     """The difference of mean activations of two sets of texts, to steer by with `Add(feature=direction, ...)`.
 
-    A set is a sequence of texts, or the name of a file or corpus of them, as `contrast:` of a search takes it.
+    A set is a sequence of texts, or the name of a file or corpus of them, as `contrast:` of a search takes it. It is taken
+    at what the SAE writes, unless `hook_name` names another hook point. Raises InterpError when a set is empty.
     """
-    own = hook_name in (None, wb.card.hook_name)
-    cutoff = wb.card.norm_cutoff if own else None
+    hook_name = hook_name or _own_hook(wb)
+    cutoff = wb.card.norm_cutoff if hook_name == str(wb.sae.reads[0]) else None
     toward, away = (list(read_texts(x)) if isinstance(x, str | Path) else x for x in (toward, away))
-    return steering.contrast(wb.model, toward, away, hook_name or wb.card.hook_name, norm_cutoff=cutoff, name=name)
+    return steering.difference_of_means(wb.model, toward, away, hook_name, norm_cutoff=cutoff, name=name)
+
+
+def _own_hook(wb: Opened) -> str:
+    return str(one_written(wb.sae, "a direction without its hook point"))
 
 
 def stand_in(wb: Opened) -> Direction:
-    """A direction of the right place and width, to check a request with before `contrast` computes the true one."""
-    card = wb.card
-    ones = (1.0,) * wb.sae.d_in
-    return Direction(name="contrast", hook_name=card.hook_name, vector=ones, norm_cutoff=card.norm_cutoff)
+    """A direction of the right hook point and width, to check a request with before the true one is computed."""
+    ones = (1.0,) * wb.sae.d_out
+    return Direction(name="contrast", hook_name=_own_hook(wb), vector=ones, norm_cutoff=wb.card.norm_cutoff)
 
 
 def sweep(
     wb: Opened,
     feature: int | FeatureRef | Direction,
     *,
-    config: SweepConfig | None = None,
+    config: StrengthSweepConfig | None = None,
     largest: float | None = None,
     words: str | None = None,
     note: Callable[[str], None] = lambda text: None,
     **options: Unpack[SamplingOptions],
-) -> Sweep:
+) -> StrengthSweep:
     """Dose and response of a feature (or a direction), its controls and the verdict.
 
     Strengths are multiples of `largest`, by default the feature's largest activation in the index. `words` is
     the text of the prompt-only baseline, by default made of the label or of the tokens the feature fires on.
+    Options are those of `steer`. Raises InterpError, before anything is computed, when the sweep cannot be made.
     """
-    settings, config = Sampling.of(options), config or SweepConfig()
-    check_edits(wb, [Add(feature=feature, strength=largest or 1.0, where=config.where)])
-    swept = subject(wb, feature, largest=largest, words=words)
-    return steering.sweep(wb.stage, swept, config, settings, note)
+    return run_sweep(bind_sweep(wb, feature, config=config, largest=largest, words=words, **options), note)
+
+
+def bind_sweep(
+    wb: Opened,
+    feature: int | FeatureRef | Direction,
+    *,
+    config: StrengthSweepConfig | None = None,
+    largest: float | None = None,
+    words: str | None = None,
+    **options: Unpack[SamplingOptions],
+) -> BoundSweep:
+    """What `sweep` will run, looked up and checked; InterpError when it cannot be."""
+    sampling, config = Sampling.of(options), config or StrengthSweepConfig()
+    bind(wb, [Add(feature=feature, strength=largest or 1.0, where=config.where)])
+    of = steerable(wb, feature, largest=largest, words=words)
+    return strength_sweep.bind_sweep(wb.steered, of, config, sampling)
 
 
 def verdict(wb: Opened, feature: int | FeatureRef | Direction, *, largest: float | None = None) -> Verdict:
     """Controller, detector, both or neither, and the figures that say so."""
-    check_edits(wb, [Add(feature=feature, strength=largest or 1.0)])
-    return steering.judge(wb.stage, subject(wb, feature, largest=largest))
+    bind(wb, [Add(feature=feature, strength=largest or 1.0)])
+    return steering.judge(wb.steered, steerable(wb, feature, largest=largest))
 
 
 def effects(
@@ -159,9 +192,9 @@ def effects(
     if contexts < 1 or length < 2:
         raise InterpError(f"{contexts} contexts of {length} tokens: give at least 1 context of 2 tokens.")
     largest = float(wb.index.row(own)["max"]) if strength is None else strength
-    check_edits(wb, [Clamp(feature=own, strength=largest)])
-    found = wb.index.sql("SELECT position FROM {examples} WHERE feature = ? ORDER BY band, rank", [own])
-    positions = [int(p) for p in found["position"]]
+    bind(wb, [Clamp(feature=own, strength=largest)])
+    rows = wb.index.sql("SELECT position FROM {examples} WHERE feature = ? ORDER BY band, rank", [own])
+    positions = [int(p) for p in rows["position"]]
     if len(positions) < contexts:
         more = "SELECT position FROM {activations} WHERE feature = ? ORDER BY hash(position), position"
         positions += [int(p) for p in wb.index.sql(more, [own])["position"]]
@@ -173,4 +206,4 @@ def effects(
         texts.append([separator, *(int(t) for t in tokens[start : position + 1])])
         after = int(tokens[position + 1]) if (position + 1) % block else separator
         following.append(-1 if after == separator else after)
-    return steering.effects(wb.stage, own, texts, following, positions, largest, matched(wb, own))
+    return steering.effects(wb.steered, own, texts, following, positions, largest, matched(wb, own))

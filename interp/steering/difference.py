@@ -18,7 +18,7 @@ BATCH = 16
 SINK_RATIO = 6.0
 
 
-def contrast(
+def difference_of_means(
     model: Model,
     toward: Sequence[str],
     away: Sequence[str],
@@ -35,7 +35,7 @@ def contrast(
     model.check_hook(hook_name)
     for label, texts in (("toward", toward), ("away", away)):
         if not texts:
-            raise InterpError(f"the set of texts {label!r} is empty; a contrast needs texts on both sides.")
+            raise InterpError(f"the set of texts {label!r} is empty; a difference needs texts on both sides.")
     prompts = [[model.prompt(text) for text in texts] for texts in (toward, away)]
     if norm_cutoff is None:
         norms = [x.norm(dim=1) for part in prompts for x, _ in _activations(model, part, hook_name)]
