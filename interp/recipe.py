@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from interp import places
-from interp.activations import ActivationStore, Batches, StoresTogether, Stream, Together
+from interp.activations import ActivationSource, ActivationStore, Batches, StoresTogether, Stream, Together
 from interp.checkpoint import Card, load, save
 from interp.checkpoint.card import versions
 from interp.checkpoint.files import WEIGHTS
@@ -29,11 +29,10 @@ HELD_OUT_ROWS = 65_536
 SEEDS = 2**32
 PAIRED = ("transcoder", "crosscoder")
 """They read several hook points."""
-Source = ActivationStore | Stream
 
 
 def train_checkpoint(
-    source: Source,
+    source: ActivationSource,
     hook_name: str,
     into: str | Path,
     architecture: str = "batchtopk",
@@ -110,7 +109,9 @@ def _exists(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
     return True
 
 
-def _asked(source: Source, hook: str, hook_out: str, recipe: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+def _asked(
+    source: ActivationSource, hook: str, hook_out: str, recipe: dict[str, Any], config: TrainConfig
+) -> dict[str, Any]:
     """What a finished SAE must agree with to be the one that is asked."""
     asked = _flat(_of(hook, hook_out, source.recipe["model_sha256"], source.recipe) | recipe)
     del asked["script"], asked["training.device"]  # where it is made is not what is asked
@@ -157,7 +158,7 @@ def _hooks(architecture: str, hook_name: str, hook_name_out: str) -> tuple[str, 
     return hooks
 
 
-def _check_several(source: Source, hooks: Sequence[str]) -> None:
+def _check_several(source: ActivationSource, hooks: Sequence[str]) -> None:
     """Raises InterpError when stores are read side by side for hook points of one of them."""
     if isinstance(source, StoresTogether) and len({hook.split(":")[0] for hook in hooks}) == 1:
         for hook in hooks:
@@ -187,7 +188,7 @@ def _bytes(rule: Architecture) -> int:
     return 4 * 4 * rule.d_sae * (rule.d_in + rule.d_out + 1)
 
 
-def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[str, Any]:
+def _widths(source: ActivationSource, architecture: str, hooks: tuple[str, ...]) -> dict[str, Any]:
     widths = tuple(source.width(hook) for hook in hooks)
     if architecture == "crosscoder":
         return {"widths": widths}
@@ -198,14 +199,14 @@ def _widths(source: Source, architecture: str, hooks: tuple[str, ...]) -> dict[s
 class _HeldOut:
     """Text that is measured on and never trained on."""
 
-    source: Source
+    source: ActivationSource
     blocks: range
     training: range
     """Blocks of the training text that are trained on."""
     how: str
 
     @staticmethod
-    def of(source: Source, given: ActivationStore | None) -> "_HeldOut":
+    def of(source: ActivationSource, given: ActivationStore | None) -> "_HeldOut":
         """A store of its own, or the last tenth of the training text's blocks, with at most HELD_OUT_ROWS positions."""
         count = len(source.blocks.tokens_NT)
         if given is None:
@@ -237,7 +238,12 @@ class _HeldOut:
 
 
 def _batches(
-    source: Source, names: str | tuple[str, ...], size: int, epochs: float, buffer: int | None, measured: _HeldOut
+    source: ActivationSource,
+    names: str | tuple[str, ...],
+    size: int,
+    epochs: float,
+    buffer: int | None,
+    measured: _HeldOut,
 ) -> Batches:
     """What is trained on, mixed over `buffer` tokens (without, the source's own number)."""
     size, mixed = min(size, source.positions // 4 or 1), {} if buffer is None else {"buffer": buffer}
@@ -247,7 +253,7 @@ def _batches(
 
 def _card(
     sae: SAE,
-    source: Source,
+    source: ActivationSource,
     hook: str,
     architecture: str,
     recipe: dict[str, Any],
@@ -292,7 +298,7 @@ def _recipe(script: str, name: str, rule: Architecture, config: TrainConfig, bat
 
 
 def sweep(
-    source: Source,
+    source: ActivationSource,
     hooks: Sequence[str],
     into: str | Path,
     grid: Mapping[str, Iterable[Any]],
@@ -351,7 +357,7 @@ def sweep(
 
 
 def _train_each(
-    source: Source,
+    source: ActivationSource,
     folder: Path,
     parts: Mapping[str, Batches],
     runs: Mapping[str, tuple[Architecture, TrainConfig]],
@@ -388,7 +394,7 @@ def _row(folder: Path, hook: str, given: Mapping[str, Any], keys: Sequence[str])
     return {"name": folder.name, "hook_name": hook} | asked | _measured(folder)
 
 
-def _names(source: Source, hook: str, grid: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, Any]]:
+def _names(source: ActivationSource, hook: str, grid: Mapping[str, Iterable[Any]]) -> dict[str, dict[str, Any]]:
     """Each combination by a name that says it, of the keys that its architecture has; InterpError when one cannot be."""
     source.check_hook(hook)
     values = {key: list(given) for key, given in grid.items()}

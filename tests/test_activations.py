@@ -67,7 +67,7 @@ def test_batches_give_every_kept_row_once_an_epoch(store):
 
 
 def test_batches_can_begin_anywhere(tiny, text_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.activations.SHARD_POSITIONS", 512)
+    monkeypatch.setattr("interp.activations.manifest.SHARD_POSITIONS", 512)
     store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path)
     assert len(store.shards) == 8
     batches = store.batches(HOOK, 100, epochs=2.5, seed=1, buffer=1024)
@@ -80,7 +80,7 @@ def test_batches_can_begin_anywhere(tiny, text_folder, tmp_path, monkeypatch):
 
 
 def test_a_harvest_goes_on_with_the_first_missing_shard(tiny, text_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.activations.SHARD_POSITIONS", 512)
+    monkeypatch.setattr("interp.activations.manifest.SHARD_POSITIONS", 512)
     whole = harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "a")
     real, calls = places.write_json, []
 
@@ -91,12 +91,12 @@ def test_a_harvest_goes_on_with_the_first_missing_shard(tiny, text_folder, tmp_p
             if len(calls) == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("interp.activations.places.write_json", dies)
+    monkeypatch.setattr("interp.places.write_json", dies)
     with pytest.raises(KeyboardInterrupt):
         harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "b")
     with pytest.raises(InterpError, match="not finished"):
         ActivationStore.open(tmp_path / "b")
-    monkeypatch.setattr("interp.activations.places.write_json", real)
+    monkeypatch.setattr("interp.places.write_json", real)
     kept = (tmp_path / "b" / "shard-00001.safetensors").stat().st_mtime_ns
     again = harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "b")
     assert [s["sha256"] for s in again.shards] == [s["sha256"] for s in whole.shards]

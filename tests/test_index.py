@@ -11,6 +11,7 @@ import torch
 
 from interp import places
 from interp.activations import harvest, stream
+from interp.codes import ROWS_AT_ONCE
 from interp.corpus import open_corpus
 from interp.index import FeatureIndex, IndexConfig, Neurons, build_index
 from interp.index import build as build_module
@@ -40,7 +41,7 @@ def _dense(sae, store, hook, norm_cutoff) -> tuple[np.ndarray, np.ndarray]:
     keep = store.keep(hook, norm_cutoff)
     x = torch.cat([x for _, x in store.in_order(hook)])
     out = torch.zeros(len(x), sae.d_sae)
-    for rows in keep.nonzero().squeeze(1).split(build_module.BATCH):
+    for rows in keep.nonzero().squeeze(1).split(ROWS_AT_ONCE):
         out[rows] = sae.active(x[rows]).dense()
     return out.numpy(), keep.numpy()
 
@@ -253,7 +254,7 @@ def _folder_hashes(folder):
 
 
 def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Model, text_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.activations.SHARD_POSITIONS", 1024)
+    monkeypatch.setattr("interp.activations.manifest.SHARD_POSITIONS", 1024)
     store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "acts")
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "whole", **options)

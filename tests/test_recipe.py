@@ -39,7 +39,7 @@ def quick(**options):
 def test_a_transcoder_is_trained_saved_and_opened_by_saelens(two, tmp_path, skip):
     sae = train_checkpoint(two, EARLY, tmp_path, "transcoder", hook_name_out=HOOK, **quick(**SIZES, skip=skip))
     x, y = (torch.cat([rows.float() for _, rows in two.in_order(hook)]) for hook in (EARLY, HOOK))
-    keep = two.batches((EARLY, HOOK), 64).keep()
+    keep = two.counted(two.batches((EARLY, HOOK), 64))
     assert reconstruction(sae, x[keep], y[keep]).fvu < (0.5 if skip else 0.9)
     again = load(tmp_path)
     assert (again.hook_name, again.hook_name_out, again.d_out) == (EARLY, HOOK, 16)
@@ -87,7 +87,7 @@ def test_a_crosscoder_reads_two_models_side_by_side(two, tiny_folder, text_folde
     assert json.loads((tmp_path / "c" / "cfg.json").read_text())["hook_names"] == list(names)
     card = Card.read(tmp_path / "c")
     assert card.model_sha256 == f"{two.recipe['model_sha256']} + {theirs.recipe['model_sha256']}"
-    keep = both.batches(names, 64).keep()
+    keep = both.counted(both.batches(names, 64))
     assert torch.equal(keep, two.keep(HOOK) & theirs.keep(HOOK))
     x = [torch.cat([rows.float() for _, rows in store.in_order(HOOK)])[keep] for store in (two, theirs)]
     assert not torch.equal(*x)
@@ -120,7 +120,7 @@ def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):
     assert again.hook_name == f"{EARLY}+{HOOK}"
     assert json.loads((tmp_path / "cfg.json").read_text())["hook_names"] == [EARLY, HOOK]
     assert again.widths == (16, 16)
-    keep = two.batches((EARLY, HOOK), 64).keep()
+    keep = two.counted(two.batches((EARLY, HOOK), 64))
     x = torch.cat([torch.cat([rows.float() for _, rows in two.in_order(hook)])[keep] for hook in (EARLY, HOOK)], dim=1)
     halves = sae.reconstruct(x).split(16, dim=1), x.split(16, dim=1)
     for made, wanted in zip(*halves, strict=True):  # neither hook point drowns the other

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interp import places
+from interp.mask import Mask
 from interp.types import Hook, InterpError, parse_hooks
 
 FORMAT = 1
@@ -57,6 +58,11 @@ class Card:
     def writes(self) -> tuple[Hook, ...]:
         """The hook points that it writes."""
         return parse_hooks(self.hook_name_out) or self.reads
+
+    @property
+    def mask(self) -> Mask:
+        """Which positions its SAE counts: by the norm at the first hook point that it reads, the only one told of here."""
+        return Mask({str(hook): self.norm_cutoff for hook in self.reads[:1]})
 
     def write(self, folder: Path) -> "Card":
         """Write card.json with its own hash; the card as written comes back."""

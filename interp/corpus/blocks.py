@@ -20,6 +20,7 @@ from torch import Tensor
 from interp import places
 from interp.corpus.documents import Corpus, Reading
 from interp.corpus.tables import DOCUMENTS, read_parquet
+from interp.mask import own_tokens
 from interp.render.terminal import say
 from interp.render.words import counted
 from interp.types import InterpError
@@ -63,9 +64,7 @@ class TokenBlocks:
 
     def real_NT(self) -> Bool[Tensor, "N T"]:
         """True where a document's own token stands: not at a block's first position, not at a separator."""
-        real = self.tokens_NT != self.separator
-        real[:, 0] = False
-        return real
+        return own_tokens(self.tokens_NT, self.separator)
 
     def sha256(self) -> str:
         return hashlib.sha256(self.tokens_NT.to(torch.int32).contiguous().numpy().tobytes()).hexdigest()

@@ -21,7 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.codes import read_blocks
 from interp.corpus import TokenBlocks
+from interp.mask import Mask, own_tokens
 from interp.models import Edit, Model, Site
 from interp.progress import bar
 from interp.sae import SAE
@@ -64,17 +66,15 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
     """
     hook = sae.hook_name
     model.check_hook(hook)
-    parts = blocks.tokens_NT.split(batch_blocks)
+    parts, mask = blocks.tokens_NT.split(batch_blocks), Mask({hook: norm_cutoff})
     sums, per_block = Reconstruction(sae.d_sae), []
     with bar("evaluate, five passes", 5 * blocks.positions, "tokens read") as step:
-        for tokens_NT in parts:
-            x_NTD = model.run(tokens_NT, [hook]).activations[hook].float()
-            keep_NT = _counted(x_NTD, tokens_NT.to(x_NTD.device), blocks.separator, norm_cutoff)
-            for x_TD, keep_T in zip(x_NTD, keep_NT, strict=True):
+        for read in read_blocks(model, [hook], blocks.tokens_NT, separator=blocks.separator, at_once=batch_blocks):
+            for x_TD, keep_T in zip(read.x[hook], mask.counted(read.x, read.real_BT), strict=True):
                 before, x = sums.error, x_TD[keep_T].double()
                 sums.add(x_TD[keep_T], sae)
                 per_block.append((sums.error - before, float(x.square().sum()), x.sum(0).cpu(), len(x)))
-            step(tokens_NT.numel())
+            step(read.tokens_BT.numel())
         if sums.rows == 0:
             raise InterpError("no position of this text counts: all are separators or sinks; give more text.")
         spread_about_mean = sums.square - float(sums.total.square().sum()) / sums.rows
@@ -90,8 +90,7 @@ def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float,
             "ce_mean": lambda x: mean_D.to(x.device).expand_as(x),
         }
         losses = {
-            name: _losses(model, hook, parts, blocks.separator, norm_cutoff, f, step)
-            for name, f in replacements.items()
+            name: _losses(model, hook, parts, blocks.separator, mask, f, step) for name, f in replacements.items()
         }
     if not losses["ce"][1].sum():
         raise InterpError("no counted position of this text has a token after it to be predicted; give longer texts.")
@@ -129,18 +128,12 @@ def _recovered(losses: dict[str, tuple[np.ndarray, np.ndarray]], ablated: str) -
     return float(1 - (losses["ce_sae"][0] - untouched).sum() / added.sum())
 
 
-def _counted(x: Tensor, tokens: Tensor, separator: int, norm_cutoff: float) -> Tensor:
-    keep = (tokens != separator) & (x.float().norm(dim=-1) <= norm_cutoff)
-    keep[:, 0] = False
-    return keep
-
-
 def _losses(
     model: Model,
     hook: str,
     parts: tuple[Tensor, ...],
     separator: int,
-    norm_cutoff: float,
+    mask: Mask,
     replace: Callable[[Tensor], Tensor] | None,
     step: Callable[..., None],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +143,7 @@ def _losses(
         kept: list[Tensor] = []
 
         def swap(x_NTD: Tensor, site: Site, kept: list[Tensor] = kept) -> Float[Tensor, "N T D"]:
-            keep_NT = _counted(x_NTD, site.tokens_BT, separator, norm_cutoff)
+            keep_NT = mask.counted({hook: x_NTD}, own_tokens(site.tokens_BT, separator))
             kept.append(keep_NT)
             if replace is None:
                 return x_NTD
@@ -161,10 +154,10 @@ def _losses(
         logits = model.run(tokens_NT, edits=[Edit(hook, swap)], logits=True).logits
         assert logits is not None
         target = tokens_NT[:, 1:].to(logits.device)
-        mask = kept[0][:, :-1] & (target != separator)
+        predicted = kept[0][:, :-1] & (target != separator)
         for row in range(len(tokens_NT)):
             loss = torch.nn.functional.cross_entropy(logits[row, :-1].float(), target[row], reduction="none")
-            sums.append(float((loss * mask[row]).sum()))
-            counts.append(int(mask[row].sum()))
+            sums.append(float((loss * predicted[row]).sum()))
+            counts.append(int(predicted[row].sum()))
         step(tokens_NT.numel())
     return np.array(sums), np.array(counts)

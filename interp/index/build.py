@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from interp import places
+from interp.activations import ActivationSource
+from interp.codes import Entries, encode_rows
 from interp.corpus import TokenBlocks, write_parquet
 from interp.device import keep_freed_memory
 from interp.index import weights
@@ -43,6 +44,7 @@ from interp.index.format import (
 )
 from interp.index.read import FeatureIndex, meaning_texts
 from interp.index.stats import Activations, Measured, measure, whole_features
+from interp.mask import Mask
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
 from interp.progress import bar
@@ -51,7 +53,6 @@ from interp.render.words import size
 from interp.sae.dictionary import Dictionary, one_read
 from interp.types import InterpError
 
-BATCH = 4096
 SORTED_BYTES = 16
 """What a row of a sort takes of DuckDB's memory."""
 TEXT_BYTES = 48
@@ -74,23 +75,9 @@ class IndexConfig:
     """Begin anew, not where a killed build stopped."""
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Activations in order: an `ActivationStore`, or a `Stream` that makes them."""
-
-    @property
-    def recipe(self) -> dict[str, Any]: ...
-    @property
-    def blocks(self) -> TokenBlocks: ...
-    @property
-    def positions(self) -> int: ...
-    def check_hook(self, hook_name: str) -> None: ...
-    def pieces(self, hook_name: str) -> Iterator[tuple[int, int, Callable[[], Tensor]]]: ...
-
-
 def build_index(
     sae: Dictionary,
-    store: Source,
+    store: ActivationSource,
     model: Model,
     into: str | Path,
     config: IndexConfig | None = None,
@@ -101,7 +88,7 @@ def build_index(
 ) -> None:
     """Write the index of `sae` over the store into a folder (see `FeatureIndex`).
 
-    `sae` is a `Dictionary`, `store` a `Source`. Sinks (`norm_cutoff`) and separators are left out of every count.
+    `sae` is a `Dictionary`, `store` an `ActivationSource`. Sinks (`norm_cutoff`) and separators are left out of every count.
     Raises InterpError when the dictionary reads several hook points, when the store lacks the one, when their widths differ, when an index of
     something else is to be extended, when the text does not fit the memory, and when another process builds there.
     """
@@ -115,7 +102,7 @@ def build_index(
 
 def _build(
     sae: Dictionary,
-    store: Source,
+    store: ActivationSource,
     model: Model,
     folder: Path,
     config: IndexConfig,
@@ -162,7 +149,7 @@ def _sort_gib(memory_gib: float, positions: int) -> float:
 
 def _meta(
     sae: Dictionary,
-    store: Source,
+    store: ActivationSource,
     model: Model,
     hook: str,
     norm_cutoff: float,
@@ -239,10 +226,10 @@ class _Run:
         return self.work / "codes"
 
 
-def _encode(run: _Run, store: Source, hook: str, norm_cutoff: float) -> None:
+def _encode(run: _Run, store: ActivationSource, hook: str, norm_cutoff: float) -> None:
     """One part of (feature, position, value) a shard, exact float32 values, and which of its positions count."""
     sae = run.sae
-    real_N = store.blocks.real_NT().reshape(-1)
+    real_N, mask = store.blocks.real_NT().reshape(-1), Mask({hook: norm_cutoff})
     with bar(f"index {sae.name}", store.positions) as step, torch.inference_mode():
         for number, (first, positions, read) in enumerate(store.pieces(hook)):
             part = run.work / f"part-{number:05d}.parquet"
@@ -252,31 +239,24 @@ def _encode(run: _Run, store: Source, hook: str, norm_cutoff: float) -> None:
                     raise InterpError(
                         f"{hook} has width {x_ND.shape[1]} and the SAE reads {sae.d_in}: it was made for another model."
                     )
-                kept_N = real_N[first : first + positions] & (x_ND.float().norm(dim=-1).cpu() <= norm_cutoff)
-                pieces = []
-                for rows in kept_N.nonzero().squeeze(1).split(BATCH):
-                    active = sae.active(x_ND[rows])
-                    pieces.append((active.features.cpu(), rows[active.rows.cpu()] + first, active.values.cpu()))
+                kept_N = mask.counted({hook: x_ND}, real_N[first : first + positions])
                 with places.whole_file(part.with_suffix(".kept")) as partial:
                     partial.write_bytes(np.packbits(kept_N.numpy()).tobytes())
-                _write_part(pieces, part, run.first)
+                _write_part(encode_rows(sae, x_ND, kept_N), part, run.first + first)
             step(positions)
 
 
-def _write_part(pieces: list[tuple[Tensor, Tensor, Tensor]], part: Path, first: int) -> None:
-    if not pieces:
-        pieces = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0))]
-    features, positions, values = (torch.cat([piece[i] for piece in pieces]).numpy() for i in range(3))
+def _write_part(entries: Entries, part: Path, first: int) -> None:
     columns = {
-        "feature": features.astype(np.uint32),
-        "position": (positions + first).astype(np.uint32),
-        "value": values.astype(np.float32),
+        "feature": entries.feature_A.astype(np.uint32),
+        "position": (entries.row_A + first).astype(np.uint32),
+        "value": entries.value_A.astype(np.float32),
     }
     with places.whole_file(part) as partial:
         pq.write_table(pa.table(columns), partial, compression="none", use_dictionary=False)
 
 
-def _text(run: _Run, store: Source, hook: str) -> dict[str, pa.Array]:
+def _text(run: _Run, store: ActivationSource, hook: str) -> dict[str, pa.Array]:
     """token, document and kept of every position, that of the index before included; documents.parquet is written."""
     blocks: TokenBlocks = store.blocks
     documents = blocks.documents

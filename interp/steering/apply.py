@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.mask import Mask, own_tokens
 from interp.models import Edit, Site
 from interp.sae import SAE, join
 from interp.steering.binding import BoundEdit, Feature, Hooked, Saes, Sinks, bind_all
@@ -279,8 +280,8 @@ def _now(read: _Read, x: Mapping[str, Tensor], device: torch.device) -> Float[Te
 
 def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, separator: int) -> Bool[Tensor, "B T"]:
     """Positions that an edit may touch: no padding, no first position, no separator, no sink."""
-    real = site.real_BT & (site.position_BT > 0) & (site.tokens_BT != separator)
-    return real & (x_BTD.float().norm(dim=-1) <= norm_cutoff)
+    real_BT = site.real_BT & own_tokens(site.tokens_BT, separator, site.position_BT)
+    return Mask({"": norm_cutoff}).counted({"": x_BTD}, real_BT)
 
 
 # ---- building a step ----

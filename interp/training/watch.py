@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from interp import places
+from interp.mask import SINK_RATIO
 from interp.render.words import duration, size
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import BLOCK_ROWS
@@ -24,8 +25,6 @@ from interp.training.plan import INIT_ROWS
 from interp.training.state import State, adam
 from interp.types import InterpError
 
-MASSIVE = 6.0
-"""A row is massive when its norm exceeds this many times the median (as sinks do; see activations)."""
 DEAD_SHARE = 0.1
 UNMIXED = 3.0
 """Batch means may scatter this many times as widely as those of shuffled rows would (as variances)."""
@@ -160,7 +159,7 @@ class Watch:
         self.idle = max(architecture.d_sae - findable, 0) if findable is not None else 0
         columns = zip(*(_parts(batch) for batch in first), strict=True)
         medians = [float(torch.cat([_norms(part) for part in parts]).nanmedian()) for parts in columns]
-        self.limits = [MASSIVE * median or float("inf") for median in medians]
+        self.limits = [SINK_RATIO * median or float("inf") for median in medians]
         self.said: set[str] = set()
         self.seen = 0
         # Batches of one shuffle buffer mix well with each other, so those that are compared lie apart.
@@ -193,7 +192,7 @@ class Watch:
                 has = "has" if count == 1 else "have"
                 found += self._once(
                     f"massive {number}",
-                    f"{count} of {len(part)} rows of a batch{which} {has} a norm over {MASSIVE:.0f} times the median: "
+                    f"{count} of {len(part)} rows of a batch{which} {has} a norm over {SINK_RATIO:.0f} times the median: "
                     "massive activations (sinks) that flatter the FVU and kill features; mask them (stores made by "
                     "harvest do).",
                 )

@@ -12,14 +12,12 @@ from interp.checkpoint.card import versions
 from interp.checkpoint.files import hashes
 from interp.checkpoint.formats import Conversion
 from interp.checkpoint.formats.saelens.writing import architecture_of
+from interp.mask import norm_cutoff, own_tokens
 from interp.models import Model, open_model
 from interp.sae import SAE
 from interp.types import InterpError
 from interp.verification.measure import activations
 from interp.verification.probe import probe_blocks
-
-SINKS = 6.0
-"""Norms over this many medians are sinks, as in harvests."""
 
 
 def adopt(done: Conversion) -> dict[str, Any]:
@@ -74,9 +72,7 @@ def _drawn(sae: SAE) -> Tensor:
 def _write_card(
     folder: Path, model: Model, tokens: Tensor, x_NTD: Tensor, recipe: dict[str, Any], hook_name: str = ""
 ) -> Card:
-    sae, counted = load(folder), tokens != model.separator
-    counted[:, 0] = False
-    digests = hashes(folder)
+    sae, digests = load(folder), hashes(folder)
     card = Card(
         name=folder.name,
         model=model.source,
@@ -86,7 +82,7 @@ def _write_card(
         dtype=model.dtype_name,
         attention=model.attention,
         architecture=architecture_of(sae),
-        norm_cutoff=SINKS * float(x_NTD[counted].norm(dim=-1).median()),
+        norm_cutoff=norm_cutoff(x_NTD.norm(dim=-1), own_tokens(tokens, model.separator)),
         separator=model.separator,
         context=int(tokens.shape[1]),
         sae_sha256=digests["sae_weights.safetensors"],

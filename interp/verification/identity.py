@@ -7,11 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from interp import places
-from interp.activations import SINK_RATIO
 from interp.checkpoint import Card
 from interp.index import FeatureIndex
+from interp.mask import norm_cutoff, own_tokens
 from interp.models import Model
 from interp.sae import SAE
+from interp.types import InterpError
 from interp.verification.verdict import Check, differs, holds, unchecked
 
 OWN_TEXT, PROBE = 3.0, 4.0
@@ -74,14 +75,12 @@ def check_cutoff(card: Card, tokens_NT: Tensor, x_NTD: Tensor, *, own_text: bool
     The median is of another text than the harvest's, so only a factor shows: OWN_TEXT on the index's text. On the
     probe norms may be far larger than on the text of training, which is no one's fault: there only too high is wrong.
     """
-    real_NT = tokens_NT != card.separator
-    real_NT[:, 0] = False
-    norms = x_NTD.norm(dim=-1)[real_NT]
-    norms = norms[norms.isfinite()]
-    if not len(norms):
+    try:
+        usual = norm_cutoff(x_NTD.norm(dim=-1), own_tokens(tokens_NT, card.separator))
+    except InterpError:
         return unchecked("norm_cutoff", "there is no position to compare it on")
     text = "the index's text" if own_text else "the probe text"
-    ratio = card.norm_cutoff / max(SINK_RATIO * float(norms.median()), 1e-30)
+    ratio = card.norm_cutoff / max(usual, 1e-30)
     most = OWN_TEXT if own_text else PROBE
     said = f"{card.norm_cutoff:.4g} is {ratio:.3g} times what a harvest of {text} would set"
     if ratio > most or (own_text and ratio < 1 / most):

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.codes import encode_rows, read_blocks
 from interp.models import Model
 from interp.sae import SAE
 from interp.sae.metrics import Reconstruction
@@ -21,7 +22,7 @@ EDGES = 2.0 ** np.arange(-8, 13)
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Numbers:
     """What an SAE makes of blocks of tokens."""
 
     tokens_NT: Int[Tensor, "N T"]
@@ -63,18 +64,10 @@ class Measured:
 def activations(model: Model, hooks: Sequence[str], tokens_NT: Tensor, blocks_at_once: int = 4) -> dict[str, Tensor]:
     """Activations at the hook points, float32 on the CPU."""
     parts: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
-    for tokens in tokens_NT.split(blocks_at_once):
-        seen = model.run(tokens, hooks).activations
+    for read in read_blocks(model, hooks, tokens_NT, separator=model.separator, at_once=blocks_at_once):
         for hook in hooks:
-            parts[hook].append(seen[hook].float().cpu())
+            parts[hook].append(read.x[hook].cpu())
     return {hook: torch.cat(part) for hook, part in parts.items()}
-
-
-def counted(tokens_NT: Tensor, x_NTD: Tensor, separator: int, norm_cutoff: float) -> Bool[Tensor, "N T"]:
-    """Where numbers are taken: no first position, no separator, no massive norm."""
-    keep_NT = (tokens_NT != separator) & (x_NTD.norm(dim=-1) <= norm_cutoff)
-    keep_NT[:, 0] = False
-    return keep_NT
 
 
 @torch.inference_mode()
@@ -82,32 +75,27 @@ def measure(
     sae: SAE,
     tokens_NT: Int[Tensor, "N T"],
     x_NTD: Float[Tensor, "N T D"],
-    *,
-    separator: int,
-    norm_cutoff: float,
+    counted_NT: Bool[Tensor, "N T"],
     y_NTO: Float[Tensor, "N T O"] | None = None,
-) -> Measured:
-    """The SAE's numbers on activations; `y_NTO` is what a transcoder is to give."""
-    keep_NT = counted(tokens_NT, x_NTD, separator, norm_cutoff)
-    rows_PD = x_NTD[keep_NT]
-    device = sae.b_dec.device
+) -> Numbers:
+    """The SAE's numbers on activations at the counted positions; `y_NTO` is what a transcoder is to give."""
+    rows_PD = x_NTD[counted_NT]
     sums = Reconstruction(sae.d_sae)
-    sums.add(rows_PD.to(device), sae, None if y_NTO is None else y_NTO[keep_NT].to(device))
-    active = sae.active(rows_PD.to(device))
-    where = keep_NT.reshape(-1).nonzero().squeeze(1)
-    return Measured(
+    sums.add(rows_PD.to(sae.device), sae, None if y_NTO is None else y_NTO[counted_NT].to(sae.device))
+    entries = encode_rows(sae, x_NTD.flatten(0, 1), counted_NT.flatten())
+    return Numbers(
         tokens_NT=tokens_NT,
         x_NTD=x_NTD,
-        counted_NT=keep_NT,
+        counted_NT=counted_NT,
         l0=sums.l0,
         ev=1 - sums.fvu,
-        positions=where[active.rows.cpu()].numpy(),
-        features=active.features.cpu().numpy(),
-        values=active.values.cpu().numpy(),
+        positions=entries.row_A,
+        features=entries.feature_A,
+        values=entries.value_A,
     )
 
 
-def apart(a: Measured, b: Measured) -> dict[str, float]:
+def apart(a: Numbers, b: Numbers) -> dict[str, float]:
     """How far two measurements of the same tokens lie apart, each between 0 and about 1 (l0 and ev as they are)."""
     width = int(max(a.features.max(initial=0), b.features.max(initial=0))) + 1
     one, two = a.positions * width + a.features, b.positions * width + b.features

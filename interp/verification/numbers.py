@@ -8,12 +8,13 @@ import torch
 from interp import places
 from interp.checkpoint import Card
 from interp.device import native_bfloat16, resolve_device
+from interp.mask import own_tokens
 from interp.models import Model, open_model
 from interp.sae import SAE
 from interp.types import InterpError
-from interp.verification.diagnose import Scene, diagnose, diagnose_fit
+from interp.verification.diagnose import Trial, diagnose, diagnose_fit
 from interp.verification.identity import check_dtype
-from interp.verification.measure import Measured, activations, histogram_distance, measure, misses
+from interp.verification.measure import Numbers, activations, histogram_distance, measure, misses
 from interp.verification.probe import VERSION, probe_blocks
 from interp.verification.verdict import Check, differs, holds, unchecked
 
@@ -32,17 +33,19 @@ def open_for(card: Card, model: str, device: str, dtype: str | None = None) -> M
     return open_model(model or card.model, dtype=wanted, device=device, attention=card.attention)
 
 
-def measured(card: Card, sae: SAE, model: Model, tokens: torch.Tensor, at_once: int = 4) -> Measured:
+def measure_card(card: Card, sae: SAE, model: Model, tokens: torch.Tensor, at_once: int = 4) -> Numbers:
+    """The numbers of a card's SAE on blocks of tokens, `at_once` of them in a pass."""
     hooks = list(dict.fromkeys([card.hook_name, card.hook_name_out or card.hook_name]))
     seen = activations(model, hooks, tokens, at_once)
     y = seen[card.hook_name_out] if card.hook_name_out else None
-    limits: dict[str, Any] = {"separator": card.separator, "norm_cutoff": card.norm_cutoff}
-    return measure(sae, tokens, seen[card.hook_name], y_NTO=y, **limits)
+    counted = card.mask.counted(seen, own_tokens(tokens, card.separator))
+    return measure(sae, tokens, seen[card.hook_name], counted, y)
 
 
-def scene_of(card: Card, sae: SAE, model: Model, tokens: torch.Tensor) -> Scene:
-    limits: dict[str, Any] = {"separator": card.separator, "norm_cutoff": card.norm_cutoff}
-    return Scene(model=model, sae=sae, hook_name=card.hook_name, tokens_NT=tokens, **limits)
+def trial_of(card: Card, sae: SAE, model: Model, tokens: torch.Tensor) -> Trial:
+    """What causes of a difference are tried on: these tokens, with the card's hook point and mask."""
+    limits: dict[str, Any] = {"separator": card.separator, "mask": card.mask}
+    return Trial(model=model, sae=sae, hook_name=card.hook_name, tokens_NT=tokens, **limits)
 
 
 def read_checks(folder: Path) -> dict[str, Any] | None:
@@ -78,7 +81,7 @@ def check_probe(card: Card, sae: SAE, model: Model, stored: dict[str, Any]) -> l
         return [*checks, differs("tokenizer", "the probe's tokens are beyond this model's vocabulary")]
     if any(not 0 <= f < sae.d_sae or not 0 <= p < tokens.numel() for p, f, _ in stored["sample"]):
         return [*checks, differs(NUMBERS, "other weights: stored features are beyond this SAE's")]
-    now = measured(card, sae, model, tokens)
+    now = measure_card(card, sae, model, tokens)
     then, here = int(stored.get("counted") or 0), int(now.counted_NT.sum())
     if not stored["sample"] or (not then and not here):
         checks.append(unchecked(NUMBERS, f"{then or 'no'} positions of the probe counted at {card.hook_name} when it was "
@@ -99,7 +102,7 @@ def _cut(model: Model, tokens: torch.Tensor) -> Check:
     return differs("tokenizer on the probe", "another tokenizer or separator: the probe text is cut otherwise")
 
 
-def _compared(card: Card, sae: SAE, model: Model, stored: dict[str, Any], now: Measured) -> list[Check]:
+def _compared(card: Card, sae: SAE, model: Model, stored: dict[str, Any], now: Numbers) -> list[Check]:
     checks: list[Check] = []
     lost, error = misses(sae, now.x_NTD, stored["sample"])
     far = {"codes": lost, "values": error}
@@ -124,7 +127,7 @@ def _compared(card: Card, sae: SAE, model: Model, stored: dict[str, Any], now: M
         found = f"{said[name]} (tolerance {limit:.3g}, {model.dtype_name} against {stored.get('dtype')})"
         checks.append((differs if name in bad else holds)(f"{NUMBERS}: {name}", found))
     if bad:
-        checks.append(differs("cause", diagnose(scene_of(card, sae, model, stored["tokens"]), stored["sample"])))
+        checks.append(differs("cause", diagnose(trial_of(card, sae, model, stored["tokens"]), stored["sample"])))
     return [*checks, *check_dtype(card, model, stored, numbers_hold)]
 
 
@@ -135,7 +138,7 @@ def _dtype(card: Card, sae: SAE, stored: dict[str, Any], model: Model) -> str:
         opened = open_for(card, model.source, str(model.device), other)
     except InterpError:
         return f"the numbers lie as far from {model.dtype_name} as another dtype's would"
-    now = measured(card, sae, opened, stored["tokens"])
+    now = measure_card(card, sae, opened, stored["tokens"])
     lost, error = misses(sae, now.x_NTD, stored["sample"])
     limits = stored["tolerances"]["same"]
     if lost <= limits["codes"] and error <= limits["values"]:
@@ -150,14 +153,14 @@ def check_fit(card: Card, sae: SAE, model: Model, tokens: torch.Tensor, *, own_t
     it is not what it says, nor that it is: `unchecked`.
     """
     text = "the index's text" if own_text else "the probe text"
-    now = measured(card, sae, model, tokens)
+    now = measure_card(card, sae, model, tokens)
     count = int(now.counted_NT.sum())
     if count < FEWEST:
         return unchecked(
             "fit", f"{count or 'no'} positions of {text} count at {card.hook_name}, too few to tell what it explains"
         )
     found = f"EV {now.ev:.3f} and L0 {now.l0:.1f} on {count:,} positions of {text}"
-    cause = "" if card.hook_name_out else diagnose_fit(scene_of(card, sae, model, tokens), 1 - now.ev)
+    cause = "" if card.hook_name_out else diagnose_fit(trial_of(card, sae, model, tokens), 1 - now.ev)
     if cause:
         return differs("fit", f"{found}; {cause}")
     if not now.ev > 0:

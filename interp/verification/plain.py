@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from interp import places
-from interp.activations import SINK_RATIO
 from interp.checkpoint import load
 from interp.checkpoint.files import pin, present
+from interp.mask import Mask, norm_cutoff
 from interp.models import Model, open_model
 from interp.sae import SAE
 from interp.types import InterpError
-from interp.verification.diagnose import Scene, diagnose_fit, explained
+from interp.verification.diagnose import Trial, diagnose_fit, explained
 from interp.verification.files import check_files, check_pin
-from interp.verification.measure import activations, counted
+from interp.verification.measure import activations
 from interp.verification.numbers import FEWEST
 from interp.verification.probe import probe_blocks
 from interp.verification.verdict import Check, Verification, differs, holds, unchecked
@@ -52,13 +52,13 @@ def _numbers(sae: SAE, model: Model, hook: str, meta: dict[str, Any]) -> list[Ch
         return [unchecked("numbers", "a transcoder without a card: what it writes is not known well enough")]
     tokens = probe_blocks(model, min(256, model.n_ctx))
     x = activations(model, [hook], tokens)[hook]
-    cutoff = SINK_RATIO * float(x.norm(dim=-1).median())
-    count = int(counted(tokens, x, model.separator, cutoff).sum())
+    mask = Mask({hook: norm_cutoff(x.norm(dim=-1))})
+    trial = Trial(model=model, sae=sae, hook_name=hook, tokens_NT=tokens, separator=model.separator, mask=mask)
+    count = int(trial.counted(x).sum())
     if count < FEWEST:
         few = f"{count or 'no'} positions of the probe count at {hook}, too few to tell what the SAE explains there"
         return [unchecked("numbers", few)]
-    scene = Scene(model=model, sae=sae, hook_name=hook, tokens_NT=tokens, separator=model.separator, norm_cutoff=cutoff)
-    fvu, l0 = explained(scene, x)
+    fvu, l0 = explained(trial, x)
     found = f"EV {1 - fvu:.3f} and L0 {l0:.1f} at {hook} of {model.name} on the probe text"
     checks = []
     if meta.get("l0"):
@@ -67,7 +67,7 @@ def _numbers(sae: SAE, model: Model, hook: str, meta: dict[str, Any]) -> list[Ch
         checks.append((holds if near else differs)("l0", f"{l0:.1f} here, {said:.1f} in cfg.json"))
     if meta.get("prepend_bos"):
         checks.append(unchecked("BOS", f"cfg.json asks for a BOS in front; the probe has {model.separator} there"))
-    cause = diagnose_fit(scene, fvu)
+    cause = diagnose_fit(trial, fvu)
     if cause:
         return [*checks, differs("fit", f"{found}; {cause}")]
     if not fvu < 1:

@@ -32,7 +32,7 @@ from interp.verification.files import check_files, check_pin
 from interp.verification.identity import check_cutoff, check_identity, check_shape
 from interp.verification.measure import activations
 from interp.verification.metrics import check_metrics
-from interp.verification.numbers import CHECKS, check_fit, check_probe, open_for, read_checks, scene_of
+from interp.verification.numbers import CHECKS, check_fit, check_probe, open_for, read_checks, trial_of
 from interp.verification.probe import probe_blocks
 from interp.verification.sample import BLOCKS, Sample, check_sample, draw
 from interp.verification.tables import check_belongs, check_counts, check_tokens
@@ -157,7 +157,7 @@ def _drawn(
 
 
 def _cause(card: Card, sae: SAE, model: Model, sample: Sample) -> str:
-    found = diagnose(scene_of(card, sae, model, sample.tokens_BT), sample.rows)
+    found = diagnose(trial_of(card, sae, model, sample.tokens_BT), sample.rows)
     if found.startswith("which features pass"):  # most rows come out: what differs is some of them
         return "most rows come out as stored, so the model and the hook point are right: rows of the index were edited"
     return found

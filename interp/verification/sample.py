@@ -21,6 +21,7 @@ from torch import Tensor
 from interp.checkpoint import Card
 from interp.index import FeatureIndex
 from interp.index.format import WINDOW
+from interp.mask import Mask, own_tokens
 from interp.models import Model
 from interp.sae import SAE
 from interp.verification.measure import activations, linear, offset
@@ -119,10 +120,11 @@ def check_sample(sample: Sample, card: Card, sae: SAE) -> list[Check]:
 
 def _kept_apart(sample: Sample, card: Card, x_ND: Tensor) -> str:
     """What is wrong with the positions that count; empty when nothing is, but for norms at the cut-off's edge."""
-    norm_BT = sample.x_BTD.norm(dim=-1)
-    real_BT = sample.tokens_BT != card.separator
-    real_BT[:, 0] = False
-    low, high = ((real_BT & (norm_BT <= card.norm_cutoff * (1 + s * NEAR))).reshape(-1).numpy() for s in (-1, 1))
+    real_BT, norm_BT = own_tokens(sample.tokens_BT, card.separator), {card.hook_name: sample.x_BTD.norm(dim=-1)}
+    low, high = (
+        Mask({card.hook_name: card.norm_cutoff * (1 + s * NEAR)}).counted(norm_BT, real_BT).reshape(-1).numpy()
+        for s in (-1, 1)
+    )
     wrong = int(((low & ~sample.kept_N) | (sample.kept_N & ~high)).sum())
     return (
         f"{wrong:,} of {len(x_ND):,} positions count in the index and not here, or the other way round" if wrong else ""

@@ -12,7 +12,7 @@ from interp.models import Model
 from interp.sae import SAE
 from interp.types import InterpError
 from interp.verification.measure import apart
-from interp.verification.numbers import CHECKS, FLOOR, FORMAT, measured, open_for
+from interp.verification.numbers import CHECKS, FLOOR, FORMAT, measure_card, open_for
 from interp.verification.probe import VERSION, probe_blocks
 
 
@@ -35,11 +35,11 @@ def seal(folder: Path, *, device: str = "auto", labels: bool = False) -> Card:
 def checks_of(card: Card, sae: SAE, model: Model, device: str) -> dict[str, Any]:
     """What checks.json holds; `counted` is 0, and the sample empty, where no position of the probe counts."""
     tokens = probe_blocks(model, min(card.context, model.n_ctx))
-    now = measured(card, sae, model, tokens)
+    now = measure_card(card, sae, model, tokens)
     other = open_for(card, model.source, device, "float32" if model.dtype_name != "float32" else "bfloat16")
     far = {
-        "same": apart(now, measured(card, sae, model, tokens, at_once=1)),
-        "other": apart(now, measured(card, sae, other, tokens)),
+        "same": apart(now, measure_card(card, sae, model, tokens, at_once=1)),
+        "other": apart(now, measure_card(card, sae, other, tokens)),
     }
     return {
         "format": FORMAT,

@@ -34,6 +34,7 @@ class Workbench(Opened):
     feature = finding.feature
     neuron = finding.neuron
 
+    encode = reading.encode
     spectrum = reading.spectrum
     largest = reading.largest
 

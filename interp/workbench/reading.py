@@ -1,25 +1,53 @@
 """Texts read by the model: which features fire on which token.
 
-Axes    B text, T token, D width at the hook point, N position.
+Axes    B text, T token, D d_in, N position.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from interp.codes import ITEMS_AT_ONCE, Codes, encode_rows, hooks_read, read_items
+from interp.codes import encode as encode_items
 from interp.index import Example, FeatureIndex
 from interp.progress import bar
+from interp.sae.dictionary import join
+from interp.types import InterpError
 from interp.views import Spectrum
 from interp.workbench.opening import Opened
 
-TEXTS_AT_ONCE = 32
 SHARES = 3
 """Features that are named where a neuron fires."""
 
 
-@torch.inference_mode()
+def encode(wb: Opened, texts: Sequence[str], *, include_masked: bool = False, special: bool = False) -> Codes:
+    """Every feature's activation at every position of the texts: `.matrix`, a SciPy sparse matrix of positions × features,
+    and `.positions`, a table of what each row is (item, place in it, token id, text, whether it counts).
+
+    Sinks have empty rows unless `include_masked`. Special tokens that a text spells stay text unless `special` (see
+    `Model.prompt`). Texts of similar length are run together. Raises InterpError, naming the text by its number, when one
+    is empty or longer than the model reads.
+    """
+    if isinstance(texts, str):
+        raise InterpError("encode takes a list of texts; put the text into one.")
+    items = []
+    for number, text in enumerate(texts):
+        try:
+            items.append(wb.model.prompt(text, special=special))
+        except InterpError as error:
+            raise InterpError(f"text {number}: {error}") from None
+    return _encoded(wb, items, include_masked=include_masked)
+
+
+def _encoded(wb: Opened, items: Sequence[Sequence[int]], *, include_masked: bool = False) -> Codes:
+    separator = wb.card.separator
+    with bar("reading texts", len(items), "texts") as step:
+        return encode_items(
+            wb.model, wb.sae, items, wb.card.mask, separator=separator, include_masked=include_masked, step=step
+        )
+
+
 def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bool = False) -> Spectrum:
     """Which features fire on each token of a text. Sinks are left out unless `include_masked`.
 
@@ -28,75 +56,49 @@ def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bo
     """
     wb.check_kind("the spectrum", writes=False)
     ids = wb.model.prompt(text, special=special)
-    hook = wb.card.hook_name
-    x_TD = wb.model.run(torch.tensor([ids]), [hook]).activations[hook][0].float()
-    tokens = torch.tensor(ids, device=x_TD.device)
-    counted = (tokens != wb.card.separator) & (x_TD.norm(dim=1) <= wb.card.norm_cutoff)
-    counted[0] = False
-    kept = torch.ones_like(counted) if include_masked else counted
-    where = kept.nonzero().squeeze(1)
-    active = wb.sae.active(x_TD[where])
+    codes = encode_items(
+        wb.model, wb.sae, [ids], wb.card.mask, separator=wb.card.separator, include_masked=include_masked
+    )
     vocabulary = wb.model.vocabulary
     return Spectrum(
         tokens=[vocabulary[token] for token in ids],
-        counted=counted.tolist(),
-        rows=where.cpu()[active.rows.cpu()].numpy(),
-        features=active.features.cpu().numpy(),
-        values=active.values.cpu().numpy(),
+        counted=codes.counted_P.tolist(),
+        rows=codes.position_A,
+        features=codes.feature_A,
+        values=codes.value_A,
     )
 
 
-@torch.inference_mode()
 def largest(wb: Opened, texts: Sequence[str], tokens: int) -> np.ndarray:
     """Each feature's largest activation on the first `tokens` tokens of each text, float32 (texts, features).
 
     Sinks are left out, as everywhere. Texts of similar length are run together.
     """
     wb.check_kind("running texts", writes=False)
-    ids = [[wb.model.separator, *wb.model.tokenize(text)[:tokens]] for text in texts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    out = np.zeros((len(ids), wb.sae.d_sae), dtype=np.float32)
-    with bar("reading texts", len(ids), "texts") as step:
-        for start in range(0, len(order), TEXTS_AT_ONCE):
-            rows = order[start : start + TEXTS_AT_ONCE]
-            tokens_BT, x_BTD = _activations(wb, [ids[i] for i in rows])
-            width, x_ND = tokens_BT.shape[1], x_BTD.flatten(0, 1)
-            real_N = (tokens_BT != wb.card.separator).flatten().to(x_ND.device)
-            where = (real_N & (x_ND.norm(dim=1) <= wb.card.norm_cutoff)).nonzero().squeeze(1)
-            active = wb.sae.active(x_ND[where])
-            row_N = np.array(rows)[(where.cpu()[active.rows.cpu()] // width).numpy()]
-            np.maximum.at(out, (row_N, active.features.cpu().numpy()), active.values.cpu().numpy())
-            step(len(rows))
-    return out
+    return _encoded(wb, [[wb.model.separator, *wb.model.tokenize(text)[:tokens]] for text in texts]).largest()
 
 
-@torch.inference_mode()
 def untangled(wb: Opened, neurons: FeatureIndex, examples: list[Example]) -> dict[int, list[tuple[int, float, str]]]:
     """See `NeuronPage.untangled`; each example is read in its own window, without what stood before it."""
     wb.check_kind("running texts", writes=False)
     peak_F = np.maximum(wb.index.features["max"].to_numpy(), 1e-12)
+    first = [e.position - e.peak for e in examples]
+    items = [
+        [wb.model.separator, *neurons.tokens[low : low + len(e.tokens)].tolist()]
+        for low, e in zip(first, examples, strict=True)
+    ]
     named: dict[int, list[tuple[int, float, str]]] = {}
-    for start in range(0, len(examples), TEXTS_AT_ONCE):
-        some = examples[start : start + TEXTS_AT_ONCE]
-        first = [e.position - e.peak for e in some]
-        windows = [neurons.tokens[low : low + len(e.tokens)].tolist() for low, e in zip(first, some, strict=True)]
-        x_BTD = _activations(wb, [[wb.model.separator, *window] for window in windows])[1]
-        x_BD = x_BTD[range(len(some)), [e.peak + 1 for e in some]]
-        active = wb.sae.active(x_BD)
-        features, values = active.features.cpu().numpy(), active.values.cpu().numpy()
-        for row in (x_BD.norm(dim=1) <= wb.card.norm_cutoff).nonzero().squeeze(1).tolist():
-            own = slice(int(active.offsets[row]), int(active.offsets[row + 1]))
-            share = values[own] / peak_F[features[own]]
+    hooks, separator = hooks_read(wb.model, wb.sae), wb.card.separator
+    for read in read_items(wb.model, hooks, items, separator=separator, at_once=ITEMS_AT_ONCE):
+        some = [examples[i] for i in read.item_B]
+        peak_B = torch.tensor([e.peak + 1 for e in some], device=read.place_BT.device)
+        at_peak_BT = wb.card.mask.counted(read.x, read.place_BT >= 0) & (read.place_BT == peak_B[:, None])
+        entries = encode_rows(wb.sae, join(wb.sae, read.x).flatten(0, 1), at_peak_BT.flatten())
+        row_A = entries.row_A // read.place_BT.shape[1]
+        for row in at_peak_BT.any(1).nonzero().squeeze(1).tolist():
+            own = slice(*np.searchsorted(row_A, [row, row + 1]))
+            share = entries.value_A[own] / peak_F[entries.feature_A[own]]
             best = np.argsort(-share, kind="stable")[:SHARES]
-            pairs = zip(features[own][best].tolist(), share[best].tolist(), strict=True)
+            pairs = zip(entries.feature_A[own][best].tolist(), share[best].tolist(), strict=True)
             named[some[row].position] = [(f, s, wb.name(f)) for f, s in pairs]
     return named
-
-
-def _activations(wb: Opened, ids: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Texts of token ids side by side, (texts, longest), and their activations at the SAE's hook point in float32."""
-    tokens_BT = torch.full((len(ids), max(map(len, ids))), wb.model.separator)
-    for row, text in enumerate(ids):  # padded on the right: attention is causal, so nothing before it changes
-        tokens_BT[row, : len(text)] = torch.tensor(text)
-    hook = wb.card.hook_name
-    return tokens_BT, wb.model.run(tokens_BT, [hook]).activations[hook].float()

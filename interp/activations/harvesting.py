@@ -1,0 +1,154 @@
+"""Harvest a model's activations to disk: one pass feeds all hook points, shard by shard.
+
+Axes    N block, T position, D width at a hook point.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interp import places
+from interp.activations import manifest as manifests
+from interp.activations.manifest import own_manifest, read_manifest, recipe_of, refuse_change
+from interp.activations.store import ActivationStore
+from interp.corpus import Corpus, TokenBlocks, tokenize
+from interp.models import Model
+from interp.progress import bar
+from interp.render.terminal import say
+from interp.render.words import duration, size
+from interp.types import InterpError
+
+
+def harvest(
+    model: Model,
+    corpus: Corpus,
+    hook_names: Sequence[str],
+    tokens: int,
+    into: str | Path,
+    *,
+    split: str | None = None,
+    batch_blocks: int = 16,
+    restart: bool = False,
+) -> ActivationStore:
+    """The store of activations at `hook_names` over `tokens` positions of the corpus.
+
+    One forward pass feeds all hook points and ends at the last. Killed at any moment, the same call goes on
+    with the first shard that is missing. Says beforehand how much disk and time it expects. Raises
+    InterpError when the disk has no room, when the folder holds another harvest (unless `restart`), and when another
+    process harvests into it.
+    """
+    folder = Path(into)
+    for name in hook_names:
+        model.check_hook(name)
+    if not hook_names or tokens <= 0:
+        raise InterpError("nothing to harvest: name at least one hook point and one token.")
+    fresh = not folder.exists()
+    try:
+        with places.only_one(folder, "the harvest"):
+            _harvest(model, corpus, hook_names, tokens, folder, split, batch_blocks, restart)
+    except InterpError:
+        if fresh:  # a text that cannot be read leaves no folder behind; one that holds something stays
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    return ActivationStore.open(folder)
+
+
+def _harvest(
+    model: Model,
+    corpus: Corpus,
+    hook_names: Sequence[str],
+    tokens: int,
+    folder: Path,
+    split: str | None,
+    batch_blocks: int,
+    restart: bool,
+) -> None:
+    blocks = _blocks(model, corpus, tokens, split, folder, restart)
+    recipe = recipe_of(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
+    manifest = _manifest(folder, recipe, restart, model)
+    per_shard = manifests.SHARD_POSITIONS // blocks.block
+    starts = list(range(0, len(blocks.tokens_NT), per_shard))
+    todo = starts[len(manifest["shards"]) :]
+    left = sum(len(blocks.tokens_NT[start : start + per_shard]) for start in todo) * blocks.block
+    if todo:
+        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, folder)
+    with bar(f"harvest {model.name}", left) as step:
+        for start in todo:
+            rows = blocks.tokens_NT[start : start + per_shard]
+            tensors = run_shard(model, rows, recipe["hooks"], batch_blocks, step)
+            name = f"shard-{start // per_shard:05d}.safetensors"
+            with places.whole_file(folder / name) as partial:
+                save_file(tensors, partial)
+                digest = places.sha256_file(partial)
+            entry = {"file": name, "first": start * blocks.block, "positions": rows.numel(), "sha256": digest}
+            manifest["shards"].append(entry)
+            places.write_json(folder / "manifest.json", manifest)
+
+
+def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
+    """The token blocks on disk, or new ones written there."""
+    asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
+    if (folder / "manifest.json").exists():
+        kept = (own_manifest if restart else read_manifest)(folder)["asked"]
+        if (folder / "documents.parquet").exists() and not restart:
+            refuse_change(folder, kept, asked)
+            return TokenBlocks.load(folder)
+    blocks = tokenize(corpus, model, tokens, split=split)
+    if blocks.positions < tokens * 0.99:
+        say(f"the corpus ends after {blocks.positions:,} tokens; {tokens:,} were asked.")
+    for stale in folder.glob("shard-*.safetensors"):
+        stale.unlink()
+    (folder / "manifest.json").unlink(missing_ok=True)
+    blocks.save(folder)
+    places.write_json(folder / "manifest.json", {"asked": asked, "recipe": None, "shards": []})
+    return blocks
+
+
+def _manifest(folder: Path, recipe: dict[str, Any], restart: bool, model: Model) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    if manifest["recipe"] is None or restart:
+        manifest |= {"recipe": recipe, "shards": []}
+        places.write_json(folder / "manifest.json", manifest)
+    named = str(manifest["recipe"].get("model_sha256"))  # perhaps by a name of the first kind
+    refuse_change(folder, manifest["recipe"], recipe | {"model_sha256": model.fingerprint_like(named)})
+    return manifest
+
+
+def _estimate(
+    model: Model, blocks: TokenBlocks, hooks: list[str], positions: int, batch_blocks: int, folder: Path
+) -> None:
+    """Say what the harvest will take, from one timed batch; refuse when the disk has no room."""
+    rows = blocks.tokens_NT[:batch_blocks]
+    seen = model.run(rows[:1], hooks).activations
+    width = sum(int(x.shape[-1]) * x.element_size() for x in seen.values())
+    needed, free = positions * width, places.free_bytes(folder)
+    if needed * 1.02 > free:
+        raise InterpError(
+            f"the harvest needs {size(needed)} in {folder}, which has {size(free)} free; "
+            "ask for fewer tokens or hook points, or choose a folder on a larger disk."
+        )
+    began = time.perf_counter()
+    model.run(rows, hooks)
+    rate = rows.numel() / (time.perf_counter() - began)
+    say(f"harvest: {positions:,} tokens, {size(needed)}, about {duration(positions / rate)} at {rate:,.0f} tokens/s")
+
+
+def run_shard(model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, step: Any) -> dict[str, Tensor]:
+    parts: dict[str, list[Tensor]] = {name: [] for name in hooks}
+    for batch in rows_NT.split(batch_blocks):
+        for name, x in model.run(batch, hooks).activations.items():
+            if x.ndim != 3:
+                raise InterpError(
+                    f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D) can be harvested."
+                )
+            parts[name].append(x.reshape(-1, x.shape[-1]).cpu())
+        step(batch.numel())
+    tensors = {name: torch.cat(xs) for name, xs in parts.items()}
+    return tensors | {f"norm/{name}": x.float().norm(dim=-1) for name, x in tensors.items()}

@@ -1,0 +1,223 @@
+"""Activations on disk, position by position.
+
+Axes    N position, D width at a hook point.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from interp import places
+from interp.activations import manifest as manifests
+from interp.activations.batches import Batches, Group, make_batches
+from interp.activations.manifest import read_manifest
+from interp.corpus import TokenBlocks
+from interp.mask import Mask, norm_cutoff
+from interp.render.terminal import say
+from interp.types import InterpError, unknown
+
+BUFFER = 1_048_576
+"""Tokens that a store's batches are mixed over."""
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationStore:
+    """Activations on disk, position by position, with the mask that leaves sinks out."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    shards: list[dict[str, Any]] = field(repr=False)
+    _cutoffs: dict[str, float] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def open(folder: str | Path) -> "ActivationStore":
+        """The store in a folder that `harvest` wrote; InterpError when there is none or it is unfinished."""
+        path = Path(folder)
+        if not (path / "manifest.json").exists():
+            raise InterpError(
+                f"there are no activations in {path}; `interp harvest MODEL CORPUS HOOK --into {path}` makes them."
+            )
+        manifest = read_manifest(path)
+        shards = manifest["shards"]
+        if manifest["recipe"] is None or sum(s["positions"] for s in shards) < manifest["recipe"]["positions"]:
+            raise InterpError(
+                f"the harvest in {path} is not finished; run the same `interp harvest` again: it goes on."
+            )
+        return ActivationStore(path, manifest["recipe"], shards)
+
+    @property
+    def positions(self) -> int:
+        return int(self.recipe["positions"])
+
+    @cached_property
+    def blocks(self) -> TokenBlocks:
+        whole = TokenBlocks.load(self.folder)
+        rows = self.positions // whole.block
+        if rows > len(whole.tokens_NT) or whole.block != self.recipe["block"] or self.positions % whole.block:
+            raise InterpError(
+                f"the tokens in {self.folder} are not those its manifest.json speaks of; harvest again with --restart."
+            )
+        return replace(whole, tokens_NT=whole.tokens_NT[:rows], document_NT=whole.document_NT[:rows])
+
+    def head(self, shards: int) -> "ActivationStore":
+        """The first shards as a store of their own."""
+        kept = self.shards[:shards]
+        return ActivationStore(self.folder, self.recipe | {"positions": sum(s["positions"] for s in kept)}, kept)
+
+    def check_hook(self, hook_name: str) -> None:
+        if hook_name not in self.recipe["hooks"]:
+            raise unknown("harvested hook point", hook_name, self.recipe["hooks"])
+
+    def read(self, shard: dict[str, Any], key: str) -> Tensor:
+        """One tensor of a shard, in the dtype it was harvested in; its hash is compared when it is first read.
+
+        Raises InterpError when the shard is not the one that was harvested, or cannot be read.
+        """
+        path = self.folder / shard["file"]
+        try:
+            _check_shard(path, shard.get("sha256", ""))
+            with safe_open(path, framework="pt") as file:
+                tensor = file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise InterpError(f"{path} cannot be read ({error}); harvest again with --restart.") from None
+        if len(tensor) != shard["positions"]:
+            raise InterpError(
+                f"{path} holds {len(tensor):,} positions, and its manifest.json says {shard['positions']:,}; harvest again "
+                "with --restart."
+            )
+        return tensor
+
+    def norms(self, hook_name: str) -> Float[Tensor, " N"]:
+        self.check_hook(hook_name)
+        return torch.cat([self.read(shard, f"norm/{hook_name}") for shard in self.shards])
+
+    def norm_cutoff(self, hook_name: str) -> float:
+        """The norm above which a position is a sink: see `mask.norm_cutoff`."""
+        if hook_name not in self._cutoffs:
+            self._cutoffs[hook_name] = cutoff_of(self.norms(hook_name), self.blocks.real_NT(), hook_name)
+        return self._cutoffs[hook_name]
+
+    def keep(self, hook_name: str, norm_cutoff: float | None = None) -> Bool[Tensor, " N"]:
+        """True where a position counts: a document's own token that is no sink."""
+        cutoff = self.norm_cutoff(hook_name) if norm_cutoff is None else norm_cutoff
+        return Mask({hook_name: cutoff}).counted({hook_name: self.norms(hook_name)}, self.blocks.real_NT().reshape(-1))
+
+    def in_order(self, hook_name: str) -> Iterator[tuple[int, Float[Tensor, "N D"]]]:
+        """(first position, activations) shard by shard."""
+        self.check_hook(hook_name)
+        for shard in self.shards:
+            yield shard["first"], self.read(shard, hook_name)
+
+    def pieces(self, hook_name: str) -> Iterator[tuple[int, int, Callable[[], Tensor]]]:
+        """(first position, positions, function that gives the activations) shard by shard."""
+        self.check_hook(hook_name)
+        for shard in self.shards:
+
+            def read(shard: dict[str, Any] = shard) -> Tensor:
+                return self.read(shard, hook_name)
+
+            yield shard["first"], shard["positions"], read
+
+    def width(self, hook_name: str) -> int:
+        self.check_hook(hook_name)
+        return int(self.read(self.shards[0], hook_name).shape[1])
+
+    def batches(
+        self,
+        hook_names: str | Sequence[str],
+        batch_size: int,
+        *,
+        epochs: float = 1.0,
+        seed: int = 0,
+        buffer: int = BUFFER,
+        blocks: range | None = None,
+    ) -> Batches:
+        """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`.
+
+        Of several hook points: tuples of tensors, of the positions that count at all of them. Of `blocks` of the text
+        only, if given.
+        """
+        return make_batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
+
+    def group_size(self, buffer: int) -> int:
+        """Shards that fill a buffer."""
+        return max(1, buffer // manifests.SHARD_POSITIONS)
+
+    def groups(self, batches: Batches, epoch: int) -> Iterator[Group]:
+        """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows permuted."""
+        keep = self.counted(batches)
+
+        def mask(shard: dict[str, Any]) -> Tensor:
+            return keep[shard["first"] : shard["first"] + shard["positions"]]
+
+        draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
+        mixed = [self.shards[i] for i in torch.randperm(len(self.shards), generator=draw).tolist()]
+        mixed, size = [shard for shard in mixed if mask(shard).any()], self.group_size(batches.buffer)
+        for start in range(0, len(mixed), size):
+            shards = mixed[start : start + size]
+            kept = torch.cat([mask(shard) for shard in shards])
+            order = torch.randperm(int(kept.sum()), generator=draw)
+
+            def read(
+                shards: list[dict[str, Any]] = shards, kept: Tensor = kept, order: Tensor = order
+            ) -> tuple[Tensor, ...]:
+                rows = kept.nonzero().squeeze(1)[order]
+                return tuple(torch.cat([self.read(s, hook) for s in shards])[rows] for hook in batches.hooks)
+
+            yield Group(len(order), read)
+
+    def rows(self, batches: Batches) -> int:
+        """Rows of one epoch."""
+        return int(self.counted(batches).sum())
+
+    def counted(self, batches: Batches) -> Bool[Tensor, " N"]:
+        """True at the positions of the batches' blocks that count at every hook point."""
+        if not batches.counted:
+            hooks, block = batches.hooks, self.blocks.block
+            mask = Mask({hook: self.norm_cutoff(hook) for hook in hooks})
+            kept = mask.counted({hook: self.norms(hook) for hook in hooks}, self.blocks.real_NT().reshape(-1))
+            kept[: batches.blocks.start * block] = False
+            kept[batches.blocks.stop * block :] = False
+            batches.counted.append(kept)
+        return batches.counted[0]
+
+
+_known_shards: dict[tuple[str, int, int], str] = {}
+"""SHA-256 by path, time and size of the shards this process has hashed: each once, however many epochs read it."""
+
+
+def _check_shard(path: Path, wanted: str) -> None:
+    """Raises InterpError when the file has not the hash that its manifest names (which may name none)."""
+    about = path.stat()
+    key = str(path), about.st_mtime_ns, about.st_size
+    if wanted and key not in _known_shards:
+        _known_shards[key] = places.sha256_file(path)
+    if wanted and _known_shards[key] != wanted:
+        raise InterpError(
+            f"{path} is not the shard that was harvested (its SHA-256 differs from manifest.json's): it was changed, "
+            "swapped or cut short. Harvest again with --restart."
+        )
+
+
+def cutoff_of(norms_N: Tensor, real_NT: Tensor, hook_name: str) -> float:
+    """The cut-off of a hook point's norms (`mask.norm_cutoff`).
+
+    Says how many of them are not finite, which are left out; InterpError when none is left.
+    """
+    real_N = norms_N[real_NT.reshape(-1)]
+    finite_N = real_N[real_N.isfinite()]
+    if not len(finite_N):
+        raise InterpError(
+            f"no position of {hook_name} counts: of {len(norms_N):,} positions {len(real_N):,} are a document's own "
+            "tokens, and none of them is finite; check the text, or harvest again in float32."
+        )
+    if len(finite_N) < len(real_N):
+        say(f"{len(real_N) - len(finite_N):,} positions of {hook_name} hold a NaN or an infinity and are left out.")
+    return norm_cutoff(finite_N)
