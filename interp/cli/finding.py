@@ -1,13 +1,18 @@
 """Searches, features, neurons, spectra and the library on the command line."""
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from interp.cli.app import Asked, add, plain_parameters, print_json, register, showing
 from interp.commands import COMMANDS, as_json
+from interp.commands.finding import Answer, ShownFeature, TokenFirings
 from interp.render.terminal import narrow, say, table, tell, write
 from interp.render.words import counted
+
+if TYPE_CHECKING:
+    from interp.commands.finding import Entry, Hits
+    from interp.views import Example, FeaturePage, NeuronPage
 
 PARTIAL = "partial: this index keeps examples only (`interp index SAE` builds the full one)"
 
@@ -39,7 +44,7 @@ def _search(**given: Any) -> None:
 CHANGES = ("since", "came", "went")
 
 
-def _show_hits(hits: Any, title: str, wide: bool) -> None:
+def _show_hits(hits: "Hits", title: str, wide: bool) -> None:
     short = narrow(wide)
     mark = " *" if short else " (automatic)"
     columns: dict[str, Callable[[Any], Any]] = {
@@ -58,17 +63,17 @@ def _show_hits(hits: Any, title: str, wide: bool) -> None:
         tell("* automatic description, untested")
 
 
-def _since(answer: Any) -> str:
+def _since(answer: Answer) -> str:
     came, went = (", ".join(map(str, numbers)) or "none" for numbers in (answer.came, answer.went))
     return f"since {answer.since}: came {came}; went {went}"
 
 
-def _keys(keys: Any, _: Asked) -> None:
+def _keys(keys: dict[str, str], _: Asked) -> None:
     table(["key", "finds features whose …"], [[f"{key}:", about] for key, about in keys.items()])
     tell("Conditions are joined by and (or nothing), or, not and parentheses.")
 
 
-def _feature(shown: Any, _: Asked) -> None:
+def _feature(shown: ShownFeature, _: Asked) -> None:
     page = shown.page
     tell(f"feature {page.feature}: {_called(page)}")
     where = f"{counted(page.fires, 'time')} in {counted(page.documents, 'document')}"
@@ -83,20 +88,20 @@ def _feature(shown: Any, _: Asked) -> None:
     _examples(page.examples[:10])
 
 
-def _feature_json(shown: Any, _: Asked) -> str:
+def _feature_json(shown: ShownFeature, _: Asked) -> str:
     page: Any = as_json(shown.page)
     return json.dumps(page | {"detection": as_json(shown.detection)}, indent=2, ensure_ascii=False)
 
 
-def _examples(shown: Any) -> None:
-    def text(e: Any) -> str:
+def _examples(shown: "Sequence[Example]") -> None:
+    def text(e: "Example") -> str:
         before, after = ("".join(part).replace("\n", "↵") for part in (e.tokens[: e.peak], e.tokens[e.peak + 1 :]))
         return f"{before[-60:]}«{e.tokens[e.peak]}»{after[:30]}"
 
     table(["value", "example", "document"], [[e.value, text(e), e.title] for e in shown])
 
 
-def _neuron(page: Any, asked: Asked) -> None:
+def _neuron(page: "NeuronPage", asked: Asked) -> None:
     for sign, side in page.signs.items():
         tell(f"neuron {asked['name']}, {sign}: {side.description} (automatic, untested)")
         tell(f"density {side.density:.3g}, entropy of its tokens {side.token_entropy:.2f} nats")
@@ -109,11 +114,11 @@ def _neuron(page: Any, asked: Asked) -> None:
     table(["feature", "cosine", "density", "entropy", "label or automatic description"], rows)
 
 
-def _called(page: Any) -> str:
+def _called(page: "FeaturePage") -> str:
     return page.label.text if page.label else f"{page.description} (untested)"
 
 
-def _spectrum(tokens: Any, _: Asked) -> None:
+def _spectrum(tokens: list[TokenFirings], _: Asked) -> None:
     rows = [
         [
             each.position,
@@ -125,7 +130,7 @@ def _spectrum(tokens: Any, _: Asked) -> None:
     table(["", "token", "strongest features (activation)"], rows)
 
 
-def _library(entries: Any, asked: Asked) -> None:
+def _library(entries: "list[Entry]", asked: Asked) -> None:
     head = ["name", "model", "hook", "features", "MiB", "L0", "EV", "ΔCE", "labels", "verified"]
     rows = [
         [e.name, e.model, e.hook, e.features, e.mib, e.l0, e.ev, e.delta_ce, e.labels, e.verified]

@@ -1,16 +1,20 @@
 """Indexes and evaluations on the command line."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.cli.app import Asked, register
+from interp.commands.indexing import Indexed
 from interp.render.terminal import table, tell
 
+if TYPE_CHECKING:
+    from interp.commands.indexing import Report
 
-def _indexed(index: Any, _: Asked) -> None:
+
+def _indexed(index: Indexed, _: Asked) -> None:
     tell(f"index in {index.where}")
 
 
-def _evaluated(report: Any, _: Asked) -> None:
+def _evaluated(report: "Report", _: Asked) -> None:
     measures = report.to_dict()
     table(["measure", "value"], [[key, _measure(value)] for key, value in measures.items()])
     if None in (measures["recovered_zero"], measures["recovered_mean"]):

@@ -1,7 +1,7 @@
 """Labels on the command line."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from interp.cli.app import REQUIRED, Asked, Typed, app, register
 from interp.commands import EMBEDDED
 from interp.render.terminal import table, tell
 from interp.render.words import counted
+
+if TYPE_CHECKING:
+    from interp.commands.labelling import Imported, Label
 
 labels = typer.Typer(help="Write many labels from a file, or to one.", no_args_is_help=True)
 app.add_typer(labels, name="labels")
@@ -20,16 +23,16 @@ SAE_OR_FILE = Annotated[
 SECOND = Annotated[str, typer.Argument(hidden=True)]
 
 
-def _names(versions: Any, _: Asked) -> None:
+def _names(versions: "list[Label]", _: Asked) -> None:
     table(COLUMNS, [[v.feature, v.text, v.author, v.note, v.status, v.created] for v in versions])
 
 
-def _imported(done: Any, asked: Asked) -> None:
+def _imported(done: "Imported", asked: Asked) -> None:
     same = f"; {done.same:,} were there already" if done.same else ""
     tell(f"{counted(done.added, 'label')} added from {asked['file']}{same}")
 
 
-def _exported(count: Any, asked: Asked) -> None:
+def _exported(count: int, asked: Asked) -> None:
     tell(f"{counted(count, 'label')} in {asked['file']}")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,11 +19,14 @@ from interp.cli.app import (
 from interp.cli.training import read_numbers
 from interp.commands import COMMANDS
 from interp.commands.options import refuse_idle
-from interp.commands.steering import read_feature
+from interp.commands.steering import read_feature, steer, sweep_strengths
 from interp.render import visible
 from interp.render.terminal import say, table, tell, write, write_json
 from interp.render.words import counted
 from interp.types import FeatureRef, InterpError
+
+if TYPE_CHECKING:
+    from interp.commands.steering import Effects, Replay, SteerBatch, SteerRun, StrengthSweep
 
 KINDS = {"clamp": "Clamp", "add": "Add", "scale": "Scale", "ablate": "Ablate", "orthogonal": "Orthogonal"}
 """Options by the edits that they make, in the order in which these act."""
@@ -118,7 +121,7 @@ def _steer(**given: Any) -> None:
     shared = {key: given[key] for key in ("tokens", "temperature", "top_p", "chat", "special", "record")}
     shared |= {"stop": given["stop"] or [], "seed": given["seed"] or [0]}
     if given["sweep"]:
-        run = COMMANDS["sweep_strengths"].call(
+        swept = sweep_strengths(
             given["sae"],
             "" if given["sweep"] == "contrast" else given["sweep"],
             **(_contrast(given["contrast"]) if given["contrast"] else {}),
@@ -129,8 +132,9 @@ def _steer(**given: Any) -> None:
             **{key: given[key] for key in ("kind", "where", "regex", "controls")},
             **shared,
         )
+        write_json(swept.to_json()) if given["as_json"] else _show_sweep(swept)
     else:
-        run = COMMANDS["steer"].call(
+        run = steer(
             given["sae"],
             given["prompt"] or [],
             edits=_edits(given),
@@ -139,7 +143,7 @@ def _steer(**given: Any) -> None:
             **shared,
         )
         write("\n" if given["stream"] and not given["as_json"] else "")
-    _show_run(run, given["as_json"])
+        write_json(run.to_json()) if given["as_json"] else _show_run(run)
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -229,26 +233,22 @@ def _typed() -> Callable[[str, str], None]:
 # ---- what comes back ----
 
 
-def _show_run(run: Any, as_json: bool) -> None:
-    """A run, a batch or a sweep on standard output."""
-    if as_json:
-        write_json(run.to_json())
-    elif run.kind == "steer":
+def _show_run(run: "SteerRun | SteerBatch") -> None:
+    """A run or a batch on standard output."""
+    if run.kind == "steer":
         for title, text in (("baseline", run.baseline), ("steered", run.steered)):
             tell(title, style="bold")
             tell(text)
         for sentence in run.conflicts:
             tell(sentence)
-    elif run.kind == "batch":
-        rows = [[run.prompts[o["prompt"]], o["variant"], run.seeds[o["seed"]], o["text"]] for o in run.outputs]
-        table(["prompt", "edits", "seed", "text"], rows)
-        for sentence in dict.fromkeys(sentence for conflicts in run.conflicts for sentence in conflicts):
-            tell(sentence)
-    else:
-        _show_sweep(run)
+        return
+    rows = [[run.prompts[o["prompt"]], o["variant"], run.seeds[o["seed"]], o["text"]] for o in run.outputs]
+    table(["prompt", "edits", "seed", "text"], rows)
+    for sentence in dict.fromkeys(sentence for conflicts in run.conflicts for sentence in conflicts):
+        tell(sentence)
 
 
-def _show_sweep(run: Any) -> None:
+def _show_sweep(run: "StrengthSweep") -> None:
     rows = run.rows()
 
     def interval(row: dict[str, Any], name: str) -> str:
@@ -264,7 +264,7 @@ def _show_sweep(run: Any) -> None:
     tell(run.verdict.sentence if run.verdict else "")
 
 
-def _effects(measured: Any, _: Asked) -> None:
+def _effects(measured: "Effects", _: Asked) -> None:
     tell(f"{counted(measured.contexts, 'context')}, with 95 % intervals over them")
     for effect in (measured.ablated, measured.clamped):
         for sentence in effect.sentences():
@@ -273,11 +273,11 @@ def _effects(measured: Any, _: Asked) -> None:
         table(["raises", "nats", "lowers", "nats"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in pairs])
 
 
-def _replayed(replay: Any, _: Asked) -> None:
+def _replayed(replay: "Replay", _: Asked) -> None:
     tell(replay.sentence())
 
 
-def _leave_when_it_differs(replay: Any, _: Asked) -> None:
+def _leave_when_it_differs(replay: "Replay", _: Asked) -> None:
     if not replay.identical:
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ import typer
 
 from interp.cli.app import REQUIRED, Asked, Typed, register
 from interp.commands import COMMANDS
-from interp.commands.training import setting_types
+from interp.commands.training import Harvested, Trained, setting_types
 from interp.render.terminal import table, tell
 from interp.render.words import counted
 from interp.types import InterpError, unknown
@@ -76,20 +76,20 @@ def _value(name: str, text: str, kind: Any) -> Any:
         raise InterpError(f"{name} takes {'true or false' if kind is bool else kind.__name__}, not {text!r}.") from None
 
 
-def _harvested(store: Any, _: Asked) -> None:
+def _harvested(store: Harvested, _: Asked) -> None:
     tell(f"{counted(store.positions, 'position')} in {store.into}")
 
 
-def _trained(trained: Any, _: Asked) -> None:
+def _trained(trained: Trained, _: Asked) -> None:
     tell(f"{trained.about} in {trained.into}")
 
 
-def _swept(rows: Any, _: Asked) -> None:
+def _swept(rows: list[dict[str, Any]], _: Asked) -> None:
     head = [key for key in rows[0] if key not in ("name", "tokens")]
     table(head, [["" if row[key] is None else row[key] for key in head] for row in rows])
 
 
-def _recovered(recovery: Any, asked: Asked) -> None:
+def _recovered(recovery: dict[str, Any], asked: Asked) -> None:
     planted = asked["features"]
     table(["measure", "value"], [[key, value] for key, value in recovery.items()])
     tell(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from interp.render import table_html, title_html
 from interp.steering.run import as_json
@@ -104,7 +104,7 @@ class StrengthSweep:
     config: dict[str, Any]
     sampling: dict[str, Any]
     environment: dict[str, Any]
-    kind: str = "sweep"
+    kind: Literal["sweep"] = "sweep"
 
     @property
     def curve(self) -> list[Point]:

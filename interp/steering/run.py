@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from interp import places
 from interp.render import Html, table_html, tokens_html
@@ -33,7 +33,7 @@ class SteerRun:
     """Edits that undo or disturb each other."""
     environment: dict[str, Any]
     """Hashes of model and SAEs, dtype, attention, device, threads and library versions."""
-    kind: str = "steer"
+    kind: Literal["steer"] = "steer"
 
     def to_json(self) -> str:
         return as_json(self)
@@ -59,7 +59,7 @@ class SteerBatch:
     conflicts: list[list[str]]
     """Of each set of edits: those that undo or disturb each other."""
     environment: dict[str, Any]
-    kind: str = "batch"
+    kind: Literal["batch"] = "batch"
 
     def to_json(self) -> str:
         return as_json(self)
