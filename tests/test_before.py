@@ -18,7 +18,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from interp import Ablate, Add, Clamp, FeatureRef, SweepConfig, TrainConfig, When, Workbench, load, open_stores, places
+from interp import (
+    Ablate,
+    Add,
+    Clamp,
+    FeatureRef,
+    StrengthSweepConfig,
+    TrainConfig,
+    When,
+    Workbench,
+    load,
+    open_stores,
+    places,
+)
 from interp.activations import ActivationStore
 from interp.checkpoint import Card, unpack
 from interp.corpus import open_corpus
@@ -80,7 +92,7 @@ def edits():
 
 def sweep_config(*, beside):
     """Small; `beside` adds controls and the verdict."""
-    return SweepConfig(factors=(-1.0, 2.0), prompts=("The river",), regex="a", controls=beside, verdict=beside)
+    return StrengthSweepConfig(factors=(-1.0, 2.0), prompts=("The river",), regex="a", controls=beside, verdict=beside)
 
 
 def plain(value):

@@ -14,7 +14,7 @@ from interp.checkpoint.formats.hooks import hook_of, hooks_of
 from interp.models import Site
 from interp.sae import SAE
 from interp.steering import Clamp
-from interp.steering.apply import model_edit
+from interp.steering.compiling import model_edit
 from interp.types import InterpError
 from tests.test_formats import X, close
 

@@ -1,8 +1,9 @@
 """Edit features while the model runs; sweep, control, judge, record and replay what that does."""
 
 from interp.renamed import renamed
-from interp.steering.apply import compile_edits, editable, model_edit
+from interp.steering.apply import editable
 from interp.steering.binding import BoundEdit, Hooked, bind
+from interp.steering.compiling import compile_edits, model_edit
 from interp.steering.conflicts import find_conflicts
 from interp.steering.controls import matched_features
 from interp.steering.curve import StrengthSweep, StrengthSweepConfig

@@ -1,37 +1,30 @@
-"""From bound edits to functions that the model calls at its hook points.
+"""Compiled edits at work: what the model calls at its hook points.
 
 Axes    B prompt, T token, D width read, W width written, R row: 1 when every prompt has the same edits, else B.
 
 Every edit is one formula: x moves along `write` by  kept · now + held + share · ‖x‖,  times the mask. `now` is what the
-read side says: the feature's activation, or the length along a direction (Orthogonal).
-
-    Clamp       -now + strength        Scale       (strength - 1) · now        Ablate, Orthogonal   -now
-    Add         strength, or strength · ‖x‖ along the unit row
+read side says: the feature's activation, or the length along a direction (Orthogonal). `compiling` has each kind's numbers.
 
 What is read at other hook points than it is written is kept from there as the pass comes by, before any edit of that hook
 point. Where the pass has not been there yet (a crosscoder's later hook points), a pass without edits is run first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.mask import Mask, own_tokens
-from interp.models import Edit, Site
+from interp.models import Site
 from interp.sae import SAE, join
-from interp.steering.binding import BoundEdit, Feature, Hooked, Saes, Sinks, bind_all
-from interp.steering.edits import Ablate, Add, Clamp, FeatureEdit, Orthogonal, Scale, matches
-from interp.types import FeatureRef, InterpError
-
-Vocabulary = Callable[[], Sequence[str]]
+from interp.steering.binding import Sinks
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
+class Reading:
     """What is known of a position: each row's activation of its feature, or its length along a direction."""
 
     hooks: tuple[str, ...]
@@ -59,18 +52,18 @@ class _Read:
 
 
 @dataclass(frozen=True, eq=False)
-class _Gate:
+class Gate:
     """The condition of a step."""
 
-    read: _Read
+    read: Reading
     above_R: Float[Tensor, " R"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class Step:
     """One edit of each row at one hook point, where rows differ in numbers and directions only."""
 
-    read: _Read | None
+    read: Reading | None
     kept_R: Float[Tensor, " R"]
     held_R: Float[Tensor, " R"]
     share_R: Float[Tensor, " R"] | None
@@ -78,7 +71,7 @@ class _Step:
     where: Callable[[Site], Tensor | None]
     sinks: Sinks | None
     """None: masked positions are moved too."""
-    gate: _Gate | None
+    gate: Gate | None
     clean: bool = False
     """Whether it is read from the pass without edits."""
 
@@ -91,7 +84,7 @@ class _Step:
         return [name for name in dict.fromkeys((*gate, *mask, *read)) if name != hook_name]
 
 
-Part = TypeVar("Part", bound=_Read | _Gate | _Step)
+Part = TypeVar("Part", bound=Reading | Gate | Step)
 
 
 def _on(part: Part, device: torch.device) -> Part:
@@ -101,113 +94,12 @@ def _on(part: Part, device: torch.device) -> Part:
         value = getattr(part, each.name)
         if isinstance(value, Tensor):
             moved[each.name] = value.to(device)
-        elif isinstance(value, (_Read, _Gate)):
+        elif isinstance(value, (Reading, Gate)):
             moved[each.name] = _on(value, device)
     return replace(part, **moved)
 
 
-@dataclass(frozen=True, eq=False)
-class Compiled:
-    """Edits as the model takes them, and what a pass without edits must have read before."""
-
-    edits: list[Edit]
-    clean_hooks: tuple[str, ...] = ()
-    _clean: dict[str, Tensor] = field(default_factory=dict)
-
-    def after(self, activations: Mapping[str, Tensor]) -> list[Edit]:
-        """The edits, once the activations (B, T, D) of the pass without edits are known at `clean_hooks`."""
-        self._clean.update({name: activations[name].float() for name in self.clean_hooks})
-        return self.edits
-
-
-def model_edit(edit: FeatureEdit, sae: SAE, *, norm_cutoff: float, separator: int) -> Edit:
-    """One edit of a feature of `sae`, as the model takes it. Sinks and padding are never moved.
-
-    Raises InterpError when the strength is not finite, the SAE has no such feature, or it reads and writes different hook
-    points (`compile_edits` then gives several).
-    """
-    made = compile_edits([[edit]], {"": Hooked(sae, norm_cutoff, separator)})
-    if len(made) > 1:
-        raise InterpError(f"an edit of {sae.name} acts at several hook points; use compile_edits.")
-    return made[0]
-
-
-def compile_edits(
-    rows: Sequence[Sequence[FeatureEdit]],
-    saes: Saes,
-    *,
-    order: Sequence[str] = (),
-    vocabulary: Vocabulary | None = None,
-) -> list[Edit]:
-    """The edits as the model takes them, one for each hook point; `rows` has one list for all prompts, or one each.
-
-    `order` names the hook points in the order in which they fire, needed only for what is read at another hook point
-    than it is written. `vocabulary` gives the tokens' texts, for places that are regular expressions.
-    Raises InterpError when an edit cannot be made, or needs a pass of its own first (`SteeredModel.compile` runs it).
-    """
-    bound = iter(bind_all([edit for edits in rows for edit in edits], saes))
-    made = compile_bound([[next(bound) for _ in edits] for edits in rows], order=order, vocabulary=vocabulary)
-    if made.clean_hooks:
-        raise InterpError(needs_a_pass(made.clean_hooks))
-    return made.edits
-
-
-def needs_a_pass(hooks: Sequence[str]) -> str:
-    """Why an edit cannot be made of a text that has not been read."""
-    return (
-        f"an activation at {', '.join(hooks)} is read from a pass of its own over the whole text, before the edited one, so "
-        "it cannot be edited while text is generated; add to the feature instead (Add), or use effects and single passes."
-    )
-
-
-def compile_bound(
-    rows: Sequence[Sequence[BoundEdit]], *, order: Sequence[str] = (), vocabulary: Vocabulary | None = None
-) -> Compiled:
-    """Bound edits as the model takes them (see `compile_edits`)."""
-    at_hook: dict[str, list[_Step]] = {}
-    for place in range(max(map(len, rows), default=0)):
-        groups: dict[object, list[BoundEdit | None]] = {}
-        for at, edits in enumerate(rows):
-            if place < len(edits):
-                groups.setdefault(_likeness(edits[place]), [None] * len(rows))[at] = edits[place]
-        for members in groups.values():
-            for hook_name, step in _steps(members, order, vocabulary).items():
-                at_hook.setdefault(hook_name, []).append(step)
-    return _edits(at_hook, order)
-
-
-def _edits(at_hook: dict[str, list[_Step]], order: Sequence[str]) -> Compiled:
-    """One Edit a hook point; what is read at another hook point gets a reader there, ahead of the edits."""
-    readers: list[Edit] = []
-    appliers: list[Edit] = []
-    passed: dict[str, Tensor] = {}
-    clean: dict[str, Tensor] = {}
-    clean_hooks: dict[str, None] = {}
-    for hook_name, steps in at_hook.items():
-        for step in steps:
-            for read in step.elsewhere(hook_name):
-                _check_order(read, hook_name, order)
-                if not any(edit.hook_name == read for edit in readers):
-                    readers.append(Edit(read, _reader(read, passed)))
-            if step.clean and step.read is not None:
-                clean_hooks |= dict.fromkeys(step.read.hooks)
-        appliers.append(Edit(hook_name, _applier(steps, hook_name, passed, clean)))
-    return Compiled(readers + appliers, tuple(clean_hooks), clean)
-
-
-def _is_before(read: str, written: str, order: Sequence[str]) -> bool:
-    return read in order and written in order and list(order).index(read) < list(order).index(written)
-
-
-def _check_order(read: str, written: str, order: Sequence[str]) -> None:
-    if not _is_before(read, written, order):
-        raise InterpError(
-            f"what the edit depends on is read at {read}, which the model reaches after {written}; name a feature of an "
-            "earlier layer."
-        )
-
-
-def _reader(hook_name: str, passed: dict[str, Tensor]) -> Callable[[Tensor, Site], Tensor]:
+def make_reader(hook_name: str, passed: dict[str, Tensor]) -> Callable[[Tensor, Site], Tensor]:
     def keep(x_BTD: Tensor, site: Site) -> Tensor:
         passed[hook_name] = x_BTD.float()
         return x_BTD
@@ -215,10 +107,10 @@ def _reader(hook_name: str, passed: dict[str, Tensor]) -> Callable[[Tensor, Site
     return keep
 
 
-def _applier(
-    steps: Sequence[_Step], hook_name: str, passed: dict[str, Tensor], clean: dict[str, Tensor]
+def make_applier(
+    steps: Sequence[Step], hook_name: str, passed: dict[str, Tensor], clean: dict[str, Tensor]
 ) -> Callable[[Tensor, Site], Tensor]:
-    placed: dict[torch.device, list[_Step]] = {}
+    placed: dict[torch.device, list[Step]] = {}
 
     def apply(x_BTD: Float[Tensor, "B T W"], site: Site) -> Float[Tensor, "B T W"]:
         if x_BTD.device not in placed:  # the model's, which need not be the SAEs'
@@ -239,7 +131,7 @@ def _applier(
     return apply
 
 
-def _touched(step: _Step, site: Site, here: Mapping[str, Tensor], masks: dict[Sinks, Tensor]) -> Bool[Tensor, "B T"]:
+def _touched(step: Step, site: Site, here: Mapping[str, Tensor], masks: dict[Sinks, Tensor]) -> Bool[Tensor, "B T"]:
     """The positions that the step may move."""
     keep_BT = site.real_BT
     if step.sinks is not None:
@@ -256,7 +148,7 @@ def _touched(step: _Step, site: Site, here: Mapping[str, Tensor], masks: dict[Si
 
 
 def _move(
-    step: _Step, x_BTW: Tensor, hook_name: str, here: Mapping[str, Tensor], clean: Mapping[str, Tensor]
+    step: Step, x_BTW: Tensor, hook_name: str, here: Mapping[str, Tensor], clean: Mapping[str, Tensor]
 ) -> Float[Tensor, "B T"]:
     """By how much each position moves along its row's direction; an activation read here is that after earlier edits."""
     move_BT = step.held_R[:, None].expand(x_BTW.shape[:2])
@@ -271,7 +163,7 @@ def _move(
     return move_BT
 
 
-def _now(read: _Read, x: Mapping[str, Tensor], device: torch.device) -> Float[Tensor, "B T"]:
+def _now(read: Reading, x: Mapping[str, Tensor], device: torch.device) -> Float[Tensor, "B T"]:
     if len(read.hooks) == 1:
         return read.now(x[read.hooks[0]].to(device))
     assert read.sae is not None
@@ -282,143 +174,3 @@ def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, sepa
     """Positions that an edit may touch: no padding, no first position, no separator, no sink."""
     real_BT = site.real_BT & own_tokens(site.tokens_BT, separator, site.position_BT)
     return Mask({"": norm_cutoff}).counted({"": x_BTD}, real_BT)
-
-
-# ---- building a step ----
-
-
-def _likeness(bound: BoundEdit) -> object:
-    """Edits of several rows share a step when this is equal."""
-    edit, gate = bound.edit, None
-    if edit.when is not None:
-        named = edit.feature if edit.when.feature is None else edit.when.feature
-        gate = named.sae if isinstance(named, FeatureRef) else ""
-    reads = "direction" if isinstance(edit, Orthogonal) else "nothing" if isinstance(edit, Add) else "feature"
-    home = edit.feature.sae if isinstance(edit.feature, FeatureRef) else ""
-    unit = getattr(edit, "unit", "")
-    return bound.hook_names, home, reads, edit.where, edit.include_masked, bound.sinks, gate, unit
-
-
-def _steps(
-    members: Sequence[BoundEdit | None], order: Sequence[str], vocabulary: Vocabulary | None
-) -> dict[str, _Step]:
-    """The step at each hook point that these rows' edits write."""
-    one = next(bound for bound in members if bound is not None)
-    where, gate, read = _where(one.edit.where, vocabulary), _gate(members), None
-    if isinstance(one.edit, (Clamp, Scale, Ablate)):
-        read = _read_feature([bound.feature if bound else None for bound in members])
-    clean = read is not None and not _is_passed(read.hooks, one.hook_names, order)
-    steps = {}
-    for hook_name in one.hook_names:
-        along = _read_along(members, hook_name) if isinstance(one.edit, Orthogonal) else read
-        numbers = [_numbers(bound, hook_name, one) for bound in members]
-        steps[hook_name] = _Step(
-            read=along,
-            kept_R=_row([n.kept for n in numbers], one),
-            held_R=_row([n.held for n in numbers], one),
-            share_R=_row([n.share for n in numbers], one) if any(n.share for n in numbers) else None,
-            write_RW=torch.stack([n.write for n in numbers]),
-            where=where,
-            sinks=None if one.edit.include_masked else one.sinks,
-            gate=gate,
-            clean=clean,
-        )
-    return steps
-
-
-def is_read_before(bound: BoundEdit, order: Sequence[str]) -> bool:
-    """Whether a pass has read all that the edit needs of its feature by the time that it writes."""
-    if bound.feature is None or isinstance(bound.edit, (Add, Orthogonal)):
-        return True
-    return _is_passed(bound.feature.home.reads, bound.hook_names, order)
-
-
-def _is_passed(read: Sequence[str], written: Sequence[str], order: Sequence[str]) -> bool:
-    """Whether at every hook point that is written, all that is read has been passed or is there."""
-    return all(name == here or _is_before(name, here, order) for here in written for name in read)
-
-
-def _row(values: list[float], one: BoundEdit) -> Float[Tensor, " R"]:
-    return torch.tensor(values, dtype=torch.float32, device=one.vector.device)
-
-
-class _Numbers(NamedTuple):
-    """Of the formula at the head of this file."""
-
-    kept: float
-    held: float
-    share: float
-    write: Float[Tensor, " W"]
-
-
-def _numbers(bound: BoundEdit | None, hook_name: str, one: BoundEdit) -> _Numbers:
-    """Of a row's edit at a hook point; zeros for a row without the edit."""
-    if bound is None:
-        return _Numbers(0.0, 0.0, 0.0, torch.zeros_like(one.rows[hook_name]))
-    edit, write = bound.edit, bound.along[hook_name]
-    if isinstance(edit, Clamp):
-        return _Numbers(-1.0, float(edit.strength), 0.0, write)
-    if isinstance(edit, Scale):
-        return _Numbers(float(edit.strength) - 1.0, 0.0, 0.0, write)
-    if isinstance(edit, Ablate):
-        return _Numbers(-1.0, 0.0, 0.0, write)
-    if isinstance(edit, Orthogonal):
-        return _Numbers(-1.0, 0.0, 0.0, write / write.norm())
-    assert isinstance(edit, Add)
-    if edit.unit == "residual":
-        return _Numbers(0.0, 0.0, float(edit.strength), write / write.norm())
-    return _Numbers(0.0, float(edit.strength), 0.0, write)
-
-
-def _read_along(members: Sequence[BoundEdit | None], hook_name: str) -> _Read:
-    """The length along each row's own direction at a hook point; rows without an edit read what another one does."""
-    one = next(bound.rows[hook_name] for bound in members if bound is not None)
-    rows_RD = torch.stack([one if bound is None else bound.rows[hook_name] for bound in members])
-    zeros_R = torch.zeros(len(members), device=one.device)
-    return _Read((hook_name,), rows_RD / rows_RD.norm(dim=1, keepdim=True), zeros_R, None, None, None)
-
-
-def _read_feature(features: Sequence[Feature | None]) -> _Read:
-    """Each row's activation of its feature, all of one SAE; rows without an edit read what another one does."""
-    one = next(feature for feature in features if feature is not None)
-    sae = one.home.sae
-    numbers_R = torch.tensor([(feature or one).number for feature in features], device=sae.device)
-    return _Read(
-        hooks=one.home.reads,
-        W_RD=sae.W_enc[:, numbers_R].T.contiguous(),
-        b_R=sae.b_enc[numbers_R],
-        threshold_R=None if sae.threshold is None else sae.threshold[numbers_R],
-        centre_D=sae.b_dec if sae.centred else None,
-        sae=sae,
-        whole_R=numbers_R if sae.threshold is None or sae.tanh else None,
-    )
-
-
-def _gate(members: Sequence[BoundEdit | None]) -> _Gate | None:
-    gates = [bound.gate if bound else None for bound in members]
-    if not any(gates):
-        return None
-    one = next(bound for bound in members if bound is not None)
-    above = [bound.edit.when.above if bound and bound.edit.when else 0.0 for bound in members]
-    above_R = torch.tensor(above, device=one.vector.device)
-    return _Gate(_read_feature(gates), above_R)
-
-
-def _where(where: str, vocabulary: Vocabulary | None) -> Callable[[Site], Tensor | None]:
-    """Which positions of a pass the place means; None for all of them."""
-    if where == "all":
-        return lambda site: None
-    if where in ("prompt", "generated"):
-        asked = where == "generated"
-        return lambda site: site.generated_BT == asked
-    if where.startswith("from:"):
-        first = int(where[5:])
-
-        def after(site: Site) -> Tensor:
-            return site.position_BT >= (first if first >= 0 else site.prompt_B[:, None] + first)
-
-        return after
-    if vocabulary is None:
-        raise InterpError(f"{where} needs the tokens' texts, which were not given.")
-    hits_V = torch.tensor(matches(where[7:-1], list(vocabulary())))
-    return lambda site: hits_V.to(site.tokens_BT.device)[site.tokens_BT]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from interp.models import Edit, Model
 from interp.sae import join
-from interp.steering.apply import Vocabulary, compile_bound, is_read_before, needs_a_pass
 from interp.steering.binding import BoundEdit, Feature, Saes, bind_all
+from interp.steering.compiling import Vocabulary, compile_bound, is_read_before, needs_a_pass
 from interp.steering.edits import FeatureEdit, check_positions, describe_feature
 from interp.steering.sampling import Sampling
 from interp.types import InterpError
