@@ -1,13 +1,14 @@
-"""Set-up, and the dashboard's start, on the command line."""
+"""Set-up, and the start of the servers, on the command line."""
 
+import json
 import runpy
 import sys
 from inspect import Parameter
 from typing import Any
 
 from interp.cli.app import add, plain_parameters
-from interp.commands import COMMANDS
-from interp.render.terminal import tell
+from interp.commands import COMMANDS, as_json
+from interp.render.terminal import say, tell
 
 
 def _setup(**_: Any) -> None:
@@ -23,6 +24,15 @@ def _dashboard(sae: str, port: int, host: str) -> None:
     runpy.run_module("interp.ui", run_name="__main__", alter_sys=True)
 
 
+def _mcp(**given: Any) -> None:
+    given |= {name: given[name] or () for name in ("roots", "allow")}
+    served: Any = COMMANDS["mcp"].call(given.pop("roots"), **given)
+    if served.http is not None:
+        say(f"tools at http://{served.host}:{served.http}/mcp  (Ctrl-C ends it)")
+    sys.argv = ["interp.mcp", json.dumps(as_json(served))]
+    runpy.run_module("interp.mcp", run_name="__main__", alter_sys=True)
+
+
 add(_setup, "setup", "interp setup", COMMANDS["setup"], list[Parameter]())
 add(
     _dashboard,
@@ -31,3 +41,4 @@ add(
     COMMANDS["dashboard"],
     plain_parameters(COMMANDS["dashboard"]),
 )
+add(_mcp, "mcp", "interp mcp --http 8765 --allow steer", COMMANDS["mcp"], plain_parameters(COMMANDS["mcp"]))

@@ -73,6 +73,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(sharing.export),
     "setup": Command(machine.setup),
     "dashboard": Command(machine.dashboard, changes=False),
+    "mcp": Command(machine.mcp, computes=False, changes=False),
 }
 """By name. Jobs keep these names on disk."""
 

@@ -1,14 +1,38 @@
 """This installation: its version, what it lacks, and the dashboard's checkpoint."""
 
+import ipaddress
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from interp.commands.opening import open_sae
 from interp.commands.options import EMBEDDED, Option
-from interp.types import InterpError
+from interp.types import InterpError, unknown
+
+ALLOWED = ("steer", "label")
+"""What a server for other programs offers only when it is asked to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server for other programs was started with."""
+
+    roots: tuple[Path, ...] = ()
+    http: int | None = None
+    """Its port; None: it speaks over standard input and output."""
+    host: str = "127.0.0.1"
+    allow: tuple[str, ...] = ()
+    seconds: float = 120.0
+
+    @staticmethod
+    def read(raw: Mapping[str, Any]) -> "Served":
+        """What `as_json` made of one."""
+        lists = {"roots": tuple(map(Path, raw["roots"])), "allow": tuple(raw["allow"])}
+        return Served(**{**raw, **lists})
 
 
 def installed_version() -> str:
@@ -58,3 +82,47 @@ def dashboard(
             "the embedded model is not installed; run `interp setup`, or name your own SAE: `interp dashboard SAE`."
         )
     return open_sae(sae).folder
+
+
+def mcp(
+    roots: Annotated[
+        Sequence[Path],
+        Option("Folders below which every checkpoint is offered. Without: saes/ and what came with interp."),
+    ] = (),
+    *,
+    http: Annotated[
+        int | None, Option("Serve over HTTP at this port, and not over standard input and output.", low=1, high=65535)
+    ] = None,
+    host: Annotated[
+        str,
+        Option(
+            "Address of the HTTP server; any other than 127.0.0.1 lets the network in, which is asked for no password."
+        ),
+    ] = "127.0.0.1",
+    allow: Annotated[
+        Sequence[str], Option("Offer more than reading: steer, label (which proposes labels); repeatable.")
+    ] = (),
+    seconds: Annotated[float, Option("The longest that a request may take.", low=1)] = 120.0,
+) -> Served:
+    """Serve the reading commands as tools to other programs (Model Context Protocol): claude, cursor and the like.
+
+    Raises InterpError when the SDK is not installed, a folder is not there, or the address is none of one machine's.
+    """
+    import importlib.util
+
+    for name in allow:
+        if name not in ALLOWED:
+            raise unknown("permission", name, ALLOWED)
+    for root in roots:
+        if not root.is_dir():
+            raise InterpError(f"there is no folder {root}.")
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        everywhere = not host
+    if everywhere:
+        raise InterpError(f"{host!r} is every address of this machine; name the one that clients will use.")
+    if importlib.util.find_spec("mcp") is None:
+        raise InterpError("the Model Context Protocol's SDK is not installed; `pip install 'interp[mcp]'` brings it.")
+    where = tuple(root.resolve() for root in roots)
+    return Served(roots=where, http=http, host=host, allow=tuple(allow), seconds=seconds)

@@ -103,12 +103,14 @@ def verify(
     tokens: int | None = None,
     expect: str = "",
     device: str = "auto",
+    remembered: bool = True,
 ) -> Verification:
     """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
 
     `write` first stores hashes, numbers and tolerances in it, which is its maker's part. `full` makes all of the index
     anew and not some blocks (drawn by `seed`), `metrics` names a text (`tokens` of it) on which the card's figures are
-    made anew, `expect` is the pin that the files must have. What came of it is remembered for the library's list.
+    made anew, `expect` is the pin that the files must have. What came of it is kept under INTERP_HOME for the
+    library's list, if `remembered`.
     """
     folder = resolve(path)
     carded = (folder / "card.json").exists()
@@ -126,7 +128,7 @@ def verify(
         checked = verification.verify(folder, asked)
     else:
         checked = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device, expect=expect)
-    if not model:  # with another model than it names, the answer is of that question only
+    if remembered and not model:  # with another model than it names, the answer is of that question only
         remember(folder, checked.verdict, checked.dtype)
     return checked
 
