@@ -17,10 +17,10 @@ from interp.corpus import (
     mix,
     near_duplicates,
     open_corpus,
-    own,
     read_texts,
     second_set,
     tokenize,
+    turns,
 )
 from interp.corpus.overlap import hashes
 from interp.types import InterpError
@@ -381,7 +381,7 @@ def test_every_file_is_reached_early_and_those_that_are_not_are_counted(tmp_path
 
 
 def test_the_pool_bounds_what_is_held_of_a_large_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(own, "POOL_CHARS", 1000)
+    monkeypatch.setattr(turns, "POOL_CHARS", 1000)
     rows = [{"text": f"{row:04d} {'x' * 95}"} for row in range(500)]
     assert [doc.text for doc in open_corpus(rows_file(tmp_path, rows)).in_mixed_order(Reading())] == [
         r["text"] for r in rows

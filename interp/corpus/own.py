@@ -8,14 +8,13 @@
     #label=good       only rows whose field has this value
     #lines            how a .txt is parted: `paragraphs`, `lines`, `whole`, or at most so many characters (`#4000`)
 
-A .txt is parted at blank lines, paragraphs gathered up to 2,000 characters; a row is one document. The documents of one file
-become tokens in their order, those of a folder in one drawn from a seed: all files are visited in turn, in a drawn order, for 16 documents each, then for 32 more, and so on, so
-that every file is reached early; and documents wait in a bounded pool from which they are drawn.
+A .txt is parted at blank lines (see `txt`); a row is one document. The documents of one file become tokens in their order, those
+of a folder in one drawn from a seed (see `turns`).
 """
 
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -25,17 +24,12 @@ from typing import Any
 from interp.corpus import fields, rows
 from interp.corpus.documents import Corpus, Document, FileReading, Reading, mix
 from interp.corpus.packaged import CORPORA
+from interp.corpus.turns import drawn, in_turns
+from interp.corpus.txt import PARTINGS, described, read_txt
 from interp.render.terminal import say
 from interp.render.words import counted, size
 from interp.types import InterpError, unknown
 
-PIECE = 2_000
-"""Characters of a piece of a .txt, at most: about two blocks of tokens."""
-PARTINGS = ("paragraphs", "lines", "whole")
-FIRST_VISIT = 16
-"""Documents taken from a file at its first visit; each later visit takes twice as many."""
-POOL, POOL_CHARS = 10_000, 32_000_000
-"""Documents, and characters, that wait to be drawn: what bounds the memory."""
 KINDS = (".txt", *rows.READERS)
 HOW = "A text may also be a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, or hf:org/name."
 
@@ -118,15 +112,15 @@ def _parsed(text: str) -> tuple[str, Choice]:
     for part in parts[end:]:
         column, equals, value = part.partition("=")
         if equals:
-            found = {"column": column, "value": value}
+            asked = {"column": column, "value": value}
         elif part.isdigit() or part in PARTINGS:
-            found = {"parting": part}
+            asked = {"parting": part}
         else:
             named, _, topic = part.partition("@")
-            found = {key: word for key, word in (("field", named), ("topic", topic)) if word}
-        if not found or given.keys() & found.keys():
+            asked = {key: word for key, word in (("field", named), ("topic", topic)) if word}
+        if not asked or given.keys() & asked.keys():
             raise InterpError(f"{text}: write #field, #field@topic or #column=value after the name, each at most once.")
-        given |= found
+        given |= asked
     return "#".join(parts[:end]), Choice(**given)
 
 
@@ -147,11 +141,11 @@ def _local(name: str, path: Path, choice: Choice, parting: str, seed: int) -> Co
     cut = choice.parting or parting
     how: dict[str, Any] = {"seed": seed} if len(files) > 1 else {}
     if any(rows.kind(file) == ".txt" for file in files.values()):
-        how["txt"] = _described(cut)
+        how["txt"] = described(cut)
 
     def read(file: str, reading: FileReading) -> Iterator[Document]:
         if rows.kind(files[file]) == ".txt":
-            yield from _txt(file, files[file], cut, reading)
+            yield from read_txt(file, files[file], cut, reading)
             return
         try:
             yield from _rows_of(file, files[file], choice.whole if alone else choice, reading)
@@ -204,8 +198,8 @@ def _corpus(
             yield from read(file, reading.files[file])
             reading.files[file].ended = True
 
-        in_turns = _drawn(_in_turns(draw.sample(files, len(files)), visit), draw)
-        for doc in in_turns if len(files) > 1 else visit(files[0]):
+        several = drawn(in_turns(draw.sample(files, len(files)), visit), draw)
+        for doc in several if len(files) > 1 else visit(files[0]):
             reading.handed[doc.source] += 1
             yield doc
 
@@ -217,40 +211,6 @@ def _corpus(
         read=lambda: chain.from_iterable(read(file, FileReading()) for file in files),
         mixed=mixed,
     )
-
-
-def _in_turns(files: list[str], visit: Callable[[str], Iterator[Document]]) -> Iterator[Document]:
-    """Some documents of each file, then twice as many more of each, and so on.
-
-    One file is open at a time; a file that is visited again is read from its start, which at most doubles the reading.
-    """
-    first, count = 0, FIRST_VISIT
-    while files:
-        again = []
-        for file in files:
-            got = 0
-            for doc in islice(visit(file), first, first + count):
-                got += 1
-                yield doc
-            if got == count:
-                again.append(file)
-        files, first, count = again, first + count, 2 * count
-
-
-def _drawn(documents: Iterable[Document], draw: random.Random) -> Iterator[Document]:
-    """The documents as they are drawn from a pool that is kept full."""
-    held: list[Document] = []
-    chars = 0
-    for doc in documents:
-        held.append(doc)
-        chars += len(doc.text)
-        while len(held) > POOL or chars > POOL_CHARS:
-            at = draw.randrange(len(held))
-            held[at], held[-1] = held[-1], held[at]
-            chars -= len(held[-1].text)
-            yield held.pop()
-    draw.shuffle(held)
-    yield from held
 
 
 def _checked(corpus: Corpus, choice: Choice) -> Corpus:
@@ -327,83 +287,6 @@ def _word(value: Any) -> str:
     if value is None or isinstance(value, dict | list | bytes):
         return ""
     return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
-
-
-# ---- .txt ----
-
-
-def _described(parting: str) -> str:
-    if parting.isdigit():
-        return f"paragraphs gathered up to {int(parting):,} characters"
-    words = {
-        "paragraphs": f"paragraphs gathered up to {PIECE:,} characters",
-        "lines": "lines",
-        "whole": "one document a file",
-    }
-    return words[parting]
-
-
-def _txt(source: str, path: Path, parting: str, reading: FileReading) -> Iterator[Document]:
-    size = int(parting) if parting.isdigit() else PIECE
-    if size == 0:
-        raise InterpError(f"{path}#{parting}: a piece must have at least one character.")
-    if parting == "lines":
-        texts: Iterable[tuple[int, str]] = rows.lines(path)
-    elif parting == "whole":
-        texts = [(1, "\n".join(line for _, line in rows.lines(path)))]
-    else:
-        texts = _pieces(path, size)
-    for line, text in texts:
-        if not text.strip():
-            continue
-        reading.documents += 1
-        title = source if line == 1 and parting != "lines" else f"{source}:{line}"
-        yield Document(text=text, source=source, title=title)
-
-
-def _pieces(path: Path, size: int) -> Iterator[tuple[int, str]]:
-    """(line of its beginning, text): paragraphs gathered while they fit, with the blank lines between them."""
-    held, began, ended = "", 1, 0
-    for first, last, text in _paragraphs(path, size):
-        gap = "\n" * (first - ended)
-        if held and len(held) + len(gap) + len(text) <= size:
-            held += gap + text
-        else:
-            if held:
-                yield began, held
-            held, began = text, first
-        ended = last
-    if held:
-        yield began, held
-
-
-def _paragraphs(path: Path, size: int) -> Iterator[tuple[int, int, str]]:
-    """(first line, last line, text) of what stands between blank lines; one that is too long is cut at a line's end, a
-    line that is too long between words, else anywhere."""
-    part: list[str] = []
-    length, ended = 0, 0
-    for number, line in rows.lines(path):
-        blank = not line.strip()
-        if part and (blank or length + len(line) > size):
-            yield number - len(part), number - 1, "\n".join(part)
-            part, length = [], 0
-        if len(line) > size and not blank:
-            yield from ((number, number, text) for text in _cut(line, size))
-        elif not blank:
-            part.append(line)
-            length, ended = length + len(line) + 1, number
-    if part:
-        yield ended - len(part) + 1, ended, "\n".join(part)
-
-
-def _cut(line: str, size: int) -> Iterator[str]:
-    start = 0
-    while len(line) - start > size:
-        space = line.rfind(" ", start + 1, start + size + 1)
-        end = space if space > 0 else start + size
-        yield line[start:end]
-        start = end
-    yield line[start:]
 
 
 # ---- the hub ----
