@@ -253,6 +253,15 @@ def _folder_hashes(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
 
 
+def test_an_index_is_the_same_bytes_on_one_thread_and_on_three(wb, store, tiny: Model, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert IndexConfig().threads == 3
+    for folder, config in {"one": IndexConfig(threads=1), "three": IndexConfig()}.items():
+        build_index(wb.sae, store, tiny, tmp_path / folder, config, norm_cutoff=wb.card.norm_cutoff)
+    made = [_folder_hashes(tmp_path / folder) for folder in ("one", "three")]
+    assert made[0] == made[1]
+
+
 def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Model, text_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("interp.activations.manifest.SHARD_POSITIONS", 1024)
     store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "acts")

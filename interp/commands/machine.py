@@ -1,7 +1,6 @@
 """This installation: its version, what it lacks, and the dashboard's checkpoint."""
 
 import ipaddress
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 from interp.commands.opening import open_sae
 from interp.commands.options import EMBEDDED, Option
+from interp.processors import threads
 from interp.types import InterpError, unknown
 
 ALLOWED = ("steer", "label")
@@ -46,7 +46,7 @@ def use_threads() -> None:
     """Let PyTorch use the processors that this process has, or as many as the user set."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 2)))
+    torch.set_num_threads(threads())
 
 
 def setup() -> None:

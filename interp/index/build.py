@@ -47,6 +47,7 @@ from interp.index.stats import Activations, Measured, measure, whole_features
 from interp.mask import Mask
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
+from interp.processors import threads
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.render.words import size
@@ -68,7 +69,8 @@ class IndexConfig:
     memory_gib: float = 2.0
     """Beyond the model and the dictionary. The text's own tables are held; half of what they leave is DuckDB's, which
     spills to disk when it is used up."""
-    threads: int = 2
+    threads: int = field(default_factory=threads)
+    """How many sort and count at once; what is written does not depend on it."""
     extend: bool = False
     """Add the text to the index that is there."""
     restart: bool = False
@@ -356,13 +358,13 @@ def _by_feature(run: _Run, text: dict[str, pa.Array]) -> dict[str, pa.Array]:
     }
 
 
-def _ahead(work: Callable[[Any], Any], items: Iterator[Any], threads: int) -> Iterator[Any]:
+def _ahead(work: Callable[[Any], Any], items: Iterator[Any], at_once: int) -> Iterator[Any]:
     """Results in order, so many at a time in threads (what they call lets go of the interpreter)."""
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         waiting: deque[Any] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
+            if len(waiting) > at_once:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -37,6 +37,7 @@ from interp.index.format import (
     settle,
 )
 from interp.index.written import Written, write
+from interp.processors import threads
 from interp.render import visible
 from interp.types import InterpError, check_feature
 
@@ -51,7 +52,6 @@ FEATURES = {
     **dict.fromkeys(("near", "coactive_of"), "whole"),
 }
 """Columns of features.parquet that are read here."""
-THREADS = 2
 CODES_IN_MEMORY = 1 << 30
 """Bytes of features by position that are kept decoded; larger indexes are decoded anew for each question."""
 NAMED, PROMOTED = 4, 3
@@ -113,7 +113,7 @@ class FeatureIndex:
     def _db(self) -> list[Any]:
         """A connection, in a list that is emptied when the index goes and when Python ends: DuckDB reports what it finds
         then, on the console. (No annotation names its class, which checkers of types would keep as well.)"""
-        kept = [duckdb.connect(config={"threads": THREADS})]
+        kept = [duckdb.connect(config={"threads": threads()})]
         weakref.finalize(self, kept.clear)
         return kept
 
@@ -228,8 +228,8 @@ class FeatureIndex:
                 out[at : at + len(batch)] = batch["feature"].to_numpy()
                 at += len(batch)
 
-        shares = np.array_split(np.arange(known.num_row_groups), THREADS)
-        with ThreadPoolExecutor(THREADS) as pool:
+        shares = np.array_split(np.arange(known.num_row_groups), threads())
+        with ThreadPoolExecutor(threads()) as pool:
             list(pool.map(decode, [share for share in shares if len(share)]))
         return out
 

@@ -16,6 +16,7 @@ from interp.commands.options import Json
 from interp.jobs import asking
 from interp.jobs.process import spawn
 from interp.jobs.record import ASKED, FORMAT, HOW_FAR, LOG, RESULT, STOPPED, UNKNOWN, Job, Standing, read
+from interp.processors import cores
 from interp.types import InterpError, unknown
 
 CORES_A_JOB = 8
@@ -46,11 +47,6 @@ def room() -> int:
     if not said.isascii() or not said.isdigit() or int(said) < 1:
         raise InterpError(f"INTERP_JOBS is {said!r}; it says how many jobs run at once: 1 or more.")
     return int(said)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def submit(command: str, arguments: Mapping[str, Json | Path]) -> Job:

@@ -13,7 +13,7 @@ Positive floats are ordered as their bits are, so searches compare integers, whi
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -21,10 +21,18 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
 BLOCK_ROWS = 512
 """Rows of pre-activations that exist at a time: 512 x 9216 bfloat16 is 9 MB, which stays in cache."""
 BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+
+
+@cache
+def _know_sparse_csr() -> None:
+    """Make the first sparse tensor of this process, with which PyTorch says once that they are in beta; here to nobody."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), nothing, nothing, (1, 1), check_invariants=False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Active:
         if g_BD.device.type == "mps":  # which has no sparse matrices
             return (g_BD[self.rows] * W_FD[self.features]).sum(-1)
         shape = len(self.offsets) - 1, self.d_sae
+        _know_sparse_csr()
         where = torch.sparse_csr_tensor(
             self.offsets, self.features, torch.zeros_like(self.values), shape, check_invariants=False
         )
