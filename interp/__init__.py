@@ -6,6 +6,8 @@ Names are imported when first used, so that `import interp` costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from interp.renamed import renamed
+
 if TYPE_CHECKING:
     from interp.activations import ActivationStore, Stream, harvest, open_stores, stream
     from interp.checkpoint import Card, load, open_bundle, save
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from interp.evals import evaluate
     from interp.index import FeatureIndex, build_index
     from interp.models import open_model
-    from interp.recipe import selftest, sweep, train_checkpoint
+    from interp.recipe import selftest, train_checkpoint, train_sweep
     from interp.sae import (
         SAE,
         BatchTopK,
@@ -49,8 +51,8 @@ _HOME = {
     "build_index": "index",
     "open_model": "models",
     "selftest": "recipe",
-    "sweep": "recipe",
     "train_checkpoint": "recipe",
+    "train_sweep": "recipe",
     "SAE": "sae",
     "BatchTopK": "sae",
     "Bundle": "sae",
@@ -126,11 +128,13 @@ __all__ = [
     "steps",
     "steps_many",
     "stream",
-    "sweep",
     "train",
     "train_checkpoint",
     "train_many",
+    "train_sweep",
 ]
+
+_old = renamed("interp", {"sweep": "train_sweep"})
 
 
 _RENAMED = {"SweepConfig": "StrengthSweepConfig"}
@@ -143,5 +147,5 @@ def __getattr__(name: str) -> Any:
         warn_renamed(f"interp.{name}", f"interp.{_RENAMED[name]}")
         name = _RENAMED[name]
     if name not in _HOME:
-        raise AttributeError(f"module 'interp' has no attribute {name!r}")
+        return _old(name)
     return getattr(importlib.import_module(f"interp.{_HOME[name]}"), name)

@@ -1,8 +1,13 @@
 """Names of before, which go on working for one release with a warning that gives the new one."""
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def renamed(home: str, names: Mapping[str, str]) -> Callable[[str], object]:
@@ -26,3 +31,20 @@ def renamed(home: str, names: Mapping[str, str]) -> Callable[[str], object]:
 def warn_renamed(before: str, now: str) -> None:
     """The warning, given to whoever called the function that calls this one."""
     warnings.warn(f"{before} is now {now}; the old name goes with the next release.", DeprecationWarning, stacklevel=3)
+
+
+def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: keywords that a function had before are passed on as those of today, with a DeprecationWarning."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **given: P.kwargs) -> R:
+            for old, new in names.items():
+                if old in given:
+                    warn_renamed(f"{function.__name__}({old}=…)", f"{new}=…")
+                    given[new] = given.pop(old)
+            return function(*args, **given)
+
+        return call
+
+    return decorate

@@ -83,7 +83,7 @@ def unknown(what: str, asked: object, known: Iterable[object], *, try_: str = ""
 
 
 def check_feature(feature: int, d_sae: int, name: str) -> int:
-    """The feature's number, or an error that says which numbers exist."""
+    """The feature's number; InterpError, saying which numbers exist, when there is no such feature."""
     if not 0 <= feature < d_sae:
         raise InterpError(
             f"no feature {feature} in {name}, which has features 0 to {d_sae - 1}; "

@@ -236,7 +236,7 @@ def test_ctrl_c_says_whether_the_same_command_goes_on(
     def stop(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("interp.recipe.train", stop)
+    monkeypatch.setattr("interp.recipe.one.train", stop)
     monkeypatch.setattr("interp.workbench.Workbench.evaluate", stop)
     given = {"train": [store.folder, HOOK, tmp_path / "sae"], "evaluate": [checkpoint]}
     code, _, err = call(monkeypatch, capsys, command, *given[command])

@@ -4,20 +4,23 @@ import json
 import runpy
 import shutil
 import sys
+from typing import get_type_hints
 
 import pytest
 import torch
 
+import interp
 from interp.activations import ActivationStore, Together, harvest, open_stores, stream
 from interp.checkpoint import Card, load
 from interp.corpus import open_corpus
 from interp.models import open_model
-from interp.recipe import selftest, sweep, train_checkpoint
-from interp.sae import BatchTopK
+from interp.recipe import selftest, train_checkpoint, train_sweep
+from interp.sae import ARCHITECTURES, BatchTopK, Options
 from interp.sae.metrics import reconstruction
+from interp.sae.options import options_of
 from interp.steering import Ablate
 from interp.training import TrainConfig, steps, train
-from interp.types import InterpError
+from interp.types import Hook, InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK, ROOT
 
@@ -37,7 +40,7 @@ def quick(**options):
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_transcoder_is_trained_saved_and_opened_by_saelens(two, tmp_path, skip):
-    sae = train_checkpoint(two, EARLY, tmp_path, "transcoder", hook_name_out=HOOK, **quick(**SIZES, skip=skip))
+    sae = train_checkpoint(two, EARLY, tmp_path, "transcoder", writes=HOOK, **quick(**SIZES, skip=skip))
     x, y = (torch.cat([rows.float() for _, rows in two.in_order(hook)]) for hook in (EARLY, HOOK))
     keep = two.counted(two.batches((EARLY, HOOK), 64))
     assert reconstruction(sae, x[keep], y[keep]).fvu < (0.5 if skip else 0.9)
@@ -53,7 +56,7 @@ def test_a_transcoder_is_trained_saved_and_opened_by_saelens(two, tmp_path, skip
 
 
 def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_folder, tmp_path):
-    train_checkpoint(two, EARLY, tmp_path / "t", "transcoder", hook_name_out=HOOK, **quick(**SIZES))
+    train_checkpoint(two, EARLY, tmp_path / "t", "transcoder", writes=HOOK, **quick(**SIZES))
     train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path / "c", "crosscoder", **quick(**SIZES))
     wb = Workbench.open(tmp_path / "t", labels="sqlite://")
     assert wb.spectrum("The capital of France").strongest(3)
@@ -103,7 +106,7 @@ def test_a_crosscoder_reads_two_models_side_by_side(two, tiny_folder, text_folde
     with pytest.raises(InterpError, match=f"2:{HOOK} is of one model alone; train on .*theirs"):
         train_checkpoint(both, f"2:{HOOK}", tmp_path / "d", **quick(**SIZES))
     with pytest.raises(InterpError, match="is of one model alone"):
-        sweep(both, [f"1:{HOOK}"], tmp_path / "s", {"architecture": ["topk"], "d_sae": [32], "k": [4]})
+        train_sweep(both, [f"1:{HOOK}"], tmp_path / "s", {"architecture": ["topk"], "d_sae": [32], "k": [4]})
 
 
 def test_models_are_read_side_by_side_over_the_same_tokens_only(two, tiny, text_folder, tmp_path):
@@ -148,10 +151,47 @@ def test_every_architecture_makes_a_checkpoint(store, tmp_path, architecture, op
     assert torch.equal(load(tmp_path).reconstruct(x), sae.reconstruct(x))
 
 
+def test_an_architecture_is_given_by_name_or_as_a_configuration(store, tmp_path):
+    named = train_checkpoint(store, HOOK, tmp_path / "a", "batchtopk", **quick(**SIZES))
+    given = train_checkpoint(store, Hook(HOOK), tmp_path / "b", BatchTopK(d_in=16, **SIZES), **quick())
+    assert all(torch.equal(a, b) for a, b in zip(named.buffers(), given.buffers(), strict=True))
+    assert Card.read(tmp_path / "a").recipe == Card.read(tmp_path / "b").recipe
+    with pytest.raises(InterpError, match="batchtopk was made for d_in = 8, and the activations have 16"):
+        train_checkpoint(store, HOOK, tmp_path / "c", BatchTopK(d_in=8, **SIZES))
+    with pytest.raises(InterpError, match="batchtopk is given with all its options; leave out k"):
+        train_checkpoint(store, HOOK, tmp_path / "c", BatchTopK(d_in=16, **SIZES), k=3)
+
+
+def test_hook_points_are_given_joined_or_apart_and_their_widths_come_back(two, tmp_path):
+    sae = train_checkpoint(two, [EARLY, Hook(HOOK)], tmp_path / "c", "crosscoder", **quick(**SIZES))
+    assert sae.reads == sae.writes == load(tmp_path / "c").reads == (Hook(EARLY, 16), Hook(HOOK, 16))
+    assert [(hook.name, hook.width) for hook in Card.read(tmp_path / "c").reads] == [(EARLY, 0), (HOOK, 0)]
+    again = train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path / "c", "crosscoder", **quick(**SIZES))
+    assert again.reads == sae.reads  # the same SAE, and so not made anew
+
+
+def test_old_names_work_and_name_the_new_ones(two, tmp_path):
+    with pytest.warns(DeprecationWarning, match="hook_name_out=…\\) is now writes="):
+        sae = train_checkpoint(two, EARLY, tmp_path / "t", "transcoder", hook_name_out=HOOK, **quick(**SIZES))
+    assert (sae.reads, sae.writes) == ((Hook(EARLY, 16),), (Hook(HOOK, 16),))
+    with pytest.warns(DeprecationWarning, match="interp.sweep is now interp.train_sweep"):
+        assert interp.sweep is train_sweep
+    with pytest.warns(DeprecationWarning, match="interp.recipe.sweep is now"):
+        assert interp.recipe.sweep is train_sweep
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_option_of_an_architecture_is_a_typed_keyword(name):
+    own = {field.name: field.type for field in options_of(name)}
+    sizes = {"d_in", "d_out", "widths"}
+    known = get_type_hints(Options)
+    assert {key: known.get(key) for key in own.keys() - sizes} == {key: own[key] for key in own.keys() - sizes}
+
+
 def test_a_sweep_over_hook_points_sizes_and_seeds_equals_each_trained_alone(two, tmp_path):
     grid = {"architecture": ["batchtopk", "topk"], "d_sae": [32], "k": [2, 4], "seed": [0, 1]}
     config = TrainConfig(lr=5e-3)
-    rows = sweep(two, [EARLY, HOOK], tmp_path, grid, batch=256, config=config)
+    rows = train_sweep(two, [EARLY, HOOK], tmp_path, grid, batch=256, config=config)
     assert len(rows) == 16
     for name, hook, kind, k, seed in (
         (f"batchtopk-{EARLY}-d_sae32-k2-seed1", EARLY, "batchtopk", 2, 1),
@@ -176,7 +216,7 @@ def test_hook_points_with_unlike_sinks_are_swept_as_each_alone(two, tmp_path, mo
         ActivationStore, "norm_cutoff", lambda self, hook: real(self, hook) * (0.2 if hook == EARLY else 1.0)
     )
     assert two.batches(EARLY, 256).rows < 0.9 * two.batches(HOOK, 256).rows
-    sweep(two, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
+    train_sweep(two, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
     for hook in (EARLY, HOOK):
         alone = train_checkpoint(two, hook, tmp_path / "alone" / hook, d_sae=32, k=4, batch=256)
         swept = load(tmp_path / f"batchtopk-{hook}-d_sae32-k4")
@@ -186,17 +226,19 @@ def test_hook_points_with_unlike_sinks_are_swept_as_each_alone(two, tmp_path, mo
 
 def test_a_streamed_sweep_equals_each_alone(tiny, text_folder, tmp_path):
     source = stream(tiny, open_corpus(text_folder), [EARLY, HOOK], 8_192)
-    sweep(source, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
+    train_sweep(source, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
     for hook in (EARLY, HOOK):
         alone = train_checkpoint(source, hook, tmp_path / "alone" / hook, d_sae=32, k=4, batch=256)
         assert torch.equal(load(tmp_path / f"batchtopk-{hook}-d_sae32-k4").W_enc, alone.W_enc)
-    assert len(sweep(source, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)) == 2  # nothing left to do
+    assert (
+        len(train_sweep(source, [EARLY, HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)) == 2
+    )  # nothing left to do
 
 
 def test_a_sweep_skips_what_exists(two, tmp_path, capsys):
-    first = sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
+    first = train_sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4]}, batch=256)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    both = sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4, 5]}, batch=256)
+    both = train_sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [4, 5]}, batch=256)
     assert "1 of 2 exist already" in capsys.readouterr().err
     assert both[0] == first[0]
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
@@ -226,15 +268,15 @@ def test_what_exists_is_kept_when_asked_again_and_never_taken_for_another(two, t
 
 def test_a_sweep_refuses_results_of_other_settings_and_leaves_other_runs_alone(two, tmp_path):
     grid = {"d_sae": [32], "k": [4]}
-    sweep(two, [HOOK], tmp_path, grid, batch=256)
+    train_sweep(two, [HOOK], tmp_path, grid, batch=256)
     with pytest.raises(InterpError, match=r"epochs = 1.0, and 2.0 was asked"):
-        sweep(two, [HOOK], tmp_path, grid, batch=256, epochs=2.0)
+        train_sweep(two, [HOOK], tmp_path, grid, batch=256, epochs=2.0)
     with pytest.raises(InterpError, match=r"training.warmup"):
-        sweep(two, [HOOK], tmp_path, grid, batch=256, config=TrainConfig(warmup=0.3))
+        train_sweep(two, [HOOK], tmp_path, grid, batch=256, config=TrainConfig(warmup=0.3))
     other = tmp_path / ".run" / "unfinished" / "state.safetensors"
     other.parent.mkdir(parents=True)
     other.touch()
-    sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [5]}, batch=256)
+    train_sweep(two, [HOOK], tmp_path, {"d_sae": [32], "k": [5]}, batch=256)
     assert [path.name for path in (tmp_path / ".run").iterdir()] == ["unfinished"]
     assert other.exists()
 
@@ -246,7 +288,7 @@ def test_a_folder_that_cannot_be_written_in_is_said_before_anything_is_computed(
         with pytest.raises(InterpError, match=r"cannot write in .*file.*; choose another folder"):
             train_checkpoint(two, HOOK, folder, **SIZES)
         with pytest.raises(InterpError, match="cannot write in"):
-            sweep(two, [HOOK], folder, {"d_sae": [32], "k": [4]})
+            train_sweep(two, [HOOK], folder, {"d_sae": [32], "k": [4]})
         with pytest.raises(InterpError, match="cannot write in"):
             harvest(tiny, open_corpus(text_folder), [HOOK], 1_024, folder)
     assert file.read_text() == "mine"
@@ -263,8 +305,8 @@ def _seen(monkeypatch) -> dict[str, list]:
         given.update(batches=parts, held_out=held_out if isinstance(held_out, tuple) else (held_out,))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("interp.recipe.train", stop)
-    monkeypatch.setattr("interp.recipe.train_many", stop)
+    monkeypatch.setattr("interp.recipe.one.train", stop)
+    monkeypatch.setattr("interp.recipe.grid.train_many", stop)
     return given
 
 
@@ -276,7 +318,7 @@ def test_held_out_rows_are_in_no_epoch_of_the_training_rows(two, tiny, text_fold
             train_checkpoint(source, HOOK, tmp_path / str(number), batch=256, epochs=3, **SIZES)
         alone = given["held_out"][0]
         with pytest.raises(KeyboardInterrupt):
-            sweep(source, [HOOK], tmp_path / "sweep", grid, batch=256, epochs=3)
+            train_sweep(source, [HOOK], tmp_path / "sweep", grid, batch=256, epochs=3)
         assert torch.equal(alone, given["held_out"][0])
         rows = {tuple(row) for row in torch.cat(list(given["batches"][0])).tolist()}
         held_out = {tuple(row) for row in alone.tolist()}
@@ -391,7 +433,7 @@ def test_the_selftest_does_not_blame_a_recipe_for_features_that_have_nothing_to_
     [
         (lambda s, p: train_checkpoint(s, HOOK, p, "transcoder", **SIZES), "a transcoder writes another hook point"),
         (
-            lambda s, p: train_checkpoint(s, HOOK, p, "topk", hook_name_out=EARLY, **SIZES),
+            lambda s, p: train_checkpoint(s, HOOK, p, "topk", writes=EARLY, **SIZES),
             "only a transcoder takes another",
         ),
         (
@@ -400,17 +442,17 @@ def test_the_selftest_does_not_blame_a_recipe_for_features_that_have_nothing_to_
         ),
         (lambda s, p: train_checkpoint(s, "blocks.9", p, "topk", **SIZES), "no harvested hook point 'blocks.9'"),
         (lambda s, p: train_checkpoint(s, HOOK, p, "batchtopk", d_sae=32), "batchtopk needs k"),
-        (lambda s, p: sweep(s, [HOOK], p, {"k": [], "d_sae": [32]}), "the sweep has no value for k"),
-        (lambda s, p: sweep(s, [HOOK], p, {"k": [64], "d_sae": [32]}), "k is 64, more than the 32 features"),
+        (lambda s, p: train_sweep(s, [HOOK], p, {"k": [], "d_sae": [32]}), "the sweep has no value for k"),
+        (lambda s, p: train_sweep(s, [HOOK], p, {"k": [64], "d_sae": [32]}), "k is 64, more than the 32 features"),
         (lambda s, p: train_checkpoint(s, HOOK, p, epochs=float("inf"), **SIZES), "epochs is inf; it must be"),
         (
-            lambda s, p: sweep(
+            lambda s, p: train_sweep(
                 s, [HOOK], p, {"architecture": ["topk", "transcoder"], **{k: [v] for k, v in SIZES.items()}}
             ),
             "transcoder reads several hook points; train it by itself",
         ),
-        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [32], "k": [4], "l1": [3.0]}), "none of .* takes l1"),
-        (lambda s, p: sweep(s, [HOOK], p, {"d_sae": [10**12], "k": [4]}), "1 SAE at once needs .* GiB of memory"),
+        (lambda s, p: train_sweep(s, [HOOK], p, {"d_sae": [32], "k": [4], "l1": [3.0]}), "none of .* takes l1"),
+        (lambda s, p: train_sweep(s, [HOOK], p, {"d_sae": [10**12], "k": [4]}), "1 SAE at once needs .* GiB of memory"),
         (lambda s, p: selftest(features=2, active=3), "3 features are to be active and only 2 are planted"),
     ],
 )

@@ -21,7 +21,7 @@ from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
 from interp.training.optimise import _auxk, _part, optimise
 from interp.training.plan import Plan
-from interp.training.source import Source
+from interp.training.queue import BatchQueue
 from interp.training.state import initial
 from interp.training.watch import Pace
 from interp.types import InterpError
@@ -432,9 +432,9 @@ def test_a_run_with_nothing_left_to_train_on_says_so(batches):
 
 
 def test_small_batches_are_counted_once():
-    source = Source([torch.zeros(1, 2)] * 4000, 0, 2000)
+    queue = BatchQueue([torch.zeros(1, 2)] * 4000, 0, 2000)
     began = time.perf_counter()
-    assert len(list(source)) == 2000
+    assert len(list(queue)) == 2000
     assert time.perf_counter() - began < 0.5  # counting the whole queue at each draw took seconds
 
 

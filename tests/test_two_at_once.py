@@ -18,7 +18,7 @@ from interp.corpus import open_corpus
 from interp.index import build_index
 from interp.index.format import COMMIT
 from interp.index.read import FeatureIndex
-from interp.recipe import sweep, train_checkpoint
+from interp.recipe import train_checkpoint, train_sweep
 from interp.training import train
 from interp.types import InterpError
 from interp.workbench import Workbench, verify
@@ -57,7 +57,7 @@ def begin(store, tiny, text_folder, checkpoint, tmp_path):
     return {
         "train": lambda into: train_checkpoint(store, HOOK, into, d_sae=16, k=2, batch=256),
         "a loop of one's own": lambda into: train(Rows(planted(rows=2560)[0]), RULES[0], into=into),
-        "sweep": lambda into: sweep(store, [HOOK], into, grid, batch=256),
+        "sweep": lambda into: train_sweep(store, [HOOK], into, grid, batch=256),
         "harvest": lambda into: harvest(tiny, text, [HOOK], 1024, into),
         "index": lambda into: build_index(wb.sae, store, tiny, into, **norm),
         "seal": lambda into: verify(into, write=True),

@@ -48,6 +48,7 @@ class Packed:
 
     @property
     def bytes(self) -> int:
+        """Of all files together."""
         return sum(self.files.values())
 
 
@@ -106,7 +107,10 @@ def _packed(path: Path, rows: list[dict[str, Any]], left_out: list[str]) -> Pack
 
 
 def read_manifest(file: IO[bytes], size: int, path: Path) -> list[dict[str, Any]]:
-    """The rows of the manifest at an archive's head, all of them checked; `size` is the archive's in bytes."""
+    """The rows of the manifest at an archive's head, all of them checked; `size` is the archive's in bytes.
+
+    Raises InterpError when it is not there, or not whole, or of another form than is written here.
+    """
     with _naming(path):
         head = file.read(BLOCK)
         try:

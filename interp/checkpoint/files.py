@@ -75,6 +75,7 @@ def below(root: Path) -> list[Path]:
 
 
 def known(name: str) -> bool:
+    """Whether a checkpoint may hold a file of that name (`KNOWN`)."""
     return KNOWN.fullmatch(name) is not None
 
 

@@ -158,10 +158,10 @@ def train(
         places.check_writable(tensorboard)
     sae = train_checkpoint(
         open_activations(source, [*hook, *([hook_out] if hook_out else [])], corpus, tokens, device),
-        "+".join(hook),
+        hook,
         into,
         architecture,
-        hook_name_out=hook_out,
+        writes=hook_out,
         epochs=epochs,
         batch=batch,
         buffer=buffer,
@@ -207,7 +207,7 @@ def sweep(
     A row an SAE comes back. Raises InterpError as `train` does, before anything is trained.
     """
     from interp.activations import open_stores
-    from interp.recipe import sweep as train_all
+    from interp.recipe import train_sweep as train_all
     from interp.training import TrainConfig
 
     of_architecture, of_training = _part(settings or {})

@@ -14,23 +14,23 @@ from typing import Any
 
 import torch
 
-from interp.exports.subject import Subject
+from interp.exports.contents import Contents
 from interp.index import Example
 
 BATCH = 128
 ALIGNED = 3
 
 
-def write(subject: Subject, features: list[int], folder: Path) -> list[str]:
+def write(contents: Contents, features: list[int], folder: Path) -> list[str]:
     """batch-N.json (128 features each), run_settings.json, skipped_indexes.json, explanations.jsonl."""
     for number, start in enumerate(range(0, len(features), BATCH)):
-        batch = _head(subject) | {"features": [_feature(subject, f) for f in features[start : start + BATCH]]}
+        batch = _head(contents) | {"features": [_feature(contents, f) for f in features[start : start + BATCH]]}
         _write(folder / f"batch-{number}.json", batch)
-    skipped = sorted(set(range(subject.index.d_sae)) - set(features))
-    head = {key: value for key, value in _head(subject).items() if key != "sae_id_suffix"}
+    skipped = sorted(set(range(contents.index.d_sae)) - set(features))
+    head = {key: value for key, value in _head(contents).items() if key != "sae_id_suffix"}
     _write(folder / "skipped_indexes.json", head | {"log_sparsity": None, "skipped_indexes": skipped})
-    _write(folder / "run_settings.json", _settings(subject))
-    lines = [json.dumps(_explanation(subject, f), ensure_ascii=False) for f in features if f in subject.labels]
+    _write(folder / "run_settings.json", _settings(contents))
+    lines = [json.dumps(_explanation(contents, f), ensure_ascii=False) for f in features if f in contents.labels]
     (folder / "explanations.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return [
         "correlated neurons and features (Pearson) and the vector: not in the index, left empty",
@@ -38,17 +38,17 @@ def write(subject: Subject, features: list[int], folder: Path) -> list[str]:
     ]
 
 
-def _head(subject: Subject) -> dict[str, Any]:
-    name = subject.card.name.rpartition("/")[2]
-    return {"model_id": subject.card.model, "layer": subject.layer, "sae_set": name, "sae_id_suffix": None}
+def _head(contents: Contents) -> dict[str, Any]:
+    name = contents.card.name.rpartition("/")[2]
+    return {"model_id": contents.card.model, "layer": contents.layer, "sae_set": name, "sae_id_suffix": None}
 
 
-def _feature(subject: Subject, feature: int) -> dict[str, Any]:
-    row, meta = subject.index.row(feature), subject.index.meta
-    promoted, suppressed = (subject.effects(row, column) for column in ("promoted", "suppressed"))
+def _feature(contents: Contents, feature: int) -> dict[str, Any]:
+    row, meta = contents.index.row(feature), contents.index.meta
+    promoted, suppressed = (contents.effects(row, column) for column in ("promoted", "suppressed"))
     return {
         "feature_index": feature,
-        **_alignment(subject, feature),
+        **_alignment(contents, feature),
         "correlated_neurons_indices": [],
         "correlated_neurons_l1": [],
         "correlated_neurons_pearson": [],
@@ -62,18 +62,18 @@ def _feature(subject: Subject, feature: int) -> dict[str, Any]:
         "frac_nonzero": float(row["density"]),
         **_histogram(row),
         **_logits(row),
-        "n_prompts_total": int(meta["positions"]) // subject.index.block,
-        "n_tokens_in_prompt": subject.index.block,
+        "n_prompts_total": int(meta["positions"]) // contents.index.block,
+        "n_tokens_in_prompt": contents.index.block,
         "dataset": _dataset(meta),
         "decoder_weights_dist": [],
-        "activations": _activations(subject.index.examples(feature), [float(edge) for edge in row["band_edges"]]),
+        "activations": _activations(contents.index.examples(feature), [float(edge) for edge in row["band_edges"]]),
         "vector": [],
     }
 
 
-def _alignment(subject: Subject, feature: int) -> dict[str, list[Any]]:
+def _alignment(contents: Contents, feature: int) -> dict[str, list[Any]]:
     """Coordinates of the largest decoder weights, those weights, and their shares of the row's L1 norm."""
-    weights = subject.sae.W_dec[feature].float().cpu()
+    weights = contents.sae.W_dec[feature].float().cpu()
     top = torch.topk(weights, min(ALIGNED, len(weights)))
     return {
         "neuron_alignment_indices": top.indices.tolist(),
@@ -122,9 +122,9 @@ def _activations(examples: list[Example], edges: list[float]) -> list[dict[str, 
     return rows
 
 
-def _explanation(subject: Subject, feature: int) -> dict[str, Any]:
+def _explanation(contents: Contents, feature: int) -> dict[str, Any]:
     """One line of Neuronpedia's bulk export of explanations, as far as a label has it."""
-    head, label = _head(subject), subject.labels[feature]
+    head, label = _head(contents), contents.labels[feature]
     return {
         "modelId": head["model_id"],
         "layer": f"{head['layer']}-{head['sae_set']}",
@@ -136,8 +136,8 @@ def _explanation(subject: Subject, feature: int) -> dict[str, Any]:
     }
 
 
-def _settings(subject: Subject) -> dict[str, Any]:
-    card = subject.card
+def _settings(contents: Contents) -> dict[str, Any]:
+    card = contents.card
     return {
         "sae_set": card.name,
         "sae_sha256": card.sae_sha256,
@@ -146,10 +146,10 @@ def _settings(subject: Subject) -> dict[str, Any]:
         "hook_name": card.hook_name,
         "prepend_bos": False,
         "separator": card.separator,
-        "tokens_sha256": [text["tokens_sha256"] for text in subject.index.meta["texts"]],
-        "huggingface_dataset_path": _dataset(subject.index.meta),
-        "n_prompts_total": int(subject.index.meta["positions"]) // subject.index.block,
-        "n_tokens_in_prompt": subject.index.block,
+        "tokens_sha256": [text["tokens_sha256"] for text in contents.index.meta["texts"]],
+        "huggingface_dataset_path": _dataset(contents.index.meta),
+        "n_prompts_total": int(contents.index.meta["positions"]) // contents.index.block,
+        "n_tokens_in_prompt": contents.index.block,
         "versions": card.versions,
     }
 

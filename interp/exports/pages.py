@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from interp.exports.subject import Subject
+from interp.exports.contents import Contents
 from interp.index import Example
 from interp.render import Html, bars_svg, line_html, link_html, page_html, table_html, title_html, visible
 
@@ -16,13 +16,14 @@ LISTED = 500
 BANDS = ("Strongest", "First fifth of documents", "Second", "Third", "Fourth", "Last fifth")
 
 
-def write(subject: Subject, features: list[int], folder: Path) -> list[str]:
+def write(contents: Contents, features: list[int], folder: Path) -> list[str]:
+    """A page a feature and lists of them, which need no server; what they do not hold comes back."""
     there = set(features)
     for feature in features:
-        body = "".join(_page(subject, feature, there))
-        title = f"{feature}: {subject.name(feature)[0]}"
+        body = "".join(_page(contents, feature, there))
+        title = f"{feature}: {contents.name(feature)[0]}"
         (folder / _file(feature)).write_text(page_html(title, Html(body)), encoding="utf-8")
-    _write_lists(subject, features, folder)
+    _write_lists(contents, features, folder)
     return ["search, steering and texts of one's own, which need the dashboard"]
 
 
@@ -34,52 +35,52 @@ def _list_file(number: int) -> str:
     return "index.html" if number == 0 else f"index-{number}.html"
 
 
-def _write_lists(subject: Subject, features: list[int], folder: Path) -> None:
+def _write_lists(contents: Contents, features: list[int], folder: Path) -> None:
     parts = [features[start : start + LISTED] for start in range(0, len(features), LISTED)] or [[]]
     links = [link_html(_list_file(i), f"{p[0]}–{p[-1]}" if p else "none") for i, p in enumerate(parts)]
-    about = table_html(["", ""], _about(subject))
+    about = table_html(["", ""], _about(contents))
     for number, part in enumerate(parts):
         rows = []
         for feature in part:
-            name, automatic = subject.name(feature)
-            row = subject.index.features.loc[feature]
+            name, automatic = contents.name(feature)
+            row = contents.index.features.loc[feature]
             said = f"{name} (automatic, untested)" if automatic else name
             rows.append([link_html(_file(feature), str(feature)), said, float(row["density"]), float(row["max"])])
         listed = table_html(["feature", "label", "density", "max"], rows)
-        body = title_html(subject.card.name) + about + " ".join(links) + listed
-        (folder / _list_file(number)).write_text(page_html(subject.card.name, Html(body)), encoding="utf-8")
+        body = title_html(contents.card.name) + about + " ".join(links) + listed
+        (folder / _list_file(number)).write_text(page_html(contents.card.name, Html(body)), encoding="utf-8")
 
 
-def _about(subject: Subject) -> list[tuple[str, object]]:
-    card = subject.card
+def _about(contents: Contents) -> list[tuple[str, object]]:
+    card = contents.card
     licences = [(f"licence, {what}", text) for what, text in card.licences.items()]
     return [
         ("model", f"{card.model}, weights {card.model_sha256[:12]}…"),
         ("hook point", card.hook_name),
-        ("features", subject.index.d_sae),
+        ("features", contents.index.d_sae),
         ("weights", card.sae_sha256),
-        ("text", f"{int(subject.index.meta['kept_positions']):,} counted positions"),
+        ("text", f"{int(contents.index.meta['kept_positions']):,} counted positions"),
         *licences,
     ]
 
 
-def _page(subject: Subject, feature: int, there: set[int]) -> Iterator[str]:
-    row, label = subject.index.row(feature), subject.labels.get(feature)
-    name, automatic = subject.name(feature)
-    yield link_html("index.html", subject.card.name)
+def _page(contents: Contents, feature: int, there: set[int]) -> Iterator[str]:
+    row, label = contents.index.row(feature), contents.labels.get(feature)
+    name, automatic = contents.name(feature)
+    yield link_html("index.html", contents.card.name)
     yield title_html(f"Feature {feature}: {name}" + (" (automatic, untested)" if automatic else ""))
     if label:
         yield table_html(["status", "author", "note"], [[label.status, label.author, label.note]])
     yield table_html(["density", "fires", "documents", "mean", "max"], [_facts(row)])
     counts = [int(count) for count in row["histogram"]]
     yield bars_svg(counts, f"{sum(counts):,} activations from 0 to {float(row['max']):.3g}, in equal bins")
-    promoted, suppressed = (subject.effects(row, column) for column in ("promoted", "suppressed"))
+    promoted, suppressed = (contents.effects(row, column) for column in ("promoted", "suppressed"))
     effects = [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(promoted, suppressed, strict=True)]
     yield table_html(["promotes", "logit", "suppresses", "logit"], effects)
-    yield table_html(["nearest by decoder", "cosine", ""], _neighbours(subject, row, there))
-    tokens = zip(subject.index.text(row["top_tokens"][:10]), row["top_token_counts"][:10], strict=True)
+    yield table_html(["nearest by decoder", "cosine", ""], _neighbours(contents, row, there))
+    tokens = zip(contents.index.text(row["top_tokens"][:10]), row["top_token_counts"][:10], strict=True)
     yield table_html(["fires on", "times"], [(visible(token), int(count)) for token, count in tokens])
-    yield from _examples(subject.index.examples(feature), float(row["max"]))
+    yield from _examples(contents.index.examples(feature), float(row["max"]))
 
 
 def _facts(row: dict[str, Any]) -> list[object]:
@@ -87,12 +88,12 @@ def _facts(row: dict[str, Any]) -> list[object]:
     return [f"{float(row['density']):.3g}", *counts, float(row["mean"]), float(row["max"])]
 
 
-def _neighbours(subject: Subject, row: dict[str, Any], there: set[int]) -> list[list[object]]:
+def _neighbours(contents: Contents, row: dict[str, Any], there: set[int]) -> list[list[object]]:
     rows: list[list[object]] = []
     for other, cosine in zip(row["nearest"][:8], row["nearest_cosine"][:8], strict=True):
         number = int(other)
         shown = link_html(_file(number), str(number)) if number in there else str(number)
-        rows.append([shown, float(cosine), subject.name(number)[0]])
+        rows.append([shown, float(cosine), contents.name(number)[0]])
     return rows
 
 

@@ -8,19 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from interp.exports.subject import Subject
+from interp.exports.contents import Contents
 from interp.labels import Label
 from interp.render import csv_cell
 
 PLAIN = ("density", "fires", "mean", "max", "documents", "token_entropy")
 
 
-def features_table(subject: Subject, features: list[int]) -> pd.DataFrame:
+def features_table(contents: Contents, features: list[int]) -> pd.DataFrame:
     """A row a feature: its name, statistics, and what it fires on, promotes and resembles; lists are JSON."""
     rows = []
     for feature in features:
-        row, (name, automatic) = subject.index.row(feature), subject.name(feature)
-        label = subject.labels.get(feature)
+        row, (name, automatic) = contents.index.row(feature), contents.name(feature)
+        label = contents.labels.get(feature)
         rows.append(
             {
                 "feature": feature,
@@ -30,33 +30,35 @@ def features_table(subject: Subject, features: list[int]) -> pd.DataFrame:
                 "status": label.status if label else "",
                 "note": label.note if label else "",
                 **{column: row[column].item() for column in PLAIN if column in row},
-                "top_tokens": _json(subject.index.text(row["top_tokens"])),
-                "promoted": _json([token for token, _ in subject.effects(row, "promoted")]),
-                "suppressed": _json([token for token, _ in subject.effects(row, "suppressed")]),
+                "top_tokens": _json(contents.index.text(row["top_tokens"])),
+                "promoted": _json([token for token, _ in contents.effects(row, "promoted")]),
+                "suppressed": _json([token for token, _ in contents.effects(row, "suppressed")]),
                 "nearest": _json([int(other) for other in row["nearest"]]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def examples_table(subject: Subject, features: list[int]) -> pd.DataFrame:
+def examples_table(contents: Contents, features: list[int]) -> pd.DataFrame:
     """A row an example: its text, where it is from, and the activation at each token (lists are JSON)."""
     rows = []
     for feature in features:
-        for example in subject.index.examples(feature):
+        for example in contents.index.examples(feature):
             told = asdict(example)
             lists = {name: _json(told.pop(name)) for name in ("tokens", "values")}
             rows.append({"feature": feature, **told, "text": "".join(example.tokens), **lists})
     return pd.DataFrame(rows)
 
 
-def labels_table(subject: Subject, features: list[int]) -> pd.DataFrame:
+def labels_table(contents: Contents, features: list[int]) -> pd.DataFrame:
+    """A row a label, with the fields of `Label`."""
     names = [field.name for field in fields(Label)]
-    return pd.DataFrame([asdict(subject.labels[f]) for f in features if f in subject.labels], columns=names)
+    return pd.DataFrame([asdict(contents.labels[f]) for f in features if f in contents.labels], columns=names)
 
 
-def write_csv(subject: Subject, features: list[int], folder: Path) -> list[str]:
-    for name, table in _tables(subject, features).items():
+def write_csv(contents: Contents, features: list[int], folder: Path) -> list[str]:
+    """features.csv, examples.csv and labels.csv; what they do not hold comes back."""
+    for name, table in _tables(contents, features).items():
         _write(table, folder / f"{name}.csv")
     return ["histograms, and activations outside the examples"]
 
@@ -65,26 +67,27 @@ def _write(table: pd.DataFrame, path: Path) -> None:
     table.map(csv_cell).to_csv(path, index=False)
 
 
-def write_parquet(subject: Subject, features: list[int], folder: Path) -> list[str]:
-    for name, table in _tables(subject, features).items():
+def write_parquet(contents: Contents, features: list[int], folder: Path) -> list[str]:
+    """features.parquet, examples.parquet and labels.parquet; what they do not hold comes back."""
+    for name, table in _tables(contents, features).items():
         table.to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
     return ["histograms, and activations outside the examples"]
 
 
-def write_labels(subject: Subject, features: list[int], folder: Path) -> list[str]:
+def write_labels(contents: Contents, features: list[int], folder: Path) -> list[str]:
     """labels.jsonl, which this project reads back, and the same as labels.csv."""
-    table = labels_table(subject, features)
+    table = labels_table(contents, features)
     lines = [json.dumps(row, ensure_ascii=False) for row in table.to_dict("records")]
     (folder / "labels.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     _write(table, folder / "labels.csv")
     return ["automatic descriptions, and the history of each label"]
 
 
-def _tables(subject: Subject, features: list[int]) -> dict[str, pd.DataFrame]:
+def _tables(contents: Contents, features: list[int]) -> dict[str, pd.DataFrame]:
     return {
-        "features": features_table(subject, features),
-        "examples": examples_table(subject, features),
-        "labels": labels_table(subject, features),
+        "features": features_table(contents, features),
+        "examples": examples_table(contents, features),
+        "labels": labels_table(contents, features),
     }
 
 

@@ -29,26 +29,32 @@ class Neurons:
 
     @property
     def reads(self) -> tuple[Hook, ...]:
+        """Inside the layer's MLP, after its nonlinearity."""
         return (Hook(f"blocks.{self.layer}.mlp.hook_post", self.d_in),)
 
     @property
     def writes(self) -> tuple[Hook, ...]:
+        """What the layer's MLP adds to the residual stream."""
         return (Hook(f"blocks.{self.layer}.hook_mlp_out", self.d_out),)
 
     @property
     def d_in(self) -> int:
+        """Neurons."""
         return len(self.outputs)
 
     @property
     def d_out(self) -> int:
+        """The residual stream's width."""
         return int(self.outputs.shape[1])
 
     @property
     def d_sae(self) -> int:
+        """Rows: two a neuron, one for each sign."""
         return 2 * len(self.outputs)
 
     @property
     def W_dec(self) -> Float[Tensor, "F D"]:
+        """What a unit of each row writes."""
         return torch.stack([self.outputs, -self.outputs], dim=1).flatten(0, 1)
 
     def direction(self, feature: int, hook: Hook | str | None = None) -> Float[Tensor, " D"]:

@@ -119,12 +119,14 @@ def check_sizes(**sizes: int) -> None:
 
 
 def check_positive(**values: float) -> None:
+    """Raises InterpError naming the value that is not positive and finite."""
     for name, value in values.items():
         if not 0 < value < float("inf"):
             raise InterpError(f"{name} is {value}; it must be a positive number.")
 
 
 def check_share(**values: float) -> None:
+    """Raises InterpError naming the value that is no share of the run, 0 to 1."""
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise InterpError(f"{name} is {value}; it is a share of the run, 0 to 1.")
@@ -165,6 +167,7 @@ def add_norms(grad_FO: Tensor, W_FO: Tensor, by_norm_F: Tensor) -> None:
 
 
 def unit_rows(W: Float[Tensor, "F D"]) -> Float[Tensor, "F D"]:
+    """The rows divided by their norms; a row of zeros stays one."""
     return W / W.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 

@@ -57,6 +57,7 @@ class Active:
         return values, indices
 
     def dense(self) -> Float[Tensor, "B F"]:
+        """The entries as a matrix of rows by features, 0 where there is none."""
         out = self.values.new_zeros(len(self.offsets) - 1, self.d_sae)
         out[self.rows, self.features] = self.values
         return out

@@ -39,14 +39,17 @@ class Reconstruction:
 
     @property
     def fvu(self) -> float:
+        """Squared error as a share of the squared distance of the targets from their mean."""
         return self.error / max(self.square - float(self.total.square().sum()) / max(self.rows, 1), 1e-300)
 
     @property
     def l0(self) -> float:
+        """Active features a row, on average."""
         return float(self.fired.sum()) / max(self.rows, 1)
 
     @property
     def dead(self) -> int:
+        """Features that fired on no row."""
         return int((self.fired == 0).sum())
 
 

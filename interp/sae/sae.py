@@ -153,14 +153,17 @@ class SAE(nn.Module):
 
     @property
     def d_in(self) -> int:
+        """Columns of what it takes."""
         return int(self.W_enc.shape[0])
 
     @property
     def d_out(self) -> int:
+        """Columns of what it gives back; an autoencoder has d_in of them."""
         return int(self.W_dec.shape[1])
 
     @property
     def d_sae(self) -> int:
+        """Features."""
         return int(self.W_enc.shape[1])
 
     @property
@@ -170,6 +173,7 @@ class SAE(nn.Module):
 
     @property
     def rule(self) -> Rule:
+        """`jumprelu` or `topk`: what passes, see the class."""
         return "topk" if self.threshold is None else "jumprelu"
 
     @cached_property
@@ -272,6 +276,7 @@ class SAE(nn.Module):
         return self._taken(pre * (pre > self.threshold[feature]))
 
     def decode(self, z: Float[Tensor, "*B F"]) -> Float[Tensor, "*B O"]:
+        """The reconstruction from a dense code, without the part of a skip connection (see `decode_active`)."""
         return self._here(z) @ self.W_dec + self.b_dec
 
     def decode_active(self, active: Active, x_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B O"]:
@@ -285,6 +290,7 @@ class SAE(nn.Module):
         return self.decode_active(self.active(flat), flat).reshape(*x.shape[:-1], self.d_out)
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B O"]:
+        """As `reconstruct`."""
         return self.reconstruct(x)
 
     def extra_repr(self) -> str:

@@ -47,7 +47,10 @@ def cut(path: Path, step: int) -> None:
 
 
 def tensorboard(folder: str | Path) -> Listener:
-    """Write every step's measures for TensorBoard; needs the package `tensorboard`."""
+    """Write every step's measures for TensorBoard; needs the package `tensorboard`.
+
+    Raises InterpError when that package is missing.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -14,12 +14,12 @@ from interp.progress import bar
 from interp.render.terminal import say
 from interp.sae import SAE, Architecture
 from interp.training import signals, watch
+from interp.training.batch import Batch, Columns, pick, rows_of, sides
 from interp.training.config import TrainConfig
 from interp.training.listeners import Listener, cut, json_log
-from interp.training.optimise import Batch, sides
 from interp.training.plan import INIT_ROWS, Plan, nothing_left
+from interp.training.queue import BatchQueue
 from interp.training.run import Run
-from interp.training.source import Source, pick, rows_of
 from interp.training.step import Step
 from interp.types import InterpError
 
@@ -48,10 +48,10 @@ def train(
 
 
 def train_many(
-    batches: Iterable[Any],
+    batches: Iterable[Batch | Columns],
     runs: Mapping[str, tuple[Architecture, TrainConfig]],
     *,
-    held_out: Any = None,
+    held_out: Batch | Columns | None = None,
     into: str | Path | None = None,
     restart: bool = False,
     listeners: Sequence[Listener] = (),
@@ -61,6 +61,9 @@ def train_many(
 
     With `columns` a batch (and `held_out`) is a tuple, and each run reads the part of that number: the activations of
     one hook point, say (see activations.Together).
+
+    Raises InterpError when nothing is given to train, batches do not fit or run out, a loss is not finite, the machine has no
+    room, another process trains into the folder, or a signal stopped the run.
     """
     whole = _Pass(batches, runs, held_out, into, restart, columns)
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
@@ -117,10 +120,10 @@ def steps(
 
 
 def steps_many(
-    batches: Iterable[Any],
+    batches: Iterable[Batch | Columns],
     runs: Mapping[str, tuple[Architecture, TrainConfig]],
     *,
-    held_out: Any = None,
+    held_out: Batch | Columns | None = None,
     into: str | Path | None = None,
     restart: bool = False,
     columns: Mapping[str, int] | None = None,
@@ -134,9 +137,9 @@ class _Pass:
 
     def __init__(
         self,
-        batches: Iterable[Any],
+        batches: Iterable[Batch | Columns],
         runs: Mapping[str, tuple[Architecture, TrainConfig]],
-        held_out: Any,
+        held_out: Batch | Columns | None,
         into: str | Path | None,
         restart: bool,
         columns: Mapping[str, int] | None,
@@ -168,15 +171,15 @@ class _Pass:
         # Runs that are over need no batches but those kept back.
         number = min((run.begins() for run in self.runs if not run.over), default=self.runs[0].begins())
         before = watch.own_memory()
-        source = Source(self.batches, number, self.runs[0].plan.back)
-        opening = source.peek(INIT_ROWS)
+        queue = BatchQueue(self.batches, number, self.runs[0].plan.back)
+        opening = queue.peek(INIT_ROWS)
         drawn = watch.own_memory() - before
         for run in self.runs:
             if run.begins() == number:
-                source.check_skipped(run.tokens, number)
+                queue.check_skipped(run.tokens, number)
             run.open(opening, self.held_out)
-        pace = self._expect(source, opening, drawn)
-        going = iter(source)
+        pace = self._expect(queue, opening, drawn)
+        going = iter(queue)
         while not all(run.over for run in self.runs):
             # The step in hand is ended and saved before a signal takes its course.
             with signals.deferred() as asked:
@@ -190,14 +193,14 @@ class _Pass:
             self.runs[0].notes += pace.look() if pace else []
         for run in self.runs:
             if not run.begins():
-                raise nothing_left(source.held, source.back)
+                raise nothing_left(queue.held, queue.back)
             if self.held_out is not None:
                 rows = sides(pick(self.held_out, run.column), run.architecture, run.device)
             else:
-                rows = source.kept(run.architecture, run.column, run.device)
+                rows = queue.kept(run.architecture, run.column, run.device)
             yield run.finish(rows)
 
-    def _expect(self, source: Source, opening: list[Any], drawn: int) -> watch.Pace | None:
+    def _expect(self, queue: BatchQueue, opening: list[Any], drawn: int) -> watch.Pace | None:
         """Say once what all runs together will take, when that is long; refuse when the disk has no room.
 
         `drawn` bytes were taken while the first batches were drawn: those batches, and what they are drawn from.
@@ -206,7 +209,7 @@ class _Pass:
         if not going:
             return None
         rows, waiting = rows_of(opening[0]), sum(map(watch.own_bytes, opening))
-        sizes = [run.sizes(rows, waiting // source.held) for run in self.runs]
+        sizes = [run.sizes(rows, waiting // queue.held) for run in self.runs]
         if going[0].folder is not None:
             new = [size.disk for run, size in zip(self.runs, sizes, strict=True) if not run.saved]
             watch.check_disk(going[0].folder, new, [size.disk for size in sizes])
@@ -214,9 +217,9 @@ class _Pass:
         if batches < watch.EXPECT_FROM:
             return None
         seconds = sum(run.batches_left(rows) * run.seconds_a_step(opening) for run in going)
-        seconds += source.seconds_of(batches)
+        seconds += queue.seconds_of(batches)
         self.runs[0].notes.append(watch.expects(sizes, max(drawn - waiting, 0), seconds / 60))
-        return watch.Pace(batches, seconds, len(opening), source.fill)
+        return watch.Pace(batches, seconds, len(opening), queue.fill)
 
     def _advance(self, number: int, going: Iterator[Any]) -> list[Step] | None:
         """The runs' events of the next batch, which has that number; None when there is none."""
@@ -231,5 +234,6 @@ class _Pass:
             raise
 
     def save(self) -> None:
+        """Save the state of every run."""
         for run in self.runs:
             run.save()

@@ -15,11 +15,11 @@ from torch import Tensor
 from interp.sae import kernels
 from interp.sae.architecture import Architecture, Moment, Outcome, Params, add_to, gate_, unit_rows
 from interp.sae.kernels import Dense
+from interp.training.batch import Batch, sides
 from interp.training.config import TrainConfig
 from interp.training.state import State
 from interp.types import InterpError
 
-Batch = Tensor | tuple[Tensor, ...]
 ROWS = 512
 """Decoder rows that are taken at a time where a copy of them is needed for a moment: they stay in cache."""
 PARTED = 256
@@ -34,33 +34,6 @@ class Measured:
     l0: float
     dead: int
     loss: float
-
-
-def sides(batch: Batch, architecture: Architecture, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of a batch in float32 on the device, checked against the architecture; one tensor where they are
-    the same. Batches reach a run through here, wherever they were made."""
-    parts = (batch,) if isinstance(batch, Tensor) else tuple(batch)
-    traits = architecture.traits
-    alone: tuple[int, ...] = (architecture.d_in, architecture.d_out) if traits.pairs else (architecture.d_in,)
-    wanted = traits.widths or alone
-    kind = type(architecture).__name__
-    for part in parts:
-        if not isinstance(part, Tensor) or part.ndim != 2:
-            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-            raise InterpError(f"a batch is a tensor of shape (B, d_in), or a tuple of them; this one is {shape}.")
-    if len(parts) != len(wanted):
-        raise InterpError(f"{kind} reads batches of {len(wanted)} tensors; this one has {len(parts)}.")
-    for part, width in zip(parts, wanted, strict=True):
-        if part.shape[1] != width:
-            raise InterpError(
-                f"the batches have {part.shape[1]} columns and {kind} was made for {width} "
-                f"(d_in is {architecture.d_in}); they must agree."
-            )
-    if traits.widths:
-        long = torch.cat([part.to(device, torch.float32) for part in parts], dim=1)
-        return long, long
-    first = parts[0].to(device, torch.float32)
-    return first, parts[1].to(device, torch.float32) if len(parts) > 1 else first
 
 
 @torch.no_grad()

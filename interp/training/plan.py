@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from interp.training.batch import total_rows
 from interp.training.config import TrainConfig
-from interp.training.source import total_rows
 from interp.types import InterpError
 
 HELD_BACK = 65_536
@@ -41,6 +41,7 @@ class Plan:
 
 
 def nothing_left(rows: int, back: int) -> InterpError:
+    """The error that keeping rows back leaves none to train on."""
     return InterpError(
         f"the batches hold {rows:,} rows, and {back:,} are kept back for the threshold: no whole batch is left to train "
         "on; give held_out rows, smaller batches or more rows."

@@ -18,11 +18,11 @@ from interp.checkpoint import save_weights
 from interp.sae import SAE, Architecture
 from interp.sae.metrics import reconstruction
 from interp.training import state, watch
+from interp.training.batch import finite_rows, joined, pick, rows_of, sides
 from interp.training.config import TrainConfig
 from interp.training.finish import finish
-from interp.training.optimise import optimise, sides
+from interp.training.optimise import optimise
 from interp.training.plan import HELD_BACK, INIT_ROWS, Plan
-from interp.training.source import finite_rows, joined, pick, rows_of
 from interp.training.step import Step
 from interp.types import InterpError
 
@@ -89,7 +89,10 @@ class Run:
         return self.tokens >= self.total
 
     def open(self, opening: list[Any], held_out: Any) -> None:
-        """Make the first state, or take up the saved one; say what the run will take."""
+        """Make the first state, or take up the saved one; say what the run will take.
+
+        Raises InterpError when there are no rows, or none to learn from.
+        """
         if held_out is not None:
             self.held = self._check(sides(pick(held_out, self.column), self.architecture, self.device))
         opening = [part for batch in opening if (part := pick(batch, self.column)) is not None]
@@ -115,6 +118,7 @@ class Run:
         return state.initial(x_BD, y_BO, self.architecture, self.config.seed)
 
     def batches_left(self, rows: int) -> int:
+        """Whole batches of that many rows that are still to come."""
         return (self.total - self.tokens) // rows
 
     def sizes(self, rows: int, waiting: int) -> watch.Sizes:
@@ -144,6 +148,7 @@ class Run:
         return x_BD[:LATEST_ROWS], y_BO[:LATEST_ROWS]
 
     def step(self, batch: Any) -> Step:
+        """Train on one batch; InterpError, with the run's name, when the loss is not finite."""
         assert self.state is not None
         began = time.perf_counter()
         done = self.state.tokens / self.total
@@ -186,7 +191,10 @@ class Run:
 
     def finish(self, held_out: tuple[Tensor, Tensor]) -> Step:
         """The last event. The threshold is set on the first half of the held-out rows; FVU, L0 and dead features are of
-        the others, which it has not seen."""
+        the others, which it has not seen.
+
+        Raises InterpError when there are no held-out rows.
+        """
         began = time.perf_counter()
         self.save()
         x_BD, y_BO = (side[:HELD_BACK] for side in held_out)

@@ -19,8 +19,9 @@ from interp.mask import SINK_RATIO
 from interp.render.words import duration, size
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import BLOCK_ROWS
+from interp.training.batch import Batch
 from interp.training.config import TrainConfig
-from interp.training.optimise import Batch, Measured, optimise
+from interp.training.optimise import Measured, optimise
 from interp.training.plan import INIT_ROWS
 from interp.training.state import State, adam
 from interp.types import InterpError

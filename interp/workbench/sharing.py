@@ -74,8 +74,8 @@ def export(wb: Opened, form: str, into: str | Path, features: Sequence[int] | No
 
     What the format does not hold comes back, a phrase each.
     """
-    subject = exports.Subject(sae=wb.sae, card=wb.card, index=wb.index, labels=wb.labels.all())
-    return exports.export(subject, form, into, features)
+    contents = exports.Contents(sae=wb.sae, card=wb.card, index=wb.index, labels=wb.labels.all())
+    return exports.export(contents, form, into, features)
 
 
 def _labels(wb: Opened, folder: Path) -> dict[str, Path]:

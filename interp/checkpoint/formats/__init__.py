@@ -89,6 +89,8 @@ def read(path: str | Path, format_: str = "", scale: float | None = None) -> tup
     """(format, what is in it); the format is told from the files' names when it is not given.
 
     `scale` is what training multiplied activations by, for folders in which it is neither folded nor written down.
+
+    Raises InterpError for a format that is unknown, a path that holds none, and a scale that cannot be folded in.
     """
     place = Path(path)
     if format_ and format_ not in FORMATS:

@@ -41,6 +41,7 @@ SETTINGS = Settings(
 
 
 def detect(path: Path) -> bool:
+    """Whether files of this format lie there, by their names."""
     if path.is_file():
         return path.suffix in (".safetensors", ".npz") and path.name not in OTHERS
     return bool(_files(path)) and not (path / "cfg.json").exists() and not (path / "config.json").exists()

@@ -79,6 +79,7 @@ BUFFER = Settings(
 
 
 def detect(path: Path) -> bool:
+    """Whether files of this format lie there, by their names."""
     return (path / "ae.pt").exists()
 
 

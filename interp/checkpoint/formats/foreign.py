@@ -103,7 +103,10 @@ def whole_tensors(path: Path, found: Iterable[str], known: Iterable[str]) -> Non
 
 
 def tensors_of(path: Path, needed: tuple[str, ...]) -> dict[str, Tensor]:
-    """Float32 tensors of a .safetensors file, or of a .pt file read without running any code it may hold."""
+    """Float32 tensors of a .safetensors file, or of a .pt file read without running any code it may hold.
+
+    Raises InterpError for a file that cannot be read, or lacks a tensor that is needed.
+    """
     found = contents_of(path)
     if not all(isinstance(value, Tensor) for value in found.values()):
         raise InterpError(f"{path} does not hold tensors by name.")
@@ -120,7 +123,10 @@ def floats(path: Path, found: dict[str, Any], needed: tuple[str, ...]) -> dict[s
 
 
 def contents_of(path: Path) -> dict[str, Any]:
-    """What a file of weights holds by name: tensors, and in a .pt file perhaps plain values beside them."""
+    """What a file of weights holds by name: tensors, and in a .pt file perhaps plain values beside them.
+
+    Raises InterpError for a file that is not there or cannot be read; nothing in it is run.
+    """
     if not path.exists():
         raise InterpError(f"there is no file {path}; give the folder that holds it.")
     try:
@@ -148,6 +154,7 @@ def _npz(path: Path) -> dict[str, Tensor]:
 
 
 def config_of(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file; InterpError when it holds no object."""
     value = places.read_json(path)
     if not isinstance(value, dict):
         raise InterpError(f"{path} is no object of settings.")
@@ -211,7 +218,10 @@ def transposed(path: Path, tensor: Tensor) -> Tensor:
 
 
 def number_of(path: Path, config: Mapping[str, Any], key: str) -> float:
-    """A positive, finite number out of a configuration."""
+    """A positive, finite number out of a configuration.
+
+    Raises InterpError, naming the key, for anything else.
+    """
     value = config.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
         raise InterpError(f"{path} gives {key} the value {_short(value)}, where a number above 0 is needed.")
@@ -222,6 +232,8 @@ def gated(path: Path, t: dict[str, Tensor]) -> dict[str, Tensor]:
     """Gate and magnitude as one threshold: a feature is on where x·w > -b_gate, and gives e^r x·w + b_mag if positive.
 
     With pre = e^r x·w + b_mag that is pre > max(b_mag - e^r b_gate, 0).
+
+    Raises InterpError when shapes do not belong together.
     """
     gain = t["r_mag"].exp()
     if (
@@ -251,10 +263,12 @@ def uncentred(sae: SAE) -> tuple[Tensor, Tensor]:
 
 
 def write_json(folder: Path, name: str, value: dict[str, Any]) -> None:
+    """Write a file of that name into the folder, with an indent of 2."""
     (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def integer(path: Path, config: dict[str, Any], key: str) -> int:
+    """A whole number from 1 on out of a configuration; InterpError, naming the key, for anything else."""
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InterpError(f"{path} gives {key} the value {value!r}, where a number from 1 on is needed.")
@@ -262,4 +276,5 @@ def integer(path: Path, config: dict[str, Any], key: str) -> int:
 
 
 def refuse(format_: str, what: str, try_: str) -> InterpError:
+    """The error that a format cannot hold what is to be written, with what to do instead."""
     return InterpError(f"{format_} has no place for {what}; {try_}.")

@@ -50,11 +50,15 @@ TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 
 
 def detect(path: Path) -> bool:
+    """Whether files of this format lie there, by their names."""
     return path.name in FILES if path.is_file() else any((path / name).exists() for name in FILES)
 
 
 def read(path: Path) -> Foreign:
-    """The SAE or transcoder in a folder, or in one of the two files by itself."""
+    """The SAE or transcoder in a folder, or in one of the two files by itself.
+
+    Raises InterpError when tensors are missing.
+    """
     file = path if path.is_file() else next((path / name for name in FILES if (path / name).exists()), path / FILES[0])
     found = tensors_of(file, ("b_enc", "b_dec"))
     raw = {"W_" + name[2:] if name.startswith("w_") else name: tensor for name, tensor in found.items()}

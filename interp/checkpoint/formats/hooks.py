@@ -60,6 +60,7 @@ def _same_layer(read: str, written: str, layer: int | None) -> tuple[str, str]:
 
 
 def layer_of(hook_name: str) -> int | None:
+    """The number in `blocks.N.`; None where the name has none."""
     found = re.match(r"blocks\.(\d+)\.", hook_name)
     return int(found[1]) if found else None
 

@@ -60,10 +60,12 @@ SETTINGS = Settings(
 
 
 def detect(path: Path) -> bool:
+    """Whether files of this format lie there, by their names."""
     return (path / CONFIG).exists()
 
 
 def read(path: Path) -> Foreign:
+    """The SAE with its normalisation folded in; InterpError for settings that are not computed here."""
     file, config = path / CONFIG, config_of(path / CONFIG)
     unknown = SETTINGS.check(file, config)
     bias = config.get("use_decoder_bias", True)

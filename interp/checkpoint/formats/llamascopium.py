@@ -60,11 +60,15 @@ SETTINGS = Settings(
 
 
 def detect(path: Path) -> bool:
+    """Whether files of this format lie there, by their names."""
     return (path / WEIGHTS).exists() and (path / "config.json").exists() and not (path / "cfg.json").exists()
 
 
 def read(path: Path, scale: float | None = None) -> Foreign:
-    """`scale` is what training multiplied activations by, for a folder that has normalised them and holds no norms."""
+    """`scale` is what training multiplied activations by, for a folder that has normalised them and holds no norms.
+
+    Raises InterpError for settings that are not computed here.
+    """
     config = config_of(path / "config.json")
     rule, norms = str(config.get("act_fn", "relu")).lower(), config.get("norm_activation", "dataset-wise")
     if config.get("sae_type", "sae") != "sae":

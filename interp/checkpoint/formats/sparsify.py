@@ -49,11 +49,15 @@ SETTINGS = Settings(
 
 
 def detect(path: Path) -> bool:
+    """Whether files of this format lie there, by their names."""
     return (path / WEIGHTS).exists() and (path / "cfg.json").exists()
 
 
 def read(path: Path) -> Foreign:
-    """The sparse coder in a folder named after its module, such as `layers.15` or `layers.15.mlp`."""
+    """The sparse coder in a folder named after its module, such as `layers.15` or `layers.15.mlp`.
+
+    Raises InterpError when files are missing or say what is not computed here.
+    """
     config = config_of(path / "cfg.json")
     unknown = SETTINGS.check(path / "cfg.json", config)
     raw = tensors_of(path / WEIGHTS, TENSORS)
@@ -96,6 +100,7 @@ def _model(module: Path) -> str:
 
 
 def write(foreign: Foreign, folder: Path) -> list[str]:
+    """Into an existing empty folder; what the format cannot hold comes back. InterpError for what it cannot compute."""
     sae = foreign.sae
     if sae.k is None:
         raise refuse(

@@ -112,6 +112,7 @@ def _contents(
 
 
 def read_openai(path: Path) -> Foreign:
+    """OpenAI's ReLU SAEs; InterpError for their TopK, which normalises each input on its own."""
     file, raw, said = _contents(path, OPENAI, STATISTICS)
     whole_tensors(file, said, ("activation", "activation_state_dict"))
     rule = said.get("activation", "ReLU")
@@ -156,6 +157,7 @@ def read_linear(path: Path) -> Foreign:
 
 
 def read_qwen_scope(path: Path) -> Foreign:
+    """TopK SAEs of Qwen Scope; InterpError where no folder above names k."""
     file, raw, said = _contents(path, PLAIN)
     whole_tensors(file, said, ())
     named = [QWEN.search(part) for part in reversed(file.resolve().parts)]
@@ -173,6 +175,7 @@ def read_qwen_scope(path: Path) -> Foreign:
 
 
 def read_attn_saes(path: Path) -> Foreign:
+    """ReLU SAEs of attention outputs (hook_z), with their `NAME_cfg.json`."""
     file, raw, said = _contents(path, PLAIN)
     whole_tensors(file, said, ())
     beside = file.with_name(file.stem + "_cfg.json")

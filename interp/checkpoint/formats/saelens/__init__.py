@@ -22,6 +22,7 @@ __all__ = ["TANH", "detect", "read", "write"]
 
 
 def detect(path: Path) -> bool:
+    """Whether cfg.json and the weights lie there."""
     return (path / "cfg.json").exists() and (path / "sae_weights.safetensors").exists()
 
 
@@ -70,7 +71,10 @@ def _processing(options: Any) -> list[str]:
 
 
 def write(foreign: Foreign, folder: Path) -> list[str]:
-    """In float16 where that loses nothing, else in float32."""
+    """In float16 where that loses nothing, else in float32.
+
+    Raises InterpError for crosscoders, which SAELens does not have.
+    """
     sae = foreign.sae
     if len(sae.reads) > 1:
         raise InterpError("SAELens has no format for crosscoders, so this one stays in ours.")

@@ -67,6 +67,8 @@ def current(cfg: dict[str, Any]) -> dict[str, Any]:
     """A configuration in today's form; one that has the form already comes back as it is.
 
     As in SAELens, a configuration without a version of 6 or later is an old one.
+
+    Raises InterpError for an activation function that is not computed here.
     """
     about = cfg.get("metadata") if isinstance(cfg.get("metadata"), dict) else {}
     version = str((about or {}).get("sae_lens_version") or cfg.get("sae_lens_version") or "0")

@@ -26,7 +26,10 @@ def fold_norms(t: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fold_finetuning(path: Path, cfg: dict[str, Any], t: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The finetuned factor of each feature, moved into its decoder row."""
+    """The finetuned factor of each feature, moved into its decoder row.
+
+    Raises InterpError when factors are misshapen, or are there though none is said to be used.
+    """
     names = [name for name in ("scaling_factor", "finetuning_scaling_factor") if name in t]
     kept = {name: tensor for name, tensor in t.items() if name not in names}
     factor = t[names[0]].float() if names else None
@@ -42,7 +45,10 @@ def fold_finetuning(path: Path, cfg: dict[str, Any], t: dict[str, Tensor]) -> di
 
 
 def fold_scale(t: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """Weights for raw inputs, of an SAE that was trained on inputs times `scale`."""
+    """Weights for raw inputs, of an SAE that was trained on inputs times `scale`.
+
+    Raises InterpError for a scale that is not a positive number.
+    """
     if not 0 < scale < math.inf:
         raise InterpError(f"the scale is {scale}; it is the number that training multiplied activations by.")
     parts = {"W_enc": scale, "W_dec": 1 / scale, "b_dec": 1 / scale}
@@ -50,7 +56,10 @@ def fold_scale(t: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
 
 
 def fold_whitening(path: Path, cfg: dict[str, Any], t: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights for raw inputs, of an SAE that was trained on (x - mean) M, with x̂ M⁻¹ + mean for its output."""
+    """Weights for raw inputs, of an SAE that was trained on (x - mean) M, with x̂ M⁻¹ + mean for its output.
+
+    Raises InterpError when the file beside the weights is missing or of another width.
+    """
     white = tensors_of(path / "activation_whitening.safetensors", ("mean", "matrix", "inverse_matrix"))
     d_in = t["W_enc"].shape[0]
     if white["mean"].shape != (d_in,) or not white["matrix"].shape == white["inverse_matrix"].shape == (d_in, d_in):

@@ -22,7 +22,10 @@ from interp.types import Hook, InterpError, parse_hooks
 def opened(
     path: Path, device: str = "cpu", *, check: bool = True, scale: float | None = None
 ) -> tuple[SAE, dict[str, Any], list[str]]:
-    """(SAE, its configuration in today's form, what it sets that is not known here) of a folder of SAELens' format."""
+    """(SAE, its configuration in today's form, what it sets that is not known here) of a folder of SAELens' format.
+
+    Raises InterpError, saying what is wrong, for a folder that cannot be opened as it is.
+    """
     if not path.is_dir():
         raise InterpError(f"there is no folder {path}; give the folder that holds cfg.json and {WEIGHTS}.")
     for name in ("cfg.json", WEIGHTS):

@@ -36,6 +36,8 @@ def save_weights(
 
     Without `dtype` each tensor is kept as `stored` says. `hooks` are the hook points of an SAE that does not name them
     yet: a transcoder's two, or a crosscoder's.
+
+    Raises InterpError for values that the type cannot hold, and for what the format cannot compute.
     """
     into = Path(folder)
     if sae.tanh:

@@ -7,51 +7,14 @@ from itertools import islice
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.sae.architecture import Architecture
-from interp.training.optimise import sides
+from interp.training.batch import joined, pick, rows_of
 from interp.types import InterpError
 
 
-def rows_of(batch: Any) -> int:
-    """Rows of a batch, or of the first part of one that is there; 1 for what is no batch (`sides` says what one is)."""
-    if isinstance(batch, tuple | list):
-        there = [part for part in batch if part is not None]
-        return rows_of(there[0]) if there else 0
-    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1
-
-
-def total_rows(batches: Any, column: int | None = None) -> int | None:
-    """Rows that the batches (or a column of them) hold, when they say so."""
-    if column is not None and hasattr(batches, "lengths"):
-        return int(batches.lengths[column]) * int(batches.batch_size)
-    if hasattr(batches, "__len__") and hasattr(batches, "batch_size"):
-        return len(batches) * int(batches.batch_size)
-    return None
-
-
-def pick(batch: Any, column: int | None) -> Any:
-    """The part of a batch that a run reads."""
-    return batch if column is None else batch[column]
-
-
-def finite_rows(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"]) -> Bool[Tensor, " B"]:
-    """True where neither inputs nor targets hold a NaN or an infinity."""
-    return x_BD.sum(1).isfinite() & y_BO.sum(1).isfinite()  # isfinite of every entry makes copies
-
-
-def joined(batches: list[Any], architecture: Architecture, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(inputs, targets) of the first rows of the batches on the device, one tensor where they are the same."""
-    if not batches:
-        return torch.zeros(0, architecture.d_in, device=device), torch.zeros(0, architecture.d_out, device=device)
-    inputs, targets = zip(*(sides(batch, architecture, device) for batch in batches), strict=True)
-    x_BD = torch.cat(inputs)[:rows]
-    return x_BD, x_BD if inputs[0] is targets[0] else torch.cat(targets)[:rows]
-
-
-class Source:
+class BatchQueue:
     """Batches from number `first` on; the last `back` rows are never given out. Empty batches are passed over."""
 
     def __init__(self, batches: Any, first: int, back: int) -> None:

@@ -12,7 +12,7 @@ from interp.sae import SAE
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Subject:
+class Contents:
     """One SAE with its card, index and current labels."""
 
     sae: SAE
