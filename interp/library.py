@@ -87,8 +87,8 @@ def _entry(folder: Path, labels: str | None) -> Entry:
 
 def _figures(card: Card) -> dict[str, float]:
     """The numbers of the card's first set of figures that has an L0 or FVU."""
-    for found in [card.metrics, *(value for value in card.metrics.values() if isinstance(value, dict))]:
-        numbers = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+    for figures in [card.metrics, *(value for value in card.metrics.values() if isinstance(value, dict))]:
+        numbers = {key: float(value) for key, value in figures.items() if isinstance(value, int | float)}
         if "fvu" in numbers or "l0" in numbers:
             return numbers
     return {}

@@ -58,8 +58,8 @@ def pack(folder: str | Path, into: str | Path, *, added: Mapping[str, Path] | No
     Raises InterpError when the folder is no checkpoint, a file is not what its name says or not the one that the card
     or the index names, or the weights are not whole (see `checkpoint.leaving`).
     """
-    found, left_out = present(Path(folder))
-    files = dict(sorted((found | dict(added or {})).items()))
+    own, left_out = present(Path(folder))
+    files = dict(sorted((own | dict(added or {})).items()))
     check_names(files)
     target = Path(into)
     named = check_leaving(files)

@@ -54,8 +54,8 @@ def resolve(path: str | Path) -> Path:
 
 def shelved() -> list[Path]:
     """The folders of checkpoints below the working folder's `saes/`, and those that came with the project."""
-    found = {folder.resolve(): folder for root in shelves() for folder in below(root)}
-    return list(found.values())
+    folders = {folder.resolve(): folder for root in shelves() for folder in below(root)}
+    return list(folders.values())
 
 
 def shelves() -> list[Path]:
@@ -116,13 +116,13 @@ def named_hashes(files: Mapping[str, Path]) -> dict[str, str]:
     What cannot be read names nothing: whoever needs it says so.
     """
     card, index = (_object(files[name]) if name in files else {} for name in ("card.json", "index/index.json"))
-    found = {WEIGHTS: card.get("sae_sha256")}
+    digests = {WEIGHTS: card.get("sae_sha256")}
     listed = index.get("files")
     for name, value in listed.items() if isinstance(listed, dict) else ():
-        found[f"index/{name}"] = value.get("sha256") if isinstance(value, dict) else value
+        digests[f"index/{name}"] = value.get("sha256") if isinstance(value, dict) else value
     own = card.get("files")
-    found |= own if isinstance(own, dict) else {}
-    return {name: digest for name, digest in found.items() if isinstance(digest, str) and digest}
+    digests |= own if isinstance(own, dict) else {}
+    return {name: digest for name, digest in digests.items() if isinstance(digest, str) and digest}
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -36,5 +36,5 @@ def _path(folder: Path) -> Path:
 
 def _stamp(folder: Path) -> dict[str, list[int]]:
     """Size and time of every file: cheap, and enough to see that someone wrote to one."""
-    found, _ = present(folder)
-    return {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in found.items()}
+    files, _ = present(folder)
+    return {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()}

@@ -33,5 +33,5 @@ class Contents:
     @property
     def layer(self) -> int:
         """Of the hook point; -1 when its name has none."""
-        found = re.search(r"\.(\d+)\.", self.card.hook_name)
-        return int(found.group(1)) if found else -1
+        number = re.search(r"\.(\d+)\.", self.card.hook_name)
+        return int(number.group(1)) if number else -1

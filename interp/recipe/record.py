@@ -107,11 +107,11 @@ def _of(hook: str, hook_out: str, model_sha256: str, text: Mapping[str, Any]) ->
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
     """Nested fields by names with dots, as JSON gives them back."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in json.loads(json.dumps(recipe)).items():
         inner = _flat(value) if isinstance(value, dict) else {"": value}
-        found |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
-    return found
+        flat |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
+    return flat
 
 
 def keep(sae: SAE, folder: Path, run: Path, card: Card) -> None:

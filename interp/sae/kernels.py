@@ -211,10 +211,10 @@ def positive_entries(
     return _joined(found, rows_BC)
 
 
-def _joined(found: list[tuple[Tensor, Tensor]], rows_BC: Tensor) -> tuple[Int[Tensor, " N"], Tensor]:
+def _joined(parts: list[tuple[Tensor, Tensor]], rows_BC: Tensor) -> tuple[Int[Tensor, " N"], Tensor]:
     """The blocks' (positions, values) as one; no rows have none."""
-    found = found or [(torch.zeros(0, dtype=torch.int64, device=rows_BC.device), rows_BC.new_zeros(0))]
-    return torch.cat([flat for flat, _ in found]), torch.cat([values for _, values in found])
+    parts = parts or [(torch.zeros(0, dtype=torch.int64, device=rows_BC.device), rows_BC.new_zeros(0))]
+    return torch.cat([flat for flat, _ in parts]), torch.cat([values for _, values in parts])
 
 
 def row_topk(bits_BF: Int[Tensor, "B F"], k: int) -> Int[Tensor, "B k"]:

@@ -57,8 +57,8 @@ def options_of(name: str) -> tuple[Field[Any], ...]:
     """The fields of the architecture of that name; InterpError when there is none."""
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
-    found: tuple[Field[Any], ...] = fields(ARCHITECTURES[name])
-    return found
+    known: tuple[Field[Any], ...] = fields(ARCHITECTURES[name])
+    return known
 
 
 def make_architecture(name: str, **options: Unpack[AllOptions]) -> Architecture:

@@ -93,9 +93,9 @@ def check_sizes(path: Path, said: Mapping[str, Any], sae: SAE) -> None:
             )
 
 
-def whole_tensors(path: Path, found: Iterable[str], known: Iterable[str]) -> None:
+def whole_tensors(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
     """Raises InterpError for tensors that nothing here reads; their own libraries refuse such a file too."""
-    strange = sorted(set(found) - set(known))
+    strange = sorted(set(names) - set(known))
     if strange:
         raise InterpError(
             f"{path} holds {', '.join(strange[:6])}, which no SAE of this kind has: it computes something else."
@@ -107,18 +107,18 @@ def tensors_of(path: Path, needed: tuple[str, ...]) -> dict[str, Tensor]:
 
     Raises InterpError for a file that cannot be read, or lacks a tensor that is needed.
     """
-    found = contents_of(path)
-    if not all(isinstance(value, Tensor) for value in found.values()):
+    contents = contents_of(path)
+    if not all(isinstance(value, Tensor) for value in contents.values()):
         raise InterpError(f"{path} does not hold tensors by name.")
-    return floats(path, found, needed)
+    return floats(path, contents, needed)
 
 
-def floats(path: Path, found: dict[str, Any], needed: tuple[str, ...]) -> dict[str, Tensor]:
+def floats(path: Path, contents: dict[str, Any], needed: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors among a file's values, as float32; InterpError when one that is needed is missing."""
-    missing = [name for name in needed if not isinstance(found.get(name), Tensor)]
+    missing = [name for name in needed if not isinstance(contents.get(name), Tensor)]
     if missing:
-        raise InterpError(f"{path} has no tensor {', '.join(missing)}; it has {', '.join(map(str, found))}.")
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        raise InterpError(f"{path} has no tensor {', '.join(missing)}; it has {', '.join(map(str, contents))}.")
+    tensors = {str(name): value for name, value in contents.items() if isinstance(value, Tensor)}
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
@@ -140,10 +140,10 @@ def contents_of(path: Path) -> dict[str, Any]:
         raise InterpError(
             f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else error!r}."
         ) from None
-    found = raw.get("state_dict", raw) if isinstance(raw, dict) else None
-    if not isinstance(found, dict):
+    contents = raw.get("state_dict", raw) if isinstance(raw, dict) else None
+    if not isinstance(contents, dict):
         raise InterpError(f"{path} does not hold tensors by name.")
-    return found
+    return contents
 
 
 def _npz(path: Path) -> dict[str, Tensor]:

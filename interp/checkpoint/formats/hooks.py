@@ -61,15 +61,15 @@ def _same_layer(read: str, written: str, layer: int | None) -> tuple[str, str]:
 
 def layer_of(hook_name: str) -> int | None:
     """The number in `blocks.N.`; None where the name has none."""
-    found = re.match(r"blocks\.(\d+)\.", hook_name)
-    return int(found[1]) if found else None
+    number = re.match(r"blocks\.(\d+)\.", hook_name)
+    return int(number[1]) if number else None
 
 
 def last_number(path: Path, pattern: str) -> int | None:
     """The number in the nearest part of a path, its own name first, in which `pattern` (with one group) occurs."""
     for part in reversed(path.parts):
-        if found := re.search(pattern, part):
-            return int(found[1])
+        if number := re.search(pattern, part):
+            return int(number[1])
     return None
 
 

@@ -91,11 +91,11 @@ def read(path: Path, scale: float | None = None) -> Foreign:
     if norms == "dataset-wise":
         given = None if scale is None else torch.tensor(math.sqrt(t["W_enc"].shape[0]) / scale)
         _fold_scale(path, t, [raw.get(NORM + hook, given) for hook in hooks])
-    found = [hook_of(hook) for hook in hooks]
-    lost += [told((), "", hook) for hook, known in zip(hooks, found, strict=True) if not known]
-    written = None if hooks[0] == hooks[1] else found[1]
+    places = [hook_of(hook) for hook in hooks]
+    lost += [told((), "", hook) for hook, known in zip(hooks, places, strict=True) if not known]
+    written = None if hooks[0] == hooks[1] else places[1]
     k = integer(path / "config.json", config, "top_k") if rule == "topk" else None
-    sae = make(path, t, k=k, centred=False, name=path.name, reads=found[0], writes=written)
+    sae = make(path, t, k=k, centred=False, name=path.name, reads=places[0], writes=written)
     check_sizes(path / "config.json", {name: config.get(name) for name in ("d_model", "d_sae")}, sae)
     return Foreign(sae=sae, lost=lost, unknown=unknown)
 

@@ -95,8 +95,8 @@ def _model(module: Path) -> str:
     """As the run's `config.json` says, one folder up; empty without."""
     file = module.resolve().parent / "config.json"
     config = places.read_json(file) if file.is_file() else None
-    found = config.get("model") if isinstance(config, dict) else None
-    return found if isinstance(found, str) else ""
+    name = config.get("model") if isinstance(config, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def write(foreign: Foreign, folder: Path) -> list[str]:

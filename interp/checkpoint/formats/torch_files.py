@@ -145,13 +145,13 @@ def read_linear(path: Path) -> Foreign:
     whole_tensors(file, said, ())
     W_enc, b_enc, W_dec, b_dec = (raw[name] for name in names)
     t = {"W_enc": transposed(file, W_enc), "b_enc": b_enc, "W_dec": transposed(file, W_dec), "b_dec": b_dec}
-    found = re.search(r"^(.+)-SAE-l(\d+)$", file.stem)
-    hook = f"blocks.{found[2]}.hook_resid_post" if found else ""
+    named = re.search(r"^(.+)-SAE-l(\d+)$", file.stem)
+    hook = f"blocks.{named[2]}.hook_resid_post" if named else ""
     return Foreign(
         sae=_relu(file, t, centred=False, reads=hook),
         lost=[
             told((hook,), "the file's name ", file.name),
-            *([f"the model's full name; the file's has {found[1]}"] if found else []),
+            *([f"the model's full name; the file's has {named[1]}"] if named else []),
         ],
     )
 

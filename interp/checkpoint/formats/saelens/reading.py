@@ -50,9 +50,9 @@ def opened(
         raise InterpError(f"{path / WEIGHTS} cannot be read: {error}.") from None
     tensors = _whole(path, kind, tensors)
     said = (cfg.get("d_in"), cfg.get("d_sae")), (cfg.get("d_sae"), cfg.get("d_out", cfg.get("d_in")))
-    found = tuple(tensors["W_enc"].shape), tuple(tensors["W_dec"].shape)
-    if said != found:
-        raise InterpError(f"{path}: cfg.json says W_enc is {said[0]} and W_dec {said[1]}, the weights are {found}.")
+    shapes = tuple(tensors["W_enc"].shape), tuple(tensors["W_dec"].shape)
+    if said != shapes:
+        raise InterpError(f"{path}: cfg.json says W_enc is {said[0]} and W_dec {said[1]}, the weights are {shapes}.")
     floats = {name: tensor.float() for name, tensor in tensors.items()}
     floats = for_raw_inputs(path, cfg, fold_finetuning(path, cfg, floats), scale)
     return _opened(path, kind, cfg, floats, card), cfg, unknown

@@ -61,9 +61,9 @@ def check_shapes(where: str, kind: str, tensors: Mapping[str, Tensor], d_in: Any
     for name in KINDS[kind]:
         if name not in tensors:
             raise InterpError(f"{where} has no tensor {name}, which a {kind} SAE needs; it is not whole.")
-        wanted, found = shapes.get(name, (d_sae,)), tuple(tensors[name].shape)
-        if found != wanted:
-            raise InterpError(f"{where}: {name} has shape {found}, where {wanted} is needed.")
+        wanted, shape = shapes.get(name, (d_sae,)), tuple(tensors[name].shape)
+        if shape != wanted:
+            raise InterpError(f"{where}: {name} has shape {shape}, where {wanted} is needed.")
 
 
 def is_sound(name: str, tensor: Tensor) -> Tensor:
