@@ -195,15 +195,14 @@ def verify(
         str, Option("Pin that the files must have, which you got elsewhere than from the checkpoint.")
     ] = "",
     device: Device = "auto",
-    remembered: bool = True,
+    remember: Annotated[bool, Option("Keep the verdict on this machine, where `interp library` shows it.")] = True,
 ) -> "Verification":
     """Check every file's hash, then make anew what the checkpoint claims; exit code 2 when something differs.
 
     The list of claims says what was recomputed, what is only hashed (as its maker wrote it, true or not), and what
     nobody checked.
 
-    Unless `remembered` is False, the library's list shows what came of it. Raises InterpError when the checkpoint or its
-    model cannot be opened.
+    Raises InterpError when the checkpoint or its model cannot be opened.
     """
     from interp import workbench
 
@@ -222,7 +221,7 @@ def verify(
         metrics=metrics,
         tokens=tokens,
         expect=expect,
-        remembered=remembered,
+        remember=remember,
     )
 
 

@@ -83,8 +83,8 @@ OFFERS: dict[str, Offer] = {
     "effects": Offer("effects", most={"contexts": 90}),
     "verify": Offer(
         "verify",
-        without=("model", "hook", "write", "full", "metrics", "tokens", "device"),
-        fixed={"remembered": False},
+        without=("model", "hook", "write", "full", "metrics", "tokens", "device", "remember"),
+        fixed={"remember": False},
         about="Check every file's hash, then make anew what the checkpoint claims: numbers on a text of interp's own, and "
         "blocks of the index. The list of claims says what was recomputed, what is only hashed, and what nobody checked.",
     ),

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from interp import exports, places, publishing, verification
-from interp.checkpoint import archive, formats, remote
+from interp.checkpoint import archive, formats, record, remote
 from interp.checkpoint.archive import Packed
 from interp.checkpoint.files import LABELS, present, resolve
-from interp.checkpoint.record import remember
 from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus
 from interp.evals import record as evaluations
@@ -103,14 +102,14 @@ def verify(
     tokens: int | None = None,
     expect: str = "",
     device: str = "auto",
-    remembered: bool = True,
+    remember: bool = True,
 ) -> Verification:
     """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
 
     `write` first stores hashes, numbers and tolerances in it, which is its maker's part. `full` makes all of the index
     anew and not some blocks (drawn by `seed`), `metrics` names a text (`tokens` of it) on which the card's figures are
     made anew, `expect` is the pin that the files must have. What came of it is kept under INTERP_HOME for the
-    library's list, if `remembered`.
+    library's list, if `remember`.
     """
     folder = resolve(path)
     carded = (folder / "card.json").exists()
@@ -128,8 +127,8 @@ def verify(
         checked = verification.verify(folder, asked)
     else:
         checked = verification.verify_plain(folder, model=model, hook_name=hook_name, device=device, expect=expect)
-    if remembered and not model:  # with another model than it names, the answer is of that question only
-        remember(folder, checked.verdict, checked.dtype)
+    if remember and not model:  # with another model than it names, the answer is of that question only
+        record.remember(folder, checked.verdict, checked.dtype)
     return checked
 
 
