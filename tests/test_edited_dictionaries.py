@@ -3,8 +3,21 @@
 import pytest
 import torch
 
+from interp.models import Edit
 from interp.sae import SAE
-from interp.steering import Ablate, Add, Clamp, Hooked, Sampling, Scale, SteeredModel, When, compile_edits, generate
+from interp.steering import (
+    Ablate,
+    Add,
+    Clamp,
+    Hooked,
+    Sampling,
+    Scale,
+    SteeredModel,
+    When,
+    compile_edits,
+    effects,
+    generate,
+)
 from interp.types import FeatureRef, Hook, InterpError
 from tests.conftest import HOOK
 
@@ -108,18 +121,36 @@ def test_an_edit_of_a_crosscoders_feature_acts_at_every_hook_it_writes(tiny, cro
     feature = int((z[1:] > 0).sum(0).argmax())
     move_T, (early, late) = change(z[:, feature]), crosscoder.W_dec[feature].split(16)
     move_T[0] = 0.0
-    only = Hooked(dictionary(16, 16, name="row", reads=EARLY), 1e9, 0)
     after = edited(tiny, crosscoder, [edit(feature)], [EARLY, HOOK])
     assert torch.allclose(after[EARLY], clean[EARLY] + move_T[:, None] * early, atol=1e-4)
-    # What the later hook point would hold, had only the earlier been moved, moves by hand once more.
-    from interp.models import Edit
 
+    # What the later hook point would hold, had only the earlier been moved, moves by hand once more.
     def by_hand(x, site):
         return x + move_T[:, None] * early
 
     between = run(tiny, [HOOK], [Edit(EARLY, by_hand)])[HOOK]
     assert torch.allclose(after[HOOK], between + move_T[:, None] * late, atol=1e-4)
-    assert only.reads == (EARLY,)
+
+
+def test_effects_of_a_crosscoders_feature_are_those_of_its_edit_at_both_hook_points(tiny, crosscoder):
+    ids = tiny.prompt(TEXT)
+    clean = run(tiny, [EARLY, HOOK])
+    z = crosscoder.encode(torch.cat([clean[EARLY], clean[HOOK]], dim=1))
+    z[0] = 0.0
+    feature = int((z > 0).sum(0).argmax())
+    rows = dict(zip((EARLY, HOOK), crosscoder.W_dec[feature].split(16), strict=True))
+
+    def take_off(name):
+        return Edit(name, lambda x, site: x - z[:, feature, None] * rows[name])
+
+    tokens = torch.tensor([ids])
+    logits = [tiny.run(tokens, edits=edits, logits=True).logits[0, -1] for edits in ([], list(map(take_off, rows)))]
+    before, after = (x.float().log_softmax(-1) for x in logits)
+    measured = effects(steered(tiny, crosscoder), feature, [ids], [-1], [0], 3.0, matched=[0, 1])
+    assert measured.rows[0]["activation"] == pytest.approx(float(z[-1, feature]), rel=1e-4)
+    assert measured.ablated.kl[0] == pytest.approx(float((after.exp() * (after - before)).sum()), rel=1e-3, abs=1e-6)
+    assert measured.ablated.kl[0] > 0
+    assert set(measured.ablated.controls) == {"random features", "noise"}
 
 
 def test_a_crosscoders_edit_of_a_text_that_is_being_written_says_why_it_cannot_be_made(tiny, crosscoder):

@@ -18,7 +18,7 @@ from interp.recipe import selftest, train_checkpoint, train_sweep
 from interp.sae import ARCHITECTURES, BatchTopK, Options
 from interp.sae.metrics import reconstruction
 from interp.sae.options import options_of
-from interp.steering import Ablate
+from interp.steering import Ablate, Clamp
 from interp.training import TrainConfig, steps, train
 from interp.types import Hook, InterpError
 from interp.workbench import Workbench
@@ -55,7 +55,9 @@ def test_a_transcoder_is_trained_saved_and_opened_by_saelens(two, tmp_path, skip
     assert theirs.cfg.metadata.hook_name_out == HOOK
 
 
-def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_folder, tmp_path):
+def test_the_workbench_reads_and_steers_a_transcoder_and_a_crosscoder_and_says_what_it_cannot_do(
+    two, text_folder, tmp_path
+):
     train_checkpoint(two, EARLY, tmp_path / "t", "transcoder", writes=HOOK, **quick(**SIZES))
     train_checkpoint(two, f"{EARLY}+{HOOK}", tmp_path / "c", "crosscoder", **quick(**SIZES))
     wb = Workbench.open(tmp_path / "t", labels="sqlite://")
@@ -63,12 +65,16 @@ def test_the_workbench_reads_a_transcoder_and_says_what_it_cannot_do(two, text_f
     wb.build_index(open_corpus(text_folder), 4_096, beside=True)
     feature = wb.search("token:/capital/", limit=3)[0].feature
     assert wb.feature(feature).promoted
-    with pytest.raises(InterpError, match=f"transcoder that writes {HOOK}; steering works with SAEs"):
-        wb.steer("A cat", [Ablate(feature=1)])
-    with pytest.raises(InterpError, match="evaluation works with SAEs"):
+    assert wb.steer("A cat", [Clamp(feature=feature, strength=99.0)], max_new_tokens=4).edits
+    with pytest.raises(InterpError, match="evaluation needs a dictionary that writes what it reads"):
         wb.evaluate(open_corpus(text_folder), 1_024)
-    with pytest.raises(InterpError, match="a crosscoder over .*; the spectrum works with one hook point"):
-        Workbench.open(tmp_path / "c", labels="sqlite://").spectrum("The capital")
+    both = Workbench.open(tmp_path / "c", labels="sqlite://")
+    (feature,) = both.spectrum("The capital").strongest(1)
+    assert both.largest(["The capital"], 9)[0, feature] > 0
+    with pytest.raises(InterpError, match="cannot be edited while text is generated"):
+        both.steer("A cat", [Ablate(feature=feature)])
+    with pytest.raises(InterpError, match="an index needs a dictionary that reads one hook point"):
+        both.build_index(open_corpus(text_folder), 1_024)
 
 
 def another_model(tiny_folder, folder):

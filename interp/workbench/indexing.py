@@ -11,6 +11,7 @@ from interp.index import FeatureIndex, Neurons
 from interp.index import build_index as build
 from interp.index.build import IndexConfig
 from interp.render.words import counted
+from interp.sae.dictionary import one_read
 from interp.types import InterpError, unknown
 from interp.workbench.opening import Opened
 
@@ -40,7 +41,7 @@ def build_index(
     it into the checkpoint's folder, to be shared; `into` sends a copy to a URL that fsspec knows. `extend` adds
     documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
     """
-    wb.check_kind("an index", writes=False)
+    hook_name = one_read(wb.sae, "an index").name
     if keep not in KEEPS:
         raise unknown("way to keep activations", keep, KEEPS)
     folder = wb.folder / "index" if beside else wb.full_index_folder
@@ -51,7 +52,7 @@ def build_index(
             source = _stored(wb, corpus, tokens, known)
         else:
             text = open_corpus(corpus) if isinstance(corpus, str) else corpus
-            source = stream(wb.model, text.without(known), wb.card.hook_name, tokens or INDEXED)
+            source = stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
         config = IndexConfig(
             keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend, restart=restart
         )

@@ -134,20 +134,3 @@ class Opened:
         """The feature's label, or its automatic description."""
         label = self.labels.get(feature)
         return label.text if label else self.index.describe(feature)
-
-    def check_kind(self, what: str, *, writes: bool) -> None:
-        """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""
-        check_kind(self.sae, self.card, what, writes=writes)
-
-
-def check_kind(sae: SAE, card: Card, what: str, *, writes: bool) -> None:
-    """Raises InterpError for what needs one hook point to read and, if `writes`, the same to write."""
-    if sae.widths:
-        raise InterpError(
-            f"{card.name} is a crosscoder over {card.hook_name}; {what} works with one hook point so far."
-        )
-    if writes and sae.hook_name_out:
-        raise InterpError(
-            f"{card.name} is a transcoder that writes {sae.hook_name_out}; {what} works with SAEs, which "
-            "write what they read."
-        )

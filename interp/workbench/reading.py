@@ -54,7 +54,6 @@ def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bo
     Special tokens that the text spells stay text unless `special` (see `Model.prompt`).
     Raises InterpError when the text is empty or longer than the model reads.
     """
-    wb.check_kind("the spectrum", writes=False)
     ids = wb.model.prompt(text, special=special)
     codes = encode_items(
         wb.model, wb.sae, [ids], wb.card.mask, separator=wb.card.separator, include_masked=include_masked
@@ -74,13 +73,11 @@ def largest(wb: Opened, texts: Sequence[str], tokens: int) -> np.ndarray:
 
     Sinks are left out, as everywhere. Texts of similar length are run together.
     """
-    wb.check_kind("running texts", writes=False)
     return _encoded(wb, [[wb.model.separator, *wb.model.tokenize(text)[:tokens]] for text in texts]).largest()
 
 
 def untangled(wb: Opened, neurons: FeatureIndex, examples: list[Example]) -> dict[int, list[tuple[int, float, str]]]:
     """See `NeuronPage.untangled`; each example is read in its own window, without what stood before it."""
-    wb.check_kind("running texts", writes=False)
     peak_F = np.maximum(wb.index.features["max"].to_numpy(), 1e-12)
     first = [e.position - e.peak for e in examples]
     items = [
