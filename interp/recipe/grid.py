@@ -23,6 +23,8 @@ from interp.types import Hook, Hooks, InterpError, as_hooks
 Value = str | int | float | bool | tuple[int, ...] | None
 Grid = Mapping[str, Iterable[Value]]
 """Values by key: `architecture`, `seed`, `lr`, and options of architectures."""
+Row = dict[str, Value]
+"""What was asked of one SAE, by the grid's keys, and its measures: fvu, l0, dead (features), tokens (rows trained on)."""
 OF_TRAINING = ("seed", "lr")
 
 
@@ -50,7 +52,7 @@ def train_sweep(
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     restart: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Every combination of the grid at every hook point, from one pass over the activations; a row of measures each.
 
     The grid's keys are `architecture`, `seed`, `lr` and options of architectures (each takes those it has), such as
@@ -135,10 +137,10 @@ def _train_each(
             finish(name, sae)
 
 
-def _row(folder: Path, one: _Wanted, keys: Sequence[str]) -> dict[str, Any]:
+def _row(folder: Path, one: _Wanted, keys: Sequence[str]) -> Row:
     """What was asked of one SAE and what was measured; an L0 that was aimed at is not the one measured."""
     asked = {"target_l0" if key == "l0" else key: one.given.get(key) for key in keys}
-    measures: dict[str, Any] = places.read_json(folder / "measures.json")
+    measures: Row = places.read_json(folder / "measures.json")
     return {"name": folder.name, "hook_name": one.hook} | asked | measures
 
 

@@ -5,7 +5,7 @@ Axes    N row, D d_in, P planted feature, F d_sae.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,7 +62,7 @@ def selftest(
     seed: int = 0,
     batch: int = 1024,
     **options: Unpack[Options],
-) -> dict[str, Any]:
+) -> dict[str, str | int | float]:
     """How many planted features a recipe recovers, on this machine.
 
     Rows are sums of `active` of `features` random unit directions (the frequent ones ten times as frequent as the
@@ -91,11 +91,15 @@ def selftest(
     x = torch.cat([world.sample(min(at_once, rows - start))[0] for start in range(0, rows, at_once)])
     sae = train(_Planted(x.split(batch), features), rule, config, held_out=held_out).cpu()
     random_FD = normalize(torch.randn(sae.d_sae, d_in, generator=world.draw), dim=1)
-    return (
-        {"architecture": kind, "planted": features, "d_sae": sae.d_sae}
-        | _recovery(sae, world.truth_PD, random_FD, held_out, code > 0)
-        | {"true_l0": active, "rows": rows, "seed": seed}
-    )
+    return {
+        "architecture": kind,
+        "planted": features,
+        "d_sae": sae.d_sae,
+        **_recovery(sae, world.truth_PD, random_FD, held_out, code > 0),
+        "true_l0": active,
+        "rows": rows,
+        "seed": seed,
+    }
 
 
 class _Planted(tuple[Tensor, ...]):
@@ -115,7 +119,7 @@ def _recovery(
     random_FD: Float[Tensor, "F D"],
     rows_ND: Float[Tensor, "N D"],
     on_NP: Bool[Tensor, "N P"],
-) -> dict[str, Any]:
+) -> dict[str, int | float]:
     """How near decoder rows, and random ones beside them, come to the planted directions; how well the nearest latents
     tell when a feature is on."""
     cosine_P, nearest_P = (normalize(sae.W_dec, dim=1) @ truth_PD.T).max(0)

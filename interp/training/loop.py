@@ -42,6 +42,7 @@ def train(
     One half of `held_out` (of its first 65,536 rows) sets the threshold, the other half is measured; without it the
     last 65,536 rows of the batches (or a tenth, if fewer) are kept back. With `into`, the state, a JSON log and the
     latest checkpoint (which opens on its own) are kept there, and the same call goes on after a kill, bit for bit.
+    Raises InterpError as `train_many` does.
     """
     runs = {"": (architecture, config or TrainConfig())}
     return train_many(batches, runs, held_out=held_out, into=into, restart=restart, listeners=listeners)[""]
@@ -114,7 +115,7 @@ def steps(
     into: str | Path | None = None,
     restart: bool = False,
 ) -> Iterator[Step]:
-    """The loop behind `train`: yields after every step, and once more with the finished SAE."""
+    """The loop behind `train`: yields after every step, and once more with the finished SAE. Raises what `train` raises."""
     runs = {"": (architecture, config or TrainConfig())}
     return steps_many(batches, runs, held_out=held_out, into=into, restart=restart)
 
@@ -128,7 +129,7 @@ def steps_many(
     restart: bool = False,
     columns: Mapping[str, int] | None = None,
 ) -> Iterator[Step]:
-    """The loop behind `train_many`: the events of all runs, batch by batch."""
+    """The loop behind `train_many`: the events of all runs, batch by batch. Raises what `train_many` raises."""
     return iter(_Pass(batches, runs, held_out, into, restart, columns))
 
 

@@ -90,7 +90,7 @@ def for_raw_inputs(path: Path, cfg: dict[str, Any], t: dict[str, Tensor], scale:
     if how not in (None, "none", "expected_average_only_in"):
         raise InterpError(f"{path} normalises its inputs by {how!r}, which is not known here.")
     if how == "expected_average_only_in" and scale is None:
-        scale = _kept_scale(path)
+        scale = _scale_beside(path)
     if scale is None:
         return t
     folded = fold_scale(t, scale)
@@ -107,7 +107,7 @@ def rescales(cfg: dict[str, Any]) -> bool:
     return "topk" in kind and bool(cfg.get("rescale_acts_by_decoder_norm", kind.endswith("batchtopk")))
 
 
-def _kept_scale(path: Path) -> float:
+def _scale_beside(path: Path) -> float:
     """Of `activation_scaler.json`, which lies beside the weights of a run that was not finished."""
     file = path / "activation_scaler.json"
     if not file.exists():
