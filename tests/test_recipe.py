@@ -66,11 +66,12 @@ def test_the_workbench_reads_and_steers_a_transcoder_and_a_crosscoder_and_says_w
     feature = wb.search("token:/capital/", limit=3)[0].feature
     assert wb.feature(feature).promoted
     assert wb.steer("A cat", [Clamp(feature=feature, strength=99.0)], max_new_tokens=4).edits
-    with pytest.raises(InterpError, match="evaluation needs a dictionary that writes what it reads"):
-        wb.evaluate(open_corpus(text_folder), 1_024)
+    assert wb.evaluate(open_corpus(text_folder), 1_024).fvu < 1
     both = Workbench.open(tmp_path / "c", labels="sqlite://")
     (feature,) = both.spectrum("The capital").strongest(1)
     assert both.largest(["The capital"], 9)[0, feature] > 0
+    assert both.encode(["The capital", "A cat"]).matrix.shape[1] == both.sae.d_sae
+    assert both.evaluate(open_corpus(text_folder), 1_024).fvu < 1
     with pytest.raises(InterpError, match="cannot be edited while text is generated"):
         both.steer("A cat", [Ablate(feature=feature)])
     with pytest.raises(InterpError, match="an index needs a dictionary that reads one hook point"):

@@ -96,8 +96,9 @@ def _made_anew(folder: Path, card: Card, asked: Asked, seed: int) -> tuple[list[
 
 def _numbers(folder: Path, card: Card, sae: SAE, model: Model, asked: Asked, seed: int) -> list[Check]:
     checks = [*check_identity(folder, card, model), check_shape(folder, card, sae)]
-    if sae.widths:
-        return [*checks, unchecked("numbers", "a crosscoder reads several hook points; only its files were checked")]
+    if len(sae.reads) > 1:
+        several = unchecked("numbers", "a crosscoder reads several hook points; only its files and metrics are checked")
+        return [*checks, several, *_metrics(card, sae, model, asked)]
     if card.hook_name not in model.hook_points or (card.hook_name_out or card.hook_name) not in model.hook_points:
         return [*checks, differs("hook point", f"{model.name} has no hook point {card.hook_name} {card.hook_name_out}")]
     width = model.shapes().get(card.hook_name)
@@ -114,12 +115,17 @@ def _numbers(folder: Path, card: Card, sae: SAE, model: Model, asked: Asked, see
         x = activations(model, [card.hook_name], tokens)[card.hook_name]
         checks.append(check_cutoff(card, tokens, x, own_text=False))
         checks += [] if stored else [check_fit(card, sae, model, tokens, own_text=False)]
-    if asked.metrics is not None:
-        try:
-            checks += check_metrics(card, sae, model, asked.metrics, asked.tokens)
-        except InterpError as error:  # no position of that text counts, say: nothing is said for or against
-            checks.append(unchecked("metrics", str(error)))
-    return checks
+    return checks + _metrics(card, sae, model, asked)
+
+
+def _metrics(card: Card, sae: SAE, model: Model, asked: Asked) -> list[Check]:
+    """The card's figures on the text that is asked, if any."""
+    if asked.metrics is None:
+        return []
+    try:
+        return check_metrics(card, sae, model, asked.metrics, asked.tokens)
+    except InterpError as error:  # no position of that text counts, say: nothing is said for or against
+        return [unchecked("metrics", str(error))]
 
 
 def _index(folder: Path, card: Card, sae: SAE, model: Model | None, asked: Asked, seed: int) -> list[Check]:

@@ -24,7 +24,7 @@ def seal(folder: Path, *, device: str = "auto", labels: bool = False) -> Card:
     ship, too.
     """
     card, sae = Card.read(folder), load(folder)
-    if not sae.widths:
+    if len(sae.reads) == 1:
         model = open_for(card, "", device)
         if model.fingerprint_like(card.model_sha256) != card.model_sha256:
             raise InterpError(f"{card.name} was not sealed: {card.model} has other weights here than its card names.")

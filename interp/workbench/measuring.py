@@ -6,7 +6,6 @@ from interp.corpus import Corpus, open_corpus, tokenize
 from interp.evals import Report
 from interp.evals import evaluate as measure
 from interp.evals import record as evaluations
-from interp.sae.dictionary import one_hook
 from interp.types import InterpError
 from interp.workbench.opening import Opened
 
@@ -16,7 +15,6 @@ def evaluate(wb: Opened, corpus: str | Corpus, tokens: int) -> Report:
 
     A harvest without `--split` reads these documents too; the card's `corpus` says which it was. The report is kept under INTERP_HOME, where that can be written, until `publish` puts it into the card.
     """
-    one_hook(wb.sae, "evaluation")
     text = open_corpus(corpus) if isinstance(corpus, str) else corpus
     blocks = tokenize(text, wb.model, tokens, split="heldout")
     report = measure(wb.model, wb.sae, blocks, norm_cutoff=wb.card.norm_cutoff)
