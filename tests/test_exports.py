@@ -57,6 +57,27 @@ def test_a_batch_has_exactly_the_keys_that_sae_dashboards_classes_write(named, t
     assert [row["index"] for row in explained] == ["3"]
 
 
+def test_no_export_writes_a_number_that_json_has_not(named, tmp_path, monkeypatch):
+    """A logit that is no number, as a damaged model's would be, is null and neither NaN nor Infinity."""
+    logits = named.index.features["promoted_logits"]
+    broken = named.index.features.assign(promoted_logits=[x * float("inf") for x in logits])
+    monkeypatch.setitem(vars(named.index), "features", broken)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    for form in ("neuronpedia", "csv", "labels"):
+        named.export(form, tmp_path / form)
+    for path in [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.jsonl")]:
+        for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(text, parse_constant=refuse)
+    batch = json.loads((tmp_path / "neuronpedia" / "batch-0.json").read_text())
+    assert None in batch["features"][0]["pos_values"]
+    with (tmp_path / "csv" / "features.csv").open() as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not any("Infinity" in cell or "NaN" in cell for cell in cells)
+
+
 class Reader(HTMLParser):
     """Every element with its attributes, and the text."""
 

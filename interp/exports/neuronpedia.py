@@ -8,12 +8,12 @@ Held otherwise than by sae-dashboard, because the index counts otherwise:
 Empty, because the index does not keep them: Pearson correlations of neurons and features, `vector`.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from interp import places
 from interp.exports.contents import Contents
 from interp.index import Example
 
@@ -30,7 +30,7 @@ def write(contents: Contents, features: list[int], folder: Path) -> list[str]:
     head = {key: value for key, value in _head(contents).items() if key != "sae_id_suffix"}
     _write(folder / "skipped_indexes.json", head | {"log_sparsity": None, "skipped_indexes": skipped})
     _write(folder / "run_settings.json", _settings(contents))
-    lines = [json.dumps(_explanation(contents, f), ensure_ascii=False) for f in features if f in contents.labels]
+    lines = [places.strict_json(_explanation(contents, f)) for f in features if f in contents.labels]
     (folder / "explanations.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return [
         "correlated neurons and features (Pearson) and the vector: not in the index, left empty",
@@ -164,4 +164,4 @@ def _rounded(values: list[float]) -> list[float]:
 
 
 def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    path.write_text(places.strict_json(value), encoding="utf-8")

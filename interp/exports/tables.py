@@ -1,13 +1,13 @@
 """Features, examples and labels as tables: CSV (whose cells no spreadsheet runs) and Parquet, and the labels alone as JSON
 lines."""
 
-import json
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from interp import places
 from interp.exports.contents import Contents
 from interp.labels import Label
 from interp.render import csv_cell
@@ -77,7 +77,7 @@ def write_parquet(contents: Contents, features: list[int], folder: Path) -> list
 def write_labels(contents: Contents, features: list[int], folder: Path) -> list[str]:
     """labels.jsonl, which this project reads back, and the same as labels.csv."""
     table = labels_table(contents, features)
-    lines = [json.dumps(row, ensure_ascii=False) for row in table.to_dict("records")]
+    lines = [places.strict_json(row) for row in table.to_dict("records")]
     (folder / "labels.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     _write(table, folder / "labels.csv")
     return ["automatic descriptions, and the history of each label"]
@@ -92,4 +92,4 @@ def _tables(contents: Contents, features: list[int]) -> dict[str, pd.DataFrame]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return places.strict_json(value)

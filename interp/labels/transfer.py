@@ -58,7 +58,7 @@ def now() -> str:
 
 def write_jsonl(labels: list[Label], path: Path) -> None:
     with places.whole_file(path) as partial:
-        lines = [json.dumps(asdict(label), ensure_ascii=False) + "\n" for label in labels]
+        lines = [places.strict_json(asdict(label)) + "\n" for label in labels]
         partial.write_text("".join(lines), encoding="utf-8")
 
 
