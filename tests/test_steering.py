@@ -470,6 +470,27 @@ def test_a_stage_names_the_seeds_it_lacks(wb):
     assert isinstance(wb.steered, SteeredModel)
 
 
+def test_names_of_before_still_answer_and_say_what_they_are_called_now(wb):
+    import interp
+    from interp import steering
+
+    for home, before, now in (
+        (interp, "SweepConfig", StrengthSweepConfig),
+        (steering, "SweepConfig", StrengthSweepConfig),
+        (steering, "Stage", SteeredModel),
+        (steering, "sweep", steering.sweep_strengths),
+        (steering, "contrast", difference_of_means),
+    ):
+        with pytest.warns(
+            DeprecationWarning, match=f"{home.__name__}.{before} is now .*{now.__name__}; the old name goes"
+        ):
+            assert getattr(home, before) is now
+    with pytest.warns(DeprecationWarning, match="Workbench.stage is now Workbench.steered"):
+        assert wb.stage is wb.steered
+    with pytest.warns(DeprecationWarning, match="Workbench.contrast is now"):
+        assert wb.contrast(["A cat"], ["A dog"]) == wb.difference_of_means(["A cat"], ["A dog"])
+
+
 def wide(width, hook_name=HOOK):
     return Direction(name="d", hook_name=hook_name, vector=(1.0,) * width, norm_cutoff=1e9)
 

@@ -39,6 +39,7 @@ class Reading:
     """The feature of each row, where its activation needs the whole code (topk) or is more than a cut (tanh)."""
 
     def now(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
+        """The activation (or length) at each position, from what stands at `hooks` side by side."""
         if self.whole_R is not None:
             assert self.sae is not None
             index = self.whole_R.expand(len(x_BTD))[:, None, None].expand(-1, x_BTD.shape[1], 1)
@@ -100,6 +101,8 @@ def _on(part: Part, device: torch.device) -> Part:
 
 
 def make_reader(hook_name: str, passed: dict[str, Tensor]) -> Callable[[Tensor, Site], Tensor]:
+    """What keeps in `passed` what passes a hook point, and changes nothing."""
+
     def keep(x_BTD: Tensor, site: Site) -> Tensor:
         passed[hook_name] = x_BTD.float()
         return x_BTD
@@ -110,6 +113,7 @@ def make_reader(hook_name: str, passed: dict[str, Tensor]) -> Callable[[Tensor, 
 def make_applier(
     steps: Sequence[Step], hook_name: str, passed: dict[str, Tensor], clean: dict[str, Tensor]
 ) -> Callable[[Tensor, Site], Tensor]:
+    """What makes the steps at a hook point, one after the other, from what `passed` and `clean` hold of others."""
     placed: dict[torch.device, list[Step]] = {}
 
     def apply(x_BTD: Float[Tensor, "B T W"], site: Site) -> Float[Tensor, "B T W"]:

@@ -108,9 +108,11 @@ class StrengthSweep:
 
     @property
     def curve(self) -> list[Point]:
+        """The feature's own points, in the order of the strengths that were asked."""
         return self.series["feature"]
 
     def to_json(self) -> str:
+        """As strict JSON: what could not be measured (nan) is null."""
         return as_json(self)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -130,7 +130,10 @@ def check_where(where: str) -> None:
 
 
 def matches(regex: str, texts: Sequence[str]) -> list[bool]:
-    """Which texts the regular expression is found in, by RE2 (DuckDB's): no backtracking, so none can hang."""
+    """Which texts the regular expression is found in, by RE2 (DuckDB's): no backtracking, so none can hang.
+
+    Raises InterpError when RE2 does not take it.
+    """
     with duckdb.connect() as db:
         try:
             found = db.execute("SELECT regexp_matches(unnest(?), ?)", [list(texts), regex]).fetchall()

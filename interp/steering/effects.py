@@ -38,6 +38,7 @@ class Measures:
     """Share of contexts whose likeliest token is another one."""
 
     def sentence(self) -> str:
+        """The figures in words."""
         kl, loss, top = self.kl, self.loss, self.top_changes
         return (
             f"KL {kl[0]:.3g} ({kl[1]:.3g} to {kl[2]:.3g}), loss {loss[0]:+.3g} ({loss[1]:+.3g} to {loss[2]:+.3g}), "

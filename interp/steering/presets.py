@@ -25,10 +25,12 @@ class Preset:
     edits: list[FeatureEdit]
 
     def to_dict(self) -> dict[str, Any]:
+        """As its file holds it."""
         rest = {key: value for key, value in vars(self).items() if key != "edits"}
         return {"format": FORMAT, **rest, "edits": [to_dict(edit) for edit in self.edits]}
 
     def write(self, path: Path) -> None:
+        """Write it to a file, whole or not at all."""
         places.write_json(path, self.to_dict())
 
 
@@ -38,7 +40,10 @@ def folder(sae_sha256: str) -> Path:
 
 
 def save(preset: Preset) -> Path:
-    """Write the preset among those of its SAE; the file comes back. A preset of that name is replaced."""
+    """Write the preset among those of its SAE; the file comes back. A preset of that name is replaced.
+
+    Raises InterpError when the name cannot be a file's, or there is no edit.
+    """
     if not re.fullmatch(r"[\w][\w .-]{0,63}", preset.name):
         raise InterpError(f"{preset.name!r} cannot name a preset; use letters, digits, spaces, dots and hyphens.")
     if not preset.edits:
@@ -49,6 +54,7 @@ def save(preset: Preset) -> Path:
 
 
 def names(sae_sha256: str) -> list[str]:
+    """Names of the presets kept for an SAE."""
     return sorted(path.stem for path in folder(sae_sha256).glob("*.json"))
 
 

@@ -42,6 +42,7 @@ class Replay:
     """What of the machine and its libraries is not as recorded."""
 
     def sentence(self) -> str:
+        """The answer in words."""
         if self.identical:
             return "identical: every recorded token and number came out again."
         because = f" Not as recorded: {'; '.join(self.environment)}." if self.environment else ""

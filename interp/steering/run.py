@@ -36,6 +36,7 @@ class SteerRun:
     kind: Literal["steer"] = "steer"
 
     def to_json(self) -> str:
+        """The record, from which `interp replay` runs it again."""
         return as_json(self)
 
     def _repr_html_(self) -> str:
@@ -62,6 +63,7 @@ class SteerBatch:
     kind: Literal["batch"] = "batch"
 
     def to_json(self) -> str:
+        """The record, from which `interp replay` runs it again."""
         return as_json(self)
 
     def texts(self, variant: int) -> list[str]:

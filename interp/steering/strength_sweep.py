@@ -108,8 +108,9 @@ def bind_sweep(steered: SteeredModel, of: Steerable, config: StrengthSweepConfig
         for factor in config.factors:
             # The sign changed at -1 is the feature at 1.
             if factor > 0 or (factor < 0 and name != "sign flipped"):
-                series.append(_Series(name, factor, [len(variants) + c % len(along) for c in range(rollouts)]))
-                variants += [[_edit(of, config, factor, other)] for other in along]
+                used = along[:rollouts]
+                series.append(_Series(name, factor, [len(variants) + c % len(used) for c in range(rollouts)]))
+                variants += [[_edit(of, config, factor, other)] for other in used]
     return BoundSweep(steered, of, config, sampling, targets, steered.request(ids, variants, sampling), hinted, series)
 
 

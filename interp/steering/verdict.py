@@ -106,7 +106,10 @@ class Verdict:
 
 
 def promoted(steered: SteeredModel, vectors_ND: Float[Tensor, "N D"], count: int = TARGETS) -> list[list[int]]:
-    """The tokens whose logits each direction raises most, read straight by the unembedding."""
+    """The tokens whose logits each direction raises most, read straight by the unembedding.
+
+    Raises InterpError when the unembedding reads another width.
+    """
     unembed_VD, gain_D = steered.unembedding
     if vectors_ND.shape[1] != len(gain_D):
         raise InterpError(

@@ -40,6 +40,7 @@ def build_index(
     The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
     it into the checkpoint's folder, to be shared; `into` sends a copy to a URL that fsspec knows. `extend` adds
     documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
+    Raises InterpError when the dictionary reads several hook points, and for activations of another model.
     """
     hook_name = one_read(wb.sae, "an index").name
     if keep not in KEEPS:
@@ -116,7 +117,10 @@ def build_neuron_index(
 
 
 def neuron_index(wb: Opened, layer: int) -> FeatureIndex:
-    """The index of a layer's neurons; row 2n is neuron n where positive, row 2n + 1 where negative."""
+    """The index of a layer's neurons; row 2n is neuron n where positive, row 2n + 1 where negative.
+
+    Raises InterpError when it is not built.
+    """
     folder = wb.neuron_index_folder(f"blocks.{layer}.mlp.hook_post")
     if not (folder / "index.json").exists():
         raise InterpError(

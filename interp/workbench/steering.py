@@ -187,6 +187,7 @@ def effects(
 
     Contexts are the index's examples, then other positions where it fires, in an order without meaning; each is cut
     to its last `length` tokens. Forward passes only. Beside both stand the same amounts along matched features and noise.
+    Raises InterpError when the feature fires nowhere, or cannot be edited.
     """
     own = own_feature(wb, feature)
     if contexts < 1 or length < 2:
