@@ -137,13 +137,13 @@ def test_neurons_are_a_dictionary_read_inside_the_mlp_and_written_at_its_output(
 
 
 def test_old_arguments_work_and_name_the_new_ones():
-    with pytest.warns(DeprecationWarning, match="use SAE\\(reads, writes\\)"):
+    with pytest.warns(DeprecationWarning, match="is now SAE\\(reads, writes\\)"):
         sae = make(4, 2, hook_name="in", hook_name_out="out")
     assert (sae.reads, sae.writes) == ((Hook("in", 4),), (Hook("out", 2),))
-    with pytest.warns(DeprecationWarning, match="use SAE\\(reads, writes\\)"):
+    with pytest.warns(DeprecationWarning, match="is now SAE\\(reads, writes\\)"):
         assert make(5, 5, hook_name="a+b", widths=(2, 3)).reads == TWO
-    with pytest.warns(DeprecationWarning, match="use SAE.set_hooks"):
+    with pytest.warns(DeprecationWarning, match="is now SAE.set_hooks"):
         sae.hook_name = "other"
-    with pytest.warns(DeprecationWarning, match="use SAE.set_hooks"):
+    with pytest.warns(DeprecationWarning, match="is now SAE.set_hooks"):
         sae.hook_name_out = "there"
     assert (sae.reads, sae.writes) == ((Hook("other", 4),), (Hook("there", 2),))

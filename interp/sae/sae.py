@@ -3,7 +3,6 @@
 Axes    B batch row, D d_in, O d_out, F d_sae, K active.
 """
 
-import warnings
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.device import native_bfloat16
+from interp.renamed import warn_renamed
 from interp.sae import dictionary, kernels
 from interp.sae.kernels import Active
 from interp.types import Hook, Hooks, InterpError, as_hooks
@@ -83,7 +83,7 @@ class SAE(nn.Module):
         self.threshold: Tensor | None
         self.W_skip: Tensor | None
         if hook_name or hook_name_out or widths:
-            _warn("SAE(hook_name, hook_name_out, widths)", "SAE(reads, writes)")
+            warn_renamed("SAE(hook_name, hook_name_out, widths)", "SAE(reads, writes)")
             reads = dictionary.with_widths(as_hooks(hook_name), widths)
             writes = hook_name_out or None
         self.set_hooks(reads, writes)
@@ -124,7 +124,7 @@ class SAE(nn.Module):
 
     @hook_name.setter
     def hook_name(self, name: str) -> None:
-        _warn("setting SAE.hook_name", "SAE.set_hooks")
+        warn_renamed("setting SAE.hook_name", "SAE.set_hooks")
         self.set_hooks(name, self.hook_name_out or None)
 
     @property
@@ -136,7 +136,7 @@ class SAE(nn.Module):
 
     @hook_name_out.setter
     def hook_name_out(self, name: str) -> None:
-        _warn("setting SAE.hook_name_out", "SAE.set_hooks")
+        warn_renamed("setting SAE.hook_name_out", "SAE.set_hooks")
         self.set_hooks(self.reads, name or None)
 
     @property
@@ -295,7 +295,3 @@ class SAE(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, d_in={self.d_in}, d_sae={self.d_sae}, rule={self.rule}"
-
-
-def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is the old name; use {new}.", DeprecationWarning, stacklevel=3)
