@@ -128,10 +128,10 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
 
 def neuron_named(name: str) -> tuple[int, int]:
     """(layer, neuron) of `LAYER.NUMBER`; InterpError for anything else."""
-    found = parse_neuron(name)
-    if found is None:
+    neuron = parse_neuron(name)
+    if neuron is None:
         raise InterpError(f"{name!r} is no neuron; write LAYER.NUMBER, such as 15.3.")
-    return found
+    return neuron
 
 
 @dataclass(frozen=True, kw_only=True)

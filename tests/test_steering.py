@@ -464,7 +464,7 @@ def test_a_condition_on_a_later_layer_is_refused(saes):
         compile_edits([[edit]], saes, order=[EARLY, HOOK])
 
 
-def test_a_stage_names_the_seeds_it_lacks(wb):
+def test_a_model_names_the_seeds_it_lacks(wb):
     with pytest.raises(InterpError, match="2 seeds were given for 1 prompts"):
         wb.model.generate([wb.model.prompt("A")], seed=[1, 2])
     assert isinstance(wb.steered, SteeredModel)

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,7 +159,7 @@ def bind_all(edits: Sequence[FeatureEdit | BoundEdit], saes: Saes) -> list[Bound
     return [known[id(edit)] for edit in edits]
 
 
-def check_strength(value: Any, label: str) -> None:
+def check_strength(value: object, label: str) -> None:
     """Raises InterpError when a strength is no number, not finite, or too large to mean anything."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InterpError(f"the strength {value} of {label} is not finite; give a number such as 8.0.")

@@ -79,16 +79,20 @@ def named(peaks: Sequence[Peak], folded: Sequence[str]) -> set[str]:
     return {word for word, count in Counter(folded[peak.token] for peak in peaks).items() if count > 1}
 
 
-def sentence(found: Detection) -> str:
+def sentence(detected: Detection) -> str:
     """The shares in words."""
-    if not found.tried:
+    if not detected.tried:
         return "the index has no example of it"
-    weak = ", ".join(_percent(figure) for figure in found.fifths)
-    kept = f"{found.tried_reserved} in documents kept from training" if found.tried_reserved else "of the indexed text"
+    weak = ", ".join(_percent(figure) for figure in detected.fifths)
+    kept = (
+        f"{detected.tried_reserved} in documents kept from training"
+        if detected.tried_reserved
+        else "of the indexed text"
+    )
     return (
-        f"of {found.tried} examples ({kept}), each held out in turn, these peak on a token that another's peaks on: "
-        f"strongest {_percent(found.strongest)}; by fifths of its documents, strong to weak, {weak}; the fifths together "
-        f"{_percent(found.range)} ({found.range[1]:.0%} to {found.range[2]:.0%})"
+        f"of {detected.tried} examples ({kept}), each held out in turn, these peak on a token that another's peaks on: "
+        f"strongest {_percent(detected.strongest)}; by fifths of its documents, strong to weak, {weak}; the fifths together "
+        f"{_percent(detected.range)} ({detected.range[1]:.0%} to {detected.range[2]:.0%})"
     )
 
 

@@ -136,13 +136,13 @@ def matches(regex: str, texts: Sequence[str]) -> list[bool]:
     """
     with duckdb.connect() as db:
         try:
-            found = db.execute("SELECT regexp_matches(unnest(?), ?)", [list(texts), regex]).fetchall()
+            hits = db.execute("SELECT regexp_matches(unnest(?), ?)", [list(texts), regex]).fetchall()
         except duckdb.Error as error:
             raise InterpError(
                 f"/{regex}/ is no regular expression RE2 takes ({str(error).splitlines()[0]}); lookaround and "
                 "backreferences do not exist there."
             ) from None
-    return [bool(each) for (each,) in found]
+    return [bool(each) for (each,) in hits]
 
 
 def check_positions(edits: Iterable[FeatureEdit], prompts: Sequence[Sequence[int]]) -> None:
@@ -192,7 +192,7 @@ def to_dict(edit: FeatureEdit) -> dict[str, Any]:
     return {key: out[key] for key in sorted(out, key=lambda key: (order + sorted(out)).index(key))}
 
 
-def from_dict(given: Any) -> FeatureEdit:
+def from_dict(given: object) -> FeatureEdit:
     """The edit that `to_dict` wrote; InterpError when it is none."""
     if not isinstance(given, Mapping):
         raise InterpError(

@@ -93,8 +93,8 @@ def teacher_force(
         kl = (logp_TV.exp() * (logp_TV - reference)).sum(-1)
         return TeacherForced(target=float(logp_TV[:, wanted].logsumexp(-1).mean()), kl=float(kl.mean()))
 
-    found = last_logprobs(steered, [[*each, *answer] for each in before], rows, count + 1)
-    return measured(reference), [measured(logp_TV[:-1]) for _, logp_TV in found]
+    edited = last_logprobs(steered, [[*each, *answer] for each in before], rows, count + 1)
+    return measured(reference), [measured(logp_TV[:-1]) for _, logp_TV in edited]
 
 
 def measure_texts(
@@ -108,7 +108,7 @@ def measure_texts(
     """Measures of each answer to its prompt, read by the unsteered model; `feature` is the steered one (None: a direction)."""
     texts = [steered.decode(answer) for answer in answers]
     said = matches(regex, texts) if regex else [False] * len(texts)
-    found = []
+    measures = []
     for start in range(0, len(answers), CHUNK):
         part = slice(start, start + CHUNK)
         both = [[*p, *a] for p, a in zip(prompts[part], answers[part], strict=True)]
@@ -129,8 +129,8 @@ def measure_texts(
             fires = [bool(a[-len(t) :].any()) for a, t in zip(active_BT, answers[part], strict=True)]
         for at, answer in enumerate(answers[part]):
             nll = _loss(run.logits[at], answer)
-            found.append(_measures(answer, nll, fires[at], targets, said[start + at]))
-    return found
+            measures.append(_measures(answer, nll, fires[at], targets, said[start + at]))
+    return measures
 
 
 def _loss(logits_TV: Tensor, answer: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ from interp.steering.steered import FORMAT
 from interp.types import InterpError
 
 
-def check_record(record: Any) -> Mapping[str, Any]:
+def check_record(record: object) -> Mapping[str, Any]:
     """The record's environment; InterpError when this is no record of a run, or of another format."""
     then = record.get("environment") if isinstance(record, Mapping) else None
     kind = record.get("kind") if isinstance(record, Mapping) else None
@@ -86,15 +86,15 @@ def first_difference(recorded: Any, again: Any, path: str = "") -> str:
     if isinstance(recorded, dict) and isinstance(again, dict):
         # Token ids before the texts and numbers that follow from them.
         for key in sorted(recorded, key=lambda key: ("tokens" not in key, key != "outputs", key)):
-            found = first_difference(recorded.get(key), again.get(key), f"{path}.{key}" if path else key)
-            if found:
-                return found
+            difference = first_difference(recorded.get(key), again.get(key), f"{path}.{key}" if path else key)
+            if difference:
+                return difference
         return ""
     if isinstance(recorded, list) and isinstance(again, list):
         for place, (a, b) in enumerate(zip(recorded, again, strict=False)):
-            found = first_difference(a, b, f"{path}[{place}]")
-            if found:
-                return found
+            difference = first_difference(a, b, f"{path}[{place}]")
+            if difference:
+                return difference
         if len(recorded) != len(again):
             return f"{path}: {len(recorded)} entries recorded, {len(again)} now"
         return ""

@@ -68,13 +68,13 @@ class Sampling:
         return asdict(self) | {"stop": list(self.stop)}
 
 
-def check_whole(name: str, value: Any, low: int, high: int) -> int:
+def check_whole(name: str, value: object, low: int, high: int) -> int:
     """The whole number, or an InterpError that says which are allowed."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise InterpError(f"{name} is {value!r}; give a whole number from {low} to {high}.")
     return int(value)
 
 
-def check_seed(value: Any) -> int:
+def check_seed(value: object) -> int:
     """The seed; a row's generator takes a million times as much, in 64 bits."""
     return check_whole("seed", value, -(2**40), 2**40)

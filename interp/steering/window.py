@@ -66,8 +66,8 @@ def find_window(series: Mapping[str, Sequence[MovedText]], unsteered_loops: floa
 
 
 def _controls(series: Mapping[str, Sequence[MovedText]], factor: float) -> list[float]:
-    found = [p.shift[0] for name in CONTROLS for p in series.get(name, ()) if p.factor == factor]
-    return [shift for shift in found if not math.isnan(shift)]
+    shifts = [p.shift[0] for name in CONTROLS for p in series.get(name, ()) if p.factor == factor]
+    return [shift for shift in shifts if not math.isnan(shift)]
 
 
 def _sentence(
@@ -82,7 +82,10 @@ def _sentence(
         return "Window: none, for no strength above 0 was tried."
     beyond = "" if controlled else " (without controls to compare with)"
     if ends is None:
-        at = {name: ", ".join(f"{f:g}" for f in found) or "none" for name, found in (("moves", moves), ("text", stays))}
+        at = {
+            name: ", ".join(f"{f:g}" for f in factors) or "none"
+            for name, factors in (("moves", moves), ("text", stays))
+        }
         return (
             f"Window: none. Of the strengths tried ({tried} times its largest activation) the feature moves the text at "
             f"{at['moves']}{beyond}, and the text stays text at {at['text']}."

@@ -53,16 +53,16 @@ def own_feature(wb: Opened, feature: int | FeatureRef) -> int:
 def peaks(wb: Opened, features: Sequence[int]) -> dict[int, list[Peak]]:
     """Where the features' examples peak, strongest first, then by fifths of documents."""
     wanted = ", ".join(str(int(f)) for f in features)
-    found = wb.index.sql(
+    rows = wb.index.sql(
         f"SELECT feature, band, rank, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
     )
-    position = found["position"].to_numpy()
+    position = rows["position"].to_numpy()
     split = wb.index.documents["split"].to_numpy()[wb.index.document_at[position]]
     # Documents' splits say what was kept from training where the training kept to its split.
     kept = (split != "train") & (wb.card.corpus.get("split") == "train")
     documents = wb.index.features["documents"].to_numpy()
     peaks: dict[int, list[Peak]] = {int(f): [] for f in features}
-    columns = (found["feature"], found["band"], found["rank"], wb.index.tokens[position], kept)
+    columns = (rows["feature"], rows["band"], rows["rank"], wb.index.tokens[position], kept)
     for feature, band, rank, token, reserved in zip(*columns, strict=True):
         fifth = int(band) or (int(rank) - 1) * FIFTHS // int(documents[feature]) + 1
         peak = Peak(token=int(token), fifth=fifth, strongest=band == 0, reserved=bool(reserved))

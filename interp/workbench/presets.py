@@ -17,9 +17,9 @@ def presets(wb: Opened) -> list[str]:
 
 def preset(wb: Opened, name: str | Path | Mapping[str, Any]) -> Preset:
     """The preset of that name, in that file, or with that content, when it is for this SAE."""
-    found = kept.read(name, wb.card.sae_sha256)
-    check_edits(wb, found.edits)
-    return found
+    preset = kept.read(name, wb.card.sae_sha256)
+    check_edits(wb, preset.edits)
+    return preset
 
 
 def save_preset(wb: Opened, name: str, edits: Sequence[FeatureEdit], *, note: str = "") -> Path:
