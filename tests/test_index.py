@@ -13,8 +13,7 @@ from interp import places
 from interp.activations import harvest, stream
 from interp.codes import ROWS_AT_ONCE
 from interp.corpus import open_corpus
-from interp.index import FeatureIndex, IndexConfig, Neurons, build_index
-from interp.index import build as build_module
+from interp.index import FeatureIndex, IndexConfig, Neurons, build_index, by_feature, parts
 from interp.index.coactive import SAMPLED
 from interp.index.format import own_sha256
 from interp.index.stats import BANDS, BINS, PER_BAND, QUANTILES, TOP_EXAMPLES, TOP_TOKENS, _hash
@@ -267,7 +266,7 @@ def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Mode
     store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "acts")
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "whole", **options)
-    real, calls = build_module._write_part, []
+    real, calls = parts._write_part, []
 
     def dies(pieces, part, first):
         calls.append(part)
@@ -275,7 +274,7 @@ def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Mode
             raise KeyboardInterrupt
         real(pieces, part, first)
 
-    monkeypatch.setattr(build_module, "_write_part", dies)
+    monkeypatch.setattr(parts, "_write_part", dies)
     with pytest.raises(KeyboardInterrupt):
         build_index(wb.sae, store, tiny, tmp_path / "cut", **options)
     with pytest.raises(InterpError, match="there is no index"):
@@ -327,9 +326,9 @@ def test_a_build_with_little_memory_sorts_some_features_at_a_time_into_the_same_
 ):
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "a", **options)
-    monkeypatch.setattr(build_module, "SORTED_BYTES", 2**30 / 1000)  # a thousand rows a GiB
+    monkeypatch.setattr(by_feature, "SORTED_BYTES", 2**30 / 1000)  # a thousand rows a GiB
     build_index(wb.sae, store, tiny, tmp_path / "b", **options)
-    assert len(list(build_module._ranges(np.full(64, 400), 1000))) == 32
+    assert len(list(by_feature._ranges(np.full(64, 400), 1000))) == 32
     assert _folder_hashes(tmp_path / "a") == _folder_hashes(tmp_path / "b")
 
 

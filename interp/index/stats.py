@@ -43,7 +43,7 @@ class Activations:
 
 
 @dataclass(frozen=True)
-class Measured:
+class FeatureStatistics:
     """What a chunk of features gave."""
 
     columns: dict[str, Any]
@@ -71,7 +71,7 @@ def whole_features(batches: Iterable[Any], at_least: int = 1 << 20) -> Iterator[
         yield Activations.join(held)
 
 
-def measure(rows: Activations, token_N: np.ndarray, document_N: np.ndarray) -> Measured:
+def measure(rows: Activations, token_N: np.ndarray, document_N: np.ndarray) -> FeatureStatistics:
     """The statistics of the features in `rows`; `token_N` and `document_N` belong to every position of the index."""
     start_G = _runs(rows.feature_M)
     count_G = np.diff(start_G, append=len(rows))
@@ -88,7 +88,7 @@ def measure(rows: Activations, token_N: np.ndarray, document_N: np.ndarray) -> M
     tokens, pairs = _tokens(rows, value_M, local_M, token_N)
     found, examples, near_M = _examples(rows, local_M, document_N)
     columns["near"] = np.add.reduceat(near_M, start_G, dtype=np.int64)
-    return Measured(columns | tokens | found, pairs, examples, near_M)
+    return FeatureStatistics(columns | tokens | found, pairs, examples, near_M)
 
 
 def _runs(*keys: np.ndarray) -> np.ndarray:

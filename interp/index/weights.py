@@ -1,6 +1,8 @@
 """What can be said of features from weights alone: logits, nearest features, aligned neurons.
 
 Axes    F feature, D d_in, V vocabulary, M neuron (of all layers, one after the other).
+Source  nostalgebraist 2020, "interpreting GPT: the logit lens" (a direction read by the unembedding); Bricken et al. 2023,
+        "Towards Monosemanticity" (logit weights of features, their cosines with neurons and with each other).
 """
 
 from collections.abc import Mapping
