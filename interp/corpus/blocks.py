@@ -34,7 +34,8 @@ class Tokenizes(Protocol):
 
     separator: int
 
-    def tokenize(self, text: str) -> list[int]: ...
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of the text alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +51,12 @@ class TokenBlocks:
 
     @property
     def block(self) -> int:
+        """Positions of a block."""
         return int(self.tokens_NT.shape[1])
 
     @property
     def positions(self) -> int:
+        """Positions of all blocks, those that do not count included."""
         return int(self.tokens_NT.numel())
 
     @property
@@ -67,6 +70,7 @@ class TokenBlocks:
         return own_tokens(self.tokens_NT, self.separator)
 
     def sha256(self) -> str:
+        """A name for the tokens, whatever their documents are called."""
         return hashlib.sha256(self.tokens_NT.to(torch.int32).contiguous().numpy().tobytes()).hexdigest()
 
     def save(self, folder: Path) -> None:

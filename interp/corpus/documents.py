@@ -92,6 +92,7 @@ class Reading:
 
     @property
     def no_text(self) -> int:
+        """Rows without text, which were skipped."""
         return sum(one.no_text for one in self.files.values())
 
     def sentence(self) -> str:
@@ -166,6 +167,7 @@ class Corpus:
 
 
 def check_split(split: str | None) -> None:
+    """Raises InterpError for a split that does not exist; None is all of them."""
     if split is not None and split not in SPLITS:
         raise unknown("split", split, SPLITS)
 

@@ -85,6 +85,7 @@ def choose(
 
 
 def wrong_kind(where: str, name: str, value: Any, then: str) -> InterpError:
+    """The error for a row whose field holds no string; `then` says what to do."""
     return InterpError(f"{where}: `{name}` holds {described(value)}, not a string; {then}")
 
 
@@ -114,12 +115,12 @@ def _ask(path: Path | str, fields: Sequence[str], rows: Sequence[tuple[str, dict
 
 def _strings(fields: Sequence[str], rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
     """Fields whose values are strings or null, and one of them no blank."""
-    found = []
+    strings = []
     for name in fields:
         values = [row[name] for _, row in rows if row.get(name) is not None]
         if all(isinstance(value, str) for value in values) and any(value.strip() for value in values):
-            found.append(name)
-    return found
+            strings.append(name)
+    return strings
 
 
 def _is_other(name: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> bool:

@@ -36,6 +36,7 @@ class Overlap:
 
     @property
     def share(self) -> float:
+        """Near-duplicates among the documents long enough to compare."""
         return self.near / max(self.documents, 1)
 
 
@@ -45,9 +46,9 @@ def near_duplicates(heldout: Iterable[Document], training: Iterable[Document]) -
     13-grams are compared by 64-bit hashes: beside 10 million known ones, another is taken for one of them once in 10^12.
     """
     known_G = _grams(training)
-    found: dict[str, Overlap] = {}
+    overlaps: dict[str, Overlap] = {}
     for doc in heldout:
-        one = found.setdefault(doc.source, Overlap())
+        one = overlaps.setdefault(doc.source, Overlap())
         grams_G = hashes(doc.text)
         if not len(grams_G):
             one.short += 1
@@ -56,7 +57,7 @@ def near_duplicates(heldout: Iterable[Document], training: Iterable[Document]) -
         shared = float((known_G[at] == grams_G).mean()) if len(known_G) else 0.0
         one.documents += 1
         one.near += shared >= SHARED
-    return found
+    return overlaps
 
 
 def hashes(text: str) -> np.ndarray:

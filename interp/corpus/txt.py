@@ -17,6 +17,7 @@ PARTINGS = ("paragraphs", "lines", "whole")
 
 
 def described(parting: str) -> str:
+    """How a .txt is parted, for a sentence."""
     if parting.isdigit():
         return f"paragraphs gathered up to {int(parting):,} characters"
     words = {
@@ -28,6 +29,7 @@ def described(parting: str) -> str:
 
 
 def read_txt(source: str, path: Path, parting: str, reading: FileReading) -> Iterator[Document]:
+    """The documents of a file, parted as PARTINGS name it or into so many characters; InterpError for none."""
     size = int(parting) if parting.isdigit() else PIECE
     if size == 0:
         raise InterpError(f"{path}#{parting}: a piece must have at least one character.")

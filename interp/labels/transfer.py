@@ -53,10 +53,12 @@ def checked(label: Label, d_sae: int) -> Label:
 
 
 def now() -> str:
+    """The time, in UTC, as labels keep it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def write_jsonl(labels: list[Label], path: Path) -> None:
+    """Write the labels as JSON lines, whole or not at all."""
     with places.whole_file(path) as partial:
         lines = [places.strict_json(asdict(label)) + "\n" for label in labels]
         partial.write_text("".join(lines), encoding="utf-8")
@@ -152,9 +154,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Any]]:
         columns = [str(name).strip() for name in lines.fieldnames or []]
         names = {"label": "text"} | {name: name for name in NAMES}
         if "feature" not in columns or not {"label", "text"} & set(columns):
-            found = ", ".join(columns) or "none"
+            there = ", ".join(columns) or "none"
             raise InterpError(
-                f"{path} has the columns {found[:200]}; give it the columns feature and label, with commas."
+                f"{path} has the columns {there[:200]}; give it the columns feature and label, with commas."
             )
         for row in lines:
             told = {name.strip(): value for name, value in row.items() if isinstance(name, str)}

@@ -159,12 +159,12 @@ def _swaps(bridge: Any, module: nn.Module) -> list[_Swap]:
     """
     from transformer_lens.model_bridge.generalized_components import PositionEmbeddingsAttentionBridge
 
-    found: list[_Swap] = []
+    swaps: list[_Swap] = []
     for parent in module.modules():
         for slot, child in parent.named_children():
             if type(child) is PositionEmbeddingsAttentionBridge and slot == "self_attn":
-                found.append((parent, slot, _NativeAttention(child), child))
-    return found
+                swaps.append((parent, slot, _NativeAttention(child), child))
+    return swaps
 
 
 def _set_attention(module: Any, kind: str) -> None:

@@ -252,7 +252,7 @@ class Model:
         else:
             real_BT = real_BT.to(tokens_BT.device)
             position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
-            extra = self.accepted(attention_mask=real_BT.long(), position_ids=position_BT)
+            extra = self.accepted({"attention_mask": real_BT.long(), "position_ids": position_BT})
         return Site(tokens_BT, real_BT, position_BT, real_BT.sum(1) if prompt_B is None else prompt_B), extra
 
     @cached_property
@@ -260,7 +260,7 @@ class Model:
         """Names of what this family's forward pass takes."""
         return frozenset(signature(self.module.forward).parameters)
 
-    def accepted(self, **options: Any) -> dict[str, Any]:
+    def accepted(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the options that this family's forward pass takes."""
         return {name: value for name, value in options.items() if name in self.arguments}
 
@@ -315,7 +315,7 @@ class Model:
         """(logits after the last of the new tokens, keys and values so far); `real_BT` is of the whole text."""
         position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)[:, -new_BT.shape[1] :]
         site = Site(new_BT, real_BT[:, -new_BT.shape[1] :], position_BT, prompt_B)
-        extra = self.accepted(attention_mask=real_BT.long(), position_ids=position_BT, logits_to_keep=1)
+        extra = self.accepted({"attention_mask": real_BT.long(), "position_ids": position_BT, "logits_to_keep": 1})
         with self.turns.turn(), torch.inference_mode(), hooked(self, {}, edits, site):
             out = self.module(new_BT, use_cache=True, past_key_values=cache, **extra)
         return out.logits[:, -1], out.past_key_values

@@ -114,8 +114,8 @@ def _separator(tokenizer: Any, embedded: int) -> int:
 
 def _ends(hf_model: Any, tokenizer: Any) -> frozenset[int]:
     """Every token that ends a text: the tokenizer's eos, and those of the generation and the model configuration."""
-    found: set[int] = set()
+    ends: set[int] = set()
     for owner in (tokenizer, getattr(hf_model, "generation_config", None), hf_model.config):
         token = getattr(owner, "eos_token_id", None)
-        found |= set(token if isinstance(token, (list, tuple)) else [] if token is None else [token])
-    return frozenset(int(token) for token in found)
+        ends |= set(token if isinstance(token, (list, tuple)) else [] if token is None else [token])
+    return frozenset(int(token) for token in ends)

@@ -128,8 +128,8 @@ def _is_linear(x: Tensor, logits: Tensor, weight: Tensor) -> bool:
     if rows.shape[1] != weight.shape[1] or len(rows) < 2:
         return False
     ours = (rows[-1] - rows[-2]) @ weight.float().T  # of a difference, so that a bias drops out
-    found = logits.reshape(-1, logits.shape[-1]).float()
-    theirs = found[-1] - found[-2]
+    logits_NV = logits.reshape(-1, logits.shape[-1]).float()
+    theirs = logits_NV[-1] - logits_NV[-2]
     if ours.shape != theirs.shape:
         return False
     scale = float((ours @ theirs) / (ours @ ours).clamp_min(1e-30))  # some multiply all logits by one number
@@ -193,11 +193,11 @@ def neuron_outputs(
     module: nn.Module, hook_points: Mapping[str, nn.Module], width: int
 ) -> dict[int, Float[Tensor, "M D"]]:
     """By layer, what a unit of each MLP neuron adds to a residual stream of that width; {} when it cannot be told."""
-    found: dict[int, Tensor] = {}
+    rows_of: dict[int, Tensor] = {}
     for layer in range(10_000):
         hook, out = (hook_points.get(f"blocks.{layer}.mlp.{name}") for name in ("hook_post", "out.hook_in"))
         if hook is None or out is None:
-            return found
+            return rows_of
         owner = next((m for m in module.modules() if getattr(m, "hook_in", None) is out), None)
         weight = getattr(getattr(owner, "original_component", owner), "weight", None)
         if weight is None or weight.ndim != 2:
@@ -207,5 +207,5 @@ def neuron_outputs(
         rows = (weight.T if linear else weight).detach().float()
         if rows.shape[1] != width:
             return {}
-        found[layer] = rows.contiguous()
-    return found
+        rows_of[layer] = rows.contiguous()
+    return rows_of

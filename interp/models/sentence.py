@@ -43,6 +43,7 @@ class SentenceEncoder(nn.Module):
         self.layers = nn.ModuleList(_layer(weights, f"encoder.layer.{i}.", width, heads) for i in range(count))
 
     def forward(self, tokens_NT: Int[Tensor, "N T"], real_NT: Bool[Tensor, "N T"]) -> Float[Tensor, "N E"]:
+        """Unit vectors of texts that are filled up on the right, float32."""
         x = self.norm(self.words[tokens_NT] + self.places[: tokens_NT.shape[1]] + self.kinds[0])
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=~real_NT)

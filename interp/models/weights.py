@@ -46,11 +46,11 @@ def _content(tensor: Tensor) -> str:
 
 def stored_types(folder: Path) -> list[str]:
     """The number types of the weights in a model's folder, as safetensors spells them; none where none can be read."""
-    found = set()
+    types = set()
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as file:
-                found |= {str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
+                types |= {str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return []
-    return sorted(found)
+    return sorted(types)

@@ -23,7 +23,9 @@ class Activated(Protocol):
     """A text's activations, as `workbench.Spectrum` has them: an entry for each token and feature that fires there."""
 
     @property
-    def tokens(self) -> Sequence[str]: ...
+    def tokens(self) -> Sequence[str]:
+        """The text's tokens, the separator first."""
+
     @property
     def counted(self) -> Sequence[bool]:
         """By token, whether it counts: no separator, no sink."""
@@ -33,9 +35,12 @@ class Activated(Protocol):
         """The token of each entry."""
 
     @property
-    def features(self) -> np.ndarray: ...
+    def features(self) -> np.ndarray:
+        """The feature of each entry."""
+
     @property
-    def values(self) -> np.ndarray: ...
+    def values(self) -> np.ndarray:
+        """The activation of each entry, above 0."""
 
 
 @dataclass(frozen=True)

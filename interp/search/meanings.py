@@ -47,7 +47,7 @@ class Meanings:
 
     def _from_file(self, texts: list[str]) -> list[str]:
         """Take what the file has; what it has not comes back."""
-        found: dict[str, Tensor] = {}
+        vectors: dict[str, Tensor] = {}
         try:
             if not self.path.exists():
                 return texts
@@ -55,14 +55,14 @@ class Meanings:
                 for text in texts:
                     row = db.execute("SELECT vector FROM meaning WHERE name = ?", [_name(text)]).fetchone()
                     if row:
-                        found[text] = torch.from_numpy(np.frombuffer(row[0], dtype=np.float32).copy())
+                        vectors[text] = torch.from_numpy(np.frombuffer(row[0], dtype=np.float32).copy())
         except (sqlite3.Error, OSError):  # damaged, held by another, or out of reach: made anew
             return texts
         except (TypeError, ValueError):
-            found = {}
-        if len({vector.shape for vector in found.values()}) > 1:
-            found = {}
-        self.known |= found
+            vectors = {}
+        if len({vector.shape for vector in vectors.values()}) > 1:
+            vectors = {}
+        self.known |= vectors
         return [text for text in texts if text not in self.known]
 
     def _to_file(self, texts: list[str], vectors: Tensor) -> None:

@@ -65,6 +65,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Not:
+    """What does not meet a condition."""
+
     item: "Node"
 
     def __str__(self) -> str:
@@ -73,6 +75,8 @@ class Not:
 
 @dataclass(frozen=True)
 class And:
+    """What meets all of several; of none, everything."""
+
     items: "tuple[Node, ...]"
 
     def __str__(self) -> str:
@@ -81,6 +85,8 @@ class And:
 
 @dataclass(frozen=True)
 class Or:
+    """What meets one of several."""
+
     items: "tuple[Node, ...]"
 
     def __str__(self) -> str:
@@ -296,6 +302,7 @@ def span(term: Term) -> tuple[float, float]:
 
 
 def yes(term: Term) -> bool:
+    """Whether a condition of yes or no says yes; InterpError when it says neither."""
     if term.value.lower() not in ("yes", "no", "true", "false"):
         raise InterpError(f"{term.key}:{term.value} is neither yes nor no (at character {term.at}).")
     return term.value.lower() in ("yes", "true")

@@ -8,7 +8,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,11 @@ class Hits(Sequence[Hit]):
     notes: tuple[str, ...] = ()
     """What the answer does not say by itself: that no indexed token matches, that sets of texts are too small."""
 
-    def __getitem__(self, at: Any) -> Any:
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, at: int | slice) -> Hit | tuple[Hit, ...]:
         return self.hits[at]
 
     def __len__(self) -> int:
@@ -64,6 +68,7 @@ class Hits(Sequence[Hit]):
         return iter(self.hits)
 
     def to_pandas(self) -> pd.DataFrame:
+        """A row a hit, with the fields of `Hit` as columns."""
         columns = list(Hit.__dataclass_fields__)
         return pd.DataFrame([asdict(hit) for hit in self.hits], columns=columns)
 

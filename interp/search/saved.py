@@ -29,6 +29,7 @@ class SavedSearch:
 
     @staticmethod
     def of(name: str, hits: Hits, limit: int, meta: dict[str, Any]) -> "SavedSearch":
+        """A search of the index with this description (`FeatureIndex.meta`), and its answer."""
         files = meta["files"]
         return SavedSearch(
             name=name,
@@ -42,6 +43,7 @@ class SavedSearch:
         )
 
     def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
         places.write_json(path, asdict(self))
 
     @staticmethod
@@ -73,8 +75,11 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def place(name: str, sae_sha256: str) -> Path:
-    """The file of a search: as given when it is a path, else under INTERP_HOME's data by the SAE's hash."""
+def locate(name: str, sae_sha256: str) -> Path:
+    """The file of a search: as given when it is a path, else under INTERP_HOME's data by the SAE's hash.
+
+    Raises InterpError for a name that cannot be a file's.
+    """
     if name.endswith(".json") or "/" in name:
         return Path(name).expanduser()
     if not re.fullmatch(r"[\w .-]{1,80}", name):
@@ -83,6 +88,7 @@ def place(name: str, sae_sha256: str) -> Path:
 
 
 def folder(sae_sha256: str) -> Path:
+    """Where the searches of an SAE lie that were saved by name."""
     return places.data() / "searches" / (sae_sha256 or "unsaved")
 
 
@@ -92,7 +98,8 @@ def names(sae_sha256: str) -> list[str]:
 
 
 def find(name: str, sae_sha256: str) -> SavedSearch:
-    path = place(name, sae_sha256)
+    """The search of that name or in that file; InterpError when there is none."""
+    path = locate(name, sae_sha256)
     if not path.exists():
         raise unknown("saved search", name, names(sae_sha256), try_="A path to its file also works.")
     return SavedSearch.read(path)

@@ -91,7 +91,7 @@ def save_search(wb: Opened, name: str, query: str | Hits, *, limit: int = 20) ->
     """
     hits = query if isinstance(query, Hits) else search(wb, query, limit=limit)
     kept = SavedSearch.of(name, hits, limit, wb.index.meta)
-    kept.write(saved.place(name, wb.card.sae_sha256))
+    kept.write(saved.locate(name, wb.card.sae_sha256))
     return kept
 
 

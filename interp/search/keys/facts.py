@@ -9,6 +9,8 @@ from interp.types import unknown
 
 
 def find_range(column: str) -> Handler:
+    """Features whose figure in a column of the index is within the bounds, both included."""
+
     def handler(term: Term, collection: Collection) -> Answer:
         low, high = span(term)
         values = collection.index.features[column].to_numpy()
@@ -18,6 +20,8 @@ def find_range(column: str) -> Handler:
 
 
 def find_label(attribute: str) -> Handler:
+    """Features whose label has this author or status, in either case; InterpError for a status that does not exist."""
+
     def handler(term: Term, collection: Collection) -> Answer:
         if attribute == "status" and term.value not in STATUSES:
             raise unknown("label status", term.value, STATUSES, try_=f"(At character {term.at}.)")
@@ -32,11 +36,13 @@ def find_label(attribute: str) -> Handler:
 
 
 def find_dead(term: Term, collection: Collection) -> Answer:
+    """Features that never fire in the index, or those that do."""
     dead = collection.index.features["fires"].to_numpy() == 0
     return Answer(dead if yes(term) else ~dead, None, lambda f: "never fires" if dead[f] else "fires")
 
 
 def find_labelled(term: Term, collection: Collection) -> Answer:
+    """Features with a label, or those without."""
     has = np.zeros(collection.index.d_sae, dtype=bool)
     has[list(collection.labels.all())] = True
     return Answer(has if yes(term) else ~has, None, lambda f: "has a label" if has[f] else "has no label")

@@ -82,6 +82,7 @@ def _token_ids(term: Term, index: FeatureIndex) -> np.ndarray:
 
 
 def find_like(term: Term, collection: Collection) -> Answer:
+    """Cosine of decoder rows with a feature's own; without the rows, of those that the index keeps as nearest."""
     index = collection.index
     feature = asked_feature(term, index)
     if collection.directions is None:
