@@ -5,11 +5,13 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp import places
-from interp.mask import Mask
 from interp.types import Hook, InterpError, parse_hooks
+
+if TYPE_CHECKING:
+    from interp.mask import Mask
 
 FORMAT = 1
 WEIGHTS = "sae_weights.safetensors"
@@ -60,8 +62,10 @@ class Card:
         return parse_hooks(self.hook_name_out) or self.reads
 
     @property
-    def mask(self) -> Mask:
+    def mask(self) -> "Mask":
         """Which positions its SAE counts: by the norm at the first hook point that it reads, the only one told of here."""
+        from interp.mask import Mask  # here, for it brings PyTorch, without which a card can be read
+
         return Mask({str(hook): self.norm_cutoff for hook in self.reads[:1]})
 
     def write(self, folder: Path) -> "Card":
