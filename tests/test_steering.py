@@ -487,6 +487,11 @@ def test_names_of_before_still_answer_and_say_what_they_are_called_now(wb):
             assert getattr(home, before) is now
     with pytest.warns(DeprecationWarning, match="Workbench.stage is now Workbench.steered"):
         assert wb.stage is wb.steered
+    with pytest.warns(DeprecationWarning, match="Workbench.check_steering is now Workbench.request"):
+        wb.check_steering(["A cat"], [[Ablate(feature=3)]], max_new_tokens=4)
+    made = wb.request(["A cat"], [[], [Clamp(feature=3, strength=40.0)]], max_new_tokens=4)
+    run = wb.steer("A cat", [Clamp(feature=3, strength=40.0)], max_new_tokens=4)
+    assert made.generate([(0, 0, 0), (0, 1, 0)]) == [run.baseline_tokens, run.steered_tokens]
     with pytest.warns(DeprecationWarning, match="Workbench.contrast is now"):
         assert wb.contrast(["A cat"], ["A dog"]) == wb.difference_of_means(["A cat"], ["A dog"])
 

@@ -62,7 +62,7 @@ def steer(
     bench, seeds = open_sae(sae), list(seed) or [0]
     sampling = _sampling(tokens, temperature, top_p, stop, chat, special)
     made = (bench.preset(preset).edits if preset else []) + _read_edits(bench, edits, stand_in=True)
-    bench.check_steering(prompt, [made], seed=seeds[0], **sampling)
+    bench.request(prompt, [made], seed=seeds[0], **sampling)
     # What comes of texts takes the model's passes, so all else was checked with a direction that stands in.
     made[len(made) - len(edits) :] = _read_edits(bench, edits)
     if save_preset:

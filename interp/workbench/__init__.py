@@ -10,11 +10,12 @@ offers them to scripts as methods.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from interp.checkpoint.files import resolve
 from interp.renamed import warn_renamed
 from interp.render import table_html, title_html
-from interp.steering import Direction, Steerable, SteeredModel
+from interp.steering import Direction, FeatureEdit, SamplingOptions, Steerable, SteeredModel
 from interp.types import FeatureRef
 from interp.workbench import finding, indexing, known, measuring, reading, replaying, sharing, steering
 from interp.workbench import presets as kept
@@ -46,8 +47,8 @@ class Workbench(Opened):
     difference_of_means = steering.difference_of_means
     bind = steering.bind
     bind_sweep = steering.bind_sweep
+    request = steering.request
     check_edits = steering.check_edits
-    check_steering = steering.check_steering
     stand_in = steering.stand_in
     steerable = known.steerable
     detection = known.detection
@@ -83,6 +84,16 @@ class Workbench(Opened):
         """`steerable`."""
         warn_renamed("Workbench.subject", "Workbench.steerable")
         return known.steerable(self, feature, largest=largest, words=words)
+
+    def check_steering(
+        self,
+        prompts: Sequence[str],
+        variants: Sequence[Sequence[FeatureEdit]],
+        **options: Unpack[SamplingOptions],
+    ) -> None:
+        """`request`, without what it gives."""
+        warn_renamed("Workbench.check_steering", "Workbench.request")
+        steering.request(self, prompts, variants, **options)
 
     def contrast(
         self,

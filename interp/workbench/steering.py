@@ -20,6 +20,7 @@ from interp.steering import (
     Sampling,
     SamplingOptions,
     SteerBatch,
+    SteerRequest,
     SteerRun,
     StrengthSweep,
     StrengthSweepConfig,
@@ -102,12 +103,16 @@ def steer_many(
     return steering.generate_many(wb.steered, prompts, bound, seeds, sampling)
 
 
-def check_steering(
+def request(
     wb: Opened, prompts: Sequence[str], variants: Sequence[Sequence[FeatureEdit]], **options: Unpack[SamplingOptions]
-) -> None:
-    """Raises InterpError, before anything is computed, when the prompts cannot be continued under these edits."""
+) -> SteerRequest:
+    """Prompts and sets of edits that were looked up and are known to be possible, any of which can be run with any.
+
+    Options are those of `steer`. Raises InterpError, before anything is computed, when a prompt cannot be continued under
+    one of the sets.
+    """
     sampling, bound = Sampling.of(options), _bind_rows(wb, variants)
-    wb.steered.request(wb.steered.tokenize(prompts, sampling), bound, sampling)
+    return wb.steered.request(wb.steered.tokenize(prompts, sampling), bound, sampling)
 
 
 def difference_of_means(
