@@ -10,7 +10,7 @@ from interp.types import InterpError, unknown
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device to use; `auto` takes CUDA, then MPS, then the CPU."""
+    """The device to use; `auto` takes CUDA, then MPS, then the CPU. InterpError when it is not there."""
     if device != "auto":
         try:
             made = torch.device(device)
@@ -26,7 +26,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The asked dtype, or bfloat16 where it is native, else float32."""
+    """The asked dtype, or bfloat16 where it is native, else float32. InterpError for another name."""
     if isinstance(dtype, torch.dtype):
         return dtype
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

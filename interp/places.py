@@ -61,7 +61,10 @@ def shipped(name: str) -> Path:
 
 
 def package_folder(package: str) -> Path:
-    """The folder of an installed data package, found without importing it (its imports may be heavy)."""
+    """The folder of an installed data package, found without importing it (its imports may be heavy).
+
+    Raises InterpError when it is not installed.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise InterpError(
@@ -263,7 +266,8 @@ def sha256_file(path: Path) -> str:
 def local_copy(url: str) -> Path:
     """The folder at a URL that fsspec knows (s3://, gs://, file://, memory://), copied into the cache.
 
-    Files that did not change there are not fetched again; whoever reads them compares their hashes.
+    Files that did not change there are not fetched again; whoever reads them compares their hashes. Raises InterpError
+    when there is nothing, or it cannot be fetched.
     """
     files, root = _remote(url)
     into = cache() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]

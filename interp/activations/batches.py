@@ -144,6 +144,10 @@ def make_batches(
     buffer: int,
     blocks: range | None,
 ) -> Batches:
+    """A source's batches at hook points, of `blocks` of its text (all, without).
+
+    Raises InterpError when a hook point is not there, and for no positive number of epochs.
+    """
     hooks = names(hook_names)
     for name in hooks:
         source.check_hook(name)

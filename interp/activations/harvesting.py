@@ -141,6 +141,10 @@ def _estimate(
 
 
 def run_shard(model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, step: Any) -> dict[str, Tensor]:
+    """Activations of some blocks on the CPU, (N, D) by hook point, and their norms, (N,) by `norm/` and its name.
+
+    Raises InterpError for a hook point that is not of shape (B, T, D).
+    """
     parts: dict[str, list[Tensor]] = {name: [] for name in hooks}
     for batch in rows_NT.split(batch_blocks):
         for name, x in model.run(batch, hooks).activations.items():

@@ -85,6 +85,7 @@ def _wrong_shard(path: Path, shard: Any, first: int) -> str:
 
 
 def refuse_change(folder: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raises InterpError, naming the first field that differs, when a folder holds another harvest than is asked."""
     for key, value in asked.items():
         if kept.get(key) != value:
             raise InterpError(

@@ -58,6 +58,7 @@ class ActivationStore:
 
     @cached_property
     def blocks(self) -> TokenBlocks:
+        """The text; InterpError when its files are not those that the manifest speaks of."""
         whole = TokenBlocks.load(self.folder)
         rows = self.positions // whole.block
         if rows > len(whole.tokens_NT) or whole.block != self.recipe["block"] or self.positions % whole.block:
@@ -72,6 +73,7 @@ class ActivationStore:
         return ActivationStore(self.folder, self.recipe | {"positions": sum(s["positions"] for s in kept)}, kept)
 
     def check_hook(self, hook_name: str) -> None:
+        """Raises InterpError when that hook point was not harvested."""
         if hook_name not in self.recipe["hooks"]:
             raise unknown("harvested hook point", hook_name, self.recipe["hooks"])
 

@@ -47,6 +47,7 @@ class Stream:
         return self.blocks.positions
 
     def check_hook(self, hook_name: str) -> None:
+        """Raises InterpError when that hook point is not streamed."""
         if hook_name not in self.recipe["hooks"]:
             raise unknown("streamed hook point", hook_name, self.recipe["hooks"])
 
@@ -86,7 +87,10 @@ class Stream:
         buffer: int = BUFFER,
         blocks: range | None = None,
     ) -> Batches:
-        """As an `ActivationStore`'s; a buffer is filled with texts in their order."""
+        """As an `ActivationStore`'s; a buffer is filled with texts in their order.
+
+        Raises InterpError when the buffer is smaller than a batch.
+        """
         if buffer < batch_size:
             raise InterpError(f"the shuffle buffer is {buffer} tokens, less than a batch of {batch_size}; enlarge it.")
         return make_batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
@@ -141,7 +145,10 @@ class Stream:
 def stream(
     model: Model, corpus: Corpus, hook_names: str | Sequence[str], tokens: int, *, split: str | None = None
 ) -> Stream:
-    """Activations straight from the model, for when the disk is small; `Stream.batches` feeds training."""
+    """Activations straight from the model, for when the disk is small; `Stream.batches` feeds training.
+
+    Raises InterpError when a hook point does not exist, or none or no token is named.
+    """
     hooks = list(dict.fromkeys(names(hook_names)))
     for name in hooks:
         model.check_hook(name)

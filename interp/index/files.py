@@ -71,7 +71,10 @@ class IndexFiles:
         return kept
 
     def sql(self, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
-        """A query over the index's files, each named by `{features}`, `{activations}` and so on."""
+        """A query over the index's files, each named by `{features}`, `{activations}` and so on.
+
+        Raises InterpError when a file is not the one that was written, or cannot be read.
+        """
         there = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.parquet" in self.meta["files"]]
         used = {n: f"read_parquet({quoted(self.path(f'{n}.parquet'))})" for n in there if "{" + n + "}" in query}
         with self._lock:

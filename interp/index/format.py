@@ -181,7 +181,10 @@ def _move(folder: Path, todo: tuple[Path, list[str]]) -> None:
 
 
 def checker(folder: Path, meta: dict[str, Any]) -> Callable[[str], Path]:
-    """A function from a file's name to its path, which compares its SHA-256 when the file is first asked for."""
+    """A function from a file's name to its path, which compares its SHA-256 when the file is first asked for.
+
+    That function raises InterpError when the file is missing or not the one that was written.
+    """
     known: set[str] = set()
 
     def path_of(name: str) -> Path:

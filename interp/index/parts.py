@@ -78,7 +78,10 @@ class Build:
 
 
 def write_parts(run: Build, store: ActivationSource, hook: str, norm_cutoff: float) -> None:
-    """One part of (feature, position, value) a shard, exact float32 values, and which of its positions count."""
+    """One part of (feature, position, value) a shard, exact float32 values, and which of its positions count.
+
+    Raises InterpError when the hook point is not as wide as the dictionary reads.
+    """
     sae = run.sae
     real_N, mask = store.blocks.real_NT().reshape(-1), Mask({hook: norm_cutoff})
     with bar(f"index {sae.name}", store.positions) as step, torch.inference_mode():

@@ -109,7 +109,7 @@ def verify(
     `write` first stores hashes, numbers and tolerances in it, which is its maker's part. `full` makes all of the index
     anew and not some blocks (drawn by `seed`), `metrics` names a text (`tokens` of it) on which the card's figures are
     made anew, `expect` is the pin that the files must have. What came of it is kept under INTERP_HOME for the
-    library's list, if `remember`.
+    library's list, if `remember`. Raises InterpError when there is no checkpoint, or no card where one is needed.
     """
     folder = resolve(path)
     carded = (folder / "card.json").exists()
