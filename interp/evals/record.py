@@ -16,13 +16,13 @@ def keep(sae_sha256: str, figures: dict[str, Any]) -> None:
 
 def kept(sae_sha256: str) -> dict[str, dict[str, Any]]:
     """The kept figures by the name they have in a card: `held_out`, and for further texts `held_out, TEXT`."""
-    found = []
+    dated = []
     for path in (places.data() / "evaluations" / sae_sha256).glob("*.json"):
         try:
             value = places.read_json(path)
         except InterpError:
             continue
         if isinstance(value, dict) and isinstance(value.get("text"), dict):
-            found.append((path.stat().st_mtime, value))
-    texts = [value for _, value in sorted(found, key=lambda pair: -pair[0])]
+            dated.append((path.stat().st_mtime, value))
+    texts = [value for _, value in sorted(dated, key=lambda pair: -pair[0])]
     return {"held_out" if i == 0 else f"held_out, {value['text'].get('name')}": value for i, value in enumerate(texts)}

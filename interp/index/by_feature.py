@@ -42,9 +42,9 @@ def write_by_feature(run: Build, text: dict[str, pa.Array]) -> dict[str, pa.Arra
     keep_all, chunks = run.config.keep == "all", []
 
     def work(rows: Activations) -> tuple[Activations, FeatureStatistics, dict[str, Any]]:
-        found = measure(rows, token_N, document_N)
-        more = coactive_columns(rows, found.columns, codes, offset_N, run.fires_F, kept)
-        return rows, found, more | (_exact(run.before, run.first, rows, found.columns) if run.before else {})
+        statistics = measure(rows, token_N, document_N)
+        more = coactive_columns(rows, statistics.columns, codes, offset_N, run.fires_F, kept)
+        return rows, statistics, more | (_exact(run.before, run.first, rows, statistics.columns) if run.before else {})
 
     with (
         activation_writer(run.made / "activations.parquet") as activations,
@@ -52,11 +52,11 @@ def write_by_feature(run: Build, text: dict[str, pa.Array]) -> dict[str, pa.Arra
         pq.ParquetWriter(run.made / "pairs.parquet", PAIRS, compression="zstd") as pairs,
         bar("index: statistics", total, "activations") as step,
     ):
-        for rows, found, more in _ahead(work, whole_features(_sorted(run)), run.config.threads):
-            chunks.append(found.columns | more)
-            examples.write_table(found.examples.cast(EXAMPLES))
-            pairs.write_table(found.pairs.cast(PAIRS), row_group_size=ROWS_PER_GROUP)
-            activations.write_table(_stored(rows, found, keep_all), row_group_size=ROWS_PER_GROUP)
+        for rows, statistics, more in _ahead(work, whole_features(_sorted(run)), run.config.threads):
+            chunks.append(statistics.columns | more)
+            examples.write_table(statistics.examples.cast(EXAMPLES))
+            pairs.write_table(statistics.pairs.cast(PAIRS), row_group_size=ROWS_PER_GROUP)
+            activations.write_table(_stored(rows, statistics, keep_all), row_group_size=ROWS_PER_GROUP)
             step(len(rows))
     if not keep_all:
         (run.made / "pairs.parquet").unlink()
@@ -94,8 +94,8 @@ def _exact(before: FeatureIndex, first: int, rows: Activations, columns: dict[st
     }
 
 
-def _stored(rows: Activations, found: FeatureStatistics, keep_all: bool) -> pa.Table:
-    kept = slice(None) if keep_all else found.near_M
+def _stored(rows: Activations, statistics: FeatureStatistics, keep_all: bool) -> pa.Table:
+    kept = slice(None) if keep_all else statistics.near_M
     value = pa.array(halves(rows.value_M[kept]))
     return pa.table({"feature": rows.feature_M[kept], "position": rows.position_M[kept], "value": value})
 

@@ -184,12 +184,14 @@ class IndexFiles:
     def _tensor(self, name: str) -> Tensor:
         path = self.path(f"{name}.safetensors")
         try:
-            found = load_file(path)[name]
+            tensor = load_file(path)[name]
         except (OSError, SafetensorError, KeyError):
             raise InterpError(f"{path} cannot be read: it was cut short or changed; build the index anew.") from None
-        if found.ndim != 2 or (name == "meanings" and len(found) != self.d_sae):
-            raise InterpError(f"{path} has the shape {tuple(found.shape)}, which is none of this index; build it anew.")
-        return found
+        if tensor.ndim != 2 or (name == "meanings" and len(tensor) != self.d_sae):
+            raise InterpError(
+                f"{path} has the shape {tuple(tensor.shape)}, which is none of this index; build it anew."
+            )
+        return tensor
 
     @property
     def separator(self) -> int:

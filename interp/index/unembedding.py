@@ -49,6 +49,6 @@ def asked_rows(rows_VD: Float[Tensor, "V D"], tokens: Sequence[int]) -> Float[Te
     """The tokens' rows in float32; zeros for a token that the model has no logit for."""
     ids = torch.tensor(list(tokens), dtype=torch.int64)
     known = ids < len(rows_VD)
-    found = torch.zeros(len(ids), rows_VD.shape[1])
-    found[known] = rows_VD[ids[known]].float()
-    return found
+    rows_TD = torch.zeros(len(ids), rows_VD.shape[1])
+    rows_TD[known] = rows_VD[ids[known]].float()
+    return rows_TD

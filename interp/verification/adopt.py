@@ -27,14 +27,14 @@ def adopt(done: Conversion) -> dict[str, Any]:
         model, tokens, x_NTD = _real(done.sae, done.model)
     except InterpError as error:
         x = _drawn(done.sae)
-        found = {**done.error(x), "inputs": f"drawn at random: {error}"}
+        errors = {**done.error(x), "inputs": f"drawn at random: {error}"}
         note = ["no card was written, for the model did not open: give --model and --hook, or open it with interp.load"]
-        return told | {"error": found, "lost": done.lost + (note if done.target == "saelens" else [])}
+        return told | {"error": errors, "lost": done.lost + (note if done.target == "saelens" else [])}
     rows = x_NTD[:, 1:].reshape(-1, x_NTD.shape[-1])
-    found = {**done.error(rows), "inputs": f"{len(rows)} activations of {model.name} at {done.sae.hook_name}"}
+    errors = {**done.error(rows), "inputs": f"{len(rows)} activations of {model.name} at {done.sae.hook_name}"}
     if done.target == "saelens" and not (done.into / "card.json").exists():
         _write_card(done.into, model, tokens, x_NTD, {"converted_from": done.source, "not_held": done.lost})
-    return told | {"error": found}
+    return told | {"error": errors}
 
 
 def give_card(folder: Path, model: str = "", hook_name: str = "", *, source: str = "") -> Card:

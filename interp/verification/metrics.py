@@ -110,7 +110,7 @@ def _by_factor(said: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 
 def _interval(of: dict[str, Any], name: str, value: float) -> tuple[float, float]:
-    found = of.get(f"{name}_interval")
-    if isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(x, int | float) for x in found):
-        return float(found[0]), float(found[1])
+    interval = of.get(f"{name}_interval")
+    if isinstance(interval, list | tuple) and len(interval) == 2 and all(isinstance(x, int | float) for x in interval):
+        return float(interval[0]), float(interval[1])
     return value, value

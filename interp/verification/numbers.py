@@ -124,8 +124,8 @@ def _compared(card: Card, sae: SAE, model: Model, stored: dict[str, Any], now: N
         bad = []
     for name in far:
         limit = stored["tolerances"][kind][name]
-        found = f"{said[name]} (tolerance {limit:.3g}, {model.dtype_name} against {stored.get('dtype')})"
-        checks.append((differs if name in bad else holds)(f"{NUMBERS}: {name}", found))
+        told = f"{said[name]} (tolerance {limit:.3g}, {model.dtype_name} against {stored.get('dtype')})"
+        checks.append((differs if name in bad else holds)(f"{NUMBERS}: {name}", told))
     if bad:
         checks.append(differs("cause", diagnose(trial_of(card, sae, model, stored["tokens"]), stored["sample"])))
     return [*checks, *check_dtype(card, model, stored, numbers_hold)]
@@ -159,11 +159,11 @@ def check_fit(card: Card, sae: SAE, model: Model, tokens: torch.Tensor, *, own_t
         return unchecked(
             "fit", f"{count or 'no'} positions of {text} count at {card.hook_name}, too few to tell what it explains"
         )
-    found = f"EV {now.ev:.3f} and L0 {now.l0:.1f} on {count:,} positions of {text}"
+    told = f"EV {now.ev:.3f} and L0 {now.l0:.1f} on {count:,} positions of {text}"
     cause = "" if card.hook_name_out else diagnose_fit(trial_of(card, sae, model, tokens), 1 - now.ev)
     if cause:
-        return differs("fit", f"{found}; {cause}")
+        return differs("fit", f"{told}; {cause}")
     if not now.ev > 0:
-        return unchecked("fit", f"{found}: it explains nothing of {card.hook_name} there, and no usual cause was found; "
+        return unchecked("fit", f"{told}: it explains nothing of {card.hook_name} there, and no usual cause was found; "
             "another model or SAE, or a text unlike the one it was trained on (--metrics TEXT measures on that)")  # fmt: skip
-    return holds("fit", found)
+    return holds("fit", told)

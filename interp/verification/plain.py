@@ -59,7 +59,7 @@ def _numbers(sae: SAE, model: Model, hook: str, meta: dict[str, Any]) -> list[Ch
         few = f"{count or 'no'} positions of the probe count at {hook}, too few to tell what the SAE explains there"
         return [unchecked("numbers", few)]
     fvu, l0 = explained(trial, x)
-    found = f"EV {1 - fvu:.3f} and L0 {l0:.1f} at {hook} of {model.name} on the probe text"
+    told = f"EV {1 - fvu:.3f} and L0 {l0:.1f} at {hook} of {model.name} on the probe text"
     checks = []
     if meta.get("l0"):
         said = float(meta["l0"])
@@ -69,8 +69,8 @@ def _numbers(sae: SAE, model: Model, hook: str, meta: dict[str, Any]) -> list[Ch
         checks.append(unchecked("BOS", f"cfg.json asks for a BOS in front; the probe has {model.separator} there"))
     cause = diagnose_fit(trial, fvu)
     if cause:
-        return [*checks, differs("fit", f"{found}; {cause}")]
+        return [*checks, differs("fit", f"{told}; {cause}")]
     if not fvu < 1:
-        return [*checks, unchecked("fit", f"{found}: it explains nothing there, and no usual cause was found; another model "
+        return [*checks, unchecked("fit", f"{told}: it explains nothing there, and no usual cause was found; another model "
             "or SAE, or a text unlike the one it was trained on")]  # fmt: skip
-    return [*checks, holds("numbers: fit", found)]
+    return [*checks, holds("numbers: fit", told)]

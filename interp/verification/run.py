@@ -163,7 +163,7 @@ def _drawn(
 
 
 def _cause(card: Card, sae: SAE, model: Model, sample: Sample) -> str:
-    found = diagnose(trial_of(card, sae, model, sample.tokens_BT), sample.rows)
-    if found.startswith("which features pass"):  # most rows come out: what differs is some of them
+    cause = diagnose(trial_of(card, sae, model, sample.tokens_BT), sample.rows)
+    if cause.startswith("which features pass"):  # most rows come out: what differs is some of them
         return "most rows come out as stored, so the model and the hook point are right: rows of the index were edited"
-    return found
+    return cause

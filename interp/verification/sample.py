@@ -108,14 +108,14 @@ def check_sample(sample: Sample, card: Card, sae: SAE) -> list[Check]:
     wrong_M = far_M > LARGEST * usual * unit_M + 2**-9 * value_M.abs()
     if not quiet:
         wrong_M &= far_M > WRONG * value_M.abs()
-    found = [wrong_kept] if wrong_kept else []
+    wrong = [wrong_kept] if wrong_kept else []
     if bool(wrong_M.any()):
         named = sorted(set(features[wrong_M].tolist()))[:4]
-        found.append(f"{int(wrong_M.sum()):,} rows have values that do not come out, of features such as {named}")
+        wrong.append(f"{int(wrong_M.sum()):,} rows have values that do not come out, of features such as {named}")
     margin = LARGEST * max(usual, 1e-6) * (1 if quiet else 2)
-    found += _both_ways(sample, sae, u_ND, (norm_N * margin, length_F))
+    wrong += _both_ways(sample, sae, u_ND, (norm_N * margin, length_F))
     said = _said(sample, far_M, quiet)
-    return [differs(what, "; ".join(found) + f" ({said})") if found else holds(what, said)]
+    return [differs(what, "; ".join(wrong) + f" ({said})") if wrong else holds(what, said)]
 
 
 def _kept_apart(sample: Sample, card: Card, x_ND: Tensor) -> str:
@@ -153,13 +153,13 @@ def _both_ways(sample: Sample, sae: SAE, u_ND: Tensor, margins: tuple[Tensor, Te
         if windows is not None:
             key = key[np.isin(_window_key(sample, key // sae.d_sae, key % sae.d_sae), windows)]
         absent |= set(key[~np.isin(key, stored)].tolist())
-    found = []
+    wrong = []
     if absent:
         named = sorted({key % sae.d_sae for key in absent})[:4]
-        found.append(f"{len(absent):,} activations that come out are not stored, of features such as {named}")
+        wrong.append(f"{len(absent):,} activations that come out are not stored, of features such as {named}")
     if counts:
-        found.append(f"at {counts:,} positions another number of features fires than the index counts")
-    return found
+        wrong.append(f"at {counts:,} positions another number of features fires than the index counts")
+    return wrong
 
 
 def _windows(sample: Sample) -> np.ndarray:

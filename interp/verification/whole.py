@@ -48,10 +48,10 @@ def check_whole(index: FeatureIndex, card: Card, sae: SAE, model: Model) -> list
         checks = [_meanings(index, again)] if MEANINGS in index.meta["files"] else []
         if not other:
             return [holds(what, f"built anew from its tokens: {len(files)} files are the same byte for byte"), *checks]
-        found = _apart(index, again)
+        apart = _apart(index, again)
         said = f"built anew from its tokens, {', '.join(other)} came out otherwise"
-        if found:
-            return [differs(what, f"{said}: {found}"), *checks]
+        if apart:
+            return [differs(what, f"{said}: {apart}"), *checks]
         return [holds(what, f"{said}, by no more than another dtype, processor or an extended index makes"), *checks]
 
 
