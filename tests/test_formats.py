@@ -86,7 +86,7 @@ def test_there_and_back_on_real_activations_of_a_trained_sae(checkpoint, store, 
     source = load(checkpoint)
     if rule == "topk":
         parts = {name: getattr(source, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-        source = type(source)(**parts, k=4, hook_name=HOOK)
+        source = type(source)(**parts, k=4, reads=HOOK)
     x = next(iter(store.in_order(HOOK)))[1].float()
     FORMATS["saelens"].write(Foreign(sae=source), (tmp_path / "a").resolve())
     if target == "sparsify" and rule == "jumprelu":
