@@ -126,6 +126,10 @@ def test_models_are_read_side_by_side_over_the_same_tokens_only(two, tiny, text_
 
 def test_a_crosscoder_reads_and_writes_both_hook_points(two, tmp_path):
     sae = train_checkpoint(two, f"{EARLY} + {HOOK}", tmp_path, "crosscoder", **quick(**SIZES))
+    card = Card.read(tmp_path)
+    assert card.norm_cutoffs == card.mask.cutoffs == {hook: two.norm_cutoff(hook) for hook in (EARLY, HOOK)}
+    far = {EARLY: torch.tensor([1.0, 1.0]), HOOK: torch.tensor([1.0, 2 * card.norm_cutoffs[HOOK]])}
+    assert card.mask.counted(far, torch.ones(2, dtype=torch.bool)).tolist() == [True, False]
     again = load(tmp_path)
     assert again.hook_name == f"{EARLY}+{HOOK}"
     assert json.loads((tmp_path / "cfg.json").read_text())["hook_names"] == [EARLY, HOOK]

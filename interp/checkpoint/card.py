@@ -33,12 +33,14 @@ class Card:
     architecture: str
     """As trained; the folder's cfg.json says as saved."""
     norm_cutoff: float
-    """Positions with a larger norm are sinks: not trained on, left alone by every edit."""
+    """Positions with a larger norm at the first hook point that is read are sinks: not trained on, left alone by edits."""
     separator: int
     context: int
     """Positions in a block of training text."""
     hook_name_out: str = ""
     """Of a transcoder: the hook point it writes."""
+    norm_cutoffs: dict[str, float] = field(default_factory=dict)
+    """Of a crosscoder: the norm beyond which a position is a sink, by each hook point that it reads."""
     sae_sha256: str = ""
     corpus: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -63,10 +65,13 @@ class Card:
 
     @property
     def mask(self) -> "Mask":
-        """Which positions its SAE counts: by the norm at the first hook point that it reads, the only one told of here."""
+        """Which positions its SAE counts: by the norm at every hook point that it reads.
+
+        Cards of crosscoders from before there was `norm_cutoffs` tell of the first one only.
+        """
         from interp.mask import Mask  # here, for it brings PyTorch, without which a card can be read
 
-        return Mask({str(hook): self.norm_cutoff for hook in self.reads[:1]})
+        return Mask({str(hook): self.norm_cutoff for hook in self.reads[:1]} | self.norm_cutoffs)
 
     def write(self, folder: Path) -> "Card":
         """Write card.json with its own hash; the card as written comes back."""
@@ -109,6 +114,8 @@ def _check_kind(folder: Path, key: str, value: Any, kind: Any) -> None:
     if fits and key in _RANGES:
         low, high = _RANGES[key]
         fits = low <= value <= high
+    if fits and key == "norm_cutoffs":
+        fits = all(isinstance(norm, int | float) and 0 <= norm <= 1e30 for norm in value.values())
     if fits and key in ("files", "versions", "licences"):
         fits = all(isinstance(text, str) for text in value.values())
     if fits and key in ("sae_sha256", "model_sha256"):  # which name folders of labels, presets and indexes

@@ -68,16 +68,24 @@ class Report:
 
 
 @torch.inference_mode()
-def evaluate(model: Model, sae: SAE, blocks: TokenBlocks, *, norm_cutoff: float, batch_blocks: int = 8) -> Report:
+def evaluate(
+    model: Model,
+    sae: SAE,
+    blocks: TokenBlocks,
+    *,
+    norm_cutoff: float | Mapping[str, float],
+    batch_blocks: int = 8,
+) -> Report:
     """The report of an SAE, transcoder or crosscoder over the blocks; runs the model five times over them (six for one
     that reads several hook points).
 
-    `norm_cutoff` is of the first hook point that it reads. Raises InterpError when the model lacks a hook point, when one
+    `norm_cutoff` is of the first hook point that it reads, or by hook point (`Card.mask`). Raises InterpError when the model lacks a hook point, when one
     that is written fires before the one that is read, and when no position counts, or none with a real token after it.
     """
     hooks, written = hooks_read(model, sae), [str(hook) for hook in sae.writes]
     _check_order(model, hooks, written, sae.name)
-    mask, passes = Mask({hooks[0]: norm_cutoff}), 5 + (len(hooks) > 1)
+    cutoffs = norm_cutoff if isinstance(norm_cutoff, Mapping) else {hooks[0]: norm_cutoff}
+    mask, passes = Mask(cutoffs), 5 + (len(hooks) > 1)
     with bar(f"evaluate, {'six' if passes == 6 else 'five'} passes", passes * blocks.positions, "tokens read") as step:
         fit = _fit(model, sae, blocks, mask, batch_blocks, step)
         mean = split(sae, fit.mean_O)

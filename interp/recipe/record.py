@@ -43,8 +43,8 @@ def card_of(
     recipe: dict[str, Any],
     licences: Mapping[str, str] | None = None,
 ) -> Card:
-    """The card of an SAE that was just trained; the cut-off is that of the first hook point it reads."""
-    made = source.recipe
+    """The card of an SAE that was just trained."""
+    made, cutoffs = source.recipe, {str(hook): source.norm_cutoff(str(hook)) for hook in sae.reads}
     return Card(
         name=sae.name,
         model=made["source"],
@@ -54,7 +54,8 @@ def card_of(
         dtype=made["dtype"],
         attention=made["attention"],
         architecture=architecture,
-        norm_cutoff=source.norm_cutoff(str(sae.reads[0])),
+        norm_cutoff=cutoffs[str(sae.reads[0])],
+        norm_cutoffs=cutoffs if len(cutoffs) > 1 else {},
         separator=made["separator"],
         context=made["block"],
         corpus=made["corpus"] | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"]},

@@ -43,7 +43,7 @@ def _of_set(
     text: Any = said.get("text")
     about = text if isinstance(text, dict) else {}
     blocks = _blocks(said, about, model, corpus, tokens)
-    now = evaluate(model, sae, blocks, norm_cutoff=card.norm_cutoff).to_dict()
+    now = evaluate(model, sae, blocks, norm_cutoff=card.mask.cutoffs).to_dict()
     same = said.get("tokens_sha256") == blocks.sha256()
     near = same or not about or about.get("name") == corpus.name
     where = (

@@ -17,7 +17,7 @@ def evaluate(wb: Opened, corpus: str | Corpus, tokens: int) -> Report:
     """
     text = open_corpus(corpus) if isinstance(corpus, str) else corpus
     blocks = tokenize(text, wb.model, tokens, split="heldout")
-    report = measure(wb.model, wb.sae, blocks, norm_cutoff=wb.card.norm_cutoff)
+    report = measure(wb.model, wb.sae, blocks, norm_cutoff=wb.card.mask.cutoffs)
     about = {"name": text.name, "licence": text.licence, "version": text.version, "split": "heldout"}
     with suppress(InterpError):  # a home that cannot be written does not take the answer away
         evaluations.keep(
