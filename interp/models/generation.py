@@ -4,19 +4,45 @@ Axes    B row, T token, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from interp.models.passes import Edit
+from interp.models.passes import Edit, Run
 from interp.types import InterpError
-
-if TYPE_CHECKING:
-    from interp.models.model import Model
 
 NUCLEUS = 512
 """How many of the likeliest tokens are sorted first when drawing with `top_p`; a row that needs more sorts all."""
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """What continuing texts needs of a `Model`."""
+
+    name: str
+    n_ctx: int
+    ends: frozenset[int]
+
+    @property
+    def device(self) -> torch.device: ...
+    def padded(self, prompts: Sequence[Sequence[int]], /) -> tuple[Tensor, Tensor]: ...
+    def decode(self, tokens: Sequence[int], /) -> str: ...
+    def may_cache(self, real_BT: Tensor, /) -> bool: ...
+    def cached_step(
+        self, new_BT: Tensor, real_BT: Tensor, prompt_B: Tensor, edits: Sequence[Edit], cache: Any, /
+    ) -> tuple[Tensor, Any]: ...
+    def run(
+        self,
+        tokens_BT: Tensor,
+        /,
+        *,
+        edits: Sequence[Edit],
+        logits: bool,
+        real_BT: Tensor,
+        last: int,
+        prompt_B: Tensor,
+    ) -> Run: ...
 
 
 def choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[torch.Generator]) -> list[int]:
@@ -46,7 +72,7 @@ def choose(logits_BV: Tensor, temperature: float, top_p: float, draws: Sequence[
 
 
 def check(
-    model: "Model", prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float
+    model: Continuing, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float
 ) -> None:
     """Raises InterpError when these prompts cannot be continued so: empty, too long, or no such sampling."""
     if not prompts or min(map(len, prompts)) == 0:
@@ -63,14 +89,13 @@ def check(
         raise InterpError(f"the temperature is {temperature}; it must be 0 (the likeliest token) or more.")
     if not 0 < top_p <= 1:
         raise InterpError(f"top_p is {top_p}; it must be above 0 and at most 1.")
-    if not model.causal:
-        raise InterpError(
-            f"{model.name} reads a text in both directions, so it cannot continue one; read its features on whole texts."
-        )
 
 
 def generators(seed: int | Sequence[int], rows: int) -> list[torch.Generator]:
-    """One for each row: seeded by (seed, row) for one seed, by its own seed as the first row would be for several."""
+    """One for each row: seeded by (seed, row) for one seed, by its own seed as the first row would be for several.
+
+    Raises InterpError when there are several seeds and not one a row.
+    """
     if not isinstance(seed, int) and len(seed) != rows:
         raise InterpError(f"{len(seed)} seeds were given for {rows} prompts; give one each.")
     each = range(rows) if isinstance(seed, int) else [0] * rows
@@ -79,7 +104,7 @@ def generators(seed: int | Sequence[int], rows: int) -> list[torch.Generator]:
 
 
 def steps(
-    model: "Model",
+    model: Continuing,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     edits: Sequence[Edit],
@@ -91,7 +116,7 @@ def steps(
     prompt_B = real_BT.sum(1)
     ended = [False] * len(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
-    cached = model.caches and (bool(real_BT.all()) or model.masks_padding)
+    cached = model.may_cache(real_BT)
     new_BT, cache = tokens_BT, None
     for _ in range(max_new_tokens):
         with torch.inference_mode():
@@ -114,7 +139,7 @@ def steps(
         real_BT = torch.cat([real_BT, torch.ones_like(new_BT, dtype=torch.bool)], 1)
 
 
-def _stops(model: "Model", answer: list[int], stop: Sequence[str]) -> bool:
+def _stops(model: Continuing, answer: list[int], stop: Sequence[str]) -> bool:
     """Whether the last tokens hold one of the strings."""
     text = model.decode(answer[-4 * max(map(len, stop)) - 4 :])
     return any(each in text for each in stop)

@@ -6,19 +6,33 @@ Axes    B row, T token, L token of the rows of one length.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from interp.models.passes import Edit, Run, Site, single_pass
+from interp.models.passes import Edit, Passable, Run, Site, single_pass
 from interp.types import InterpError
 
-if TYPE_CHECKING:
-    from interp.models.model import Model
+
+@runtime_checkable
+class Tryable(Passable, Protocol):
+    """What finding out needs of a `Model`."""
+
+    separator: int
+
+    @property
+    def device(self) -> torch.device: ...
+    def run(self, tokens_BT: Tensor, /) -> Run: ...
+    def site(
+        self, tokens_BT: Tensor, real_BT: Tensor | None = None, prompt_B: Tensor | None = None, /
+    ) -> tuple[Site, dict[str, Any]]: ...
+    def cached_step(
+        self, new_BT: Tensor, real_BT: Tensor, prompt_B: Tensor, edits: Sequence[Edit], cache: Any, /
+    ) -> tuple[Tensor, Any]: ...
 
 
-def is_masked(model: "Model") -> bool:
+def is_masked(model: Tryable) -> bool:
     """Whether three tokens after padding give what they give alone."""
     few = model.some_tokens(3)
     padded_BT = torch.nn.functional.pad(few, (2, 0), value=model.separator)
@@ -27,7 +41,7 @@ def is_masked(model: "Model") -> bool:
     return _alike(single_pass(model, site, extra, (), (), logits=True, last=3).logits, model.run(few).logits)
 
 
-def is_causal(model: "Model") -> bool:
+def is_causal(model: Tryable) -> bool:
     """Whether the first three of five tokens give what they give alone."""
     some = model.some_tokens(5)
     logits = model.run(some).logits
@@ -35,7 +49,7 @@ def is_causal(model: "Model") -> bool:
     return _alike(model.run(some[:, :3]).logits, logits[:, :3])
 
 
-def is_cached(model: "Model") -> bool:
+def is_cached(model: Tryable) -> bool:
     """Whether three tokens and then two more, one by one, give what all five give at once."""
     some = model.some_tokens(5)
     real, cache, logits_BV = torch.ones_like(some, dtype=torch.bool), None, None
@@ -56,7 +70,7 @@ def _alike(a: Tensor | None, b: Tensor | None) -> bool:
     return float((a.float() - b.float()).abs().mean()) < 0.1 * float(b.float().std())
 
 
-def by_length(model: "Model", site: Site, read: Sequence[str], edits: Sequence[Edit], logits: bool, last: int) -> Run:
+def by_length(model: Tryable, site: Site, read: Sequence[str], edits: Sequence[Edit], logits: bool, last: int) -> Run:
     """`Model.run` for a family that reads its padding: every row from its first token on, one pass for each length.
 
     All rows are in every pass, so that edits find theirs; a row is right in the pass of its own length, and what it gives

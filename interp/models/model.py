@@ -182,6 +182,10 @@ class Model:
         """What each hook point that fires did with a few tokens, in the order in which they first fired."""
         return try_hooks(self)
 
+    def fires_once(self, hook_name: str) -> bool:
+        """Whether a hook point is known to fire once in a pass, on every token."""
+        return hook_name in self.tried and self.tried[hook_name].once
+
     def check_hook(self, hook_name: str) -> None:
         """Raises InterpError, with the nearest names, when the model has no such hook point."""
         if hook_name not in self.hook_points:
@@ -325,6 +329,14 @@ class Model:
     ) -> None:
         """Raises InterpError when these prompts cannot be continued so: empty, too long, or no such sampling."""
         generation.check(self, prompts, max_new_tokens, temperature, top_p)
+        if not self.causal:
+            raise InterpError(
+                f"{self.name} reads a text in both directions, so it cannot continue one; read its features on whole texts."
+            )
+
+    def may_cache(self, real_BT: Tensor) -> bool:
+        """Whether rows, padded on the left where `real_BT` is false, can be continued from a cache."""
+        return self.caches and (bool(real_BT.all()) or self.masks_padding)
 
     def stream(
         self,

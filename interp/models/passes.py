@@ -9,18 +9,16 @@ Axes    B prompt, T token, D width at a hook point, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from interp.models.turns import Turns
 from interp.types import InterpError
-
-if TYPE_CHECKING:
-    from interp.models.model import Model
 
 PROBE = (2, 4)
 """Rows and tokens of the pass in which a model's hook points are tried: two rows, for some modules run once a row."""
@@ -133,12 +131,30 @@ class Tried:
         return self.firings == 1 and self.whole
 
 
+@runtime_checkable
+class Passable(Protocol):
+    """What a pass needs of a `Model`."""
+
+    name: str
+    module: nn.Module
+    hook_points: dict[str, nn.Module]
+    turns: Turns
+
+    @property
+    def attention_for(self) -> Callable[[Sequence[str]], AbstractContextManager[None]]: ...
+    @property
+    def arguments(self) -> frozenset[str]: ...
+    def check_hook(self, hook_name: str) -> None: ...
+    def some_tokens(self, count: int) -> Tensor: ...
+    def fires_once(self, hook_name: str) -> bool: ...
+
+
 class _Stop(BaseException):
     """Raised in the last hook that was asked for, so that later layers are never computed."""
 
 
 def single_pass(
-    model: "Model",
+    model: Passable,
     site: Site,
     extra: Mapping[str, Any],
     read: Sequence[str],
@@ -155,7 +171,7 @@ def single_pass(
     seen: dict[str, list[Tensor]] = {name: [] for name in read}
     for name in (*seen, *(edit.hook_name for edit in edits)):
         model.check_hook(name)
-    stops = not logits and all(name in model.tried and model.tried[name].once for name in seen)
+    stops = not logits and all(map(model.fires_once, seen))
 
     def reader(name: str) -> Callable[[Tensor], Tensor | None]:
         def keep(x: Tensor) -> Tensor | None:
@@ -196,7 +212,7 @@ def gradients(grad: bool) -> Iterator[None]:
 
 @contextmanager
 def hooked(
-    model: "Model", readers: Mapping[str, Callable[[Tensor], Tensor | None]], edits: Sequence[Edit], site: Site
+    model: Passable, readers: Mapping[str, Callable[[Tensor], Tensor | None]], edits: Sequence[Edit], site: Site
 ) -> Iterator[None]:
     """Hooks in place while the block runs: edits first, in their order, then readers."""
 
@@ -225,7 +241,7 @@ def hooked(
             handle.remove()
 
 
-def try_hooks(model: "Model") -> dict[str, Tried]:
+def try_hooks(model: Passable) -> dict[str, Tried]:
     """What each hook point does that fires on a few tokens, in the order in which they first fire."""
     # An alias names the same module as its target, so one module can answer for many names.
     first: dict[int, Tensor] = {}
