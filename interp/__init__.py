@@ -4,7 +4,7 @@ Names are imported when first used, so that `import interp` costs nothing.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from interp.renamed import renamed
 
@@ -134,18 +134,10 @@ __all__ = [
     "train_sweep",
 ]
 
-_old = renamed("interp", {"sweep": "train_sweep"})
+_renamed = renamed("interp", {"sweep": "train_sweep", "SweepConfig": "StrengthSweepConfig"})
 
 
-_RENAMED = {"SweepConfig": "StrengthSweepConfig"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _RENAMED:
-        from interp.renamed import warn_renamed
-
-        warn_renamed(f"interp.{name}", f"interp.{_RENAMED[name]}")
-        name = _RENAMED[name]
+def __getattr__(name: str) -> object:
     if name not in _HOME:
-        return _old(name)
+        return _renamed(name)
     return getattr(importlib.import_module(f"interp.{_HOME[name]}"), name)

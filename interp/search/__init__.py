@@ -1,10 +1,35 @@
-"""Find features by any key, with one query language for scripts, the command line, the pages and their URLs."""
+"""Find features by any key, with one query language for scripts, the command line, the pages and their URLs.
+
+Names are imported when first used: the language itself (`query.py`) needs no PyTorch, and its keys are listed without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from interp.renamed import renamed
-from interp.search.answer import Collection
-from interp.search.query import KEYS, Query, parse
-from interp.search.run import Hit, Hits, search
-from interp.search.saved import SavedSearch
+
+if TYPE_CHECKING:
+    from interp.search.answer import Collection
+    from interp.search.query import KEYS, Query, parse
+    from interp.search.run import Hit, Hits, search
+    from interp.search.saved import SavedSearch
+
+_HOME = {
+    "KEYS": "query",
+    "Collection": "answer",
+    "Hit": "run",
+    "Hits": "run",
+    "Query": "query",
+    "SavedSearch": "saved",
+    "parse": "query",
+    "search": "run",
+}
+_renamed = renamed(__name__, {"Sources": "Collection"})
 
 __all__ = ["KEYS", "Collection", "Hit", "Hits", "Query", "SavedSearch", "parse", "search"]
-__getattr__ = renamed(__name__, {"Sources": "Collection"})
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        return _renamed(name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
