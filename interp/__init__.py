@@ -3,7 +3,6 @@
 Names are imported when first used, so that `import interp` costs nothing.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
 from interp.renamed import renamed
@@ -134,10 +133,4 @@ __all__ = [
     "train_sweep",
 ]
 
-_renamed = renamed("interp", {"sweep": "train_sweep", "SweepConfig": "StrengthSweepConfig"})
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        return _renamed(name)
-    return getattr(importlib.import_module(f"interp.{_HOME[name]}"), name)
+__getattr__ = renamed("interp", {"sweep": "train_sweep", "SweepConfig": "StrengthSweepConfig"}, _HOME)

@@ -10,13 +10,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def renamed(home: str, names: Mapping[str, str]) -> Callable[[str], object]:
+def renamed(home: str, names: Mapping[str, str], homes: Mapping[str, str] | None = None) -> Callable[[str], object]:
     """The `__getattr__` of the module `home`: what stood under the old name, and a DeprecationWarning.
 
-    `names` gives for each old name the new one, in the same module or as `module:name`.
+    `names` gives for each old name the new one, in the same module or as `module:name`; `homes` the modules inside `home`
+    of names that are imported when first used.
     """
 
     def get(name: str) -> object:
+        if homes and name in homes:
+            return getattr(import_module(f"{home}.{homes[name]}"), name)
         if name not in names:
             raise AttributeError(f"module {home!r} has no attribute {name!r}")
         place, _, new = names[name].rpartition(":")

@@ -232,6 +232,7 @@ def test_a_killed_job_is_lost_and_can_be_resumed():
 def test_a_process_with_the_number_of_a_job_is_not_taken_for_it():
     job = held()
     os.kill(job.pid, signal.SIGKILL)
+    time.sleep(0.05)  # several of the kernel's ticks, for within one a number is not given out again
     other = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         was = Standing.read(job.folder).process

@@ -3,7 +3,6 @@
 Names are imported when first used: the language itself (`query.py`) needs no PyTorch, and its keys are listed without it.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
 from interp.renamed import renamed
@@ -24,12 +23,5 @@ _HOME = {
     "parse": "query",
     "search": "run",
 }
-_renamed = renamed(__name__, {"Sources": "Collection"})
-
 __all__ = ["KEYS", "Collection", "Hit", "Hits", "Query", "SavedSearch", "parse", "search"]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        return _renamed(name)
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = renamed(__name__, {"Sources": "Collection"}, _HOME)
