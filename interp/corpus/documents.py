@@ -148,7 +148,10 @@ class Corpus:
         return replace(self._where(lambda doc: len(doc.text) >= min_chars), name=f"{self.name}>={min_chars}")
 
     def where(self, column: str, value: str) -> "Corpus":
-        """The same corpus with only the documents whose title, topic, source or split is `value`."""
+        """The same corpus with only the documents whose title, topic, source or split is `value`.
+
+        Raises InterpError for any other column.
+        """
         columns = ("source", "title", "topic", "split")
         if column not in columns:
             raise InterpError(

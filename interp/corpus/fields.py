@@ -33,7 +33,7 @@ LABELS = 20
 
 
 def as_row(value: Any, where: str) -> dict[str, Any]:
-    """The row's fields; a bare string is a row with the field `text`."""
+    """The row's fields; a bare string is a row with the field `text`. InterpError for anything else."""
     if isinstance(value, str):
         return {"text": value}
     if not isinstance(value, dict):

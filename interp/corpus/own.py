@@ -76,7 +76,10 @@ def read_texts(name: str | Path) -> Iterator[str]:
 
 
 def second_set(first: str, second: str) -> str:
-    """The name of the second of two sets: of FILE#column=one,other the rest is the first's."""
+    """The name of the second of two sets: of FILE#column=one,other the rest is the first's.
+
+    Raises InterpError when the second is neither a file, a corpus nor a value of a column.
+    """
     if "#" not in first or "#" in second or second in CORPORA or Path(second).expanduser().exists():
         return second
     column, equals, _ = first.rpartition("=")

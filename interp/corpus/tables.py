@@ -51,7 +51,7 @@ def check_parquet(path: Path, kinds: Mapping[str, str]) -> None:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """What a damaged Parquet file makes of reading it, in a sentence."""
+    """Raises InterpError, a sentence, for what a damaged Parquet file makes of reading it."""
     try:
         yield
     except (OSError, pa.ArrowException, ValueError, LookupError):

@@ -119,7 +119,7 @@ class Standing:
             kept = places.read_json(folder / NOW)
             wrong = places.unlike(kept, kinds)
             if wrong or kept["state"] not in get_args(State):
-                raise InterpError(f"{folder / NOW} says nothing of a job: {wrong or kept['state']}.")
+                raise TypeError(f"{folder / NOW} says nothing of a job: {wrong or kept['state']}.")
             process = kept.get("process")
             return Standing(**kept | {"process": Process(**process) if process else None})
         except (InterpError, TypeError) as error:

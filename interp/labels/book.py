@@ -63,7 +63,10 @@ class LabelBook:
 
     @staticmethod
     def of(folder: Path, *, url: str | None = None) -> "LabelBook":
-        """The book of the checkpoint in a folder, of which nothing but its card and configuration is opened."""
+        """The book of the checkpoint in a folder, of which nothing but its card and configuration is opened.
+
+        Raises InterpError when these cannot be read.
+        """
         card, cfg = Card.read(folder), places.read_json(folder / "cfg.json")
         d_sae = cfg.get("d_sae") if isinstance(cfg, dict) else None
         if not isinstance(d_sae, int) or d_sae < 1:

@@ -95,7 +95,10 @@ def sentence_encoder() -> SentenceEncoder:
 
 
 def open_sentence_encoder(folder: Path, dtype: torch.dtype | None = None) -> SentenceEncoder:
-    """The encoder in a folder; without `dtype` in bfloat16 where the processor has it: three digits of a cosine do."""
+    """The encoder in a folder; without `dtype` in bfloat16 where the processor has it: three digits of a cosine do.
+
+    Raises InterpError when its files cannot be read.
+    """
     native = native_bfloat16(torch.device("cpu"))
     config = places.read_json(folder / "config.json")
     try:

@@ -61,7 +61,7 @@ class Text:
         return ids
 
     def prompt(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids as the model should see them; see `Model.prompt`."""
+        """Token ids as the model should see them, and InterpError as `Model.prompt` says."""
         tokens = self.tokenize(text, special=special)
         if not tokens:
             raise InterpError("the text is empty; give at least one word.")
@@ -74,7 +74,7 @@ class Text:
         return tokens
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation; see `Model.chat`."""
+        """Token ids of a conversation, and InterpError as `Model.chat` says."""
         if not getattr(self.tokenizer, "chat_template", None):
             raise InterpError(f"{self.name} has no chat template; pass raw text instead.")
         with self._turn:

@@ -216,6 +216,7 @@ class _Reader:
         return self.term(match)
 
     def term(self, match: re.Match[str]) -> Node | None:
+        """The condition that begins here; InterpError when its key does not exist or does not take what is given."""
         key = (match["key"] or "text").lower()
         at = self.at + 1
         if key not in KEYS:
@@ -285,7 +286,10 @@ def _words(item: Node | None) -> bool:
 
 
 def span(term: Term) -> tuple[float, float]:
-    """The bounds in `low..high`, either of which may be left out; a single number is a lower bound."""
+    """The bounds in `low..high`, either of which may be left out; a single number is a lower bound.
+
+    Raises InterpError when it is no range.
+    """
     low, dots, high = term.value.partition("..")
     try:
         bounds = float(low) if low else 0.0, float(high) if dots and high else float("inf")

@@ -65,7 +65,10 @@ def _of_examples(index: FeatureIndex, mask_N: np.ndarray, what: str) -> Answer:
 
 
 def find_topic(term: Term, collection: Collection) -> Answer:
-    """Share of its activations in the documents with this value, over those documents' share of the text."""
+    """Share of its activations in the documents with this value, over those documents' share of the text.
+
+    Raises InterpError when no document has it.
+    """
     index = collection.index
     column, equals, value = term.value.partition("=")
     if not equals or column not in ("topic", "source", "title", "split"):

@@ -17,7 +17,10 @@ SURE = 0.05
 
 
 def find_fires(term: Term, collection: Collection) -> Answer:
-    """Activation on the text: the largest, the mean over counted tokens, or that at one token."""
+    """Activation on the text: the largest, the mean over counted tokens, or that at one token.
+
+    Raises InterpError for a token that the text has not, and where no model is at hand.
+    """
     active = _run(term, collection)
     option = term.option or "max"
     peak = np.zeros(collection.index.d_sae)
@@ -64,7 +67,10 @@ def find_only(term: Term, collection: Collection) -> Answer:
 
 
 def find_contrast(term: Term, collection: Collection) -> Answer:
-    """AUROC of each feature's largest activation between two sets of texts, either way round."""
+    """AUROC of each feature's largest activation between two sets of texts, either way round.
+
+    Raises InterpError for sets that cannot be compared, and where no model is at hand.
+    """
     if collection.largest is None:
         raise InterpError("contrast: runs the model, which this search has not been given; use Workbench.search.")
     first, second = contrasts.sets(term)

@@ -25,7 +25,10 @@ TOKENS_AT_ONCE = 2048
 
 
 def find_effects(sign: float, verb: str) -> Handler:
-    """What each decoder row does to the logits of the asked tokens, from the weights; the best of several tokens counts."""
+    """What each decoder row does to the logits of the asked tokens, from the weights; the best of several tokens counts.
+
+    Searching raises InterpError for what is no token, and where no weights are at hand.
+    """
 
     def handler(term: Term, collection: Collection) -> Answer:
         index = collection.index
@@ -100,7 +103,10 @@ def find_like(term: Term, collection: Collection) -> Answer:
 
 
 def find_neuron(term: Term, collection: Collection) -> Answer:
-    """The features kept as nearest to an MLP neuron's output weights; negative cosines are not looked for."""
+    """The features kept as nearest to an MLP neuron's output weights; negative cosines are not looked for.
+
+    Raises InterpError for a neuron that the index does not know.
+    """
     asked = parse_neuron(term.value)
     if asked is None:
         raise InterpError(f"neuron:{term.value} must be LAYER.NUMBER, such as neuron:15.3 (at character {term.at}).")

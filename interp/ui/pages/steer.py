@@ -39,7 +39,10 @@ MEASURES = {
 
 
 def from_url() -> list[dict[str, Any]]:
-    """The edits in the URL: `feature,kind,strength`, with a place and a threshold if any, joined by semicolons."""
+    """The edits in the URL: `feature,kind,strength`, with a place and a threshold if any, joined by semicolons.
+
+    Raises InterpError for one that cannot be read.
+    """
     rows = []
     for part in filter(None, st.query_params.get("edits", "").split(";")):
         try:
@@ -71,7 +74,7 @@ def to_url(rows: pd.DataFrame) -> str:
 
 
 def edits_of(rows: pd.DataFrame) -> list[Edit]:
-    """The edits that the table's rows mean."""
+    """The edits that the table's rows mean; InterpError for a kind that does not exist."""
     edits: list[Edit] = []
     for row in rows.dropna(subset=["feature"]).itertuples():
         kind = str(row.kind)
@@ -122,7 +125,10 @@ def edit_table(opened: AboutSae) -> pd.DataFrame:
 
 
 def preset_edits(sae: str) -> list[Edit]:
-    """The edits of the chosen or uploaded preset, which come before the table's."""
+    """The edits of the chosen or uploaded preset, which come before the table's.
+
+    Raises InterpError for a file that is none.
+    """
     left, right = st.columns(2)
     names = [preset["name"] for preset in steering.presets(sae)]
     name = left.selectbox("Preset", ["", *names], help="Its edits act before those of the table.")
@@ -189,6 +195,7 @@ def generate_tab(sae: str, edits: list[Edit]) -> None:
 
 
 def sweep_tab(sae: str, edits: list[Edit]) -> None:
+    """One feature at several strengths; InterpError when there is no text or no strength."""
     features = [edit["feature"] for edit in edits if isinstance(edit["feature"], int)]
     if not features:
         st.caption("Put a feature into the table to sweep it.")
