@@ -105,6 +105,23 @@ def test_a_transcoders_mask_is_of_what_it_reads(tiny, transcoder):
     assert moved.tolist()[1:] == (clean[READ][1:].norm(dim=1) <= cutoff).tolist()
 
 
+def test_a_crosscoders_mask_is_of_all_that_it_reads(tiny, crosscoder):
+    """Ablate goes by a pass of its own, which has seen both hook points; Add by what has passed where it writes."""
+    clean = run(tiny, [EARLY, HOOK])
+    z = crosscoder.encode(torch.cat([clean[EARLY], clean[HOOK]], dim=1))
+    feature = int((z[1:] > 0).sum(0).argmax())
+    cutoffs = {name: float(clean[name][1:].norm(dim=1).median()) for name in (EARLY, HOOK)}
+    small = {name: clean[name].norm(dim=1) <= cutoffs[name] for name in (EARLY, HOOK)}
+    assert small[EARLY].tolist() != small[HOOK].tolist()
+    fires = z[:, feature] > 0
+    ablated = edited(tiny, crosscoder, [Ablate(feature=feature)], [EARLY, HOOK], cutoffs)
+    moved = (ablated[EARLY] - clean[EARLY]).norm(dim=1) > 1e-6
+    assert moved.tolist()[1:] == (small[EARLY] & small[HOOK] & fires).tolist()[1:]
+    added = edited(tiny, crosscoder, [Add(feature=feature, strength=2.0)], [EARLY, HOOK], cutoffs)
+    moved = (added[EARLY] - clean[EARLY]).norm(dim=1) > 1e-6
+    assert moved.tolist()[1:] == small[EARLY].tolist()[1:]
+
+
 @pytest.mark.parametrize(
     ("edit", "change"),
     [

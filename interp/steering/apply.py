@@ -81,7 +81,7 @@ class Step:
         is read unless that is clean."""
         read = self.read.hooks if self.read is not None and not self.clean else ()
         gate = self.gate.read.hooks if self.gate is not None else ()
-        mask = (self.sinks.hook_name,) if self.sinks is not None else ()
+        mask = (self.sinks.hook_name,) if self.sinks is not None and not self.clean else ()
         return [name for name in dict.fromkeys((*gate, *mask, *read)) if name != hook_name]
 
 
@@ -121,10 +121,10 @@ def make_applier(
             placed[x_BTD.device] = [_on(step, x_BTD.device) for step in steps]
         before = x = x_BTD.float()
         here: Mapping[str, Tensor] = {**passed, hook_name: before}
-        masks: dict[Sinks, Tensor] = {}
+        masks: dict[object, Tensor] = {}
         moved_BT = None
         for step in placed[x_BTD.device]:
-            move_BT = _move(step, x, hook_name, here, clean) * _touched(step, site, here, masks)
+            move_BT = _move(step, x, hook_name, here, clean) * _touched(step, site, hook_name, here, clean, masks)
             x = x + move_BT[..., None] * step.write_RW[:, None]
             changed = move_BT != 0
             moved_BT = changed if moved_BT is None else moved_BT | changed
@@ -135,14 +135,23 @@ def make_applier(
     return apply
 
 
-def _touched(step: Step, site: Site, here: Mapping[str, Tensor], masks: dict[Sinks, Tensor]) -> Bool[Tensor, "B T"]:
+def _touched(
+    step: Step,
+    site: Site,
+    hook_name: str,
+    here: Mapping[str, Tensor],
+    clean: Mapping[str, Tensor],
+    masks: dict[object, Tensor],
+) -> Bool[Tensor, "B T"]:
     """The positions that the step may move."""
     keep_BT = site.real_BT
     if step.sinks is not None:
-        if step.sinks not in masks:
-            x_BTD = here[step.sinks.hook_name].to(site.real_BT.device)
-            masks[step.sinks] = editable(x_BTD, site, step.sinks.norm_cutoff, step.sinks.separator)
-        keep_BT = masks[step.sinks]
+        key = step.sinks, step.clean
+        if key not in masks:
+            mask = step.sinks.mask("" if step.clean else hook_name)
+            x = {name: _columns(clean[name], site) if step.clean else here[name] for name in mask.cutoffs}
+            masks[key] = mask.counted(x, own_positions(site, step.sinks.separator))
+        keep_BT = masks[key]
     where_BT = step.where(site)
     if where_BT is not None:
         keep_BT = keep_BT & where_BT
@@ -174,7 +183,16 @@ def _now(read: Reading, x: Mapping[str, Tensor], device: torch.device) -> Float[
     return read.now(join(read.sae, {name: x[name].to(device) for name in read.hooks}))
 
 
+def _columns(x_BTW: Tensor, site: Site) -> Tensor:
+    """Those of a whole text that a pass sees, the last ones."""
+    return x_BTW[:, -site.real_BT.shape[1] :]
+
+
+def own_positions(site: Site, separator: int) -> Bool[Tensor, "B T"]:
+    """Positions of texts' own tokens: no padding, no first position, no separator."""
+    return site.real_BT & own_tokens(site.tokens_BT, separator, site.position_BT)
+
+
 def editable(x_BTD: Float[Tensor, "B T D"], site: Site, norm_cutoff: float, separator: int) -> Bool[Tensor, "B T"]:
-    """Positions that an edit may touch: no padding, no first position, no separator, no sink."""
-    real_BT = site.real_BT & own_tokens(site.tokens_BT, separator, site.position_BT)
-    return Mask({"": norm_cutoff}).counted({"": x_BTD}, real_BT)
+    """Positions that an edit may touch: own tokens that are no sinks."""
+    return Mask({"": norm_cutoff}).counted({"": x_BTD}, own_positions(site, separator))

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from interp.mask import Mask
 from interp.sae import SAE
 from interp.steering.edits import (
     UNITS,
@@ -35,8 +36,8 @@ class Hooked:
     """An SAE where its features are edited, with the mask of its training."""
 
     sae: SAE
-    norm_cutoff: float
-    """Of norms at the first hook point that it reads; at others none was measured."""
+    norm_cutoff: float | Mapping[str, float]
+    """Of norms at the first hook point that it reads, or by hook point (`Card.mask`)."""
     separator: int
     sha256: str = ""
     """Of its weights, for the record."""
@@ -54,7 +55,9 @@ class Hooked:
     @property
     def sinks(self) -> "Sinks":
         """What it was not trained on."""
-        return Sinks(self.reads[0], self.norm_cutoff, self.separator)
+        of = self.norm_cutoff
+        cutoffs = of if isinstance(of, Mapping) else {self.reads[0]: of}
+        return Sinks(tuple((name, cutoffs[name]) for name in self.reads if name in cutoffs), self.separator)
 
     def vectors(self, row: Tensor) -> dict[str, Tensor]:
         """A row as wide as what it writes, by hook point."""
@@ -64,11 +67,26 @@ class Hooked:
 
 @dataclass(frozen=True)
 class Sinks:
-    """Positions that an edit leaves alone: separators, the first, and norms above a cut-off at a hook point."""
+    """Positions that an edit leaves alone: separators, the first, and norms above the cut-off at a hook point."""
 
-    hook_name: str
-    norm_cutoff: float
+    cutoffs: tuple[tuple[str, float], ...]
+    """(hook point, cut-off) in the order in which they are read; at least one."""
     separator: int
+
+    @property
+    def hook_name(self) -> str:
+        """The first hook point."""
+        return self.cutoffs[0][0]
+
+    @property
+    def norm_cutoff(self) -> float:
+        """At the first hook point."""
+        return self.cutoffs[0][1]
+
+    def mask(self, hook_name: str = "") -> Mask:
+        """At every hook point; with `hook_name`, at the first and that one, which is what a pass knows there."""
+        known = dict(self.cutoffs)
+        return Mask(known if not hook_name else {k: v for k, v in known.items() if k in (self.hook_name, hook_name)})
 
 
 Saes = Mapping[str, Hooked]
@@ -242,6 +260,6 @@ def _check_width(label: str, rows: dict[str, Tensor], saes: Saes) -> None:
 
 def _sinks(named: Named, feature: Feature | None, saes: Saes) -> Sinks:
     if isinstance(named, Direction):
-        return Sinks(named.hook_name, named.norm_cutoff, next(iter(saes.values())).separator)
+        return Sinks(((named.hook_name, named.norm_cutoff),), next(iter(saes.values())).separator)
     assert feature is not None
     return feature.home.sinks

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.steering.apply import editable
+from interp.steering.apply import own_positions
 from interp.steering.binding import Feature
 from interp.steering.edits import matches
 from interp.steering.steered import Rows, SteeredModel
@@ -120,12 +120,9 @@ def measure_texts(
         fires = [False] * len(both)
         if feature is not None:
             site, _ = steered.model.site(tokens_BT, real_BT)
-            active_BT, sinks = (
-                steered.activation(feature, {h: run.activations[h] for h in hooks}) > 0,
-                feature.home.sinks,
-            )
-            x_BTD = run.activations[sinks.hook_name].float()
-            active_BT = active_BT.to(x_BTD.device) & editable(x_BTD, site, sinks.norm_cutoff, sinks.separator)
+            x, sinks = {name: run.activations[name] for name in hooks}, feature.home.sinks
+            counted_BT = sinks.mask().counted(x, own_positions(site, sinks.separator))
+            active_BT = (steered.activation(feature, x) > 0).to(counted_BT.device) & counted_BT
             fires = [bool(a[-len(t) :].any()) for a, t in zip(active_BT, answers[part], strict=True)]
         for at, answer in enumerate(answers[part]):
             nll = _loss(run.logits[at], answer)

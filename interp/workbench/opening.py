@@ -114,7 +114,7 @@ class Opened:
     @cached_property
     def saes(self) -> dict[str, Hooked]:
         """This SAE where it is edited, and those that edits have named; the empty name is this one's."""
-        own = Hooked(self.sae, self.card.norm_cutoff, self.card.separator, self.card.sae_sha256)
+        own = Hooked(self.sae, self.card.mask.cutoffs, self.card.separator, self.card.sae_sha256)
         return {"": own, self.card.name: own}
 
     @cached_property

@@ -66,7 +66,7 @@ def _other(wb: Opened, name: str) -> Hooked:
             f"{wb.card.model} with {wb.card.model_sha256[:12]}…; edits of one run need SAEs of one model."
         )
     sae = load(folder).to(wb.sae.device)
-    return Hooked(sae, card.norm_cutoff, card.separator, card.sae_sha256)
+    return Hooked(sae, card.mask.cutoffs, card.separator, card.sae_sha256)
 
 
 def steer(
