@@ -268,13 +268,12 @@ def test_kill_9_half_way_leaves_the_old_state_and_the_next_call_works(folder, tm
     old = archive_path.read_bytes()
     (folder / "report.md").write_text("more")  # so that the new archive differs
     source, into = (folder, archive_path) if work == "pack" else (archive_path, target)
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", STAND_STILL.format(step=step, work=work), str(source), str(into)],
         stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent, text=True,
-    )  # fmt: skip
-    assert child.stdout.readline() == "half way\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    ) as child:  # fmt: skip
+        assert child.stdout.readline() == "half way\n"
+        child.send_signal(signal.SIGKILL)
     assert archive_path.read_bytes() == old
     assert not target.exists()
     if work == "pack":

@@ -149,7 +149,8 @@ def contents_of(path: Path) -> dict[str, Any]:
 def _npz(path: Path) -> dict[str, Tensor]:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, for NumPy leaves a broken file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
