@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
 from interp.render.terminal import console, printable, say
 from interp.render.words import duration
 
@@ -105,6 +102,9 @@ def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator
     count = _Count(title, total, unit, done)
     count.tell(0.0, "", ended=True)
     if sys.stderr.isatty():
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

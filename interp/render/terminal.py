@@ -10,12 +10,12 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
@@ -39,19 +39,29 @@ def printable_json(text: str) -> str:
     return UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """A console that takes strings as they are: no markup, no emoji names, no colours of its own, lines never cut."""
+    from rich.console import Console  # here, for data are printed without it
+
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def tell(message: object, *, style: str = "") -> None:
     """One line on standard output, for people."""
-    console().print(printable(message), style=style or None)
+    if style:
+        console().print(printable(message), style=style)
+    else:
+        _line(sys.stdout, message)
 
 
 def say(message: object) -> None:
     """One line on standard error, so that standard output stays data."""
-    console(stderr=True).print(printable(message))
+    _line(sys.stderr, message)
+
+
+def _line(stream: TextIO, message: object) -> None:
+    stream.write(printable(message) + "\n")
+    stream.flush()
 
 
 def write(text: str) -> None:
@@ -106,6 +116,9 @@ def table(
         if gone or any("…" in line for line in lines):
             tell(f"(--wide shows {', '.join(gone)}{' and ' * bool(gone)}every cell whole)")
         return
+    from rich.measure import Measurement
+    from rich.table import Column, Table
+
     made = Table(*(Column(name, overflow="fold") for name in head), box=None, pad_edge=False, header_style="bold")
     for row in cells:
         made.add_row(*row)
@@ -178,7 +191,7 @@ def _lines(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     return [(" " * GAP).join(text + " " * (width - cell_len(text)) for text, width in row).rstrip() for row in pairs]
 
 
-def _print(there: Console, lines: Sequence[str]) -> None:
+def _print(there: "Console", lines: Sequence[str]) -> None:
     there.print(lines[0], style="bold")
     for line in lines[1:]:
         there.print(line)

@@ -8,8 +8,6 @@ from interp import places
 from interp.activations import ActivationStore, Stream, stream
 from interp.corpus import Corpus, open_corpus
 from interp.index import FeatureIndex, Neurons
-from interp.index import build_index as build
-from interp.index.build import IndexConfig
 from interp.render.words import counted
 from interp.sae.dictionary import one_read
 from interp.types import InterpError, unknown
@@ -42,6 +40,9 @@ def build_index(
     documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
     Raises InterpError when the dictionary reads several hook points, and for activations of another model.
     """
+    from interp.index.build import IndexConfig
+    from interp.index.build import build_index as build
+
     hook_name = one_read(wb.sae, "an index").name
     if keep not in KEEPS:
         raise unknown("way to keep activations", keep, KEEPS)
@@ -105,6 +106,9 @@ def build_neuron_index(
     restart: bool = False,
 ) -> Path:
     """Index the raw neurons of a layer, by the same code as features; found again by `neuron_index`."""
+    from interp.index.build import IndexConfig
+    from interp.index.build import build_index as build
+
     dictionary = neurons(wb, layer)
     text = open_corpus(corpus) if isinstance(corpus, str) else corpus
     hook = dictionary.reads[0].name

@@ -1,33 +1,39 @@
-"""Checkpoints shared, fetched, converted and checked; the functions that take a path open nothing first."""
+"""Checkpoints shared, fetched, converted and checked; the functions that take a path open nothing first.
+
+What shares and checks is imported by the function that needs it: a search opens a workbench too, and waits for none of it.
+"""
 
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from interp import exports, places, publishing, verification
-from interp.checkpoint import archive, formats, record, remote
-from interp.checkpoint.archive import Packed
+from interp import places
 from interp.checkpoint.files import LABELS, present, resolve
-from interp.checkpoint.remote import Moved
 from interp.corpus import Corpus, open_corpus
-from interp.evals import record as evaluations
-from interp.publishing import Published
 from interp.types import InterpError
-from interp.verification import Verification
 from interp.workbench.measuring import evaluate
 from interp.workbench.opening import Opened
+
+if TYPE_CHECKING:
+    from interp.checkpoint.archive import Packed
+    from interp.checkpoint.remote import Moved
+    from interp.publishing import Published
+    from interp.verification import Verification
 
 
 def publish(
     wb: Opened, into: str | Path, *, metrics: str | Corpus = "", tokens: int = 50_000, address: str = ""
-) -> Published:
+) -> "Published":
     """A folder with all that is known of this checkpoint, sealed (see `interp.publishing`).
 
     Metrics are those that `evaluate` kept, after measuring `tokens` of the text `metrics` if one is named.
     `address` is where it will be found, for the README.
     """
+    from interp import publishing
+    from interp.evals import record as evaluations
+
     if metrics:
         evaluate(wb, metrics, tokens)
     return publishing.publish(
@@ -43,12 +49,17 @@ def publish(
 
 def lacks(wb: Opened) -> list[str]:
     """What this machine knows of the checkpoint and its folder does not hold, so that `pack` and `push` leave it."""
+    from interp import publishing
+    from interp.evals import record as evaluations
+
     files, _ = present(wb.folder)
     return publishing.lacks(files, wb.labels, wb.index_or_none(), evaluations.kept(wb.card.sae_sha256))
 
 
-def pack(wb: Opened, into: str | Path, *, labels: bool = False) -> Packed:
+def pack(wb: Opened, into: str | Path, *, labels: bool = False) -> "Packed":
     """One file of the checkpoint (see `checkpoint.archive`); `labels` takes those of this machine with it."""
+    from interp.checkpoint import archive
+
     with tempfile.TemporaryDirectory() as made:
         return archive.pack(wb.folder, into, added=_labels(wb, Path(made)) if labels else {})
 
@@ -61,8 +72,10 @@ def push(
     endpoint: str | None = None,
     private: bool = False,
     message: str = "",
-) -> Moved:
+) -> "Moved":
     """Share the checkpoint on a hub or at a URL (see `checkpoint.remote`); `labels` as for `pack`."""
+    from interp.checkpoint import remote
+
     with tempfile.TemporaryDirectory() as made:
         added = _labels(wb, Path(made)) if labels else {}
         return remote.push(wb.folder, to, added=added, endpoint=endpoint, private=private, message=message)
@@ -73,6 +86,8 @@ def export(wb: Opened, form: str, into: str | Path, features: Sequence[int] | No
 
     What the format does not hold comes back, a phrase each.
     """
+    from interp import exports
+
     contents = exports.Contents(sae=wb.sae, card=wb.card, index=wb.index, labels=wb.labels.all())
     return exports.export(contents, form, into, features)
 
@@ -103,7 +118,7 @@ def verify(
     expect: str = "",
     device: str = "auto",
     remember: bool = True,
-) -> Verification:
+) -> "Verification":
     """What can be checked of a checkpoint, with a card or without (see `interp.verification`).
 
     `write` first stores hashes, numbers and tolerances in it, which is its maker's part. `full` makes all of the index
@@ -111,6 +126,9 @@ def verify(
     made anew, `expect` is the pin that the files must have. What came of it is kept under INTERP_HOME for the
     library's list, if `remember`. Raises InterpError when there is no checkpoint, or no card where one is needed.
     """
+    from interp import verification
+    from interp.checkpoint import record
+
     folder = resolve(path)
     carded = (folder / "card.json").exists()
     if not carded and (write or full or metrics):
@@ -148,6 +166,9 @@ def convert(
     The comparison is on activations of the model it was made for where that opens, else on rows drawn at random, and
     says which. In SAELens' format a card is written too, when the model opens: the folder is a checkpoint like one's own.
     """
+    from interp import verification
+    from interp.checkpoint import formats
+
     try:
         place: str | Path = resolve(source)
     except InterpError:
@@ -167,11 +188,14 @@ def convert(
 
 def pull_checkpoint(
     source: str, into: str | Path, *, model: str = "", hook_name: str = "", endpoint: str | None = None
-) -> tuple[Moved, str]:
+) -> "tuple[Moved, str]":
     """Fetch a checkpoint (see `checkpoint.remote.pull`); one without a card gets one where its model opens.
 
     The sentence beside it says why there is no card; it is empty when there is one.
     """
+    from interp import verification
+    from interp.checkpoint import remote
+
     moved = remote.pull(source, into, endpoint=endpoint)
     if not (Path(into) / "card.json").exists():
         try:
