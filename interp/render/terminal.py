@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
@@ -51,17 +51,13 @@ def tell(message: object, *, style: str = "") -> None:
     if style:
         console().print(printable(message), style=style)
     else:
-        _line(sys.stdout, message)
+        write(f"{message}\n")
 
 
 def say(message: object) -> None:
     """One line on standard error, so that standard output stays data."""
-    _line(sys.stderr, message)
-
-
-def _line(stream: TextIO, message: object) -> None:
-    stream.write(printable(message) + "\n")
-    stream.flush()
+    sys.stderr.write(printable(message) + "\n")
+    sys.stderr.flush()
 
 
 def write(text: str) -> None:
