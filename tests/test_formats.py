@@ -25,7 +25,7 @@ TOLERANCE = 2e-6
 
 
 def close(found, expected, name):
-    error = float((found - expected).abs().max() / expected.abs().max())
+    error = float(((found - expected).abs().max() / expected.abs().max()).detach())
     print(f"{name}: largest error {error:.1e} of the largest number")  # noqa: T201  (seen with -s)
     assert error < TOLERANCE
 
