@@ -1,7 +1,10 @@
 """Other libraries' checkpoints, against files and numbers of those libraries' own code (tests/fixtures/peers)."""
 
+import gc
 import json
 import shutil
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,18 @@ def close(found, expected, name):
     error = float(((found - expected).abs().max() / expected.abs().max()).detach())
     print(f"{name}: largest error {error:.1e} of the largest number")  # noqa: T201  (seen with -s)
     assert error < TOLERANCE
+
+
+def test_a_file_that_cannot_be_read_is_not_left_open(tmp_path, monkeypatch):
+    """NumPy leaves a broken archive open that it was given by name."""
+    left: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda said: left.append(str(said.exc_value)))
+    for name, content in (("params.npz", b"PK\x03\x04 no archive"), ("ae.pt", b"no pickle"), ("cfg.json", b"{")):
+        (tmp_path / name).write_bytes(content)
+        with warnings.catch_warnings(action="error", category=ResourceWarning), pytest.raises(InterpError):
+            read(tmp_path / name)
+        gc.collect()
+    assert left == []
 
 
 def test_every_format_has_files_of_its_librarys_own_code():
