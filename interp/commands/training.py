@@ -144,6 +144,7 @@ def train(
     `settings` are further fields of the architecture or of TrainConfig by name (docs/training.md). Raises InterpError
     when they do not fit together, and when the folder holds another SAE.
     """
+    # Longer than others are: 24 of its lines are the options.
     from interp import places
     from interp.activations import open_stores
     from interp.recipe import train_checkpoint
