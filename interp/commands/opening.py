@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 KEPT = 4
 """Checkpoints that stay open; the one that was asked for longest ago is let go of first."""
-_open: "OrderedDict[tuple[str, ...], Workbench]" = OrderedDict()
+_open: "OrderedDict[tuple[str, ...], tuple[Workbench, str]]" = OrderedDict()
+"""Each with the time of its full index, which another process (a job) may build or replace meanwhile."""
 _lock = threading.Lock()
 
 
@@ -26,16 +27,26 @@ def open_sae(sae: str, device: str = "auto") -> "Workbench":
     folder = resolve(sae)
     with _lock:
         made = _known(str(folder), str(folder.resolve()), device, str(places.cache()), str(places.data()))
-        if made not in _open:
-            _open[made] = Workbench.open(folder, device=device)
-            while len(_open) > KEPT:
-                _open.popitem(last=False)
+        bench, before = _open.get(made) or (Workbench.open(folder, device=device), "")
+        full = _time(str(bench.full_index_folder / "index.json"))
+        if full != before:
+            bench.__dict__.pop("index", None)  # the model stays open
+        _open[made] = bench, full
         _open.move_to_end(made)
-        return _open[made]
+        while len(_open) > KEPT:
+            _open.popitem(last=False)
+        return bench
 
 
 def _known(*names: str) -> tuple[str, ...]:
-    """The names, and what changes when the checkpoint, its index or its full index is written anew."""
-    folder = names[1]
-    files = [os.path.join(folder, name) for name in ("card.json", "cfg.json", "index/index.json")]
-    return (*names, *(str(os.stat(path).st_mtime_ns) if os.path.exists(path) else "" for path in files))
+    """The names, and what changes when the checkpoint, or the index beside it, is written anew."""
+    files = (os.path.join(names[1], name) for name in ("card.json", "cfg.json", "index/index.json"))
+    return (*names, *map(_time, files))
+
+
+def _time(path: str) -> str:
+    """When a file was written; empty where there is none."""
+    try:
+        return str(os.stat(path).st_mtime_ns)
+    except OSError:
+        return ""
