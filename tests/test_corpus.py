@@ -2,6 +2,7 @@ import csv
 import gzip
 import json
 import random
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,10 +35,21 @@ class Letters:
     def tokenize(self, text):
         return [ord(c) for c in text]
 
+    def conversation(self, turns):
+        return [ord(c) for role, text in turns for c in f"<{role[0]}{text}>"]
+
 
 def corpus(*texts, name="c"):
     docs = [Document(text=text, source=name, title=str(i)) for i, text in enumerate(texts)]
     return Corpus(name=name, licence="", about="", read=lambda: docs)
+
+
+def test_a_conversation_is_read_in_the_models_template_and_named_by_its_text():
+    doc = Document(text="user: a\nassistant: b", source="chat", title="1", turns=(("user", "a"), ("assistant", "b")))
+    chats = Corpus(name="chat", licence="", about="", read=lambda: [doc])
+    blocks = tokenize(chats, Letters(), 8, block=16)
+    assert "".join(map(chr, blocks.tokens_NT[0, 1:9].tolist())) == "<ua><ab>"
+    assert blocks.documents["sha256"].to_pylist() == [replace(doc, turns=()).digest.hex()]
 
 
 def test_blocks_start_with_the_separator_and_keep_document_boundaries():

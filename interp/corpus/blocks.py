@@ -6,6 +6,7 @@ document that does not fit goes on in the next block. Position p of a corpus is 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp import places
-from interp.corpus.documents import Corpus, Reading
+from interp.corpus.documents import Corpus, Document, Reading
 from interp.corpus.tables import DOCUMENTS, read_parquet
 from interp.mask import own_tokens
 from interp.render.terminal import say
@@ -36,6 +37,9 @@ class Tokenizes(Protocol):
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the text alone."""
+
+    def conversation(self, turns: Sequence[tuple[str, str]]) -> list[int] | None:
+        """Token ids of (role, text) pairs in the model's own template; None where it has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +121,12 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", compression_level=9, row_group_size=131_072)
 
 
+def document_tokens(model: Tokenizes, doc: Document) -> list[int]:
+    """Token ids of the document as the model is to read it: a conversation in its template, if it has one."""
+    ids = model.conversation(doc.turns) if doc.turns else None
+    return model.tokenize(doc.text) if ids is None else ids
+
+
 def tokenize(
     corpus: Corpus, model: Tokenizes, tokens: int, *, split: str | None = None, block: int = BLOCK
 ) -> TokenBlocks:
@@ -132,7 +142,7 @@ def tokenize(
     if corpus.mixed:
         say(f"text: {corpus.name}: {corpus.about}.")
     for doc in corpus.in_mixed_order(reading, split):
-        ids = np.asarray([model.separator, *model.tokenize(doc.text)], dtype=np.int64)
+        ids = np.asarray([model.separator, *document_tokens(model, doc)], dtype=np.int64)
         # The block's own prefix separates a document that opens a block.
         ids = ids[1:] if length % (block - 1) == 0 else ids
         stream.append(ids)

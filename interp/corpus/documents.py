@@ -23,6 +23,8 @@ class Document:
     title: str
     """What finds the document again in its source: a title, a path, or a row number."""
     topic: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Of a conversation its (role, text) pairs, `text` being the same in plain form; a model with a chat template reads them in it."""
 
     @cached_property
     def digest(self) -> bytes:
@@ -124,6 +126,8 @@ class Corpus:
     about: str
     read: Callable[[], Iterable[Document]] = field(repr=False)
     version: str = ""
+    passes_on: bool = True
+    """May its text be shipped inside an index? If not, an index that is shared holds only where it is found."""
     mixed: Callable[[Reading], Iterable[Document]] | None = field(default=None, repr=False)
     """The documents of somebody's own text, of several files in an order drawn from a seed, so that a part is a sample of
     them all; what they come from is written into the reading. None where `read` has an order that will do."""
@@ -207,6 +211,7 @@ def mix(parts: Sequence[tuple[Corpus, float]], *, seed: int = 0) -> Corpus:
         licence="; ".join(dict.fromkeys(f"{corpus.name}: {corpus.licence}" for corpus, _ in parts)),
         about="mixture of " + "; ".join(corpus.about for corpus, _ in parts),
         version="; ".join(dict.fromkeys(f"{c.name}: {c.version}" for c, _ in parts if c.version)),
+        passes_on=all(corpus.passes_on for corpus, _ in parts),
         read=lambda: read(Reading()),
         mixed=read if any(corpus.mixed for corpus, _ in parts) else None,
     )

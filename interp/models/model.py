@@ -138,6 +138,10 @@ class Model:
         """
         return self.text.chat(messages)
 
+    def conversation(self, turns: Sequence[tuple[str, str]]) -> list[int] | None:
+        """Token ids of (role, text) pairs in the model's own template, with nothing to go on from; None without a template."""
+        return self.text.conversation(turns)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text that the tokens spell."""
         return self.text.decode(tokens)

@@ -83,6 +83,15 @@ class Text:
             )
         return self._checked([int(token) for token in ids])
 
+    def conversation(self, turns: Sequence[tuple[str, str]]) -> list[int] | None:
+        """Token ids of a whole conversation; see `Model.conversation`."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            return None
+        messages = [{"role": role, "content": text} for role, text in turns]
+        with self._turn:
+            ids = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+        return self._checked([int(token) for token in ids])
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text that the tokens spell."""
         with self._turn:
