@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 import zstandard
 
@@ -150,14 +149,14 @@ def _sha256(path: Path, _changed: int = 0, _size: int = 0) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _zip(raw: BinaryIO, patterns: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _zip(raw: io.BufferedIOBase, patterns: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(raw) as archive:
         for entry in archive.infolist():
             if not entry.is_dir() and _wanted(entry.filename, patterns):
                 yield entry.filename, archive.read(entry)
 
 
-def _tar(raw: BinaryIO, patterns: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _tar(raw: io.BufferedIOBase, patterns: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=raw, mode="r:*") as archive:
         for entry in archive:
             name = entry.name.removeprefix("./")
@@ -171,7 +170,7 @@ def _wanted(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(path, pattern) for pattern in patterns)
 
 
-def _data_of_deb(raw: BinaryIO, archive: str) -> BinaryIO:
+def _data_of_deb(raw: io.BufferedIOBase, archive: str) -> io.BufferedIOBase:
     """The tar of files inside a .deb, which is an `ar` archive: 60 bytes of header before each member, even lengths.
 
     Source  deb(5), "data.tar" and its endings.
