@@ -83,10 +83,26 @@ def test_token_files_come_back_as_they_were(tmp_path):
 
 def test_the_split_is_the_texts_own_and_the_shares_are_as_stated():
     docs = [Document(text=f"document {i}", source="a", title="") for i in range(4000)]
-    share = {s: sum(d.split == s for d in docs) / 4000 for s in ("train", "heldout", "labels")}
+    share = {s: sum(d.split == s for d in docs) / 4000 for s in ("train", "heldout", "labels", "final")}
     assert share["train"] == pytest.approx(205 / 256, abs=0.03)
     assert share["heldout"] == pytest.approx(25 / 256, abs=0.02)
+    assert share["labels"] == pytest.approx(13 / 256, abs=0.02)
+    assert share["final"] == pytest.approx(13 / 256, abs=0.02)
     assert docs[7].split == Document(text="document 7", source="b", title="x").split
+
+
+def test_the_last_split_is_read_by_its_name_only_or_where_there_is_nothing_else(capsys):
+    texts = [f"document {i}" for i in range(400)]
+    kept = [doc for doc in corpus(*texts).documents() if doc.split == "final"]
+    blocks = tokenize(corpus(*texts), Letters(), 10**6, block=8)
+    assert len(kept) > 5
+    assert len(blocks.documents) == 400 - len(kept)
+    assert "final" not in blocks.documents["split"].to_pylist()
+    assert f"{len(kept)} documents of the split final passed over" in capsys.readouterr().err
+    for named in (tokenize(corpus(*texts), Letters(), 10**6, split="final", block=8),
+                  tokenize(corpus(*(doc.text for doc in kept)), Letters(), 10**6, block=8)):  # fmt: skip
+        assert set(named.documents["split"].to_pylist()) == {"final"}
+        assert len(named.documents) == len(kept)
 
 
 def test_a_mixture_keeps_shares_and_drops_repeated_texts():
@@ -389,7 +405,8 @@ def test_every_file_is_reached_early_and_those_that_are_not_are_counted(tmp_path
     assert few.reading["files_not_reached"] == 40 - len(set(few.documents["source"].to_pylist()))
     assert f"{few.reading['files_not_reached']} of 40 files not reached" in said
     everything = tokenize(text, Letters(), 10**6, block=8)
-    assert sorted(everything.documents["title"].to_pylist()) == sorted(doc.title for doc in text.documents())
+    others = [doc.title for doc in text.documents() if doc.split != "final"]
+    assert sorted(everything.documents["title"].to_pylist()) == sorted(others)
 
 
 def test_the_pool_bounds_what_is_held_of_a_large_text(tmp_path, monkeypatch):

@@ -83,7 +83,8 @@ def harvest(
     tokens: Annotated[int, Option("How many tokens to read.", low=1)] = 1_000_000,
     into: Annotated[Path, Option("Folder to write the activations into.")] = Path("activations"),
     split: Annotated[
-        str | None, Option("Read only this split of the text: train, heldout or labels. Without: all of it.")
+        str | None,
+        Option("Read only this split of the text: train, heldout, labels or final. Without: all of it but final."),
     ] = None,
     dtype: Annotated[
         str | None,

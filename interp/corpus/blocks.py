@@ -6,7 +6,7 @@ document that does not fit goes on in the next block. Position p of a corpus is 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp import places
-from interp.corpus.documents import Corpus, Document, Reading
+from interp.corpus.documents import FINAL, Corpus, Document, Reading
 from interp.corpus.tables import DOCUMENTS, read_parquet
 from interp.mask import own_tokens
 from interp.render.terminal import say
@@ -132,7 +132,9 @@ def tokenize(
 ) -> TokenBlocks:
     """At least `tokens` positions of the corpus (less only if it ends), in whole blocks, the last one filled up.
 
-    Says before what is to be read, and after it how many documents and tokens came of it and what was left out. Raises InterpError when the corpus has no text in that split.
+    Without a split, of all documents but those of `final`, unless the corpus has no others. Says before what is to be read,
+    and after it how many documents and tokens came of it and what was left out. Raises InterpError when the corpus has no
+    text in that split.
     """
     wanted = -(-tokens // block) * (block - 1)
     stream, owner = [], []
@@ -141,7 +143,7 @@ def tokenize(
     reading = Reading()
     if corpus.mixed:
         say(f"text: {corpus.name}: {corpus.about}.")
-    for doc in corpus.in_mixed_order(reading, split):
+    for doc in _readable(corpus, reading, split):
         ids = np.asarray([model.separator, *document_tokens(model, doc)], dtype=np.int64)
         # The block's own prefix separates a document that opens a block.
         ids = ids[1:] if length % (block - 1) == 0 else ids
@@ -165,7 +167,8 @@ def tokenize(
     documents = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
     if reading.files:
         documents = documents.replace_schema_metadata({"reading": json.dumps(reading.summary())})
-    more = f"; {reading.sentence()}" if reading.files else ""
+    more = f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
+    more += f"; {reading.sentence()}" if reading.files else ""
     say(f"text: {counted(len(rows), 'document')}, {counted(blocks * block, 'token')}{more}.")
     prefix = np.full((blocks, 1), model.separator, dtype=np.int64)
     return TokenBlocks(
@@ -174,3 +177,21 @@ def tokenize(
         documents=documents.set_column(0, "document", documents["document"].cast(pa.uint32())),
         separator=model.separator,
     )
+
+
+def _readable(corpus: Corpus, reading: Reading, split: str | None) -> Iterator[Document]:
+    """The documents of the split; without one all but those of `final`, and these only where there are no others."""
+    documents = corpus.in_mixed_order(reading, split)
+    if split is not None:
+        yield from documents
+        return
+    others = 0
+    for doc in documents:
+        if doc.split == FINAL:
+            reading.reserved += 1
+        else:
+            others += 1
+            yield doc
+    if not others and reading.reserved:
+        reading.reserved = 0
+        yield from corpus.in_mixed_order(reading, FINAL)

@@ -10,7 +10,9 @@ from typing import Any
 from interp.render.words import counted
 from interp.types import InterpError, unknown
 
-SPLITS = ("train", "heldout", "labels")
+FINAL = "final"
+"""The split that nothing reads unless it is named: text for a last check."""
+SPLITS = ("train", "heldout", "labels", FINAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,15 @@ class Document:
 
     @property
     def split(self) -> str:
-        """Which use the text is for: `train`, `heldout` (of training), or `labels` (for testing labels).
+        """Which use the text is for: `train`, `heldout` (of training), `labels` (for testing labels), or `final` (for one
+        last check).
 
-        By the first byte of the text's SHA-256, so that a text is in the same split in every corpus.
+        By the first byte of the text's SHA-256 (the last two by its second), so that a text is in the same split in
+        every corpus.
         """
-        return "train" if self.digest[0] < 205 else "heldout" if self.digest[0] < 230 else "labels"
+        if self.digest[0] < 230:
+            return "train" if self.digest[0] < 205 else "heldout"
+        return FINAL if self.digest[1] % 2 else "labels"
 
 
 @dataclass
@@ -62,6 +68,8 @@ class Reading:
     """Documents of each file that were handed on."""
     how: dict[str, Any] = field(default_factory=dict)
     """How .txt files were parted, and the seed of the order."""
+    reserved: int = 0
+    """Documents of the split `final` that were passed over."""
 
     @property
     def empty(self) -> set[str]:
