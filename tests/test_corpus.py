@@ -23,6 +23,7 @@ from interp.corpus import (
     tokenize,
     turns,
 )
+from interp.corpus.duplicates import duplicates
 from interp.corpus.overlap import hashes
 from interp.types import InterpError
 
@@ -480,3 +481,59 @@ def test_the_hashes_of_13_grams_are_equal_where_the_words_are():
     found = hashes(" ".join(text))
     assert len(found) == len(grams)
     assert len(set(found.tolist())) == len(set(grams))
+
+
+WORDS = [f"w{n}" for n in range(400)]
+
+
+def essay(seed, changed=0, words=300):
+    draw = random.Random(seed)
+    text = [draw.choice(WORDS) for _ in range(words)]
+    for at in draw.sample(range(words), changed):
+        text[at] = f"other{at}"
+    return " ".join(text)
+
+
+def test_near_duplicates_of_a_text_are_dropped_and_the_first_of_their_kind_stays():
+    names = {
+        "a": essay(1),
+        "a, three words changed": essay(1, changed=3),
+        "a, in capitals and with commas": essay(1).upper().replace(" ", ", "),
+        "a, a sixth changed": essay(1, changed=50),
+        "b": essay(2),
+        "short": "Too few words.",
+        "short, again": "Too few words!",
+    }
+    docs = [Document(text=text, source="s", title=name) for name, text in names.items()]
+    dropped = duplicates(docs)
+    assert {doc.title for doc in docs if doc.digest.hex() in dropped} == {
+        "a, three words changed",
+        "a, in capitals and with commas",
+    }
+    assert {doc.title for doc in docs[::-1] if doc.digest.hex() in duplicates(docs[::-1])} == {
+        "a",
+        "a, three words changed",
+    }
+
+
+def test_duplicates_agree_with_jaccard_counted_by_hand():
+    docs = [
+        Document(text=essay(seed, changed), source="s", title=f"{seed} {changed}")
+        for seed in range(20)
+        for changed in (0, 2, 6, 60)
+    ]
+    grams = {doc.title: set(hashes(doc.text, 5).tolist()) for doc in docs}
+    dropped = duplicates(docs)
+    for doc in docs:
+        first = grams[f"{doc.title.split()[0]} 0"]
+        near = len(first & grams[doc.title]) / len(first | grams[doc.title])
+        if abs(near - 0.7) > 0.15 and not doc.title.endswith(" 0"):
+            assert (doc.digest.hex() in dropped) == (near > 0.7), (doc.title, near)
+
+
+def test_shares_count_the_tokens_of_each_source():
+    text = mix([(corpus("a" * 30, "aa" * 9, name="x"), 3), (corpus("b" * 20, name="y"), 1)])
+    blocks = tokenize(text, Letters(), 64, block=16)
+    counted = blocks.tokens_NT[blocks.real_NT()]
+    assert list(blocks.shares()) == ["x", "y"]
+    assert blocks.shares()["x"] == (counted == ord("a")).float().mean().item()

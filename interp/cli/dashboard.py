@@ -3,7 +3,6 @@
 import json
 import runpy
 import sys
-from inspect import Parameter
 from typing import Any
 
 from interp.cli.app import add, plain_parameters
@@ -11,8 +10,8 @@ from interp.commands import COMMANDS, as_json
 from interp.render.terminal import say, tell
 
 
-def _setup(**_: Any) -> None:
-    COMMANDS["setup"].call()
+def _setup(**given: Any) -> None:
+    COMMANDS["setup"].call(**given)
 
 
 def _dashboard(sae: str, port: int, host: str) -> None:
@@ -33,7 +32,7 @@ def _mcp(**given: Any) -> None:
     runpy.run_module("interp.mcp", run_name="__main__", alter_sys=True)
 
 
-add(_setup, "setup", "interp setup", COMMANDS["setup"], list[Parameter]())
+add(_setup, "setup", "interp setup --texts", COMMANDS["setup"], plain_parameters(COMMANDS["setup"]))
 add(
     _dashboard,
     "dashboard",

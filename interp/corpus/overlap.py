@@ -60,12 +60,12 @@ def near_duplicates(heldout: Iterable[Document], training: Iterable[Document]) -
     return overlaps
 
 
-def hashes(text: str) -> np.ndarray:
-    """A 64-bit hash of each 13-gram of the text, in its order."""
+def hashes(text: str, words: int = WORDS) -> np.ndarray:
+    """A 64-bit hash of each run of so many words of the text, in its order."""
     words_W = np.fromiter((_word(word) for word in re.findall(r"\w+", text.lower())), np.uint64)
-    count = len(words_W) - WORDS + 1
+    count = len(words_W) - words + 1
     grams_G = np.zeros(max(count, 0), np.uint64)
-    for at in range(WORDS if count > 0 else 0):
+    for at in range(words if count > 0 else 0):
         grams_G = grams_G * _BASE + words_W[at : at + count]
     return grams_G
 

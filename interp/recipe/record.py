@@ -58,11 +58,18 @@ def card_of(
         norm_cutoffs=cutoffs if len(cutoffs) > 1 else {},
         separator=made["separator"],
         context=made["block"],
-        corpus=made["corpus"] | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"]},
+        corpus=made["corpus"]
+        | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"], "shares": _shares(source)},
         recipe=recipe,
         versions=versions(),
         licences=dict(licences or {}) or {"text": made["corpus"]["licence"]},
     )
+
+
+def _shares(source: ActivationSource) -> dict[str, float]:
+    """Of each source its part of the text, as far as it can be told; of hundreds of files the largest twenty."""
+    largest = list(source.blocks.shares().items())[:20]
+    return {name: round(share, 4) for name, share in largest}
 
 
 def asked_of(
