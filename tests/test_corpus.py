@@ -124,7 +124,12 @@ def test_files_of_every_kind_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", list(CORPORA))
 def test_packaged_corpora_give_documents(name):
-    doc = next(iter(open_corpus(name).documents()))
+    try:
+        doc = next(iter(open_corpus(name).documents()))
+    except InterpError as error:
+        if "interp setup --texts" not in str(error):
+            raise
+        pytest.skip(str(error))
     assert len(doc.text) > 20
     assert doc.title
     assert doc.source == name

@@ -11,6 +11,7 @@ from pathlib import Path
 from interp import places
 from interp.corpus.documents import Corpus, Document
 from interp.corpus.rows import csv_rows
+from interp.corpus.sources import code
 
 
 def _version(distribution: str) -> str:
@@ -96,4 +97,5 @@ CORPORA: dict[str, Callable[[], Corpus]] = {
     "wiki-es": lambda: _wiki("es"),
     "sae-probes": _sae_probes,
     "python": _python_source,
+    **code.CORPORA,
 }

