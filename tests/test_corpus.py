@@ -541,4 +541,4 @@ def test_shares_count_the_tokens_of_each_source():
     blocks = tokenize(text, Letters(), 64, block=16)
     counted = blocks.tokens_NT[blocks.real_NT()]
     assert list(blocks.shares()) == ["x", "y"]
-    assert blocks.shares()["x"] == (counted == ord("a")).float().mean().item()
+    assert blocks.shares()["x"] == (counted == ord("a")).double().mean().item()
