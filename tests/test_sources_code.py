@@ -1,12 +1,13 @@
 """Source code and documentation out of packages, made here in the layout in which they are published."""
 
+import gzip
 import hashlib
 
 import pytest
 
 from interp.corpus import archives
 from interp.corpus.pins import ARCHIVES, Archive
-from interp.corpus.sources import code
+from interp.corpus.sources import code, docs, markup
 from interp.corpus.sources.cleaning import is_data, is_generated, without_licence
 from interp.corpus.sources.cutting import pieces
 from tests.test_archives import deb, tar
@@ -83,9 +84,9 @@ def test_a_project_gives_no_more_than_its_share_and_always_the_same(publish):
     assert len(once) == 4  # each text is 8 characters longer than BODY
 
 
-@pytest.mark.parametrize("name", code.CORPORA)
+@pytest.mark.parametrize("name", [*code.CORPORA, *docs.CORPORA])
 def test_every_archive_of_a_corpus_is_pinned_and_named_in_its_licence_and_version(name):
-    corpus = code.CORPORA[name]()
+    corpus = (code.CORPORA | docs.CORPORA)[name]()
     assert corpus.name == name
     for part in corpus.version.split(", "):
         assert f"{part}: " in corpus.licence
@@ -130,3 +131,71 @@ def test_pieces_are_cut_before_definitions_and_lose_no_line():
 def test_a_text_without_blank_lines_is_cut_between_lines_and_one_without_lines_anywhere():
     assert [len(piece) for _, piece in pieces("a\n" * 30, 20)] == [20, 20, 20]
     assert "".join(piece.rstrip("\n") for _, piece in pieces("ab" * 50, 30)) == "ab" * 50
+
+
+PROSE = "Every paragraph of a guide says one thing and then shows it, so that a reader can try it at once.\n" * 12
+
+
+def test_restructuredtext_keeps_prose_and_examples_and_loses_what_steers(publish):
+    source = (
+        ".. _guide:\n\n.. This file is\n   under a licence.\n\n=====\nGuide\n=====\n\n.. toctree::\n   :maxdepth: 1\n\n   one\n   two\n\n"
+        ".. note:: Kept.\n\n.. code-block:: python\n\n    x = 1\n\n.. automodule:: a.b\n   :members:\n\n"
+    )
+    publish(
+        "tornado",
+        {"tornado-1/docs/guide.rst": (source + PROSE).encode(), "tornado-1/docs/releases/v1.rst": PROSE.encode()},
+    )
+    package = next(one for one in docs.RST if one.archive == "tornado")
+    (doc,) = docs.read_docs("docs-rst", (package,), docs.plain(markup.rst))
+    head, _, prose = doc.text.partition("Every")
+    assert head == "=====\nGuide\n=====\n\n.. note:: Kept.\n\n.. code-block:: python\n\n    x = 1\n\n"
+    assert prose == PROSE.removeprefix("Every")
+    assert (doc.title, doc.topic) == ("tornado/docs/guide.rst", "Tornado")
+
+
+def test_a_long_page_is_cut_at_its_headings(publish):
+    text = "".join(f"Part {n}\n======\n\n{PROSE}\n" for n in range(30))
+    publish("linux-doc", {"usr/share/doc/linux-doc-6.1/Documentation/a/b.rst.gz": gzip.compress(text.encode())})
+    cut = list(docs.read_docs("docs-linux", docs.LINUX[:1], docs.plain(markup.rst)))
+    assert len(cut) == 2
+    assert all(doc.text.startswith("Part ") and len(doc.text) <= 20_000 for doc in cut)
+    assert cut[0].title == "linux-doc/Documentation/a/b.rst"
+    assert "".join(doc.text for doc in cut).count("======") == 30
+
+
+def test_a_page_of_html_is_its_paragraphs_and_examples_without_navigation(publish):
+    source = (
+        "<html><head><title>T</title></head><body><div class='navheader'>Prev Next</div><div class='sect1'><h2>7.1. Sums</h2>"
+        f"<p>Adds\n  two <code>int</code> values.</p><pre>SELECT 1\n   + 1;</pre><p>{PROSE}</p></div>"
+        "<div class='navfooter'>Home</div></body></html>"
+    )
+    publish("postgresql-doc", {"usr/share/doc/postgresql-doc-15/html/sums.html": source.encode()})
+    (doc,) = docs.read_docs("docs-postgresql", docs.POSTGRESQL, docs.page_of)
+    assert doc.text.startswith("7.1. Sums\n\nAdds two int values.\n\nSELECT 1\n   + 1;\n\nEvery paragraph")
+    assert "Prev" not in doc.text
+    assert "Home" not in doc.text
+
+
+def test_paragraphs_of_the_handbook_are_parted_and_its_headings_stay():
+    source = "<body><p id='title'>Site</p><h2 class='title'>1. Why</h2><div class='para'>One.</div><div class='para'>Two.</div></body>"
+    assert markup.page(source, docs.NAVIGATION["debian-handbook"]) == "1. Why\n\nOne.\n\nTwo.\n"
+
+
+def test_a_rust_book_has_its_listings_put_in(publish):
+    root = "usr/src/rustc-1.63.0/src/doc/book"
+    listing = "fn main() {\n    // ANCHOR: here\n    let x = 5;\n    // ANCHOR_END: here\n}\n"
+    chapter = (
+        f"# One\n\n```rust\n{{{{#rustdoc_include ../listings/ch1/main.rs:here}}}}\n```\n\n[link]: other.md\n{PROSE}"
+    )
+    publish("rust-src", {f"{root}/src/ch1.md": chapter.encode(), f"{root}/listings/ch1/main.rs": listing.encode()})
+    (doc,) = docs.read_docs("docs-rust", docs.RUST, docs.rust_book)
+    assert doc.text == f"# One\n\n```rust\n    let x = 5;\n```\n\n{PROSE}"
+
+
+def test_pod_and_asciidoc_lose_index_entries_conditions_and_authors():
+    assert markup.pod(
+        "=encoding utf8\n\n=head1 NAME\nX<name>\n\nx - y\n\n=head1 AUTHORS\n\nme\n\n=head1 SEE\n\nz\n"
+    ) == ("=head1 NAME\n\nx - y\n\n=head1 SEE\n\nz\n")
+    assert markup.asciidoc("git-x(1)\n========\n\nifdef::git[]\n[[ID]]\ntext\nendif::git[]\ninclude::y.txt[]\n") == (
+        "git-x(1)\n========\n\ntext\n"
+    )

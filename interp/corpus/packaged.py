@@ -9,6 +9,7 @@ from interp.corpus.sources import (
     code,
     conversations,
     dictionaries,
+    docs,
     essays,
     installed,
     mail,
@@ -43,6 +44,7 @@ FETCHED: dict[str, Callable[[], Corpus]] = {
     "fortunes": essays.fortunes,
     "chat": conversations.chat,
     **code.CORPORA,
+    **docs.CORPORA,
 }
 """Corpora whose packages lie in a cache of their own (see `archives`)."""
 CORPORA: dict[str, Callable[[], Corpus]] = INSTALLED | FETCHED

@@ -78,9 +78,6 @@ ARCHIVES: Mapping[str, Archive] = {
         "4c44bf2c599f208b3f46454a6cf7a72e25ec46ff74d37b59dd31ad76b00eebb7",
         2_124_920,
     ),
-    "rust-doc": _debian(
-        "rust-doc", "1.63.0+dfsg1-2", "96ef96fe6df87d939ca713bd7df3d15c2b778ccb892eca025c4ee504146f697b", 17_000_500
-    ),
     "git-doc": _debian(
         "git-doc", "1:2.39.5-0+deb12u3", "3c89668a11053a6bafade3de1f611f4613db31e082af63f43d8c5b69ad8795ec", 2_153_500
     ),

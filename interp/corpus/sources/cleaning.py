@@ -39,8 +39,10 @@ def is_minified(text: str) -> bool:
     return max(map(len, text.splitlines()), default=0) > 1_000
 
 
-def is_data(text: str) -> bool:
+def is_data(text: str, longest: int = 120) -> bool:
     """Whether the text is a table of data rather than written for a reader.
+
+    `longest`: how many characters its lines may have on average.
 
     Of written code about two thirds of the characters that are no space are letters, and a twentieth digits.
     """
@@ -51,7 +53,7 @@ def is_data(text: str) -> bool:
     letters = sum(map(str.isalpha, dense)) / len(dense)
     digits = sum(map(str.isdigit, dense)) / len(dense)
     quotes = sum(char in "\"'`," for char in dense) / len(dense)
-    return letters < 0.5 or digits > 0.12 or quotes > 0.17 or fmean(lines) > 120
+    return letters < 0.5 or digits > 0.12 or quotes > 0.17 or fmean(lines) > longest
 
 
 def decoded(content: bytes) -> str | None:

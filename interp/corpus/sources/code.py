@@ -3,15 +3,13 @@
 A document is a file, or a piece of a long one cut between definitions; its topic is the language.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from interp.corpus.archives import members, version
 from interp.corpus.documents import Corpus, Document
-from interp.corpus.sources.cleaning import decoded, is_data, is_generated, is_minified, without_licence
+from interp.corpus.sources.cleaning import is_data, is_generated, is_minified, without_licence
 from interp.corpus.sources.cutting import pieces
+from interp.corpus.sources.packages import Package, at_most, files, licences, versions
 
 SHORTEST = 300
 """Characters of a document at least."""
@@ -53,23 +51,6 @@ UNWANTED = (
     ),
 )
 """Tests, which are mostly input and output; others' code; words in other languages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """Which files of an archive are taken."""
-
-    archive: str
-    files: tuple[str, ...]
-    """Globs of paths below the folders that are left out of titles."""
-    licence: str
-    strip: int = 1
-    """How many folders at the beginning of each path are left out."""
-    without: tuple[str, ...] = ()
-    cpp: bool = False
-    """Whether its .h files are C++."""
-    most: int = 2_500_000
-    """Characters that are taken at most, so that no project outweighs the others; which documents, their hashes decide."""
 
 
 PYTHON = (
@@ -149,39 +130,17 @@ JAVA = (
 )
 
 
-def files(package: Package, unwanted: tuple[str, ...] = UNWANTED) -> Iterator[tuple[str, str]]:
-    """(path without its first folders, text) of the files that the package is taken for, in order of their paths."""
-    for path, content in members(package.archive, *(f"*/{glob}" for glob in package.files)):
-        inner = "/".join(path.split("/")[package.strip :])
-        wanted = any(fnmatch(inner, glob) for glob in package.files)
-        if wanted and not any(fnmatch(f"/{inner}", glob) for glob in (*unwanted, *package.without)):
-            text = decoded(content)
-            if text is not None:
-                yield inner, text
-
-
 def read_code(source: str, packages: tuple[Package, ...]) -> Iterator[Document]:
     """Written files without their licences, long ones in pieces; what stands twice is read once."""
     seen: set[bytes] = set()
     for package in packages:
         documents: dict[bytes, Document] = {}
-        for path, text in files(package):
+        for path, text in files(package, UNWANTED):
             if not is_generated(text) and not is_minified(text):
                 found = _documents(source, package, path, without_licence(text))
                 documents |= {doc.digest: doc for doc in found if doc.digest not in seen}
         seen |= documents.keys()
         yield from at_most(package.most, documents.values())
-
-
-def at_most(characters: int, documents: Iterable[Document]) -> Iterator[Document]:
-    """As many documents as are no more characters together, drawn by their hashes, in the order in which they came."""
-    documents, room, drawn = list(documents), characters, set()
-    for doc in sorted(documents, key=lambda doc: doc.digest):
-        room -= len(doc.text)
-        if room < 0:
-            break
-        drawn.add(doc.digest)
-    return (doc for doc in documents if doc.digest in drawn)
 
 
 def _documents(source: str, package: Package, path: str, text: str) -> Iterator[Document]:
@@ -191,16 +150,6 @@ def _documents(source: str, package: Package, path: str, text: str) -> Iterator[
         if len(piece) >= SHORTEST and not is_data(piece):
             title = f"{package.archive}/{path}" + (f":{line}" if line > 1 else "")
             yield Document(text=piece, source=source, title=title, topic=language)
-
-
-def licences(packages: tuple[Package, ...]) -> str:
-    """Each archive's licence, in the order of the packages."""
-    return "; ".join(dict.fromkeys(f"{version(one.archive)}: {one.licence}" for one in packages))
-
-
-def versions(packages: tuple[Package, ...]) -> str:
-    """Name and version of each archive."""
-    return ", ".join(dict.fromkeys(version(one.archive) for one in packages))
 
 
 def _code(source: str, about: str, packages: tuple[Package, ...]) -> Corpus:
