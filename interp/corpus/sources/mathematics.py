@@ -20,7 +20,7 @@ GATHERED = 1_600
 _COMMENT = re.compile(r"\$\((\s.*?)\s\$\)(?:\s+[\w.-]+\s+\$[ap])?", re.DOTALL)
 _RULE = re.compile(r"^\s*(?:[#*]{8,}|(?:[=.#]-|-\.|#\*|\*#|=-|-=){8,}[-=#*.]?)\s*$", re.MULTILINE)
 _CREDIT = re.compile(
-    r"\((?:Contributed|Revised|Revision|Proof|New usage|Moved|Modified|Proposed|Provided|Unnecessary|Used|Avoid|Shortened|Based)"
+    r"\(\s*(?:Contributed|Revised|Revision|Proof|New usage|Moved|Modified|Proposed|Provided|Unnecessary|Used|Avoid|Shortened|Based)"
     r"\b[^()]*(?:\([^()]*\)[^()]*)*\)"
 )
 _SYMBOL = re.compile(
@@ -28,6 +28,7 @@ _SYMBOL = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _ONLY_A_LEMMA = re.compile(r"\W*(?:sub)?lemma (?:for|used in) \S+\s*", re.IGNORECASE)
+_FOR_AUTHORS = re.compile("Metamath source file|Contents of this header|Appendix: Typesetting")
 _LEAST = 30
 
 
@@ -72,23 +73,24 @@ def _parted(comment: str) -> tuple[str, str]:
     """A comment's heading, if it has one between two rules, and the rest of it."""
     parts = _RULE.split(comment)
     if len(parts) >= 3 and not parts[0].strip():
-        return " ".join(parts[1].split()), "\n".join(parts[2:])
+        heading = " ".join(parts[1].split()).removeprefix("RP ADDTO: ")
+        return html.unescape(heading), "" if _FOR_AUTHORS.match(heading) else "\n".join(parts[2:])
     return "", comment
 
 
 def _said(paragraph: str, symbols: Mapping[str, str]) -> str:
     """A remark as one reads it; empty if it is but a table, HTML or a note to its authors."""
-    text = _CREDIT.sub("", " ".join(paragraph.split()))
-    if re.search(r"<[A-Za-z/][^>]*>|\$[a-z\[]|^Version|@[a-z]", text) or text.startswith(
-        ("#", "-----", "=====", "(End of", "TODO")
-    ):
+    text = _CREDIT.sub("", html.unescape(" ".join(paragraph.split())))
+    if re.search(
+        r"<[A-Za-z/][^>]*>|\$[a-z\[]|^Version|@[a-z]|htmldef|TODO|FIX COMMENT|PROPOSED|\*\*\*", text
+    ) or text.startswith(("#", "-----", "=====", "(End of")):
         return ""
     text = re.sub(r"`` ?|` ([^`]*) `|`([^`]*)`", lambda found: _formula(found[1] or found[2] or "", symbols), text)
     text = re.sub(r"~ (?=\S)", "", text)
     text = re.sub(r"\bObsolete (?:version|proof) of \S+ as of \S+", "", text)
     text = re.sub(r"(?<=\w) (?=-(?:th|ary|fold|tuple)\b)", "", text)
     text = re.sub(r"(?<![\w])_(\w[^_]*)_(?!\w)", r"\1", text)
-    return re.sub(r"\s+([.,;:)])(?=\s|$)", r"\1", text).strip()
+    return " ".join(re.sub(r"\s+([.,;:)])(?=\s|$)", r"\1", text).split())
 
 
 def _formula(tokens: str, symbols: Mapping[str, str]) -> str:

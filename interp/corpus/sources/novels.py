@@ -111,7 +111,7 @@ def _chapters(text: str) -> Iterator[tuple[str, list[str]]]:
             if heading and sum(map(len, parts)) > _CHAPTER_CHARS:
                 yield heading, parts
             heading, parts = " ".join(part.split()), []
-        elif _reads(part):
+        elif _reads(part) and heading != "A NOTE ON THE TEXT":
             parts.append(re.sub(r"(?<!\w)_+|_+(?!\w)", "", flow.joined(part)))
     if heading and parts:
         yield heading, parts

@@ -84,7 +84,7 @@ def _each(source: str, sets: Mapping[str, Callable[[str, str], str]], *, least: 
 
 def _review(text: str, _: str) -> str:
     text = text.replace("\\n", "\n").replace('\\"', '"').replace("\\'", "'").replace("&#34;", '"')
-    text = re.sub(r"<br\s*/?>", "\n", text)
+    text = re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), re.sub(r"<br\s*/?>", "\n", text))
     text = re.sub(r"^Title: (.*)\nReview: ", r"\1\n\n", text)
     return _whole(re.sub(r"[ \t]*\n\s*\n\s*", "\n\n", re.sub(r" {2,}", " ", text)).strip())
 
@@ -109,7 +109,8 @@ def _account(text: str, _: str) -> str:
     title, bar, rest = text.partition(" | ")
     text = f"{title}\n\n{rest}" if bar else text
     text = re.sub(r"\*\*|&#x200B;|&amp;#x200B;", "", text).replace("&amp;", "&").replace("&gt;", ">")
-    return re.sub(r"\n\s*\n\s*", "\n\n", text).strip()
+    text = re.sub(r"\\([*_^#~>-])", r"\1", text)
+    return re.sub(r"\n\s*\n\s*", "\n\n", re.sub(r" {2,}", " ", text)).strip()
 
 
 def _whole(text: str) -> str:
@@ -139,5 +140,5 @@ def _questions() -> Iterator[Document]:
 
 def _choices(text: str) -> str:
     """The answers to choose from, a line each."""
-    text = re.sub(r"\s+\(([A-E])\) ?", r"\n\1. ", text)
+    text = re.sub(r"\s+\(([A-E])\) ?", r"\n\1. ", re.sub(r" {2,}", " ", text))
     return re.sub(r"\s+([A-E])\. ?(?=\S)|^([A-E])\.(?=\S)", lambda found: f"\n{found[1] or found[2]}. ", text).strip()
