@@ -199,3 +199,8 @@ def test_pod_and_asciidoc_lose_index_entries_conditions_and_authors():
     assert markup.asciidoc("git-x(1)\n========\n\nifdef::git[]\n[[ID]]\ntext\nendif::git[]\ninclude::y.txt[]\n") == (
         "git-x(1)\n========\n\ntext\n"
     )
+
+
+def test_what_an_sdist_needs_to_be_asked_for_its_name_need_not_be_built(tmp_path):
+    call = archives._call(ARCHIVES["django"], str(tmp_path))
+    assert call[call.index("--no-binary") + 1] == "django"

