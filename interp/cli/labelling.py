@@ -1,5 +1,6 @@
 """Labels on the command line."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,11 @@ from interp.render.terminal import table, tell
 from interp.render.words import counted
 
 if TYPE_CHECKING:
-    from interp.commands.labelling import Imported, Label
+    from interp.commands.labelling import Imported, Label, Transfer
 
-labels = typer.Typer(help="Write many labels from a file, or to one.", no_args_is_help=True)
+labels = typer.Typer(
+    help="Write many labels from a file or to one, or carry them from one SAE to another.", no_args_is_help=True
+)
 app.add_typer(labels, name="labels")
 
 COLUMNS = ("feature", "label", "author", "note", "status", "created")
@@ -34,6 +37,28 @@ def _imported(done: "Imported", asked: Asked) -> None:
 
 def _exported(count: int, asked: Asked) -> None:
     tell(f"{counted(count, 'label')} in {asked['file']}")
+
+
+def _transferred(done: "Transfer", asked: Asked) -> None:
+    head = ["old", "new", "label", "cosine", "firing", "of old", "of new", "", "why"]
+    rows = []
+    for each in done.labels:
+        match = each.match
+        figures = [f"{x:.2f}" for x in (match.cosine, match.correlation, match.of_old, match.of_new)]
+        rows.append([match.feature, match.match, each.label.text, *figures, each.outcome, each.why])
+    table(head, rows, shorten=("label", "why"), drop=("of new", "of old"), wide=asked["wide"])
+    outcomes = Counter(each.outcome for each in done.labels)
+    carried = outcomes.pop("carried", 0)
+    others = "".join(f", {count:,} {outcome}" for outcome, count in outcomes.items())
+    tell(
+        f"of {counted(len(done.labels), 'label')} {carried:,} carried{others}; compared on {done.positions:,} tokens of {done.text}"
+    )
+    if done.seldom:
+        tell(f"{counted(done.seldom, 'feature')} too seldom there to be judged; --tokens takes more of the text")
+    if done.written:
+        tell(f"{counted(done.written, 'label')} written; `interp label {done.new} NUMBER ''` withdraws one")
+    elif carried:
+        tell("nothing was written; with --write, the carried ones are")
 
 
 ONE_OR_TWO = {
@@ -60,4 +85,12 @@ register(
     of=labels,
     typed=ONE_OR_TWO,
     face=(),
+)
+register(
+    "transfer",
+    _transferred,
+    "interp labels transfer saes/old saes/new",
+    command="transfer_labels",
+    of=labels,
+    face=("as_json", "wide"),
 )

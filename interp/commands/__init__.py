@@ -57,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "label": Command(labelling.label, computes=False),
     "import_labels": Command(labelling.import_labels, computes=False),
     "export_labels": Command(labelling.export_labels, computes=False),
+    "transfer_labels": Command(labelling.transfer_labels),
     "steer": Command(steering.steer),
     "sweep_strengths": Command(steering.sweep_strengths),
     "effects": Command(steering.effects, changes=False),

@@ -88,7 +88,7 @@ class LabelBook:
         labels = read_file(Path(path), self.d_sae)
         if author is not None:
             labels = [checked(replace(label, author=author), self.d_sae) for label in labels]
-        current = {feature: _said(label) for feature, label in self._newest().items()}
+        current = {feature: _said(label) for feature, label in self.newest().items()}
         fresh = [label for label in labels if current.get(label.feature, _NOTHING) != _said(label)]
         fresh = [label for label in fresh if label.text or label.feature in current]  # nothing to withdraw
         self._add([replace(label, created=label.created or now()) for label in fresh])
@@ -98,6 +98,14 @@ class LabelBook:
         if labels:
             self.store.add([{"sae": self.sae, **asdict(label)} for label in labels])
 
+    def add_where_none(self, labels: Sequence[Label]) -> list[int]:
+        """Add labels of features that never had one, all of these or, with an InterpError, none; which they are comes back.
+
+        Whether a feature has one is looked at in the step that writes, so that nobody's label is written over.
+        """
+        fresh = [label for label in labels if label.feature not in self._shipped]
+        return self.store.add_where_none([{"sae": self.sae, **asdict(label)} for label in fresh]) if fresh else []
+
     def history(self, feature: int) -> list[Label]:
         """All versions, oldest first, the shipped one included."""
         own = [] if self._blank else [self._label(row) for row in self.store.versions(self.sae, int(feature))]
@@ -105,9 +113,9 @@ class LabelBook:
 
     def all(self) -> dict[int, Label]:
         """The current label of every feature that has one."""
-        return {feature: label for feature, label in self._newest().items() if label.text}
+        return {feature: label for feature, label in self.newest().items() if label.text}
 
-    def _newest(self) -> dict[int, Label]:
+    def newest(self) -> dict[int, Label]:
         """The newest version of every feature's label, those that were withdrawn included."""
         kept = self._read
         if self._blank:

@@ -86,6 +86,18 @@ class Store:
         with self.writing() as db:
             db.execute(TABLE.insert(), rows)
 
+    def add_where_none(self, rows: list[dict[str, Any]]) -> list[int]:
+        """Add rows of features that have none of that SAE's yet, all of these or none; the features come back."""
+        names = [column.name for column in TABLE.columns if column.name != "id"]
+        added = []
+        with self.writing() as db:
+            for row in rows:
+                there = sa.exists().where(TABLE.c.sae == row["sae"], TABLE.c.feature == row["feature"])
+                given = sa.select(*(sa.literal(row[name], TABLE.c[name].type) for name in names)).where(~there)
+                if db.execute(TABLE.insert().from_select(names, given)).rowcount:
+                    added.append(int(row["feature"]))
+        return added
+
     def versions(self, sae: str, feature: int) -> list[Any]:
         """All rows of a feature, oldest first."""
         query = TABLE.select().where(TABLE.c.sae == sae, TABLE.c.feature == feature).order_by(TABLE.c.id)

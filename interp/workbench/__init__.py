@@ -17,7 +17,7 @@ from interp.renamed import warn_renamed
 from interp.render import table_html, title_html
 from interp.steering import Direction, FeatureEdit, SamplingOptions, Steerable, SteeredModel
 from interp.types import FeatureRef
-from interp.workbench import finding, indexing, known, measuring, reading, replaying, sharing, steering
+from interp.workbench import finding, indexing, known, measuring, reading, replaying, sharing, steering, transferring
 from interp.workbench import presets as kept
 from interp.workbench.indexing import INDEXED
 from interp.workbench.opening import EMBEDDED, Opened
@@ -63,6 +63,8 @@ class Workbench(Opened):
     neuron_index = indexing.neuron_index
 
     evaluate = measuring.evaluate
+
+    transfer_labels = transferring.transfer_labels
 
     publish = sharing.publish
     lacks = sharing.lacks
