@@ -120,7 +120,7 @@ def _english(entry: str) -> str:
     rest = re.sub(r"\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\((?=[^)]*[\[\"`^*])[^()]*\)", " ", rest)
     speech = re.search(r"\b(?:n|a|v\. t|v\. i|adv|prep|pron|conj|interj|p\. p|n\. pl)\.", rest)
     body = "\n\n".join(filter(None, (_sense(part) for part in flow.paragraphs(senses))))
-    body = re.sub(r"^(?:\[[^\]]*\]\s*)+", "", body)
+    body = re.sub(r"^(?:[^\[]{0,60}?\[(?:[A-Z][a-z]{0,3}\.|From|Cf\.|See) [^\]]{8,}\]\s*|\[[^\]]*\]\s*)+", "", body)
     if len(body) < 12 or not re.search("[a-z]{3} [a-z]", body) or re.search(r"\w\*\w|\\|\*\)|^\W?\*", body[:160]):
         return ""
     named = word.split(" \\")[0]

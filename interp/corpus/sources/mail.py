@@ -21,7 +21,7 @@ LEAST_CHARS, MOST_CHARS = 200, 20_000
 _LEAST_SHARE = 0.6
 """Of a mail's own characters that must be prose."""
 _END = re.compile(
-    r"-- ?$|_{10,}|-{20,}|={20,}|\*{20,}|-+ ?(?:Original|Forwarded) Message|-+BEGIN PGP SIG|To (?:unsubscribe|(?:be )?remove)|If you (?:wish|want|would|do not|prefer|no longer).{0,60}(?:remov|unsubscri|list)|You are (?:currently )?subscribed|"
+    r"-- ?$|_{10,}|-{20,}|={20,}|\*{20,}|-+ ?(?:Original|Forwarded) Message|-+BEGIN PGP SIG|-+ You are receiving|To (?:unsubscribe|(?:be )?remove)|If you (?:wish|want|would|do not|prefer|no longer).{0,60}(?:remov|unsubscri|list)|You are (?:currently )?subscribed|"
     r"(?:This|Sponsored by).{0,20}(?:sf\.net|sourceforge)|Yahoo! Groups|Do You Yahoo|Get your free|_+$|Sent via|"
     r".{0,60}mailing list$|Irish Linux Users|Spamassassin-",
     re.IGNORECASE,
@@ -29,8 +29,8 @@ _END = re.compile(
 """Begins what no longer is the writer's own text; the rest of the mail is left out."""
 _SKIP = re.compile(
     r"\s*(?:[>|}:]|&>)|\s{0,3}\w{1,4}>|-+BEGIN PGP|Hash: |(?:URL|Date|From|To|Subject|Cc|Sent|Reply-To|Message-Id|Version|Link|Priority|Sender|Organization|"
-    r"MIME-Version|X-\w+|List-\w+|Content-\w+): |-+ ?begin forwarded|"
-    r".{0,120}\b(?:wrote|writes|said|schrieb|skrev|à écrit)\s*:?\s*$|On .{6,80},\s*$|.{0,40}wrote on\b|\s*https?://\S+\s*$|Quoting |"
+    r"MIME-Version|X-\w+|List-\w+|Content-\w+): |-+ ?begin forwarded|-+ Additional Comments|"
+    r".{0,120}\b(?:wrote|writes|said|asked|mentioned|replied|schrieb|skrev|à écrit)\s*:?\s*$|On .{6,80},\s*$|.{0,40}wrote on\b|\s*https?://\S+\s*$|Quoting |"
     r"\s*\[?(?:image|attachment|demime)\b|At \d\d?:\d\d.{0,60}$|In a message dated",
     re.IGNORECASE,
 )
