@@ -336,7 +336,7 @@ def test_a_text_that_does_not_fit_the_memory_is_refused_before_anything_is_done(
     into, options = tmp_path / "a", {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, into, **options)
     there = _folder_hashes(into)
-    with pytest.raises(InterpError, match=r"8,192 tokens holds 384 KiB of text alone.*--memory"):
+    with pytest.raises(InterpError, match=r"8,192 tokens holds 576 KiB of text alone.*--memory"):
         build_index(wb.sae, store, tiny, into, IndexConfig(memory_gib=1e-4), **options)
     assert _folder_hashes(into) == there
 

@@ -27,6 +27,7 @@ from interp.corpus import write_parquet
 from interp.device import keep_freed_memory
 from interp.index import weights
 from interp.index.by_feature import write_by_feature
+from interp.index.clean import indexed_text
 from interp.index.format import (
     FORMAT,
     publish,
@@ -36,13 +37,15 @@ from interp.index.parts import Build, IndexConfig, write_by_position, write_part
 from interp.index.read import FeatureIndex, meaning_texts
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
+from interp.predicates import Text
 from interp.render.terminal import say
 from interp.render.words import size
 from interp.sae.dictionary import Dictionary, one_read
 from interp.types import InterpError
 
-TEXT_BYTES = 48
-"""What a position of the text takes of memory: its token, document and place, as they are read and as they are used."""
+TEXT_BYTES = 72
+"""What a position of the text takes of memory: its token, document and place, as they are read and as they are used, and
+the positions in order of their tokens while these are sorted."""
 
 
 def build_index(
@@ -99,8 +102,8 @@ def _build(
     run.made.mkdir()
     text = write_text(run, store, hook)
     write_by_position(run, text)
-    features = write_by_feature(run, text)
     _write_vocabulary(model, run.made)
+    features = write_by_feature(run, text, _said(run, text, meta, model))
     _features(run, features, model)
     kept = int(text["kept"].to_numpy(zero_copy_only=False).sum())
     publish(run.made, folder, meta | {"kept_positions": kept})
@@ -164,6 +167,14 @@ def _meta(
             )
     texts = [*before.meta["texts"], text]
     return meta | {"texts": texts, "positions": before.meta["positions"] + store.positions}
+
+
+def _said(run: Build, text: dict[str, pa.Array], meta: dict[str, Any], model: Model) -> Text:
+    """The text as predicates look at it."""
+    token_N, document_N, kept_N = (text[name].to_numpy(zero_copy_only=False) for name in ("token", "document", "kept"))
+    documents = pq.read_table(run.made / "documents.parquet")
+    vocabulary, block, separator = list(model.vocabulary), int(meta["block"]), int(meta["separator"])
+    return indexed_text(token_N, document_N, kept_N, documents, vocabulary, block=block, separator=separator)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.index import weights
+from interp.index.clean import clean_columns, spread_clean
 from interp.index.coactive import coactive_columns
 from interp.index.format import (
     EXAMPLES,
@@ -27,14 +28,17 @@ from interp.index.format import (
 from interp.index.parts import Build, halves
 from interp.index.read import FeatureIndex
 from interp.index.stats import Activations, FeatureStatistics, measure, whole_features
+from interp.predicates import Text
 from interp.progress import bar
 
 SORTED_BYTES = 16
 """What a row of a sort takes of DuckDB's memory."""
 
 
-def write_by_feature(run: Build, text: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """activations.parquet, pairs.parquet and examples.parquet; the columns of features.parquet come back."""
+def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text) -> dict[str, pa.Array]:
+    """activations.parquet, pairs.parquet and examples.parquet; the columns of features.parquet come back.
+
+    `said` is the same text as predicates look at it."""
     token_N, document_N = text["token"].to_numpy(), text["document"].to_numpy()
     offset_N = np.concatenate([[0], np.cumsum(text["active"].to_numpy(), dtype=np.int64)])
     kept, total = int(np.sum(text["kept"].to_numpy(zero_copy_only=False))), int(offset_N[-1])
@@ -44,6 +48,8 @@ def write_by_feature(run: Build, text: dict[str, pa.Array]) -> dict[str, pa.Arra
     def work(rows: Activations) -> tuple[Activations, FeatureStatistics, dict[str, Any]]:
         statistics = measure(rows, token_N, document_N)
         more = coactive_columns(rows, statistics.columns, codes, offset_N, run.fires_F, kept)
+        count_G = statistics.columns["fires"]
+        more |= clean_columns(rows, np.cumsum(count_G) - count_G, said)
         return rows, statistics, more | (_exact(run.before, run.first, rows, statistics.columns) if run.before else {})
 
     with (
@@ -65,6 +71,7 @@ def write_by_feature(run: Build, text: dict[str, pa.Array]) -> dict[str, pa.Arra
     return {
         "feature": pa.array(np.arange(run.sae.d_sae, dtype=np.uint32)),
         **columns,
+        **spread_clean(chunks, run.sae.d_sae),
         "stored": columns["fires" if keep_all else "near"],
         "density": pa.array(fires_F / max(kept, 1)),
         "mean": pa.array((total_F / np.maximum(fires_F, 1)).astype(np.float32)),

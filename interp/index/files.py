@@ -15,18 +15,22 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp.corpus.tables import DOCUMENTS, read_parquet
+from interp.corpus.tables import DOCUMENTS, decoding, read_parquet
+from interp.index.clean import KINDS as CLEAN_KINDS
+from interp.index.clean import indexed_text
 from interp.index.format import (
     NEEDED,
     OPTIONAL,
     quoted,
 )
 from interp.index.written import Written, write
+from interp.predicates import Text
 from interp.processors import threads
 from interp.types import InterpError
 
@@ -97,9 +101,16 @@ class IndexFiles:
             self.path(name)
 
     @cached_property
+    def has_clean_levels(self) -> bool:
+        """Whether this index says what features mean from which activation on: one built before that was measured does not."""
+        with decoding(path := self.path("features.parquet")):
+            return "clean_level" in pq.read_schema(path).names
+
+    @cached_property
     def features(self) -> pd.DataFrame:
-        """A row a feature: density, mean, max, quantiles, histogram, top tokens, logits, neighbours."""
-        table = self._table("features", FEATURES, others=True)
+        """A row a feature: density, mean, max, quantiles, histogram, top tokens, logits, neighbours; and where
+        `has_clean_levels`, the columns of `index.clean.CLEAN`."""
+        table = self._table("features", FEATURES | (CLEAN_KINDS if self.has_clean_levels else {}), others=True)
         if len(table) != self.d_sae or (table["feature"].to_numpy() != np.arange(self.d_sae)).any():
             raise self._other("features", f"its rows are not the features 0 to {self.d_sae - 1}")
         return table.to_pandas().set_index("feature", drop=False)
@@ -161,6 +172,13 @@ class IndexFiles:
     def token_counts(self) -> np.ndarray:
         """How often each token id stands at a position that counts."""
         return np.bincount(self.tokens[self.kept], minlength=len(self.vocabulary))
+
+    @cached_property
+    def passages(self) -> Text:
+        """The text as predicates look at it: what stands around each position, and how often."""
+        documents = self._table("documents", DOCUMENTS, others=True)
+        columns = self.tokens, self.document_at, self.kept
+        return indexed_text(*columns, documents, self.vocabulary, block=self.block, separator=self.separator)
 
     @cached_property
     def written(self) -> Written:

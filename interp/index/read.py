@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from interp import places
 from interp.corpus.tables import check_parquet, decoding
+from interp.index.clean import clean_of
 from interp.index.coactive import count_at
 from interp.index.files import IndexFiles
 from interp.index.format import (
@@ -27,6 +28,7 @@ from interp.index.format import (
     read_meta,
     settle,
 )
+from interp.predicates import Clean
 from interp.processors import threads
 from interp.render import visible
 from interp.types import InterpError, check_feature
@@ -225,6 +227,18 @@ class FeatureIndex(IndexFiles):
     def features_near(self, layer: int, neuron: int) -> pd.DataFrame:
         """The rows of `neurons` for one neuron, nearest first."""
         return self.neurons[(self.neurons["layer"] == layer) & (self.neurons["neuron"] == neuron)]
+
+    def clean(self, feature: int) -> Clean | None:
+        """What the feature means above its clean level: the simplest predicate that explains where it fires, the level, and
+        how often that was true in documents that it was not mined on.
+
+        Above `level` (strictly; 0 is every firing) the predicate holds at 9 of 10 firings of the training split's
+        documents; `precision` of `n` says how often on the held-out ones, with its `interval`; `share` is the share of all
+        its firings that lie above. None where no predicate explains the feature, and of an index without clean levels
+        (`has_clean_levels`). As columns: `features["clean_level"]` (nan where there is none), `clean_share` and so on.
+        """
+        row = self.row(feature)
+        return clean_of(row) if self.has_clean_levels else None
 
     # ---- what people read ----
 
