@@ -524,10 +524,12 @@ def test_what_an_index_says_of_its_features_is_true_of_its_rows(checkpoint):
         holds = clean.predicate.holds(index.passages.around(position))
         assert holds[above & (split[position] == "train")].mean() >= PRECISION
         test = above & (split[position] == "heldout")
-        assert clean.n == test.sum()
-        assert clean.precision == pytest.approx(holds[test].mean() if test.any() else math.nan, nan_ok=True)
-        assert clean.share == pytest.approx(above.mean())
-        assert clean.precision is math.nan or clean.interval[0] <= clean.precision <= clean.interval[1] or not clean.n
+        # Rounded to float16, a value that stood next to the level may lie on its other side.
+        assert clean.n == pytest.approx(test.sum(), abs=1)
+        assert clean.share == pytest.approx(above.mean(), abs=2 / len(above))
+        if test.sum() > 10:
+            assert clean.precision == pytest.approx(holds[test].mean(), abs=0.1)
+            assert clean.interval[0] <= clean.precision <= clean.interval[1]
     assert len(kinds) > 1
 
 
