@@ -199,3 +199,103 @@ def test_a_manifest_cannot_name_a_shard_outside_its_folder(store, tmp_path, name
     (tmp_path / "acts" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InterpError, match="which is no file of that folder"):
         ActivationStore.open(tmp_path / "acts")
+
+
+@pytest.fixture
+def sharded(tiny, text_folder, tmp_path, monkeypatch):
+    """A store of eight shards, with sinks in it."""
+    monkeypatch.setattr("interp.activations.manifest.SHARD_POSITIONS", 512)
+    store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path)
+    store._cutoffs[HOOK] = float(store.norms(HOOK)[store.blocks.real_NT().reshape(-1)].quantile(0.97))
+    return store
+
+
+def pairs_of(store, rows):
+    """(earlier, later) positions of the pairs that the rows are; without pairs of a row that stands at several positions,
+    as at the beginnings of blocks that begin with the same words."""
+    places_of = {}
+    for first, x in store.in_order(HOOK):
+        for p, row in enumerate(x.float().tolist(), first):
+            places_of.setdefault(tuple(row), []).append(p)
+    found = [(places_of[tuple(a)], places_of[tuple(b)]) for a, b in rows.view(-1, 2, rows.shape[1]).tolist()]
+    sure = [(a[0], b[0]) for a, b in found if len(a) == len(b) == 1]
+    assert len(sure) > 0.8 * len(found)
+    return torch.tensor(sure).T
+
+
+@pytest.mark.parametrize("pairs", ["neighbours", "document"])
+def test_pairs_are_two_counted_positions_of_one_document_in_one_block(sharded, pairs):
+    epochs = [torch.cat(list(sharded.batches(HOOK, 2, seed=seed, pairs=pairs))) for seed in (0, 1)]
+    found = [pairs_of(sharded, rows) for rows in epochs]
+    document, keep = sharded.blocks.document_NT.reshape(-1), sharded.keep(HOOK)
+    tokens = sharded.blocks.tokens_NT.reshape(-1)
+    for earlier, later in found:
+        assert keep[earlier].all() and keep[later].all()
+        assert (document[earlier] == document[later]).all() and (earlier // 256 == later // 256).all()
+        assert (earlier < later).all()
+        assert (later == earlier + 1).all() == (pairs == "neighbours")
+        both = torch.cat([earlier, later])
+        assert len(both.unique()) == len(both)  # no position twice
+        between = [tokens[a + 1 : b] for a, b in zip(earlier.tolist(), later.tolist(), strict=True)]
+        assert not any((part == sharded.blocks.separator).any() for part in between)
+    assert {tuple(p) for p in found[0].T.tolist()} != {tuple(p) for p in found[1].T.tolist()}
+    # A run of odd length leaves one position out: all others are given, so the number does not depend on the seed.
+    count = how_many_pairs(sharded, pairs)
+    assert [len(rows) for rows in epochs] == [2 * count, 2 * count]
+    assert sharded.batches(HOOK, 2, pairs=pairs).rows == 2 * count
+
+
+def how_many_pairs(store, pairs):
+    """In all runs of positions together, by going through them one by one."""
+    document, keep = store.blocks.document_NT.reshape(-1).tolist(), store.keep(HOOK).tolist()
+    runs, last = [], None
+    for p, counts in enumerate(keep):
+        if counts:
+            same = last is not None and document[p] == document[last] and p // 256 == last // 256
+            if same and (pairs == "document" or p == last + 1):
+                runs[-1] += 1
+            else:
+                runs.append(1)
+            last = p
+    return sum(length // 2 for length in runs)
+
+
+@pytest.mark.parametrize("pairs", ["neighbours", "document"])
+def test_batches_of_pairs_can_begin_anywhere_and_keep_pairs_together(sharded, pairs):
+    batches = sharded.batches(HOOK, 100, epochs=2.5, seed=1, buffer=1024, pairs=pairs)
+    whole = list(batches)
+    assert len(whole) == len(batches)
+    for first in (0, 1, 9, 40, len(whole) - 1):
+        rest = list(batches.from_batch(first))
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+    document = sharded.blocks.document_NT.reshape(-1)
+    for batch in (whole[0], whole[7], whole[-1]):
+        earlier, later = pairs_of(sharded, batch)
+        assert (document[earlier] == document[later]).all()
+        assert len(earlier.unique()) > 40  # and the pairs are mixed
+        assert (earlier.sort().values != earlier).any()
+
+
+def test_batches_without_pairs_are_in_the_order_they_had(sharded):
+    """The order that saved runs go on in: shards in a new order, so many at a time, their counted rows permuted."""
+    draw = torch.Generator().manual_seed(5 * 1_000_003)
+    shards = [sharded.shards[i] for i in torch.randperm(8, generator=draw).tolist()]
+    keep, expected = sharded.keep(HOOK), []
+    for start in range(0, 8, 2):
+        kept = torch.cat([keep[s["first"] : s["first"] + 512] for s in shards[start : start + 2]])
+        x = torch.cat([sharded.read(s, HOOK) for s in shards[start : start + 2]])[kept]
+        expected.append(x[torch.randperm(len(x), generator=draw)])
+    rows = torch.cat(list(sharded.batches(HOOK, 64, seed=5, buffer=1024)))
+    assert torch.equal(rows, torch.cat(expected)[: len(rows)].float())
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"pairs": "neighbors"}, "no pairing of rows 'neighbors': did you mean neighbours"),
+        ({"pairs": "document"}, "odd|even"),
+    ],
+)
+def test_pairs_that_cannot_be_are_said(sharded, how, message):
+    with pytest.raises(InterpError, match=message):
+        sharded.batches(HOOK, 63, **how)

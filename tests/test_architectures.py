@@ -18,6 +18,7 @@ from interp.sae import (
     make_architecture,
 )
 from interp.sae.architecture import Moment
+from interp.sae.temporal import TEMPERATURE
 from interp.training.config import TrainConfig
 from interp.training.finish import finish
 from interp.training.optimise import optimise
@@ -65,6 +66,14 @@ def flat_topk(pre, count):
     return torch.zeros_like(pre.view(-1)).scatter(0, top.indices, top.values.relu()).view_as(pre)
 
 
+def obvious_contrast(z_BH):
+    """Cross-entropy of finding each position's own neighbour among the batch's, both ways, by cosines."""
+    earlier, later = z_BH[0::2], z_BH[1::2]
+    cosines = torch.nn.functional.cosine_similarity(later[:, None], earlier[None], dim=2) / TEMPERATURE
+    own = torch.arange(len(cosines))
+    return torch.nn.functional.cross_entropy(cosines, own) + torch.nn.functional.cross_entropy(cosines.T, own)
+
+
 def obvious_loss(rule, q, u, t):
     """Mean over rows of the squared error summed over columns, and the architecture's penalties."""
     pre = u @ q["W_enc"].T + q["b_enc"]
@@ -91,12 +100,16 @@ def obvious_loss(rule, q, u, t):
         z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
     else:
         z = flat_topk(pre, K * B)
+    more = 0.0
+    if getattr(rule, "temporal", 0.0):
+        high = rule.prefixes[0] if isinstance(rule, Matryoshka) else round(rule.high * F)
+        more = rule.temporal * D * obvious_contrast(z[:, :high])
     if isinstance(rule, Matryoshka):
         parts = [z[:, :m] @ q["W_dec"][:m] - t for m in rule.prefixes]
-        return sum(part.square().sum() for part in parts) / (B * len(parts))
+        return sum(part.square().sum() for part in parts) / (B * len(parts)) + more
     if isinstance(rule, Transcoder) and rule.skip:
         t = t - u @ q["W_skip"].T
-    return (z @ q["W_dec"] - t).square().sum() / B
+    return (z @ q["W_dec"] - t).square().sum() / B + more
 
 
 RULES = {
@@ -108,6 +121,8 @@ RULES = {
     "jumprelu quadratic": JumpReLU(d_in=D, d_sae=F, form="quadratic", l0=2.0, bandwidth=0.8),
     "jumprelu tanh": JumpReLU(d_in=D, d_sae=F, form="tanh", coefficient=0.3),
     "matryoshka": Matryoshka(d_in=D, d_sae=F, k=K, prefixes=(4, 10, 24), anneal=0.0),
+    "temporal batchtopk": BatchTopK(d_in=D, d_sae=F, k=K, temporal=0.02, high=0.5),
+    "temporal matryoshka": Matryoshka(d_in=D, d_sae=F, k=K, prefixes=(8, 24), anneal=0.0, temporal=0.02),
     "transcoder": Transcoder(d_in=D, d_out=D_OUT, d_sae=F, k=K),
     "skip transcoder": Transcoder(d_in=D, d_out=D_OUT, d_sae=F, k=K, skip=True),
     "crosscoder": Crosscoder(widths=(4, 6), d_sae=F, k=K),
@@ -268,6 +283,9 @@ def test_a_gate_becomes_a_threshold_without_a_change():
         (lambda: JumpReLU(d_in=4, d_sae=8, form="stepp"), "no form of JumpReLU 'stepp': did you mean step"),
         (lambda: Matryoshka(d_in=4, d_sae=8, k=2, prefixes=(4, 2, 8)), "must ascend"),
         (lambda: Matryoshka(d_in=4, d_sae=8, k=2, prefixes=(2, 4)), "end at d_sae, 8"),
+        (lambda: BatchTopK(d_in=4, d_sae=8, k=2, temporal=-0.1), "temporal is -0.1; it is a weight, 0 or more"),
+        (lambda: Matryoshka(d_in=4, d_sae=8, k=2, temporal=float("nan")), "temporal is nan; it is a weight"),
+        (lambda: BatchTopK(d_in=4, d_sae=8, k=2, high=0.0), "high is 0.0; it is a share of the features"),
         (lambda: Crosscoder(widths=(4,), d_sae=8, k=2), "two hook points or more"),
     ],
 )

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 MOST_LINES = 400
 MOST_OF_A_FUNCTION = 60
 REASONS = {
-    ("interp/commands/training.py", "train"): "its signature is 24 options, each with its help",
+    ("interp/commands/training.py", "train"): "its signature is 25 options, each with its help",
 }
 """Functions that may be longer."""
 

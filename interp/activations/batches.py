@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from interp.activations.pairs import Pairing, pairing
 from interp.corpus import TokenBlocks
 from interp.types import InterpError
 
@@ -51,6 +52,7 @@ class ActivationSource(Protocol):
         seed: int = 0,
         buffer: int = ...,
         blocks: range | None = None,
+        pairs: str | None = None,
     ) -> "Batches": ...
     def groups(self, batches: "Batches", epoch: int) -> Iterator["Group"]:
         """An epoch's shuffle buffers."""
@@ -84,6 +86,8 @@ class Batches:
     """Tokens that are mixed with each other."""
     blocks: range
     """Of the text."""
+    pairs: Pairing | None = None
+    """Rows 2i and 2i + 1 of a batch are two positions of one document (see `pairs`); None: rows stand alone."""
     held_out: dict[str, Any] = field(default_factory=dict)
     """What the run that reads this is measured on: it goes on only with the same."""
     counted: list[Tensor] = field(default_factory=list, repr=False)
@@ -95,6 +99,7 @@ class Batches:
         text = self.source.recipe["tokens_sha256"]
         fields = {"hooks": list(self.hooks), "epochs": self.epochs, "seed": self.seed, "buffer": self.buffer}
         fields |= {"blocks": [self.blocks.start, self.blocks.stop], "held_out": self.held_out}
+        fields |= {"pairs": self.pairs} if self.pairs else {}
         return fields | {"tokens_sha256": text, "model_sha256": self.source.recipe["model_sha256"]}
 
     @cached_property
@@ -143,18 +148,20 @@ def make_batches(
     seed: int,
     buffer: int,
     blocks: range | None,
+    pairs: str | None,
 ) -> Batches:
     """A source's batches at hook points, of `blocks` of its text (all, without).
 
-    Raises InterpError when a hook point is not there, and for no positive number of epochs.
+    Raises InterpError when a hook point is not there, for no positive number of epochs, and for an odd batch of pairs.
     """
+    how = pairing(pairs, batch_size)
     hooks = names(hook_names)
     for name in hooks:
         source.check_hook(name)
     if not 0 < epochs < float("inf"):
         raise InterpError(f"epochs is {epochs}; it must be a positive number of passes.")
     blocks = range(len(source.blocks.tokens_NT)) if blocks is None else blocks
-    return Batches(source, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer, blocks)
+    return Batches(source, hooks, isinstance(hook_names, str), batch_size, epochs, seed, buffer, blocks, how)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from interp import places
 from interp.activations import manifest as manifests
 from interp.activations.batches import Batches, Group, make_batches
 from interp.activations.manifest import read_manifest
+from interp.activations.pairs import paired, paired_rows
 from interp.corpus import TokenBlocks
 from interp.mask import Mask, norm_cutoff
 from interp.render.terminal import say
@@ -140,44 +141,53 @@ class ActivationStore:
         seed: int = 0,
         buffer: int = BUFFER,
         blocks: range | None = None,
+        pairs: str | None = None,
     ) -> Batches:
         """Shuffled float32 batches for training, sinks left out, mixed over `buffer` tokens; see `Batches`.
 
         Of several hook points: tuples of tensors, of the positions that count at all of them. Of `blocks` of the text
-        only, if given.
+        only, if given. With `pairs` rows 2i and 2i + 1 are two positions of one document, and pairs are shuffled.
         """
-        return make_batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
+        return make_batches(self, hook_names, batch_size, epochs, seed, buffer, blocks, pairs)
 
     def group_size(self, buffer: int) -> int:
         """Shards that fill a buffer."""
         return max(1, buffer // manifests.SHARD_POSITIONS)
 
     def groups(self, batches: Batches, epoch: int) -> Iterator[Group]:
-        """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows permuted."""
-        keep = self.counted(batches)
+        """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows (or pairs) permuted."""
+        keep, document = self.counted(batches), self.blocks.document_NT.reshape(-1)
 
         def mask(shard: dict[str, Any]) -> Tensor:
-            return keep[shard["first"] : shard["first"] + shard["positions"]]
+            return keep[_span(shard)]
 
         draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
         mixed = [self.shards[i] for i in torch.randperm(len(self.shards), generator=draw).tolist()]
         mixed, size = [shard for shard in mixed if mask(shard).any()], self.group_size(batches.buffer)
         for start in range(0, len(mixed), size):
             shards = mixed[start : start + size]
-            kept = torch.cat([mask(shard) for shard in shards])
-            order = torch.randperm(int(kept.sum()), generator=draw)
+            rows = torch.cat([mask(shard) for shard in shards])
+            if batches.pairs:
+                documents = torch.cat([document[_span(shard)] for shard in shards])
+                rows = paired(rows, documents, self.blocks.block, batches.pairs, draw)
+            else:
+                rows = rows.nonzero()
+            order = torch.randperm(len(rows), generator=draw)
 
             def read(
-                shards: list[dict[str, Any]] = shards, kept: Tensor = kept, order: Tensor = order
+                shards: list[dict[str, Any]] = shards, rows: Tensor = rows, order: Tensor = order
             ) -> tuple[Tensor, ...]:
-                rows = kept.nonzero().squeeze(1)[order]
-                return tuple(torch.cat([self.read(s, hook) for s in shards])[rows] for hook in batches.hooks)
+                mixed = rows[order].view(-1)
+                return tuple(torch.cat([self.read(s, hook) for s in shards])[mixed] for hook in batches.hooks)
 
-            yield Group(len(order), read)
+            yield Group(rows.numel(), read)
 
     def rows(self, batches: Batches) -> int:
         """Rows of one epoch."""
-        return int(self.counted(batches).sum())
+        kept = self.counted(batches)
+        if batches.pairs:
+            return paired_rows(kept, self.blocks.document_NT.reshape(-1), self.blocks.block, batches.pairs)
+        return int(kept.sum())
 
     def counted(self, batches: Batches) -> Bool[Tensor, " N"]:
         """True at the positions of the batches' blocks that count at every hook point."""
@@ -189,6 +199,11 @@ class ActivationStore:
             kept[batches.blocks.stop * block :] = False
             batches.counted.append(kept)
         return batches.counted[0]
+
+
+def _span(shard: dict[str, Any]) -> slice:
+    """The shard's positions in the text."""
+    return slice(shard["first"], shard["first"] + shard["positions"])
 
 
 _known_shards: dict[tuple[str, int, int], str] = {}

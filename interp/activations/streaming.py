@@ -14,6 +14,7 @@ from interp.activations import manifest as manifests
 from interp.activations.batches import Batches, Group, make_batches, names
 from interp.activations.harvesting import run_shard
 from interp.activations.manifest import recipe_of
+from interp.activations.pairs import paired, paired_rows
 from interp.activations.store import cutoff_of
 from interp.corpus import Corpus, TokenBlocks, tokenize
 from interp.mask import Mask
@@ -86,6 +87,7 @@ class Stream:
         seed: int = 0,
         buffer: int = BUFFER,
         blocks: range | None = None,
+        pairs: str | None = None,
     ) -> Batches:
         """As an `ActivationStore`'s; a buffer is filled with texts in their order.
 
@@ -93,7 +95,7 @@ class Stream:
         """
         if buffer < batch_size:
             raise InterpError(f"the shuffle buffer is {buffer} tokens, less than a batch of {batch_size}; enlarge it.")
-        return make_batches(self, hook_names, batch_size, epochs, seed, buffer, blocks)
+        return make_batches(self, hook_names, batch_size, epochs, seed, buffer, blocks, pairs)
 
     def groups(self, batches: Batches, epoch: int) -> Iterator[Group]:
         """An epoch's shuffle buffers, in the order of the text (so a corpus should be mixed, as `mix` does)."""
@@ -114,11 +116,13 @@ class Stream:
         """(blocks, rows given out) of each buffer: whole batches, a hundredth left for sinks, so that the numbers
         are known before the model runs."""
         per = max(1, batches.buffer // self.blocks.block)
-        real = self.blocks.real_NT().sum(1)
+        real_NT, documents = self.blocks.real_NT(), self.blocks.document_NT
         buffers = []
         for start in range(batches.blocks.start, batches.blocks.stop, per):
             part = range(start, min(start + per, batches.blocks.stop))
-            rows = int(int(real[part.start : part.stop].sum()) * (1 - SPARE)) // batches.batch_size * batches.batch_size
+            real, document = (of[part.start : part.stop].reshape(-1) for of in (real_NT, documents))
+            most = paired_rows(real, document, self.blocks.block, batches.pairs) if batches.pairs else int(real.sum())
+            rows = int(most * (1 - SPARE)) // batches.batch_size * batches.batch_size
             if rows:
                 buffers.append((part, rows))
         return buffers
@@ -130,11 +134,17 @@ class Stream:
         by_hook: dict[str, Tensor] = self._last["made"]
         mask = Mask({hook: self.norm_cutoff(hook) for hook in batches.hooks})
         real_N = self.blocks.real_NT()[part.start : part.stop].reshape(-1)
-        kept = mask.counted(by_hook, real_N).nonzero().squeeze(1)
+        counted, draw = mask.counted(by_hook, real_N), torch.Generator().manual_seed(seed)
+        if batches.pairs:
+            document = self.blocks.document_NT[part.start : part.stop].reshape(-1)
+            kept = paired(counted, document, self.blocks.block, batches.pairs, draw)
+        else:
+            kept = counted.nonzero()
         if not len(kept):
             raise InterpError("no position of a shuffle buffer counts (all are padding or sinks); check the corpus.")
-        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))
-        chosen = kept[order.repeat(-(-rows // len(kept)))[:rows]]  # more sinks than spared: some rows come twice
+        order = torch.randperm(len(kept), generator=draw)
+        # Where there are more sinks than were spared, some rows come twice.
+        chosen = kept[order.repeat(-(-rows // kept.numel()))[: rows // kept.shape[1]]].view(-1)
         return tuple(by_hook[hook][chosen] for hook in batches.hooks)
 
     def _run(self, tokens_NT: Tensor, hooks: tuple[str, ...]) -> tuple[Tensor, ...]:

@@ -47,6 +47,13 @@ Buffer = Annotated[
         low=1,
     ),
 ]
+Pairs = Annotated[
+    str | None,
+    Option(
+        "Train on pairs of rows of one document, for temporal contrast: neighbours (what it takes unless told) or document, "
+        "any two."
+    ),
+]
 StreamedCorpus = Annotated[
     str, Option("Text whose activations are streamed from the model, so that none are written to disk.")
 ]
@@ -133,6 +140,7 @@ def train(
     seed: Seed = 0,
     settings: Settings = None,
     buffer: Buffer = None,
+    pairs: Pairs = None,
     corpus: StreamedCorpus = "",
     tokens: StreamedTokens = None,
     device: TrainingDevice = "auto",
@@ -145,7 +153,7 @@ def train(
     `settings` are further fields of the architecture or of TrainConfig by name (docs/training.md). Raises InterpError
     when they do not fit together, and when the folder holds another SAE.
     """
-    # Longer than others are: 24 of its lines are the options.
+    # Longer than others are: 25 of its lines are the options.
     from interp import places
     from interp.activations import open_stores
     from interp.recipe import train_checkpoint
@@ -167,6 +175,7 @@ def train(
         epochs=epochs,
         batch=batch,
         buffer=buffer,
+        pairs=pairs,
         config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, "device": device, **of_training}),
         held_out=open_stores(held_out) if held_out else None,
         listeners=[board(tensorboard)] if tensorboard else [],
@@ -196,12 +205,11 @@ def sweep(
     batch: Batch = 4096,
     settings: Settings = None,
     buffer: Buffer = None,
+    pairs: Pairs = None,
     corpus: StreamedCorpus = "",
     tokens: StreamedTokens = None,
     device: TrainingDevice = "auto",
-    held_out: Annotated[
-        Path | None, Option("Harvest on which the SAEs are measured. Without: the last blocks of the text.")
-    ] = None,
+    held_out: HeldOut = None,
     restart: Restart = False,
 ) -> list[dict[str, Any]]:
     """Train every combination from one pass over the activations; what exists is skipped.
@@ -231,6 +239,7 @@ def sweep(
         epochs=epochs,
         batch=batch,
         buffer=buffer,
+        pairs=pairs,
         config=TrainConfig(**{"device": device, **of_training}),
         held_out=open_stores(held_out) if held_out else None,
         restart=restart,

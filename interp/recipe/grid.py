@@ -49,6 +49,7 @@ def train_sweep(
     epochs: float = 1.0,
     batch: int = 4096,
     buffer: int | None = None,
+    pairs: str | None = None,
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     restart: bool = False,
@@ -57,7 +58,8 @@ def train_sweep(
 
     The grid's keys are `architecture`, `seed`, `lr` and options of architectures (each takes those it has), such as
     {"architecture": ["batchtopk"], "d_sae": [2304], "k": [16, 32], "seed": [0, 1]}. Each SAE becomes a checkpoint in a
-    folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone.
+    folder named after what it is, and is skipped when that exists; each is bit-equal to training it alone (in the same `pairs`, if any: where one
+    combination needs pairs, all read them).
     FVU, L0 and dead features are of held-out rows (see `train_checkpoint`), the half that set no threshold.
 
     Raises InterpError at once when a combination cannot be trained, when a folder holds another SAE than its name says,
@@ -67,7 +69,9 @@ def train_sweep(
     measured = HeldOut.of(source, held_out)
     combinations = _combinations(source, as_hooks(hooks), grid)
     read = dict.fromkeys(hook for hook, _ in combinations.values())
-    parts = {hook: batches_of(source, hook, batch, epochs, buffer, measured) for hook in read}
+    if pairs is None and any(given.get("temporal") for _, given in combinations.values()):
+        pairs = "neighbours"
+    parts = {hook: batches_of(source, hook, batch, epochs, buffer, measured, pairs) for hook in read}
     wanted = {name: _wanted(source, hook, given, config, parts[hook]) for name, (hook, given) in combinations.items()}
     with ExitStack() as held:
         held.enter_context(places.only_one(folder, "the sweep"))

@@ -63,9 +63,17 @@ class HeldOut:
 
 
 def batches_of(
-    source: ActivationSource, names: Names, size: int, epochs: float, buffer: int | None, measured: HeldOut
+    source: ActivationSource,
+    names: Names,
+    size: int,
+    epochs: float,
+    buffer: int | None,
+    measured: HeldOut,
+    pairs: str | None = None,
 ) -> Batches:
-    """What is trained on, mixed over `buffer` tokens (without, the source's own number)."""
-    size, mixed = min(size, source.positions // 4 or 1), {} if buffer is None else {"buffer": buffer}
-    made = source.batches(names, size, epochs=epochs, blocks=measured.training, **mixed)
+    """What is trained on, mixed over `buffer` tokens (without, the source's own number), in `pairs` if asked."""
+    least, mixed = min(size, source.positions // 4 or 1), {} if buffer is None else {"buffer": buffer}
+    if pairs and least < size:
+        least = max(least // 2 * 2, 2)
+    made = source.batches(names, least, epochs=epochs, blocks=measured.training, pairs=pairs, **mixed)
     return replace(made, held_out=measured.recipe)

@@ -10,7 +10,7 @@ from interp.checkpoint import load
 from interp.device import check_memory, resolve_device
 from interp.recipe.held_out import HeldOut, batches_of
 from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of
-from interp.recipe.rules import bytes_of, check_hooks, check_several, kind_of, make_rule, sizes_of
+from interp.recipe.rules import bytes_of, check_hooks, check_several, kind_of, make_rule, pairing_of, sizes_of
 from interp.renamed import renamed_arguments
 from interp.render.terminal import say
 from interp.render.words import counted
@@ -31,6 +31,7 @@ def train_checkpoint(
     epochs: float = 1.0,
     batch: int = 4096,
     buffer: int | None = None,
+    pairs: str | None = None,
     config: TrainConfig | None = None,
     held_out: ActivationStore | None = None,
     name: str | None = None,
@@ -47,6 +48,8 @@ def train_checkpoint(
     reads several. The threshold is set, and FVU and L0 are measured, on `held_out` (of the same model), or else on the
     text's last blocks, which no epoch trains on. The state of an unfinished run lies in `into/.run`, from which the same
     call goes on. A folder that holds this very SAE is left as it is. Rows are (batch, d_in); `buffer` counts tokens.
+    With `pairs` rows 2i and 2i + 1 of a batch are two positions of one document: `neighbours` (which temporal contrast takes
+    unless told) or any two of a `document`.
 
     Raises InterpError when the architecture does not fit its options, the hook points or the memory, when the folder
     holds another SAE (unless `restart`), and when another process trains into it.
@@ -62,7 +65,7 @@ def train_checkpoint(
     check_memory(bytes_of(rule), counted(rule.d_sae, "feature"), resolve_device(config.device))
     names = str(hooks[0]) if len(hooks) == 1 else tuple(map(str, hooks))
     measured = HeldOut.of(source, held_out)
-    batches = batches_of(source, names, batch, epochs, buffer, measured)
+    batches = batches_of(source, names, batch, epochs, buffer, measured, pairs or pairing_of(rule))
     made = recipe_of(script, kind, rule, config, batches)
     with places.only_one(folder, "training"):
         places.drop_partials(folder)

@@ -14,6 +14,7 @@ from interp.checkpoint.card import WEIGHTS, versions
 from interp.sae import SAE, Architecture
 from interp.training import TrainConfig
 from interp.training.plan import Plan
+from interp.training.state import NEWER
 from interp.types import Hook, InterpError
 
 
@@ -26,6 +27,7 @@ def recipe_of(script: str, name: str, rule: Architecture, config: TrainConfig, b
         "batch_size": batches.batch_size,
         "epochs": batches.epochs,
         "buffer": batches.buffer,
+        "pairs": batches.pairs,
         "streamed": isinstance(batches.source, Stream),
         "held_out": batches.held_out,
         # After what was asked, from which its defaults follow: a refusal names the first field that differs.
@@ -100,9 +102,10 @@ def is_there(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
     card = Card.read(folder)
     kept = _flat(_of(card.hook_name, card.hook_name_out, card.model_sha256, card.corpus) | card.recipe)
     for key, value in asked.items():
-        if key in kept and kept[key] != value:
+        before = kept.get(key, NEWER.get(key.split(".")[-1], value))
+        if before != value:
             raise InterpError(
-                f"{folder} holds an SAE with {key} = {kept[key]!r}, and {value!r} was asked; "
+                f"{folder} holds an SAE with {key} = {before!r}, and {value!r} was asked; "
                 "choose another folder, or --restart to replace it."
             )
     return True

@@ -79,6 +79,11 @@ def make_rule(architecture: str | Architecture, config: TrainConfig, sizes: Size
     return rule
 
 
+def pairing_of(rule: Architecture) -> str | None:
+    """How an architecture's batches are paired unless told."""
+    return "neighbours" if rule.traits.along else None
+
+
 def _checked(rule: Architecture, sizes: Mapping[str, object], options: Mapping[str, object]) -> Architecture:
     name = name_of(rule)
     if options:

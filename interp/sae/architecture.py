@@ -103,6 +103,8 @@ class Traits:
     """Learning rate of thresholds, as a multiple of the others'."""
     pairs: bool = False
     """A batch is a pair: inputs and targets."""
+    along: bool = False
+    """Rows 2i and 2i + 1 of a batch are two positions of one document."""
     widths: tuple[int, ...] = ()
     """Widths of the hook points that are read and written side by side (crosscoders)."""
 
@@ -125,6 +127,13 @@ def check_positive(**values: float) -> None:
             raise InterpError(f"{name} is {value}; it must be a positive number.")
 
 
+def check_weight(**values: float) -> None:
+    """Raises InterpError naming the value that is no weight, 0 or more."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise InterpError(f"{name} is {value}; it is a weight, 0 or more.")
+
+
 def check_share(**values: float) -> None:
     """Raises InterpError naming the value that is no share of the run, 0 to 1."""
     for name, value in values.items():
@@ -141,15 +150,27 @@ def tied(p: Params) -> Params:
     return {**p, "W_dec": p["W_enc"].clone(), "W_enc": p["W_enc"] * FIRST_NORM}
 
 
-def squared_error(p: Params, u_BD: Tensor, t_BO: Tensor, active: Active, hint: Tensor) -> Outcome:
-    """The outcome of ‖x̂ - t‖² alone, the selection of entries taken as constant: TopK's and BatchTopK's."""
+def squared_error(
+    p: Params,
+    u_BD: Tensor,
+    t_BO: Tensor,
+    active: Active,
+    hint: Tensor,
+    penalty: float = 0.0,
+    more_N: Float[Tensor, " N"] | None = None,
+) -> Outcome:
+    """The outcome of ‖x̂ - t‖², the selection of entries taken as constant (TopK's and BatchTopK's), and of a penalty on
+    the codes, of which `more_N` is the gradient in each entry's value."""
     error_BO = active.decode(active.values, p["W_dec"]) - t_BO
     g_BO = error_BO * (2 / len(t_BO))
-    swapped, _ = active.by_feature
+    swapped, order = active.by_feature
     dz_N = swapped.dots(p["W_dec"], g_BO)
+    if more_N is not None:
+        dz_N += more_N.index_select(0, order)
     b_enc_F = torch.zeros_like(p["b_enc"]).index_add_(0, swapped.rows, dz_N)
     grads = {"W_enc": swapped.decode(dz_N, u_BD), "b_enc": b_enc_F, "W_dec": swapped.decode(swapped.values, g_BO)}
-    return Outcome(grads, g_BO, b_enc_F, error_BO, swapped.offsets.diff() > 0, len(active.rows), hint)
+    fired_F = swapped.offsets.diff() > 0
+    return Outcome(grads, g_BO, b_enc_F, error_BO, fired_F, len(active.rows), hint, penalty)
 
 
 def add_to(total: dict[str, Any], **part: Any) -> None:

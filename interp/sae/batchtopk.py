@@ -21,10 +21,13 @@ from interp.sae.architecture import (
     Traits,
     check_share,
     check_sizes,
+    check_weight,
     squared_error,
     tied,
 )
 from interp.sae.kernels import Active
+from interp.sae.temporal import contrast
+from interp.types import InterpError
 
 SAMPLE_ROWS = 64
 SLACK = 0.95
@@ -40,11 +43,21 @@ class BatchTopK:
     k: int
     anneal: float = 0.0
     """Share of the run over which the budget falls from 3 k to k (Llama Scope's; see matryoshka)."""
-    traits = Traits(unit_decoder=True, auxk=True)
+    temporal: float = 0.0
+    """Weight of the temporal contrast (see temporal.py), times d_in as the squared error is; it needs batches of pairs."""
+    high: float = 0.2
+    """Share of the features, the first ones, that the contrast is of."""
 
     def __post_init__(self) -> None:
         check_sizes(d_in=self.d_in, d_sae=self.d_sae, k=self.k)
         check_share(anneal=self.anneal)
+        check_weight(temporal=self.temporal)
+        if not 0 < self.high <= 1:
+            raise InterpError(f"high is {self.high}; it is a share of the features, over 0 and at most 1.")
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(unit_decoder=True, auxk=True, along=self.temporal > 0)
 
     @property
     def d_out(self) -> int:
@@ -55,7 +68,11 @@ class BatchTopK:
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)
-        return squared_error(p, u_BD, t_BO, active, hint)
+        if not self.temporal:
+            return squared_error(p, u_BD, t_BO, active, hint)
+        loss, d_N = contrast(active, max(round(self.high * self.d_sae), 1))
+        weight = self.temporal * t_BO.shape[1]
+        return squared_error(p, u_BD, t_BO, active, hint, weight * loss, weight * d_N)
 
     def inference(self, p: Params) -> Inference:
         return Inference(p["W_enc"], p["b_enc"], per_row=self.k)

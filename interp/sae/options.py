@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     bandwidth: float | None
     anneal: float
     prefixes: tuple[int, ...]
+    temporal: float
+    high: float
     skip: bool
 
 

@@ -44,6 +44,8 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     """
     raw_BD, raw_BO = sides(batch, architecture, state.device)
     traits, p = architecture.traits, state.p
+    if traits.along and len(raw_BD) % 2:
+        raise InterpError(f"batch {state.step} has {len(raw_BD)} rows, which are no whole pairs.")
     t_BO = (raw_BO * state.scale_out).sub_(p["b_dec"])
     u_BD = t_BO if traits.centred else raw_BD * state.scale_in
     dtype = torch.bfloat16 if config.bfloat16 else torch.float32

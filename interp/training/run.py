@@ -59,6 +59,12 @@ class Run:
         self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
         del self.recipe["device"]  # a run goes on wherever it is taken up
         own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
+        if made.traits.along and not getattr(own, "pairs", None):
+            raise InterpError(
+                "temporal contrast compares two positions of one document, and these batches do not say that their rows are "
+                'pairs (rows 2i and 2i + 1): take batches(pairs="neighbours") or "document" of a store or a stream, give '
+                "your own iterable an attribute `pairs`, or leave temporal at 0."
+            )
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.findable: int | None = getattr(batches, "findable", None)
         """How many features the batches hold, where somebody knows."""

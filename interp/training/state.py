@@ -23,6 +23,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SEED_OFFSET = 0x1D1C_7104A2
 COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
+NEWER = {"temporal": 0.0, "high": 0.2, "pairs": None}
+"""Fields that recipes of before lack, with what they were then."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices on which PyTorch has Adam's step as one kernel."""
 
@@ -144,7 +146,7 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
         counts = {name: json.loads((newer | meta)[name]) for name in COUNTS}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None
-    kept, asked = _flat(kept), _flat(json.loads(json.dumps(recipe)))
+    kept, asked = NEWER | _flat(kept), NEWER | _flat(json.loads(json.dumps(recipe)))
     for key in sorted(kept.keys() | asked.keys()):
         if kept.get(key) != asked.get(key):
             raise InterpError(
