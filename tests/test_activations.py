@@ -230,8 +230,10 @@ def test_pairs_are_two_counted_positions_of_one_document_in_one_block(sharded, p
     document, keep = sharded.blocks.document_NT.reshape(-1), sharded.keep(HOOK)
     tokens = sharded.blocks.tokens_NT.reshape(-1)
     for earlier, later in found:
-        assert keep[earlier].all() and keep[later].all()
-        assert (document[earlier] == document[later]).all() and (earlier // 256 == later // 256).all()
+        assert keep[earlier].all()
+        assert keep[later].all()
+        assert (document[earlier] == document[later]).all()
+        assert (earlier // 256 == later // 256).all()
         assert (earlier < later).all()
         assert (later == earlier + 1).all() == (pairs == "neighbours")
         both = torch.cat([earlier, later])

@@ -135,7 +135,9 @@ def test_a_stream_makes_pairs_too(tiny, text_folder, pairs):
     sure = [(a[0], b[0]) for a, b in seen if len(a) == len(b) == 1]
     assert len(sure) > 0.5 * len(seen)
     for a, b in sure:
-        assert real_N[a] and real_N[b] and a < b and document_N[a] == document_N[b] and a // 256 == b // 256
+        assert a < b
+        assert (bool(real_N[a]), bool(real_N[b])) == (True, True)
+        assert (int(document_N[a]), a // 256) == (int(document_N[b]), b // 256)
         assert pairs == "document" or b == a + 1
 
 
