@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.sae import kernels
 from interp.sae.kernels import Active
 
-TEMPERATURE = 0.1
+TEMPERATURE = 1.0
 
 
 def contrast(active: Active, high: int) -> tuple[float, Float[Tensor, " N"]]:
