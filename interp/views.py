@@ -77,12 +77,13 @@ class FeaturePage:
             ["promotes", "logit", "times in the text", "suppresses", "logit", "times in the text"], self.effect_rows()
         )
         rows = [
-            (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title) for e in self.examples[:10]
+            (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title, e.trained_on)
+            for e in self.examples[:10]
         ]
         return (
             title_html(f"feature {self.feature}: {name}")
             + title_html(facts)
-            + table_html(["max", "text", "document"], rows)
+            + table_html(["max", "text", "document", "trained on"], rows)
             + logits
         )
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 WEIGHTS = "sae_weights.safetensors"
+TRAINED = "trained.parquet"
+"""Which documents it was trained on (see `checkpoint.trained`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

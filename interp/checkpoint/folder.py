@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from interp import places
-from interp.checkpoint.card import WEIGHTS, Card
+from interp.checkpoint.card import TRAINED, WEIGHTS, Card
 from interp.checkpoint.formats import format_of, read, saelens
 from interp.checkpoint.formats.saelens.reading import opened
 from interp.checkpoint.formats.saelens.writing import save_weights
@@ -17,7 +17,8 @@ def save(sae: SAE, folder: str | Path, card: Card) -> Card:
     """Write the checkpoint; the card as written, with the weights' hash, comes back."""
     into = Path(folder)
     digest = save_weights(sae, into, card)
-    files = {"cfg.json": places.sha256_file(into / "cfg.json"), WEIGHTS: digest}
+    beside = [name for name in ("cfg.json", TRAINED) if (into / name).exists()]
+    files = {name: places.sha256_file(into / name) for name in beside} | {WEIGHTS: digest}
     return replace(card, sae_sha256=digest, files=files).write(into)
 
 

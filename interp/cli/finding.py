@@ -98,7 +98,8 @@ def _examples(shown: "Sequence[Example]") -> None:
         before, after = ("".join(part).replace("\n", "↵") for part in (e.tokens[: e.peak], e.tokens[e.peak + 1 :]))
         return f"{before[-60:]}«{e.tokens[e.peak]}»{after[:30]}"
 
-    table(["value", "example", "document"], [[e.value, text(e), e.title] for e in shown])
+    rows = [[e.value, text(e), e.title, e.trained_on] for e in shown]
+    table(["value", "example", "document", "trained on"], rows)
 
 
 def _neuron(page: "NeuronPage", asked: Asked) -> None:

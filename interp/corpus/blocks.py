@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp import places
 from interp.corpus.documents import FINAL, Corpus, Document, Reading
-from interp.corpus.tables import DOCUMENTS, read_parquet
+from interp.corpus.tables import read_documents, read_parquet
 from interp.mask import own_tokens
 from interp.render.terminal import say
 from interp.render.words import counted
@@ -50,7 +50,9 @@ class TokenBlocks:
     document_NT: Int[Tensor, "N T"]
     """Row of `documents` that a position belongs to; at a separator, of the document before it or that it opens."""
     documents: pa.Table
-    """Columns document, source, title, topic, split, sha256; of a user's own text also `reading`, in its metadata."""
+    """Columns document, source, title, topic, split, sha256, passes_on (may its text be shipped) and chat (a
+    conversation, whose tokens are those of the model's chat template where it has one); of a user's own text also `reading`,
+    in its metadata."""
     separator: int
 
     @property
@@ -104,7 +106,7 @@ class TokenBlocks:
         """The blocks that `save` wrote; InterpError says what is wrong with a file that is not as it was written."""
         path = folder / "tokens.parquet"
         table = read_parquet(path, {"token": "whole", "document": "whole"})
-        documents = read_parquet(folder / "documents.parquet", DOCUMENTS, others=True)
+        documents = read_documents(folder / "documents.parquet")
         try:
             meta = table.schema.metadata or {}
             block, separator = int(meta[b"block"]), int(meta[b"separator"])
@@ -157,7 +159,7 @@ def tokenize(
         ids = ids[1:] if length % (block - 1) == 0 else ids
         stream.append(ids)
         owner.append(np.full(len(ids), len(rows), dtype=np.int64))
-        rows.append((len(rows), doc.source, doc.title, doc.topic, doc.split, doc.digest.hex()))
+        rows.append((len(rows), *_about(doc)))
         length += len(ids)
         if length >= wanted:
             break
@@ -171,12 +173,12 @@ def tokenize(
     body = np.concatenate(stream)[: blocks * (block - 1)].reshape(blocks, block - 1)
     owners = np.concatenate(owner)[: blocks * (block - 1)].reshape(blocks, block - 1)
     rows = rows[: int(owners[-1, -1]) + 1]
-    names = ("document", "source", "title", "topic", "split", "sha256")
+    names = ("document", "source", "title", "topic", "split", "sha256", "passes_on", "chat")
     documents = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
     if reading.files:
         documents = documents.replace_schema_metadata({"reading": json.dumps(reading.summary())})
-    more = f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
-    more += f"; {reading.sentence()}" if reading.files else ""
+    more = f"; {reading.sentence()}" if reading.files else ""
+    more += f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
     say(f"text: {counted(len(rows), 'document')}, {counted(blocks * block, 'token')}{more}.")
     prefix = np.full((blocks, 1), model.separator, dtype=np.int64)
     return TokenBlocks(
@@ -185,6 +187,11 @@ def tokenize(
         documents=documents.set_column(0, "document", documents["document"].cast(pa.uint32())),
         separator=model.separator,
     )
+
+
+def _about(doc: Document) -> tuple[str | bool, ...]:
+    """A row of the documents table, without its number."""
+    return doc.source, doc.title, doc.topic, doc.split, doc.digest.hex(), doc.passes_on, bool(doc.turns)
 
 
 def _readable(corpus: Corpus, reading: Reading, split: str | None) -> Iterator[Document]:

@@ -28,6 +28,9 @@ class Document:
     turns: tuple[tuple[str, str], ...] = ()
     """Of a conversation its (role, text) pairs, `text` being the same in plain form; a model with a chat template reads them in it."""
 
+    passes_on: bool = True
+    """May the text be shipped inside an index? Its corpus says so (see `Corpus.passes_on`)."""
+
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the text."""
@@ -41,9 +44,14 @@ class Document:
         By the first byte of the text's SHA-256 (the last two by its second), so that a text is in the same split in
         every corpus.
         """
-        if self.digest[0] < 230:
-            return "train" if self.digest[0] < 205 else "heldout"
-        return FINAL if self.digest[1] % 2 else "labels"
+        return split_of(self.digest)
+
+
+def split_of(digest: bytes) -> str:
+    """The split of a text by its SHA-256 (see `Document.split`)."""
+    if digest[0] < 230:
+        return "train" if digest[0] < 205 else "heldout"
+    return FINAL if digest[1] % 2 else "labels"
 
 
 @dataclass
@@ -136,6 +144,8 @@ class Corpus:
     version: str = ""
     passes_on: bool = True
     """May its text be shipped inside an index? If not, an index that is shared holds only where it is found."""
+    mixture: bool = False
+    """Whether its documents are those of other corpora, of which each says itself whether it passes on."""
     mixed: Callable[[Reading], Iterable[Document]] | None = field(default=None, repr=False)
     """The documents of somebody's own text, of several files in an order drawn from a seed, so that a part is a sample of
     them all; what they come from is written into the reading. None where `read` has an order that will do."""
@@ -143,13 +153,19 @@ class Corpus:
     def documents(self, split: str | None = None) -> Iterator[Document]:
         """The documents, of one split if asked, file by file and row by row."""
         check_split(split)
-        return (doc for doc in self.read() if split is None or doc.split == split)
+        return (doc for doc in self._marked(self.read()) if split is None or doc.split == split)
 
     def in_mixed_order(self, reading: Reading, split: str | None = None) -> Iterator[Document]:
         """The documents in the order in which they become tokens."""
         check_split(split)
-        documents = self.mixed(reading) if self.mixed else self.read()
+        documents = self._marked(self.mixed(reading) if self.mixed else self.read())
         return (doc for doc in documents if split is None or doc.split == split)
+
+    def _marked(self, documents: Iterable[Document]) -> Iterable[Document]:
+        """The documents, each saying whether it passes on; those of a mixture say it already."""
+        if self.passes_on or self.mixture:
+            return documents
+        return (replace(doc, passes_on=False) for doc in documents)
 
     def without(self, digests: set[str]) -> "Corpus":
         """The same corpus without the texts that have these SHA-256s."""
@@ -195,9 +211,9 @@ def mix(parts: Sequence[tuple[Corpus, float]], *, seed: int = 0) -> Corpus:
 
     def shuffled(corpus: Corpus, reading: Reading) -> Iterable[Document]:
         if corpus.mixed:  # which may be larger than memory
-            return corpus.mixed(reading)
+            return corpus.in_mixed_order(reading)
         key = seed.to_bytes(8, "big")
-        return sorted(corpus.read(), key=lambda doc: hashlib.sha256(key + doc.digest).digest())
+        return sorted(corpus.documents(), key=lambda doc: hashlib.sha256(key + doc.digest).digest())
 
     def read(reading: Reading) -> Iterator[Document]:
         queues = [(iter(shuffled(corpus, reading)), share) for corpus, share in parts]
@@ -220,6 +236,7 @@ def mix(parts: Sequence[tuple[Corpus, float]], *, seed: int = 0) -> Corpus:
         about="mixture of " + "; ".join(corpus.about for corpus, _ in parts),
         version="; ".join(dict.fromkeys(f"{c.name}: {c.version}" for c, _ in parts if c.version)),
         passes_on=all(corpus.passes_on for corpus, _ in parts),
+        mixture=True,
         read=lambda: read(Reading()),
         mixed=read if any(corpus.mixed for corpus, _ in parts) else None,
     )

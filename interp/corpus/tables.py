@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 from interp.types import InterpError
 
 DOCUMENTS = {"document": "whole"} | dict.fromkeys(("source", "title", "topic", "split", "sha256"), "text")
+LATER: dict[str, Any] = {"passes_on": True, "chat": False}
+"""Columns of a documents table that files of before do not have, with what holds of their documents."""
 _KINDS: dict[str, Callable[[pa.DataType], bool]] = {
     "whole": pa.types.is_integer,
     "real": pa.types.is_floating,
@@ -20,6 +23,18 @@ _KINDS: dict[str, Callable[[pa.DataType], bool]] = {
     "reals": lambda kind: pa.types.is_list(kind) and pa.types.is_floating(kind.value_type),
 }
 """Kinds of columns: one value a row, or a list."""
+
+
+def read_documents(path: Path) -> pa.Table:
+    """A documents table, with the columns that files of before lack.
+
+    Raises InterpError as `read_parquet` does.
+    """
+    table = read_parquet(path, DOCUMENTS, others=True)
+    for name, usual in LATER.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([usual] * len(table), pa.bool_()))
+    return table
 
 
 def read_parquet(path: Path, kinds: Mapping[str, str], *, others: bool = False) -> pa.Table:

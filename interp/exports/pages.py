@@ -101,5 +101,6 @@ def _examples(examples: list[Example], largest: float) -> Iterator[str]:
     for band in sorted({example.band for example in examples}):
         group = [example for example in examples if example.band == band]
         yield title_html(BANDS[band] if band < len(BANDS) else f"Band {band}")
-        rows = [(e.value, line_html(e.tokens, e.values, largest, peak=e.peak), f"{e.source}: {e.title}") for e in group]
-        yield table_html(["max", "text", "document"], rows)
+        lines = [line_html(e.tokens, e.values, largest, peak=e.peak) for e in group]
+        rows = [(e.value, line, f"{e.source}: {e.title}", e.trained_on) for e, line in zip(group, lines, strict=True)]
+        yield table_html(["max", "text", "document", "trained on"], rows)

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from interp import places
 from interp.activations import ActivationSource
+from interp.checkpoint.trained import TrainedOn
 from interp.corpus import write_parquet
 from interp.device import keep_freed_memory
 from interp.index import weights
@@ -58,9 +59,11 @@ def build_index(
     norm_cutoff: float,
     sae_sha256: str = "",
     hook_name: str | None = None,
+    trained: TrainedOn | None = None,
 ) -> None:
     """Write the index of `sae` over the store into a folder (see `FeatureIndex`).
 
+    `trained` says which documents the SAE was trained on (`TrainedOn.read`), for each document's `trained_on`.
     `sae` is a `Dictionary`, `store` an `ActivationSource`. Sinks (`norm_cutoff`) and separators are left out of every count.
     Raises InterpError when the dictionary reads several hook points, when the store lacks the one, when their widths differ, when an index of
     something else is to be extended, when the text does not fit the memory, and when another process builds there.
@@ -70,7 +73,7 @@ def build_index(
     store.check_hook(hook)
     keep_freed_memory()
     with places.only_one(Path(into), "the index"):
-        _build(sae, store, model, Path(into), config, norm_cutoff, sae_sha256, hook)
+        _build(sae, store, model, Path(into), config, norm_cutoff, sae_sha256, hook, trained or TrainedOn(None))
 
 
 def _build(
@@ -82,6 +85,7 @@ def _build(
     norm_cutoff: float,
     sae_sha256: str,
     hook: str,
+    trained: TrainedOn,
 ) -> None:
     work = folder / ".build"
     places.drop_partials(folder)
@@ -96,7 +100,7 @@ def _build(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         places.write_json(stamp, meta)
-    run = Build(sae, work, config, before, sort_gib)
+    run = Build(sae, work, config, before, sort_gib, trained)
     write_parts(run, store, hook, norm_cutoff)
     shutil.rmtree(run.made, ignore_errors=True)
     run.made.mkdir()

@@ -21,12 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp.corpus.tables import DOCUMENTS, decoding, read_parquet
+from interp.checkpoint.trained import UNKNOWN
+from interp.corpus.tables import decoding, read_documents, read_parquet
 from interp.index.clean import KINDS as CLEAN_KINDS
 from interp.index.clean import indexed_text
 from interp.index.format import (
     NEEDED,
     OPTIONAL,
+    TRAINED_ON,
     quoted,
 )
 from interp.index.written import Written, write
@@ -166,7 +168,15 @@ class IndexFiles:
 
     @cached_property
     def documents(self) -> pd.DataFrame:
-        return self._table("documents", DOCUMENTS, others=True).to_pandas()
+        return self.documents_table.to_pandas()
+
+    @cached_property
+    def documents_table(self) -> pa.Table:
+        """A row a document, with the columns that indexes of before lack (see `read_documents`)."""
+        table = read_documents(self.path("documents.parquet"))
+        if TRAINED_ON not in table.column_names:
+            table = table.append_column(TRAINED_ON, pa.array([UNKNOWN] * len(table), pa.string()))
+        return table
 
     @cached_property
     def token_counts(self) -> np.ndarray:

@@ -8,7 +8,7 @@
 | `pairs.parquet` | (feature, token, count): how often the feature fires on the token; with `keep="all"` only |
 | `examples.parquet` | (feature, band, rank, position, value) |
 | `tokens.parquet` | a position: token, document, whether it counts, how many features fire there |
-| `documents.parquet`, `vocabulary.parquet` | a document: source, title, topic, split, hash; a token: text and bytes |
+| `documents.parquet`, `vocabulary.parquet` | a document: source, title, topic, split, hash, whether it may be passed on, whether the SAE was trained on it; a token: text and bytes |
 | `neurons.parquet` | (layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes |
 | `meanings.safetensors` | a sentence vector for each feature's automatic description |
 | `unembedding.safetensors` | what each token's logit reads from the residual stream; with `keep="all"` only |
@@ -36,6 +36,8 @@ NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabul
 OPTIONAL = ("positions", "pairs", "neurons")
 OURS = {f"{name}.parquet" for name in (*NEEDED, *OPTIONAL)} | {"meanings.safetensors", "unembedding.safetensors"}
 COMMIT = "commit.json"
+TRAINED_ON = "trained_on"
+"""Column of documents.parquet: whether the SAE was trained on the document, `yes`, `no` or `unknown`."""
 _META: dict[str, Any] = {
     **dict.fromkeys(("d_sae", "positions", "separator", "block"), int),
     **dict.fromkeys(("sae_sha256", "model_sha256", "keep", "hook_name"), str),

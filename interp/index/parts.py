@@ -15,10 +15,12 @@ import torch
 
 from interp import places
 from interp.activations import ActivationSource
+from interp.checkpoint.trained import TrainedOn
 from interp.codes import Entries, encode_rows
 from interp.corpus import TokenBlocks, write_parquet
 from interp.index.format import (
     ROWS_PER_GROUP,
+    TRAINED_ON,
     activation_writer,
     code_type,
 )
@@ -56,6 +58,8 @@ class Build:
     config: IndexConfig
     before: FeatureIndex | None
     sort_gib: float
+    trained: TrainedOn = field(default_factory=lambda: TrainedOn(None))
+    """What the SAE was trained on."""
     fires_F: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
@@ -127,7 +131,7 @@ def halves(values: np.ndarray) -> np.ndarray:
 def write_text(run: Build, store: ActivationSource, hook: str) -> dict[str, pa.Array]:
     """token, document and kept of every position, that of the index before included; documents.parquet is written."""
     blocks: TokenBlocks = store.blocks
-    documents = blocks.documents
+    documents = _marked(blocks.documents, run.trained)
     kept = [np.unpackbits(np.frombuffer(p.with_suffix(".kept").read_bytes(), np.uint8)) for p in run.parts]
     sizes = [positions for _, positions, _ in store.pieces(hook)]
     columns = {
@@ -137,13 +141,21 @@ def write_text(run: Build, store: ActivationSource, hook: str) -> dict[str, pa.A
     }
     if run.before:
         old = pq.read_table(run.before.path("tokens.parquet"))
-        there = pq.read_table(run.before.path("documents.parquet"))
+        there = run.before.documents_table
         columns["document"] = columns["document"] + np.uint32(len(there))
         columns = {name: np.concatenate([old[name].to_numpy(), column]) for name, column in columns.items()}
         number = pa.array(np.arange(len(there), len(there) + len(documents), dtype=np.uint32))
         documents = pa.concat_tables([there, documents.set_column(0, "document", number).cast(there.schema)])
     write_parquet(documents, run.made / "documents.parquet")
     return {name: pa.array(column) for name, column in columns.items()}
+
+
+def _marked(documents: pa.Table, trained: TrainedOn) -> pa.Table:
+    """The documents, each with whether the SAE was trained on it; as they are, if they say so (those of an index)."""
+    if TRAINED_ON in documents.column_names:
+        return documents
+    digests, splits = (documents[name].to_pylist() for name in ("sha256", "split"))
+    return documents.append_column(TRAINED_ON, pa.array(trained.marks(digests, splits), pa.string()))
 
 
 def write_by_position(run: Build, text: dict[str, pa.Array]) -> None:

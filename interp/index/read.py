@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from interp import places
+from interp.checkpoint.trained import UNKNOWN
 from interp.corpus.tables import check_parquet, decoding
 from interp.index.clean import clean_of
 from interp.index.coactive import count_at
@@ -22,6 +23,7 @@ from interp.index.files import IndexFiles
 from interp.index.format import (
     NEEDED,
     ROWS_PER_GROUP,
+    TRAINED_ON,
     WINDOW,
     checker,
     code_type,
@@ -55,6 +57,8 @@ class Example:
     source: str
     title: str
     split: str
+    trained_on: str = UNKNOWN
+    """Whether the SAE was trained on the document: `yes`, `no` or `unknown`."""
 
 
 class FeatureIndex(IndexFiles):
@@ -324,6 +328,7 @@ class FeatureIndex(IndexFiles):
             source=str(document["source"]),
             title=str(document["title"]),
             split=str(document["split"]),
+            trained_on=str(document[TRAINED_ON]),
         )
 
     def _stretch(self, position: int, window: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from interp import places
 from interp.activations import ActivationSource, ActivationStore, Batches, Stream, Together
 from interp.device import check_memory, resolve_device
 from interp.recipe.held_out import HeldOut, batches_of
-from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of
+from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of, trained_on
 from interp.recipe.rules import PAIRED, bytes_of, check_several, make_rule
 from interp.render.terminal import say
 from interp.render.words import counted
@@ -87,7 +87,7 @@ def train_sweep(
 
         def finish(name: str, sae: SAE) -> None:
             card = card_of(sae, source, todo[name].given["architecture"], todo[name].recipe)
-            keep(sae, folder / name, folder / ".run" / name, card)
+            keep(sae, folder / name, folder / ".run" / name, card, trained_on(source, measured.training))
 
         _train_each(source, folder, parts, todo, measured, restart, finish)
         if (folder / ".run").exists() and not any((folder / ".run").iterdir()):

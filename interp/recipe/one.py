@@ -9,7 +9,7 @@ from interp.activations import ActivationSource, ActivationStore
 from interp.checkpoint import load
 from interp.device import check_memory, resolve_device
 from interp.recipe.held_out import HeldOut, batches_of
-from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of
+from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of, trained_on
 from interp.recipe.rules import bytes_of, check_hooks, check_several, kind_of, make_rule, pairing_of, sizes_of
 from interp.renamed import renamed_arguments
 from interp.render.terminal import say
@@ -76,5 +76,5 @@ def train_checkpoint(
         sae = train(batches, rule, config, held_out=held, into=run, restart=restart, listeners=listeners)
         sae.name = name or folder.name
         sae.set_hooks(read, written or None)
-        keep(sae, folder, run, card_of(sae, source, kind, made, licences))
+        keep(sae, folder, run, card_of(sae, source, kind, made, licences), trained_on(source, measured.training))
     return sae

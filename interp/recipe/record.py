@@ -11,6 +11,7 @@ from interp import places
 from interp.activations import ActivationSource, Batches, Stream
 from interp.checkpoint import Card, save
 from interp.checkpoint.card import WEIGHTS, versions
+from interp.checkpoint.trained import TrainedOn
 from interp.sae import SAE, Architecture
 from interp.training import TrainConfig
 from interp.training.plan import Plan
@@ -125,8 +126,16 @@ def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def keep(sae: SAE, folder: Path, run: Path, card: Card) -> None:
-    """Write the checkpoint with its log, then drop the state of its run."""
+def trained_on(source: ActivationSource, blocks: range) -> TrainedOn:
+    """The documents that stand in these blocks of the text, which are trained on."""
+    text = source.blocks
+    rows = text.document_NT[blocks.start : blocks.stop].unique().tolist()
+    return TrainedOn.of(text.documents["sha256"].take(rows).to_pylist())
+
+
+def keep(sae: SAE, folder: Path, run: Path, card: Card, trained: TrainedOn) -> None:
+    """Write the checkpoint with its log and the documents that it was trained on, then drop the state of its run."""
+    trained.write(folder)
     save(sae, folder, card)
     shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
     places.drop_folder(run)

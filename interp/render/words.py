@@ -1,4 +1,13 @@
-"""Numbers as people read them: how many of what, how many bytes, how long."""
+"""Words for people: how many of what, how many bytes, how long; whether a document was trained on."""
+
+TRAINED = {"yes": "trained on", "no": "not trained on", "unknown": "not known whether trained on"}
+"""Short words for an example's `trained_on`."""
+TRAINED_MEANS = {
+    "yes": "The SAE was trained on this document.",
+    "no": "The SAE was not trained on this document: what a feature shows here it did not learn from it.",
+    "unknown": "The checkpoint does not say which documents it was trained on.",
+}
+"""The same, explained."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

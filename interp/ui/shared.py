@@ -13,6 +13,7 @@ import streamlit as st
 from interp.commands import EMBEDDED, use_threads
 from interp.commands.finding import AboutSae, ShownFeature, about, feature, find_folder
 from interp.render import tokens_html
+from interp.render.words import TRAINED, TRAINED_MEANS
 from interp.types import InterpError
 from interp.views import Example
 
@@ -116,7 +117,9 @@ def example_rows(examples: list[Example], top: float) -> None:
         value.markdown(f"**{example.value:.2f}**")
         with text:
             show_tokens(example.tokens, example.values, top, example.peak)
-            st.caption(plain(f"{example.source} · {example.title} · position {example.position}"))
+            where = f"{example.source} · {example.title} · position {example.position}"
+            trained = example.trained_on
+            st.caption(plain(f"{where} · {TRAINED[trained]}"), help=TRAINED_MEANS[trained])
 
 
 def plain(text: str) -> str:

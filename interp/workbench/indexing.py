@@ -6,6 +6,7 @@ import numpy as np
 
 from interp import places
 from interp.activations import ActivationStore, Stream, stream
+from interp.checkpoint.trained import TrainedOn
 from interp.corpus import Corpus, open_corpus
 from interp.index import FeatureIndex, Neurons
 from interp.render.words import counted
@@ -59,7 +60,8 @@ def build_index(
             keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend, restart=restart
         )
         norm, sha = wb.card.norm_cutoff, wb.card.sae_sha256
-        build(wb.sae, source, wb.model, folder, config, norm_cutoff=norm, sae_sha256=sha)
+        trained = TrainedOn.read(wb.folder, wb.card)
+        build(wb.sae, source, wb.model, folder, config, norm_cutoff=norm, sae_sha256=sha, trained=trained)
     wb.__dict__.pop("index", None)
     if into:
         places.send(folder, into)
