@@ -48,14 +48,16 @@ def publish(
     metrics: Mapping[str, Mapping[str, Any]],
     address: str = "",
     device: str = "auto",
+    without_text: bool = False,
 ) -> Published:
     """Put a checkpoint with all that is known of it into `into`, which appears whole; the source stays as it is.
 
-    `address` is where it will be found, for the README. Raises InterpError when the checkpoint's own hashes contradict
-    its files, `into` exists, or another model answers to the card's name.
+    `address` is where it will be found, for the README. `without_text` leaves out the tokens of every document, and not of
+    those alone that may not be passed on; their hashes, titles and positions stay. Raises InterpError when the checkpoint's
+    own hashes contradict its files, `into` exists, or another model answers to the card's name.
     """
     files, other = present(folder)
-    named = check_leaving(files)
+    named = check_leaving(files, text=False)  # the index goes along without what may not leave
     check_named(named, {name: places.sha256_file(files[name]) for name in named})
     card = Card.read(folder)
     left = [f"{name}: no file of a checkpoint" for name in other]
@@ -64,7 +66,7 @@ def publish(
             if not name.startswith("index/") and name not in (LABELS, "checks.json"):
                 (made / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, made / name)
-        left += _put_index(index, made, folder)
+        left += _put_index(index, made, card, folder, without_text)
         if not labels.export(made / LABELS):
             (made / LABELS).unlink()
             left.append("labels: nobody has named a feature here (`interp label SAE FEATURE TEXT`)")
@@ -81,13 +83,21 @@ def publish(
     return Published(folder=into, carries=said, left_out=left, pin=own)
 
 
-def _put_index(index: FeatureIndex | None, made: Path, folder: Path) -> list[str]:
+def _put_index(index: FeatureIndex | None, made: Path, card: Card, folder: Path, without_text: bool) -> list[str]:
     if index is None:
         return [f"index: none was built for these weights; `interp index {folder}` builds it, then publish again"]
-    cut(index, made / "index")
-    if index.partial:
-        return []
-    return ["index: activations away from its examples; whoever has the text builds the full one by `interp index`"]
+    hidden = cut(index, made / "index", without_text=without_text, model=card.model)
+    left = []
+    if not index.partial:
+        left.append(
+            "index: activations away from its examples; whoever has the text builds the full one by `interp index`"
+        )
+    if hidden:
+        left.append(
+            f"index: the text of {counted(hidden, 'document')}, of which hashes, titles and positions are there; it is read "
+            "where whoever opens it has it"
+        )
+    return left
 
 
 def _put_readme(made: Path, address: str) -> list[str]:

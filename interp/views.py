@@ -80,10 +80,12 @@ class FeaturePage:
             (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title, e.trained_on)
             for e in self.examples[:10]
         ]
+        unread = "".join(title_html(said) for said in dict.fromkeys(e.unread for e in self.examples) if said)
         return (
             title_html(f"feature {self.feature}: {name}")
             + title_html(facts)
             + table_html(["max", "text", "document", "trained on"], rows)
+            + unread
             + logits
         )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ import torch
 from interp import places
 from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card, load
+from interp.checkpoint.trained import TrainedOn
 from interp.corpus import Corpus, Document, mix, near_duplicates, open_corpus, tokenize
 from interp.evals import evaluate
 from interp.index import build_index
@@ -124,7 +126,8 @@ def stage_overlap() -> None:
 def stage_index() -> None:
     card, sae = Card.read(INTO), load(INTO)
     store = ActivationStore.open(WORK / "index")
-    options = {"norm_cutoff": card.norm_cutoff, "sae_sha256": card.sae_sha256}
+    options: dict[str, Any] = {"norm_cutoff": card.norm_cutoff, "sae_sha256": card.sae_sha256}
+    options["trained"] = TrainedOn.read(INTO, card)
     build_index(sae, store, open_model("smollm2"), INTO / "index", IndexConfig(keep="examples"), **options)
 
 

@@ -411,8 +411,7 @@ def test_every_file_is_reached_early_and_those_that_are_not_are_counted(tmp_path
     assert few.reading["files_not_reached"] == 40 - len(set(few.documents["source"].to_pylist()))
     assert f"{few.reading['files_not_reached']} of 40 files not reached" in said
     everything = tokenize(text, Letters(), 10**6, block=8)
-    others = [doc.title for doc in text.documents() if doc.split != "final"]
-    assert sorted(everything.documents["title"].to_pylist()) == sorted(others)
+    assert sorted(everything.documents["title"].to_pylist()) == sorted(doc.title for doc in text.documents())
 
 
 def test_the_pool_bounds_what_is_held_of_a_large_text(tmp_path, monkeypatch):

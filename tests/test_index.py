@@ -11,6 +11,7 @@ import torch
 
 from interp import places
 from interp.activations import harvest, stream
+from interp.checkpoint.trained import TrainedOn
 from interp.codes import ROWS_AT_ONCE
 from interp.corpus import open_corpus
 from interp.index import FeatureIndex, IndexConfig, Neurons, build_index, by_feature, parts
@@ -235,6 +236,7 @@ def test_nearest_features_and_neurons_are_by_cosine(index, wb):
 
 def test_an_examples_index_keeps_whole_windows(wb, store, tmp_path, index):
     options = {"norm_cutoff": wb.card.norm_cutoff, "sae_sha256": wb.card.sae_sha256}
+    options["trained"] = TrainedOn.read(wb.folder, wb.card)
     build_index(wb.sae, store, wb.model, tmp_path, IndexConfig(keep="examples"), **options)
     small = FeatureIndex.open(tmp_path)
     assert small.partial

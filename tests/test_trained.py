@@ -61,11 +61,10 @@ def test_documents_of_the_training_blocks_were_trained_on_and_no_others(trained,
     assert 0 < first < stop == len(blocks.tokens_NT)
     read = {blocks.documents["sha256"][row].as_py() for row in blocks.document_NT[:first].unique().tolist()}
     documents = FeatureIndex.open(trained.folder / "index").documents
-    assert {digest for digest, mark in zip(documents["sha256"], documents["trained_on"], strict=True) if mark == YES} == (
-        read & set(documents["sha256"])
-    )
+    assert {
+        digest for digest, mark in zip(documents["sha256"], documents["trained_on"], strict=True) if mark == YES
+    } == (read & set(documents["sha256"]))
     assert set(documents["trained_on"]) == {YES, NO}
-    assert "final" not in set(documents["split"])
 
 
 def test_pages_exports_and_examples_say_it(trained, tmp_path):

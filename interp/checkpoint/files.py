@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from interp import places
 from interp.checkpoint.card import WEIGHTS
+from interp.checkpoint.shared import shared_files
 from interp.types import InterpError
 
 KNOWN = re.compile(
@@ -24,6 +25,7 @@ NEEDED = ("cfg.json", WEIGHTS)
 EDITED = re.compile(r"labels\.jsonl|README\.md|card\.json|presets.*|LICENSE")
 """What people go on changing, or what holds the hashes itself: the card has no hash of these, but for published labels."""
 LABELS = "labels.jsonl"
+INDEX = "index/index.json"
 LARGEST_TEXT = 256 * 2**20
 """Bytes of a .json or .md file; more is no text that this project writes."""
 
@@ -82,7 +84,7 @@ def known(name: str) -> bool:
 def present(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The known files of a checkpoint by name, sorted, and the names of what else lies in its folder.
 
-    Links count as something else, wherever they point; the lock of who works there counts as nothing. Raises InterpError when there is no checkpoint.
+    Those of its index that are shared are among them, under their own names (see `checkpoint.shared`). Links count as something else, wherever they point; the lock of who works there counts as nothing. Raises InterpError when there is no checkpoint.
     """
     if not folder.is_dir():
         raise InterpError(f"there is no folder {folder}; give the folder of a checkpoint.")
@@ -95,6 +97,10 @@ def present(folder: Path) -> tuple[dict[str, Path], list[str]]:
             other.append(name)
         elif path.is_file():
             found[name] = path
+    if INDEX in found:
+        listed = _object(found[INDEX]).get("files")
+        shared = shared_files(folder / "index", listed) if isinstance(listed, dict) else {}
+        found |= {f"index/{name}": path for name, path in shared.items()}
     missing = [name for name in NEEDED if name not in found]
     if missing:
         from interp.checkpoint.formats import offer
@@ -115,7 +121,7 @@ def named_hashes(files: Mapping[str, Path]) -> dict[str, str]:
 
     What cannot be read names nothing: whoever needs it says so.
     """
-    card, index = (_object(files[name]) if name in files else {} for name in ("card.json", "index/index.json"))
+    card, index = (_object(files[name]) if name in files else {} for name in ("card.json", INDEX))
     digests = {WEIGHTS: card.get("sae_sha256")}
     listed = index.get("files")
     for name, value in listed.items() if isinstance(listed, dict) else ():

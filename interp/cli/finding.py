@@ -100,6 +100,8 @@ def _examples(shown: "Sequence[Example]") -> None:
 
     rows = [[e.value, text(e), e.title, e.trained_on] for e in shown]
     table(["value", "example", "document", "trained on"], rows)
+    for said in dict.fromkeys(e.unread for e in shown if e.unread):
+        tell(said)
 
 
 def _neuron(page: "NeuronPage", asked: Asked) -> None:

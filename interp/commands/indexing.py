@@ -34,6 +34,10 @@ def index(
         Option("What to keep: all activations, or examples, which keeps those around each feature's examples."),
     ] = "all",
     beside: Annotated[bool, Option("Write the index into the SAE's folder, to be shared with it.")] = False,
+    share: Annotated[
+        bool,
+        Option("With --beside: keep the text once for all SAEs of the model, in a folder named text above theirs."),
+    ] = False,
     extend: Annotated[bool, Option("Add documents to the index that is there.")] = False,
     restart: Annotated[bool, Option("Begin again instead of going on where a build was stopped.")] = False,
     into: Annotated[str, Option("Send a copy of the index to this URL (s3://, gs://, file://).")] = "",
@@ -51,6 +55,8 @@ def index(
     bench = open_sae(sae, device)
     if acts and (corpus or neurons is not None):
         raise InterpError("--acts has its own text and hook point; leave --corpus and --neurons out.")
+    if share and not beside:
+        raise InterpError("--share is about an index beside its SAE; add --beside.")
     if neurons is not None:
         if beside or extend or into:
             raise InterpError(
@@ -65,6 +71,7 @@ def index(
         tokens,
         keep=keep,
         beside=beside,
+        share=share,
         extend=extend,
         restart=restart,
         into=into,

@@ -64,13 +64,19 @@ def publish(
     metrics: Annotated[str, Option("Text to measure on first; what `interp evaluate` found before without.")] = "",
     tokens: Annotated[int, Option("Tokens of the text that --metrics names.", low=256)] = 50_000,
     address: Annotated[str, Option("Where it will be found, such as hf:me/my-sae, for its README.")] = "",
+    without_text: Annotated[
+        bool,
+        Option("Leave out the text of the index's documents, also where it may be passed on; hashes and titles stay."),
+    ] = False,
     device: Device = "auto",
 ) -> "Published":
     """Put a checkpoint with its index, labels and metrics into a folder to be shared, sealed, and say what was left out.
 
     Raises InterpError when the folder is not new, and when the checkpoint contradicts its card.
     """
-    return open_sae(sae, device).publish(into, metrics=metrics, tokens=tokens, address=address)
+    return open_sae(sae, device).publish(
+        into, metrics=metrics, tokens=tokens, address=address, without_text=without_text
+    )
 
 
 def pack(

@@ -91,7 +91,9 @@ def harvest(
     into: Annotated[Path, Option("Folder to write the activations into.")] = Path("activations"),
     split: Annotated[
         str | None,
-        Option("Read only this split of the text: train, heldout, labels or final. Without: all of it but final."),
+        Option(
+            "Read only this split of the text: train, heldout, labels or final. Without: all of it (of packaged texts, but final)."
+        ),
     ] = None,
     dtype: Annotated[
         str | None,

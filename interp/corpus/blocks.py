@@ -142,7 +142,7 @@ def tokenize(
 ) -> TokenBlocks:
     """At least `tokens` positions of the corpus (less only if it ends), in whole blocks, the last one filled up.
 
-    Without a split, of all documents but those of `final`, unless the corpus has no others. Says before what is to be read,
+    Without a split, of all documents but a packaged corpus's `final`, unless it has no others. Says before what is to be read,
     and after it how many documents and tokens came of it and what was left out. Raises InterpError when the corpus has no
     text in that split.
     """
@@ -195,14 +195,14 @@ def _about(doc: Document) -> tuple[str | bool, ...]:
 
 
 def _readable(corpus: Corpus, reading: Reading, split: str | None) -> Iterator[Document]:
-    """The documents of the split; without one all but those of `final`, and these only where there are no others."""
+    """The documents of the split; without one all but a packaged corpus's `final`, and these only where there are no others."""
     documents = corpus.in_mixed_order(reading, split)
     if split is not None:
         yield from documents
         return
     others = 0
     for doc in documents:
-        if doc.split == FINAL:
+        if doc.split == FINAL and not doc.own:
             reading.reserved += 1
         else:
             others += 1

@@ -11,7 +11,7 @@ from interp.render.words import counted
 from interp.types import InterpError, unknown
 
 FINAL = "final"
-"""The split that nothing reads unless it is named: text for a last check."""
+"""The split that nothing reads of a packaged corpus unless it is named: text for a last check."""
 SPLITS = ("train", "heldout", "labels", FINAL)
 
 
@@ -28,6 +28,8 @@ class Document:
     turns: tuple[tuple[str, str], ...] = ()
     """Of a conversation its (role, text) pairs, `text` being the same in plain form; a model with a chat template reads them in it."""
 
+    own: bool = False
+    """Is it from somebody's own files? Then it is read whichever split it is in, unless one is named."""
     passes_on: bool = True
     """May the text be shipped inside an index? Its corpus says so (see `Corpus.passes_on`)."""
 

@@ -268,7 +268,7 @@ def _documents(
             continue
         reading.documents += 1
         title = _word(row.get("title")) or f"{source}:{number}"
-        yield Document(text=_sound(text, where), source=source, title=title, topic=_word(row.get(topic)))
+        yield Document(text=_sound(text, where), source=source, title=title, topic=_word(row.get(topic)), own=True)
 
 
 def _sound(text: str, where: str) -> str:

@@ -37,16 +37,17 @@ def read_documents(path: Path) -> pa.Table:
     return table
 
 
-def read_parquet(path: Path, kinds: Mapping[str, str], *, others: bool = False) -> pa.Table:
+def read_parquet(path: Path, kinds: Mapping[str, str], *, others: bool = False, nulls: bool = False) -> pa.Table:
     """The columns of a Parquet file, by name each of a kind (see `_KINDS`), and all `others` if asked.
 
-    Raises InterpError, in words of our own, for a file that is missing or damaged, or lacks a column of that kind.
+    Raises InterpError, in words of our own, for a file that is missing or damaged, lacks a column of that kind, or has
+    rows without one (unless `nulls`).
     """
     check_parquet(path, kinds)
     with decoding(path):
         table = pq.read_table(path, columns=None if others else list(kinds))
     for name in kinds:
-        if table[name].null_count:
+        if table[name].null_count and not nulls:
             raise InterpError(f"{path} has rows without {name}; it was changed by another program.")
     return table
 

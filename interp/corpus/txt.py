@@ -44,7 +44,7 @@ def read_txt(source: str, path: Path, parting: str, reading: FileReading) -> Ite
             continue
         reading.documents += 1
         title = source if line == 1 and parting != "lines" else f"{source}:{line}"
-        yield Document(text=text, source=source, title=title)
+        yield Document(text=text, source=source, title=title, own=True)
 
 
 def _pieces(path: Path, size: int) -> Iterator[tuple[int, str]]:

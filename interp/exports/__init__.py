@@ -30,7 +30,9 @@ def export(contents: Contents, form: str, into: str | Path, features: Iterable[i
     chosen = fires.nonzero()[0].tolist() if features is None else list(dict.fromkeys(features))
     checked = [check_feature(int(feature), contents.index.d_sae, contents.card.name) for feature in chosen]
     with places.whole_folder(Path(into)) as partial:
-        return EXPORTS[form](contents, checked, partial)
+        left = EXPORTS[form](contents, checked, partial)
+    unread = contents.index.unread if form != "labels" else ""
+    return [*left, unread] if unread else left
 
 
 __all__ = ["EXPORTS", "Contents", "export"]

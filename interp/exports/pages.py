@@ -104,3 +104,4 @@ def _examples(examples: list[Example], largest: float) -> Iterator[str]:
         lines = [line_html(e.tokens, e.values, largest, peak=e.peak) for e in group]
         rows = [(e.value, line, f"{e.source}: {e.title}", e.trained_on) for e, line in zip(group, lines, strict=True)]
         yield table_html(["max", "text", "document", "trained on"], rows)
+    yield from (title_html(said) for said in dict.fromkeys(e.unread for e in examples) if said)

@@ -26,7 +26,7 @@ from interp.activations import ActivationSource
 from interp.checkpoint.trained import TrainedOn
 from interp.corpus import write_parquet
 from interp.device import keep_freed_memory
-from interp.index import weights
+from interp.index import meanings, weights
 from interp.index.by_feature import write_by_feature
 from interp.index.clean import indexed_text
 from interp.index.format import (
@@ -36,6 +36,7 @@ from interp.index.format import (
 )
 from interp.index.parts import Build, IndexConfig, write_by_position, write_parts, write_text
 from interp.index.read import FeatureIndex, meaning_texts
+from interp.index.text import text_sha256, write_counted
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
 from interp.predicates import Text
@@ -96,7 +97,7 @@ def _build(
     meta = _meta(sae, store, model, hook, norm_cutoff, sae_sha256, config, before)
     sort_gib = _sort_gib(config.memory_gib, meta["positions"])
     stamp = work / "build.json"
-    if not stamp.exists() or places.read_json(stamp) != meta:
+    if not stamp.exists() or not _goes_on(places.read_json(stamp), meta):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         places.write_json(stamp, meta)
@@ -107,10 +108,18 @@ def _build(
     text = write_text(run, store, hook)
     write_by_position(run, text)
     _write_vocabulary(model, run.made)
+    token_N, kept_N, active_N = (text[name].to_numpy(zero_copy_only=False) for name in ("token", "kept", "active"))
+    write_counted(run.made, kept_N, active_N, np.bincount(token_N[kept_N], minlength=len(model.vocabulary)))
     features = write_by_feature(run, text, _said(run, text, meta, model))
     _features(run, features, model)
-    kept = int(text["kept"].to_numpy(zero_copy_only=False).sum())
-    publish(run.made, folder, meta | {"kept_positions": kept})
+    publish(run.made, folder, meta | {"kept_positions": int(kept_N.sum()), "text_sha256": text_sha256(token_N)})
+
+
+def _goes_on(begun: Any, meta: dict[str, Any]) -> bool:
+    """Whether the parts that lie there are of this index; they are the same in both formats."""
+    said = begun if isinstance(begun, dict) else {}
+    other = ("format", "model")
+    return {k: v for k, v in said.items() if k not in other} == {k: v for k, v in meta.items() if k not in other}
 
 
 def _sort_gib(memory_gib: float, positions: int) -> float:
@@ -142,6 +151,7 @@ def _meta(
         "format": FORMAT,
         "sae_sha256": sha256,
         "name": sae.name,
+        "model": model.source,
         "model_sha256": store.recipe["model_sha256"],
         "hook_name": hook,
         # None where there is none: JSON has no infinity, and what is hashed must be what is read back.
@@ -202,7 +212,7 @@ def _features(run: Build, columns: dict[str, Any], model: Model) -> None:
     except InterpError as error:
         say(f"index: no meanings, so `text:` will go by words ({error})")
         return
-    save_file({"meanings": vectors.half()}, run.made / "meanings.safetensors")
+    save_file(meanings.stored(vectors.float()), run.made / "meanings.safetensors")
 
 
 def _write_vocabulary(model: Model, folder: Path) -> None:

@@ -18,6 +18,7 @@ from interp.index.clean import clean_columns, spread_clean
 from interp.index.coactive import coactive_columns
 from interp.index.format import (
     EXAMPLES,
+    EXAMPLES_ENCODING,
     PAIRS,
     ROWS_PER_GROUP,
     STATISTICS,
@@ -54,7 +55,7 @@ def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text) -> dict[
 
     with (
         activation_writer(run.made / "activations.parquet") as activations,
-        pq.ParquetWriter(run.made / "examples.parquet", EXAMPLES, compression="zstd") as examples,
+        pq.ParquetWriter(run.made / "examples.parquet", EXAMPLES, compression="zstd", **EXAMPLES_ENCODING) as examples,
         pq.ParquetWriter(run.made / "pairs.parquet", PAIRS, compression="zstd") as pairs,
         bar("index: statistics", total, "activations") as step,
     ):

@@ -8,28 +8,49 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.corpus import write_parquet
-from interp.index.format import ROWS_PER_GROUP, WINDOW, activation_writer, publish
+from interp.index.format import FORMAT, ROWS_PER_GROUP, WINDOW, activation_writer, publish
 from interp.index.read import FeatureIndex
+from interp.index.text import hidden, text_sha256, write_counted, write_tokens
 
 WHOLE_ONLY = ("positions.parquet", "pairs.parquet", "unembedding.safetensors")
+ROWS = ("activations.parquet", "features.parquet")
+TEXT = ("tokens.parquet", "documents.parquet", "counted.parquet", "token_counts.parquet")
 
 
-def cut(index: FeatureIndex, into: Path) -> None:
-    """Write the index into a folder as one that keeps activations in the windows of its examples only.
+def cut(index: FeatureIndex, into: Path, *, without_text: bool = False, model: str = "") -> int:
+    """Write the index into a folder as one that keeps activations in the windows of its examples only, without the tokens
+    of documents that may not be passed on, or `without_text` of any; how many these are comes back.
 
-    One that keeps no more than that is copied, each file's hash compared. Raises InterpError when a file is not the one
-    that was written.
+    One that keeps no more than that is copied, each file's hash compared. `model` is the model's name, for indexes from
+    before they had it. Raises InterpError when a file is not the one that was written.
     """
     made = into / ".build" / "made"
     made.mkdir(parents=True)
-    skipped = () if index.partial else (*WHOLE_ONLY, "activations.parquet", "features.parquet")
+    whole, changed = not index.partial, without_text or not index.partial
+    skipped = (*(WHOLE_ONLY + ROWS if whole else ()), *(TEXT if changed else ()))
     for name in index.meta["files"]:
         if name not in skipped:
             shutil.copyfile(index.path(name), made / name)
-    if not index.partial:
+    if whole:
         _cut_rows(index, made)
     kept = {key: value for key, value in index.meta.items() if key not in ("files", "sha256")}
+    if changed:
+        kept |= {"format": FORMAT, "model": kept.get("model") or model} | _cut_text(index, made, without_text)
     publish(made, into, kept | {"keep": "examples"})
+    return len(np.unique(index.document_at[FeatureIndex.open(into).stored_tokens[1]]))
+
+
+def _cut_text(index: FeatureIndex, made: Path, without_text: bool) -> dict[str, str]:
+    """The files of the text, and what index.json says of it."""
+    documents, document_N = index.documents_table, index.document_at
+    token_N, hidden_N = index.stored_tokens
+    if without_text:  # whose text may be passed on is the publisher's to say
+        column = documents.column_names.index("passes_on")
+        documents = documents.set_column(column, "passes_on", pa.array([False] * len(documents)))
+    write_parquet(documents, made / "documents.parquet")
+    write_tokens(made, token_N, document_N, hidden_N | hidden(documents, token_N, document_N, index.separator))
+    write_counted(made, index.kept, np.diff(index.offsets), index.token_counts)
+    return {"text_sha256": str(index.meta.get("text_sha256") or text_sha256(token_N))}
 
 
 def _cut_rows(index: FeatureIndex, made: Path) -> None:

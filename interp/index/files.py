@@ -23,6 +23,7 @@ from torch import Tensor
 
 from interp.checkpoint.trained import UNKNOWN
 from interp.corpus.tables import decoding, read_documents, read_parquet
+from interp.index import meanings
 from interp.index.clean import KINDS as CLEAN_KINDS
 from interp.index.clean import indexed_text
 from interp.index.format import (
@@ -31,6 +32,7 @@ from interp.index.format import (
     TRAINED_ON,
     quoted,
 )
+from interp.index.text import Tokens
 from interp.index.written import Written, write
 from interp.predicates import Text
 from interp.processors import threads
@@ -82,7 +84,7 @@ class IndexFiles:
         Raises InterpError when a file is not the one that was written, or cannot be read.
         """
         there = [name for name in (*NEEDED, *OPTIONAL) if f"{name}.parquet" in self.meta["files"]]
-        used = {n: f"read_parquet({quoted(self.path(f'{n}.parquet'))})" for n in there if "{" + n + "}" in query}
+        used = {name: self._scan(name) for name in there if "{" + name + "}" in query}
         with self._lock:
             try:
                 return self._db[0].execute(query.format(**used), parameters or []).df()
@@ -96,6 +98,16 @@ class IndexFiles:
                 raise InterpError(
                     f"{names} in {self.folder} cannot be read: not as this program writes it; build the index anew."
                 ) from None
+
+    def _scan(self, name: str) -> str:
+        """A file as a table of SQL; a row of a file of positions has its number as `position`."""
+        path = quoted(self.path(f"{name}.parquet"))
+        if name not in ("tokens", "counted") or self.meta["format"] < 3:
+            return f"read_parquet({path})"
+        return (
+            f"(SELECT * EXCLUDE file_row_number, file_row_number::UINTEGER AS position "
+            f"FROM read_parquet({path}, file_row_number=true))"
+        )
 
     def verify(self) -> None:
         """Compare every file's hash; InterpError names the first that differs."""
@@ -135,9 +147,14 @@ class IndexFiles:
         return list(self._table("vocabulary", {"bytes": "bytes"})["bytes"].to_pylist())
 
     def _of_positions(self, name: str) -> np.ndarray:
-        column = np.asarray(self._table("tokens", {name: "flag" if name == "kept" else "whole"})[name].to_numpy())
+        """A column with a row for each position: of the text, or of what counts (in the second format of one file)."""
+        file = "counted" if name in ("kept", "active") and "counted.parquet" in self.meta["files"] else "tokens"
+        column = np.asarray(self._table(file, {name: "flag" if name == "kept" else "whole"})[name].to_numpy())
+        return self._each_position(file, column)
+
+    def _each_position(self, file: str, column: np.ndarray) -> np.ndarray:
         if len(column) != self.meta["positions"]:
-            raise self._other("tokens", f"it has {len(column):,} rows for {self.meta['positions']:,} positions")
+            raise self._other(file, f"it has {len(column):,} rows for {self.meta['positions']:,} positions")
         return column
 
     def _below(self, name: str, column: np.ndarray, count: int, what: str) -> np.ndarray:
@@ -146,10 +163,43 @@ class IndexFiles:
             raise self._other(name, f"it speaks of more than the {count:,} {what}")
         return column
 
-    @cached_property
+    @property
     def tokens(self) -> np.ndarray:
-        """Token id at every position."""
-        return self._below("tokens", self._of_positions("token"), len(self.vocabulary), "tokens of the vocabulary")
+        """Token id at every position; the separator where it is not known (`missing`)."""
+        return self.read_text.token_N
+
+    @property
+    def missing(self) -> np.ndarray:
+        """True at positions whose token is not known on this machine: the index may not pass on their documents."""
+        return self.read_text.missing_N
+
+    @property
+    def unread(self) -> str:
+        """What documents have no text here, why, and what would bring it, as sentences; empty when all have."""
+        return " ".join(self.read_text.why.values())
+
+    @property
+    def read_text(self) -> Tokens:
+        """The tokens; those that the index may not pass on are looked for on this machine, once for all threads."""
+        with self._lock:
+            return self._read_text
+
+    @cached_property
+    def _read_text(self) -> Tokens:
+        token_N, hidden_N = self.stored_tokens
+        if not hidden_N.any():
+            return Tokens(token_N, hidden_N)
+        from interp.index.withheld import Laid, fill  # which opens a tokenizer, and transformers with it
+
+        return fill(Laid(self.meta, self.documents_table, self.document_at), token_N, hidden_N)
+
+    @cached_property
+    def stored_tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """(token id, whether it is kept back) at every position, as the file has them; the separator where it is kept back."""
+        column = read_parquet(self.path("tokens.parquet"), {"token": "whole"}, nulls=True)["token"]
+        hidden_N = self._each_position("tokens", column.is_null().to_numpy())
+        token_N = column.fill_null(self.separator).to_numpy()
+        return self._below("tokens", token_N, len(self.vocabulary), "tokens of the vocabulary"), hidden_N
 
     @cached_property
     def document_at(self) -> np.ndarray:
@@ -180,15 +230,20 @@ class IndexFiles:
 
     @cached_property
     def token_counts(self) -> np.ndarray:
-        """How often each token id stands at a position that counts."""
-        return np.bincount(self.tokens[self.kept], minlength=len(self.vocabulary))
+        """How often each token id stands at a position that counts, in documents without text too."""
+        if "token_counts.parquet" not in self.meta["files"]:
+            return np.bincount(self.tokens[self.kept], minlength=len(self.vocabulary))
+        counts_V = self._table("token_counts", {"count": "whole"})["count"].to_numpy().astype(np.int64)
+        if len(counts_V) != len(self.vocabulary):
+            raise self._other("token_counts", f"it has {len(counts_V):,} rows for {len(self.vocabulary):,} tokens")
+        return counts_V
 
     @cached_property
     def passages(self) -> Text:
-        """The text as predicates look at it: what stands around each position, and how often."""
-        documents = self._table("documents", DOCUMENTS, others=True)
-        columns = self.tokens, self.document_at, self.kept
-        return indexed_text(*columns, documents, self.vocabulary, block=self.block, separator=self.separator)
+        """The text as predicates look at it: what stands around each position, and how often; where it is not on this
+        machine, no position counts."""
+        columns = self.tokens, self.document_at, self.kept & ~self.missing, self.documents_table
+        return indexed_text(*columns, self.vocabulary, block=self.block, separator=self.separator)
 
     @cached_property
     def written(self) -> Written:
@@ -200,26 +255,26 @@ class IndexFiles:
         """A unit sentence vector for each feature's automatic description; None where no encoder was at hand."""
         if "meanings.safetensors" not in self.meta["files"]:
             return None
-        return self._tensor("meanings").float()
+        return meanings.restore(self._tensors("meanings", rows=self.d_sae))
 
     @cached_property
     def unembedding(self) -> Float[Tensor, "D V"] | None:
         """What each token's logit reads from the residual stream (see `weights.centred_unembedding`), if it is kept."""
         if "unembedding.safetensors" not in self.meta["files"]:
             return None
-        return self._tensor("unembedding")
+        return self._tensors("unembedding")["unembedding"]
 
-    def _tensor(self, name: str) -> Tensor:
+    def _tensors(self, name: str, rows: int = 0) -> dict[str, Tensor]:
+        """The tensors of a file, among them a matrix of its own name, all with so many rows."""
         path = self.path(f"{name}.safetensors")
         try:
-            tensor = load_file(path)[name]
+            tensors = load_file(path)
+            shape = tuple(tensors[name].shape)
         except (OSError, SafetensorError, KeyError):
             raise InterpError(f"{path} cannot be read: it was cut short or changed; build the index anew.") from None
-        if tensor.ndim != 2 or (name == "meanings" and len(tensor) != self.d_sae):
-            raise InterpError(
-                f"{path} has the shape {tuple(tensor.shape)}, which is none of this index; build it anew."
-            )
-        return tensor
+        if len(shape) != 2 or (rows and any(len(tensor) != rows for tensor in tensors.values())):
+            raise InterpError(f"{path} has the shape {shape}, which is none of this index; build it anew.")
+        return tensors
 
     @property
     def separator(self) -> int:

@@ -7,12 +7,17 @@
 | `positions.parquet` | the same by (position, feature); with `keep="all"` only |
 | `pairs.parquet` | (feature, token, count): how often the feature fires on the token; with `keep="all"` only |
 | `examples.parquet` | (feature, band, rank, position, value) |
-| `tokens.parquet` | a position: token, document, whether it counts, how many features fire there |
+| `tokens.parquet` | a position: token (null in a document that may not be passed on, see `index.withheld`), document |
+| `counted.parquet` | a position: whether it counts, how many features fire there |
+| `token_counts.parquet` | a token of the vocabulary: how often it stands where positions count |
 | `documents.parquet`, `vocabulary.parquet` | a document: source, title, topic, split, hash, whether it may be passed on, whether the SAE was trained on it; a token: text and bytes |
 | `neurons.parquet` | (layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes |
 | `meanings.safetensors` | a sentence vector for each feature's automatic description |
 | `unembedding.safetensors` | what each token's logit reads from the residual stream; with `keep="all"` only |
 | `index.json` | what it is an index of, and the SHA-256 of every other file |
+
+`tokens.parquet`, `documents.parquet` and `vocabulary.parquet` may lie elsewhere, shared with other indexes over the same text
+(see `checkpoint.shared`).
 """
 
 import hashlib
@@ -27,13 +32,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp import places
+from interp.checkpoint.shared import located
 from interp.types import InterpError
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, 3)
+"""Formats that are read. In the second, tokens.parquet has what counted.parquet has, and its positions' numbers."""
 WINDOW = 16
 """Positions shown on either side of an example."""
 NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabulary")
-OPTIONAL = ("positions", "pairs", "neurons")
+OPTIONAL = ("positions", "pairs", "neurons", "counted", "token_counts")
 OURS = {f"{name}.parquet" for name in (*NEEDED, *OPTIONAL)} | {"meanings.safetensors", "unembedding.safetensors"}
 COMMIT = "commit.json"
 TRAINED_ON = "trained_on"
@@ -81,6 +89,7 @@ STATISTICS = {
 """Columns of features.parquet that come from activations."""
 # Sorted integers: their differences are small, which a dictionary would hide.
 ENCODING: dict[str, Any] = {"use_dictionary": ["feature"], "column_encoding": {"position": "DELTA_BINARY_PACKED"}}
+EXAMPLES_ENCODING = ENCODING | {"use_dictionary": ["feature", "band", "rank"]}
 
 
 def code_type(d_sae: int) -> type[np.uint16] | type[np.uint32]:
@@ -124,8 +133,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "index.json"
     meta = places.read_json(path)
     version = meta.get("format") if isinstance(meta, dict) else None
-    if isinstance(meta, dict) and version != FORMAT:
-        raise InterpError(f"the index in {folder} has format {version}, this version reads {FORMAT}; build it again.")
+    if isinstance(meta, dict) and version not in READ:
+        raise InterpError(
+            f"the index in {folder} has format {version}, this version reads {READ[0]} and {READ[1]}; build it again."
+        )
     why = places.unlike(meta, _META) if isinstance(meta, dict) else "it is no JSON object"
     if not why and not isinstance(meta.get("norm_cutoff", ""), int | float | None):  # None: nothing is cut off
         why = f"norm_cutoff is {str(meta.get('norm_cutoff'))[:60]!r}"
@@ -190,9 +201,9 @@ def checker(folder: Path, meta: dict[str, Any]) -> Callable[[str], Path]:
     known: set[str] = set()
 
     def path_of(name: str) -> Path:
-        path = folder / name
+        digest = meta["files"].get(name)
+        path = located(folder, name, str(digest))
         if name not in known:
-            digest = meta["files"].get(name)
             if digest is None or not path.exists():
                 raise InterpError(f"the index in {folder} has no {name}; `interp index SAE` builds it anew.")
             if places.sha256_file(path) != digest:

@@ -25,6 +25,7 @@ from interp.index.format import (
     code_type,
 )
 from interp.index.read import FeatureIndex
+from interp.index.text import hidden, write_tokens
 from interp.mask import Mask
 from interp.processors import threads
 from interp.progress import bar
@@ -129,24 +130,31 @@ def halves(values: np.ndarray) -> np.ndarray:
 
 
 def write_text(run: Build, store: ActivationSource, hook: str) -> dict[str, pa.Array]:
-    """token, document and kept of every position, that of the index before included; documents.parquet is written."""
+    """token, document and kept of every position, those of the index before included.
+
+    documents.parquet and tokens.parquet are written. In an index of examples, which is made to be shared, documents that
+    may not be passed on have no tokens.
+    """
     blocks: TokenBlocks = store.blocks
     documents = _marked(blocks.documents, run.trained)
     kept = [np.unpackbits(np.frombuffer(p.with_suffix(".kept").read_bytes(), np.uint8)) for p in run.parts]
     sizes = [positions for _, positions, _ in store.pieces(hook)]
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "token": blocks.tokens_NT.reshape(-1).numpy().astype(np.uint32),
         "document": blocks.document_NT.reshape(-1).numpy().astype(np.uint32),
         "kept": np.concatenate([k[:n] for k, n in zip(kept, sizes, strict=True)]).astype(bool),
     }
     if run.before:
-        old = pq.read_table(run.before.path("tokens.parquet"))
         there = run.before.documents_table
+        old = {"token": run.before.tokens, "document": run.before.document_at, "kept": run.before.kept}
         columns["document"] = columns["document"] + np.uint32(len(there))
-        columns = {name: np.concatenate([old[name].to_numpy(), column]) for name, column in columns.items()}
+        columns = {name: np.concatenate([old[name], column]).astype(column.dtype) for name, column in columns.items()}
         number = pa.array(np.arange(len(there), len(there) + len(documents), dtype=np.uint32))
         documents = pa.concat_tables([there, documents.set_column(0, "document", number).cast(there.schema)])
     write_parquet(documents, run.made / "documents.parquet")
+    token_N, document_N = columns["token"], columns["document"]
+    hidden_N = hidden(documents, token_N, document_N, blocks.separator) & (run.config.keep == "examples")
+    write_tokens(run.made, token_N, document_N, hidden_N)
     return {name: pa.array(column) for name, column in columns.items()}
 
 
@@ -159,7 +167,7 @@ def _marked(documents: pa.Table, trained: TrainedOn) -> pa.Table:
 
 
 def write_by_position(run: Build, text: dict[str, pa.Array]) -> None:
-    """The parts, which are in order of position, as one file; and the number of features active at each position."""
+    """The parts, which are in order of position, as one file; the number of features active at each position is counted."""
     total = len(text["token"])
     active_N = np.zeros(total, dtype=np.uint32)
     run.fires_F = np.zeros(run.sae.d_sae, dtype=np.int64)
@@ -180,5 +188,3 @@ def write_by_position(run: Build, text: dict[str, pa.Array]) -> None:
     if not keep_all:
         path.unlink()
     text["active"] = pa.array(active_N)
-    table = pa.table({"position": pa.array(np.arange(total, dtype=np.uint32)), **text})
-    write_parquet(table, run.made / "tokens.parquet")

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from interp import places
+from interp.checkpoint.shared import located
 from interp.checkpoint.trained import UNKNOWN
 from interp.corpus.tables import check_parquet, decoding
 from interp.index.clean import clean_of
@@ -35,6 +36,8 @@ from interp.processors import threads
 from interp.render import visible
 from interp.types import InterpError, check_feature
 
+UNREAD = "▯"
+"""A token that is not known on this machine."""
 CODES_IN_MEMORY = 1 << 30
 """Bytes of features by position that are kept decoded; larger indexes are decoded anew for each question."""
 NAMED, PROMOTED = 4, 3
@@ -59,6 +62,8 @@ class Example:
     split: str
     trained_on: str = UNKNOWN
     """Whether the SAE was trained on the document: `yes`, `no` or `unknown`."""
+    unread: str = ""
+    """Why its text is not here, and what would bring it; its tokens are then UNREAD."""
 
 
 class FeatureIndex(IndexFiles):
@@ -72,10 +77,12 @@ class FeatureIndex(IndexFiles):
         """
         path = places.local_copy(str(folder)) if "://" in str(folder) else Path(folder)
         settle(path)
-        missing = [name for name in ("index.json", *(f"{n}.parquet" for n in NEEDED)) if not (path / name).exists()]
+        named = [f"{name}.parquet" for name in NEEDED]
+        meta = read_meta(path) if (path / "index.json").exists() else {"files": {}}
+        there = {name: located(path, name, str(meta["files"].get(name))) for name in named}
+        missing = ["index.json"] if not meta["files"] else [name for name in named if not there[name].exists()]
         if missing:
             raise InterpError(f"there is no index in {path} ({missing[0]} is missing); `interp index SAE` builds one.")
-        meta = read_meta(path)
         return FeatureIndex(path, meta, checker(path, meta))
 
     # ---- how often features fire where (full indexes) ----
@@ -318,17 +325,19 @@ class FeatureIndex(IndexFiles):
         position = int(row.position)
         low, high = self._stretch(position, window)
         document = self.documents.iloc[int(self.document_at[position])]
+        source, missing = str(document["source"]), bool(self.missing[position])
         return Example(
             position=position,
             value=float(row.value),
             band=int(row.band),
-            tokens=self.text(self.tokens[low:high]),
+            tokens=[UNREAD] * (high - low) if missing else self.text(self.tokens[low:high]),
             values=[at.get(p, 0.0) for p in range(low, high)],
             peak=position - low,
-            source=str(document["source"]),
+            source=source,
             title=str(document["title"]),
             split=str(document["split"]),
             trained_on=str(document[TRAINED_ON]),
+            unread=self.read_text.why.get(source, "") if missing else "",
         )
 
     def _stretch(self, position: int, window: int) -> tuple[int, int]:
@@ -340,7 +349,7 @@ class FeatureIndex(IndexFiles):
             low += 1
         while high - 1 > position and self.document_at[high - 1] != owner:
             high -= 1
-        if low < position and int(self.tokens[low]) == self.separator:
+        if low < position and int(self.tokens[low]) == self.separator and not self.missing[low]:
             low += 1
         return low, high
 

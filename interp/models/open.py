@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from interp.device import resolve_device, resolve_dtype
 from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.model import Model
+from interp.models.text import Text
 from interp.types import InterpError, unknown
 
 MODELS = {
@@ -53,6 +55,22 @@ def open_model(
         ends=_ends(hf_model, tokenizer),
         folder=_folder(where, local),
     )
+
+
+def open_text(name: str, separator: int) -> Text:
+    """The tokenizer of the model of that name (see `open_model`), without the model.
+
+    Raises InterpError when there is none on this machine or the hub.
+    """
+    from transformers import AutoTokenizer
+
+    where, local = _locate(ALIASES.get(name.lower(), name))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InterpError(f"cannot open the tokenizer of {name!r}: {first}") from error
+    return Text(tokenizer, nn.Module(), name, separator, n_ctx=2**31)
 
 
 def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str) -> tuple[Any, Any, str]:

@@ -120,6 +120,8 @@ def example_rows(examples: list[Example], top: float) -> None:
             where = f"{example.source} · {example.title} · position {example.position}"
             trained = example.trained_on
             st.caption(plain(f"{where} · {TRAINED[trained]}"), help=TRAINED_MEANS[trained])
+            if example.unread:
+                st.caption(plain(example.unread))
 
 
 def plain(text: str) -> str:

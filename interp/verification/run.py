@@ -34,7 +34,7 @@ from interp.verification.measure import activations
 from interp.verification.metrics import check_metrics
 from interp.verification.numbers import CHECKS, check_fit, check_probe, open_for, read_checks, trial_of
 from interp.verification.probe import probe_blocks
-from interp.verification.sample import BLOCKS, Sample, check_sample, draw
+from interp.verification.sample import BLOCKS, Sample, check_sample, draw, readable
 from interp.verification.tables import check_belongs, check_counts, check_tokens
 from interp.verification.verdict import Check, Verification, differs, unchecked
 from interp.verification.whole import check_whole
@@ -152,6 +152,8 @@ def _drawn(
 ) -> list[Check]:
     """Blocks made anew, with what they tell of the cut-off, and of the fit where the probe has no numbers."""
     checks = check_whole(index, card, sae, model) if asked.full else []
+    if not len(readable(index)):
+        return [*checks, unchecked("numbers of the index", index.unread)]
     sample = draw(index, card, model, seed, asked.blocks)
     checks += check_sample(sample, card, sae)
     checks.append(check_cutoff(card, sample.tokens_BT, sample.x_BTD, own_text=True))

@@ -60,10 +60,15 @@ class Sample:
         return list(zip(*columns, strict=True))
 
 
+def readable(index: FeatureIndex) -> np.ndarray:
+    """The blocks of the index whose tokens are all known on this machine, by number."""
+    return np.flatnonzero(~index.missing.reshape(-1, index.block).any(axis=1))
+
+
 def draw(index: FeatureIndex, card: Card, model: Model, seed: int, blocks: int = BLOCKS) -> Sample:
-    """So many blocks of the index (all, if it has fewer), with the model's activations at the card's hook point."""
-    count, block = len(index.tokens) // index.block, index.block
-    chosen = np.sort(np.random.default_rng(seed).choice(count, min(blocks, count), replace=False))
+    """So many readable blocks of the index (all, if it has fewer), with the model's activations at the card's hook point."""
+    block, there = index.block, readable(index)
+    chosen = np.sort(np.random.default_rng(seed).choice(there, min(blocks, len(there)), replace=False))
     at = (chosen[:, None] * block + np.arange(block)).reshape(-1)
     tokens_BT = torch.from_numpy(index.tokens[at].astype(np.int64)).reshape(-1, block)
     numbers = ", ".join(map(str, chosen.tolist()))

@@ -51,7 +51,8 @@ def check_counts(index: FeatureIndex) -> list[Check]:
 
 def _contradictions(index: FeatureIndex) -> Iterator[str]:
     """A phrase for each thing that the tables say otherwise of themselves; nothing for an index as it was built."""
-    features, kept, count = index.features, index.kept, len(index.tokens)
+    features, kept, (token_N, hidden_N) = index.features, index.kept, index.stored_tokens
+    count = len(token_N)
     fires_F = features["fires"].to_numpy().astype(np.int64)
     if len(features) != index.d_sae or not np.array_equal(features["feature"], np.arange(index.d_sae)):
         yield f"features.parquet has not a row for each of {index.d_sae:,} features"
@@ -61,10 +62,13 @@ def _contradictions(index: FeatureIndex) -> Iterator[str]:
     active_N = np.diff(index.offsets)
     if active_N[~kept].any() or int(active_N.sum()) != int(fires_F.sum()):
         yield "features fire at other positions or another number of times than tokens.parquet counts"
-    real = index.tokens != index.separator
+    real = (token_N != index.separator) | hidden_N
     real[:: index.block] = False
     if (kept & ~real).any():
         yield "separators or first positions are counted"
+    counted_V = np.bincount(index.tokens[kept], minlength=len(index.vocabulary))
+    if not index.missing.any() and not np.array_equal(counted_V, index.token_counts):
+        yield "token_counts.parquet counts tokens otherwise than tokens.parquet has them"
     yield from _of_features(features, fires_F, int(kept.sum()), index)
     yield from _of_rows(index, fires_F)
 
@@ -105,7 +109,7 @@ def _of_rows(index: FeatureIndex, fires_F: np.ndarray) -> Iterator[str]:
     key_M = (feature_M.astype(np.int64) << 32) | position_M
     if len(key_M) and (np.diff(key_M) <= 0).any():
         yield "activations.parquet is not in order of features and positions, or has a row twice"
-    if len(position_M) and (int(position_M.max()) >= len(index.tokens) or not index.kept[position_M].all()):
+    if len(position_M) and (int(position_M.max()) >= len(index.kept) or not index.kept[position_M].all()):
         yield "activations are stored where no position counts"
         return
     if len(feature_M) and int(feature_M.max()) >= index.d_sae:
@@ -114,7 +118,7 @@ def _of_rows(index: FeatureIndex, fires_F: np.ndarray) -> Iterator[str]:
     stored_F = np.bincount(feature_M, minlength=index.d_sae)
     if not np.array_equal(stored_F, index.features["stored"]):
         yield f"features {np.flatnonzero(stored_F != index.features['stored'])[:4].tolist()} have other numbers of stored rows"
-    at_N = np.bincount(position_M, minlength=len(index.tokens))
+    at_N = np.bincount(position_M, minlength=len(index.kept))
     if (at_N > np.diff(index.offsets)).any():
         yield "more activations are stored at some positions than tokens.parquet counts there"
     half_F = index.features["max"].to_numpy().astype(np.float16)
@@ -156,7 +160,11 @@ def _of_whole(index: FeatureIndex) -> Iterator[str]:
 
 
 def check_tokens(index: FeatureIndex, model: Model | None) -> Check:
-    """Every document's tokens, spelt out, against the SHA-256 of its text; each text's last document may be cut off."""
+    """Every document's tokens, spelt out, against the SHA-256 of its text; each text's last document may be cut off.
+
+    Conversations are left out, for their tokens are a template's, and documents whose tokens are neither in the index nor
+    on this machine.
+    """
     what = "tokens of the index"
     spelt = index.vocabulary_bytes
     if model is None or not all(
@@ -170,17 +178,26 @@ def check_tokens(index: FeatureIndex, model: Model | None) -> Check:
     stops = np.append(starts[1:], len(owner))
     ends = set(np.cumsum([text["positions"] for text in index.meta["texts"]]).tolist())
     hashes, titles = index.documents["sha256"].to_list(), index.documents["title"].to_list()
+    chat_D, missing_N = index.documents["chat"].to_numpy(), index.missing
     bad, whole = [], 0
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         ids = tokens[start:stop].tolist()
         inside = [t for t in ids if t != separator]
         # What looks like a separator inside may be the text's own; at a block's first position it is the block's.
         own = [p for p in range(start, stop) if tokens[p] == separator and p % index.block]
-        if stop in ends or any(start < p < stop - 1 for p in own) or max(inside, default=0) >= len(spelt):
+        if (
+            stop in ends
+            or chat_D[owner[start]]
+            or missing_N[start:stop].any()
+            or any(start < p < stop - 1 for p in own)
+            or max(inside, default=0) >= len(spelt)
+        ):
             continue
         whole += 1
         if hashlib.sha256(b"".join(spelt[t] for t in inside)).hexdigest() != hashes[int(owner[start])]:
             bad.append(int(owner[start]))
+    if not whole and missing_N.any():
+        return unchecked(what, index.unread)
     if bad:
         names = ", ".join(f"{d} ({titles[d]})" for d in bad[:3])
         return differs(

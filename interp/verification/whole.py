@@ -30,6 +30,8 @@ ROWS = 0.03
 def check_whole(index: FeatureIndex, card: Card, sae: SAE, model: Model) -> list[Check]:
     """The index built from its own tokens, in a temporary folder, against the one that is there."""
     what = "numbers of the index: all"
+    if index.missing.any():
+        return [unchecked(what, index.unread)]
     places.cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=places.cache()) as made:
         build_index(
@@ -62,7 +64,7 @@ def _text(index: FeatureIndex, card: Card, model: Model) -> Stream:
     text = TokenBlocks(
         tokens_NT=blocks(index.tokens),
         document_NT=blocks(index.document_at),
-        documents=pq.read_table(index.path("documents.parquet")),
+        documents=index.documents_table,
         separator=index.separator,
     )
     recipe = {
@@ -125,12 +127,13 @@ def _rows(index: FeatureIndex) -> tuple[np.ndarray, np.ndarray]:
 
 def _first_difference(index: FeatureIndex, again: FeatureIndex) -> str:
     """The first column that is another, of those that do not follow from weights (which `columns` compares)."""
-    for name in ("tokens", "examples", "activations", "positions", "pairs", "features"):
+    for name in ("tokens", "counted", "token_counts", "examples", "activations", "positions", "pairs", "features"):
         file = f"{name}.parquet"
         if file not in index.meta["files"]:
             continue
         one, two = pq.read_table(index.path(file)), pq.read_table(again.path(file))
         kept = [*STATISTICS, "stored", "density", "mean"] if name == "features" else one.column_names
+        kept = [column for column in kept if column in two.column_names]  # an older format has some of them elsewhere
         if len(one) != len(two):
             return f"{file} has {len(one):,} rows, and {len(two):,} come out"
         for column in kept:

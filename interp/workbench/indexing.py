@@ -6,6 +6,7 @@ import numpy as np
 
 from interp import places
 from interp.activations import ActivationStore, Stream, stream
+from interp.checkpoint.shared import share as share_text
 from interp.checkpoint.trained import TrainedOn
 from interp.corpus import Corpus, open_corpus
 from interp.index import FeatureIndex, Neurons
@@ -28,6 +29,7 @@ def build_index(
     *,
     keep: str = "all",
     beside: bool = False,
+    share: bool = False,
     extend: bool = False,
     restart: bool = False,
     into: str = "",
@@ -37,7 +39,8 @@ def build_index(
     `tokens`); where it lies comes back.
 
     The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
-    it into the checkpoint's folder, to be shared; `into` sends a copy to a URL that fsspec knows. `extend` adds
+    it into the checkpoint's folder, to be shared, and with `share` its text into a folder that the model's SAEs have in
+    common (see `checkpoint.shared`); `into` sends a copy to a URL that fsspec knows. `extend` adds
     documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
     Raises InterpError when the dictionary reads several hook points, and for activations of another model.
     """
@@ -56,6 +59,8 @@ def build_index(
         else:
             text = open_corpus(corpus) if isinstance(corpus, str) else corpus
             source = stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
+        if (beside or into) and keep == "all":
+            _refuse_whole(source)
         config = IndexConfig(
             keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend, restart=restart
         )
@@ -65,7 +70,19 @@ def build_index(
     wb.__dict__.pop("index", None)
     if into:
         places.send(folder, into)
+    if beside and share:
+        share_text(wb.folder, wb.card.hook_name)
     return into or folder
+
+
+def _refuse_whole(source: ActivationStore | Stream) -> None:
+    """Raises InterpError when the text has documents that may not be passed on: from all activations it can be read back."""
+    kept_back = source.blocks.documents["passes_on"].to_pylist().count(False)
+    if kept_back:
+        raise InterpError(
+            f"the text of {counted(kept_back, 'document')} may not be passed on, and from all activations it could be read "
+            "back: beside the checkpoint or at a URL, an index over it keeps examples only (--keep examples)."
+        )
 
 
 def _stored(wb: Opened, store: ActivationStore, tokens: int | None, known: set[str]) -> ActivationStore:

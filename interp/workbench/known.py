@@ -51,7 +51,8 @@ def own_feature(wb: Opened, feature: int | FeatureRef) -> int:
 
 
 def peaks(wb: Opened, features: Sequence[int]) -> dict[int, list[Peak]]:
-    """Where the features' examples peak, strongest first, then by fifths of documents."""
+    """Where the features' examples peak, strongest first, then by fifths of documents; where the text is not on this machine,
+    none."""
     wanted = ", ".join(str(int(f)) for f in features)
     rows = wb.index.sql(
         f"SELECT feature, band, rank, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
@@ -62,8 +63,10 @@ def peaks(wb: Opened, features: Sequence[int]) -> dict[int, list[Peak]]:
     kept = (split != "train") & (wb.card.corpus.get("split") == "train")
     documents = wb.index.features["documents"].to_numpy()
     peaks: dict[int, list[Peak]] = {int(f): [] for f in features}
-    columns = (rows["feature"], rows["band"], rows["rank"], wb.index.tokens[position], kept)
-    for feature, band, rank, token, reserved in zip(*columns, strict=True):
+    columns = (rows["feature"], rows["band"], rows["rank"], wb.index.tokens[position], kept, wb.index.missing[position])
+    for feature, band, rank, token, reserved, missing in zip(*columns, strict=True):
+        if missing:  # the text is not on this machine
+            continue
         fifth = int(band) or (int(rank) - 1) * FIFTHS // int(documents[feature]) + 1
         peak = Peak(token=int(token), fifth=fifth, strongest=band == 0, reserved=bool(reserved))
         peaks[int(feature)].append(peak)

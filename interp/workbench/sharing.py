@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 def publish(
-    wb: Opened, into: str | Path, *, metrics: str | Corpus = "", tokens: int = 50_000, address: str = ""
+    wb: Opened,
+    into: str | Path,
+    *,
+    metrics: str | Corpus = "",
+    tokens: int = 50_000,
+    address: str = "",
+    without_text: bool = False,
 ) -> "Published":
     """A folder with all that is known of this checkpoint, sealed (see `interp.publishing`).
 
     Metrics are those that `evaluate` kept, after measuring `tokens` of the text `metrics` if one is named.
-    `address` is where it will be found, for the README.
+    `address` is where it will be found, for the README; `without_text` leaves out the text of the index's documents.
     """
     from interp import publishing
     from interp.evals import record as evaluations
@@ -44,6 +50,7 @@ def publish(
         metrics=evaluations.kept(wb.card.sae_sha256),
         address=address,
         device=wb.device,
+        without_text=without_text,
     )
 
 

@@ -49,8 +49,9 @@ def find_context(term: Term, collection: Collection) -> Answer:
         answer = _predicate(index, index.fires_at(mask_N), total, f"tokens around {matches:,} matches")
     else:
         answer = _of_examples(index, mask_N, "the text around it matches")
-    if not matches:
-        answer.note = "no indexed text matches"
+    answer.partial |= bool(index.unread)
+    said = ["no indexed text matches"] if not matches else []
+    answer.note = ". ".join([*said, index.unread] if index.unread else said)
     return answer
 
 
