@@ -10,11 +10,10 @@ once, when all is chosen. docs/features.md has what came of it.
 """
 
 import argparse
-import json
 import resource
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,14 @@ import torch
 from interp import places
 from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card, load
-from interp.corpus import Corpus, mix, near_duplicates, open_corpus, tokenize
+from interp.corpus import Corpus, mix, open_corpus, tokenize
 from interp.corpus.duplicates import duplicates
 from interp.evals import evaluate
 from interp.models import open_model
 from interp.recipe import train_checkpoint
 from interp.render.terminal import say
+from interp.sae import SAE
+from interp.sae.batchtopk import threshold_for
 from interp.training import TrainConfig
 from interp.types import InterpError
 
@@ -64,7 +65,7 @@ MIX = {
     "foldoc": 1_260,
     "jargon": 990,
     "fortunes": 790,
-    "chat": 1_970,
+    "chat": 1_650,
     "code-python": 2_590,
     "code-javascript": 1_310,
     "code-c": 950,
@@ -82,23 +83,17 @@ MIX = {
 
 
 def training_text() -> Corpus:
-    """The mix, without what nearly repeats a document before it."""
-    parts = [(open_corpus(name), wanted) for name, wanted in MIX.items()]
-    text = mix(parts)
-    return replace(text.without(_dropped(text)), name=text.name + ", near duplicates dropped")
-
-
-def _dropped(text: Corpus) -> set[str]:
-    """SHA-256s of near duplicates, looked for once for each mix."""
+    """The mix, without what nearly repeats a document before it (which is looked for once)."""
+    text = mix([(open_corpus(name), wanted) for name, wanted in MIX.items()])
     kept, of = WORK / "duplicates.json", {"name": text.name, "version": text.version}
-    if kept.exists():
-        found = places.read_json(kept)
-        if found["of"] == of:
-            return set(found["dropped"])
-    say("looking for near duplicates, a few minutes.")
-    dropped = duplicates(text.read())
-    places.write_json(kept, {"of": of, "dropped": sorted(dropped)})
-    return dropped
+    found = places.read_json(kept) if kept.exists() else {}
+    if found.get("of") != of:
+        say("looking for near duplicates, some minutes.")
+        dropped = sorted(duplicates(text.read()))
+        say(f"{len(dropped):,} documents nearly repeat others, and are dropped.")
+        found = {"of": of, "dropped": dropped}
+        places.write_json(kept, found)
+    return replace(text.without(set(found["dropped"])), name=f"{text.name}, near duplicates dropped")
 
 
 def stage_texts() -> None:
@@ -107,7 +102,6 @@ def stage_texts() -> None:
 
     archives.fetch(archives.ARCHIVES)
     text, model = training_text(), open_model("smollm2")
-    say(f"{len(_dropped(text)):,} documents are near duplicates of others, and dropped.")
     for split, tokens in (("train", TRAIN_TOKENS), ("heldout", HELDOUT_TOKENS)):
         shares = tokenize(text, model, tokens, split=split).shares()
         say(f"{split}: " + ", ".join(f"{source} {share:.1%}" for source, share in shares.items()))
@@ -189,7 +183,9 @@ def measured(sae: SAE, card: Card, texts: Sequence[str], tokens: int) -> dict[st
     for name in texts:
         if name == "heldout":
             blocks = ActivationStore.open(WORK / "heldout").blocks
-            blocks = replace(blocks, tokens_NT=blocks.tokens_NT[: tokens // 256], document_NT=blocks.document_NT[: tokens // 256])
+            blocks = replace(
+                blocks, tokens_NT=blocks.tokens_NT[: tokens // 256], document_NT=blocks.document_NT[: tokens // 256]
+            )
         else:
             blocks = tokenize(open_corpus(name), model, tokens)
         found[name] = evaluate(model, sae, blocks, norm_cutoff=card.norm_cutoff).to_dict()
