@@ -26,6 +26,7 @@ from interp.corpus import Corpus, mix, open_corpus, tokenize
 from interp.corpus.duplicates import duplicates
 from interp.evals import evaluate
 from interp.models import open_model
+from interp.processors import threads
 from interp.recipe import train_checkpoint
 from interp.render.terminal import say
 from interp.sae import SAE
@@ -38,7 +39,7 @@ WORK = places.cache() / "recipes" / "smollm2"
 INTO = ROOT / "saes/smollm2-135m-instruct"
 RESULTS = ROOT / "recipes/results"
 HOOKS = [f"blocks.{block}.hook_resid_post" for block in (5, 15, 25)]
-TRAIN_TOKENS = 13_500_000
+TRAIN_TOKENS = 12_200_000
 HELDOUT_TOKENS = 300_000
 INDEX_TOKENS = 1_300_000
 CHOOSING_TOKENS = 25_000
@@ -156,7 +157,7 @@ CHOSEN = "batchtopk"
 
 def stage_trials() -> None:
     """Recipes on the first three million tokens, measured at equal L0 on held-out text and on the texts that choose."""
-    train, heldout = ActivationStore.open(WORK / "train").head(TRIAL_SHARDS), ActivationStore.open(WORK / "heldout")
+    train, heldout = ActivationStore.open(WORK / "train", shards=TRIAL_SHARDS), ActivationStore.open(WORK / "heldout")
     for name, recipe in TRIALS.items():
         into = WORK / "trials" / name.replace(", ", "-").replace(" ", "")
         found = into / "measured.json"
@@ -208,7 +209,7 @@ def main() -> None:
     for stage in given.stages:
         if stage not in stages:
             parser.error(f"no stage {stage!r}: there is {', '.join(stages)}.")
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads())
     for stage in given.stages or stages:
         try:
             stages[stage]()

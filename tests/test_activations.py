@@ -96,6 +96,11 @@ def test_a_harvest_goes_on_with_the_first_missing_shard(tiny, text_folder, tmp_p
         harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "b")
     with pytest.raises(InterpError, match="not finished"):
         ActivationStore.open(tmp_path / "b")
+    with pytest.raises(InterpError, match=r"not finished \(2 shards so far\)"):
+        ActivationStore.open(tmp_path / "b", shards=3)
+    part = ActivationStore.open(tmp_path / "b", shards=2)
+    assert part.positions == 1_024
+    assert torch.equal(part.blocks.tokens_NT, whole.blocks.tokens_NT[:4])
     monkeypatch.setattr("interp.places.write_json", real)
     kept = (tmp_path / "b" / "shard-00001.safetensors").stat().st_mtime_ns
     again = harvest(tiny, open_corpus(text_folder), [HOOK], 2_048, tmp_path / "b")
@@ -186,7 +191,7 @@ def test_how_ones_own_text_was_read_is_in_the_recipe(tiny, tmp_path, capsys):
     assert reading["files_read_in_part"] == 1
     assert set(store.blocks.documents["topic"].to_pylist()) == {"en"}
     said = capsys.readouterr().err
-    assert said.index("text: ") < said.index("tokens; their text is the field `body`") < said.index("harvest: ")
+    assert said.index("text: ") < said.index("; their text is the field `body`") < said.index("harvest: ")
     again = harvest(tiny, text, [HOOK], 512, tmp_path / "store")
     assert again.recipe == store.recipe
 

@@ -22,6 +22,7 @@ from interp.activations.pairs import paired, paired_rows
 from interp.corpus import TokenBlocks
 from interp.mask import Mask, norm_cutoff
 from interp.render.terminal import say
+from interp.render.words import counted
 from interp.types import InterpError, unknown
 
 BUFFER = 1_048_576
@@ -38,20 +39,26 @@ class ActivationStore:
     _cutoffs: dict[str, float] = field(default_factory=dict, repr=False)
 
     @staticmethod
-    def open(folder: str | Path) -> "ActivationStore":
-        """The store in a folder that `harvest` wrote; InterpError when there is none or it is unfinished."""
+    def open(folder: str | Path, *, shards: int | None = None) -> "ActivationStore":
+        """The store in a folder that `harvest` wrote, or its first `shards`, which an unfinished one may have too.
+
+        Raises InterpError when there is none, and when it is unfinished or has not so many shards yet.
+        """
         path = Path(folder)
         if not (path / "manifest.json").exists():
             raise InterpError(
                 f"there are no activations in {path}; `interp harvest MODEL CORPUS HOOK --into {path}` makes them."
             )
         manifest = read_manifest(path)
-        shards = manifest["shards"]
-        if manifest["recipe"] is None or sum(s["positions"] for s in shards) < manifest["recipe"]["positions"]:
+        found = manifest["shards"]
+        whole = manifest["recipe"] and sum(s["positions"] for s in found) >= manifest["recipe"]["positions"]
+        if not whole if shards is None else len(found) < shards:
             raise InterpError(
-                f"the harvest in {path} is not finished; run the same `interp harvest` again: it goes on."
+                f"the harvest in {path} is not finished ({counted(len(found), 'shard')} so far); run the same "
+                "`interp harvest` again: it goes on."
             )
-        return ActivationStore(path, manifest["recipe"], shards)
+        store = ActivationStore(path, manifest["recipe"], found)
+        return store if shards is None else store.head(shards)
 
     @property
     def positions(self) -> int:
