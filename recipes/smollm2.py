@@ -12,17 +12,19 @@ once, when all is chosen. docs/features.md has what came of it.
 import argparse
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from interp import places
 from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card, load
-from interp.corpus import Corpus, mix, open_corpus, tokenize
+from interp.corpus import Corpus, Document, mix, near_duplicates, open_corpus, tokenize
 from interp.corpus.duplicates import duplicates
 from interp.evals import evaluate
 from interp.models import open_model
@@ -31,14 +33,18 @@ from interp.recipe import train_checkpoint
 from interp.render.terminal import say
 from interp.sae import SAE
 from interp.sae.batchtopk import threshold_for
+from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig
 from interp.types import InterpError
+from interp.workbench import Workbench
+from interp.workbench.indexing import build_index
 
 ROOT = Path(__file__).parent.parent
 WORK = places.cache() / "recipes" / "smollm2"
 INTO = ROOT / "saes/smollm2-135m-instruct"
-RESULTS = ROOT / "recipes/results"
-HOOKS = [f"blocks.{block}.hook_resid_post" for block in (5, 15, 25)]
+SAES = {"blocks.5.hook_resid_post": 4608, "blocks.15.hook_resid_post": 9216, "blocks.25.hook_resid_post": 4608}
+"""Features at each hook point."""
+HOOKS = list(SAES)
 TRAIN_TOKENS = 12_200_000
 HELDOUT_TOKENS = 300_000
 INDEX_TOKENS = 1_300_000
@@ -164,7 +170,8 @@ def stage_trials() -> None:
         if not found.exists():
             recipe.train(train, HOOKS[1], 9216, into)
             card, sae = Card.read(into), at_l0(load(into), heldout)
-            places.write_json(found, measured(sae, card, (*CHOOSING, "heldout"), CHOOSING_TOKENS))
+            texts = ("held_out", *CHOOSING)
+            places.write_json(found, {text: measured(sae, card, text, CHOOSING_TOKENS) for text in texts})
         say(f"{name}: " + line(places.read_json(found)))
 
 
@@ -178,19 +185,20 @@ def at_l0(sae: SAE, heldout: ActivationStore, l0: int = 32) -> SAE:
     return sae
 
 
-def measured(sae: SAE, card: Card, texts: Sequence[str], tokens: int) -> dict[str, Any]:
-    """FVU, L0, dead and ΔCE by text; `heldout` is the mix's own."""
-    model, found = open_model("smollm2"), {}
-    for name in texts:
-        if name == "heldout":
-            blocks = ActivationStore.open(WORK / "heldout").blocks
-            blocks = replace(
-                blocks, tokens_NT=blocks.tokens_NT[: tokens // 256], document_NT=blocks.document_NT[: tokens // 256]
-            )
-        else:
-            blocks = tokenize(open_corpus(name), model, tokens)
-        found[name] = evaluate(model, sae, blocks, norm_cutoff=card.norm_cutoff).to_dict()
-    return found
+def measured(sae: SAE, card: Card, name: str, tokens: int) -> dict[str, Any]:
+    """The evaluation on that many tokens of a text, and what text; `held_out` is the mix's own."""
+    model = open_model("smollm2")
+    if name == "held_out":
+        heldout = ActivationStore.open(WORK / "heldout")
+        whole, said = heldout.blocks, heldout.recipe["corpus"]
+        rows = -(-tokens // whole.block)
+        blocks = replace(whole, tokens_NT=whole.tokens_NT[:rows], document_NT=whole.document_NT[:rows])
+    else:
+        corpus = open_corpus(name)
+        blocks = tokenize(corpus, model, tokens)
+        said = {"name": corpus.name, "version": corpus.version, "split": None}
+    report = evaluate(model, sae, blocks, norm_cutoff=card.norm_cutoff)
+    return report.to_dict() | {"text": said, "tokens_sha256": blocks.sha256()}
 
 
 def line(found: dict[str, Any]) -> str:
@@ -201,18 +209,112 @@ def line(found: dict[str, Any]) -> str:
     )
 
 
+def folder_of(hook: str) -> Path:
+    """Where the SAE of a hook point is kept."""
+    return INTO / hook / f"{TRIALS[CHOSEN].architecture}-{SAES[hook]}"
+
+
+def licences() -> dict[str, str]:
+    """Of the weights, and of each source's text."""
+    texts = {name: open_corpus(name) for name in MIX}
+    said = {
+        f"text: {name}": text.licence + ("" if text.passes_on else "; not passed on") for name, text in texts.items()
+    }
+    return {
+        "weights": "Apache-2.0 (this SAE; the model it reads, SmolLM2-135M-Instruct, is Apache-2.0 too)",
+        "index": "the text of sources that are passed on, under their own licences, in index/tokens.parquet",
+    } | said
+
+
+def stage_train() -> None:
+    """The chosen recipe at each hook point."""
+    store = ActivationStore.open(WORK / "train")
+    for hook, d_sae in SAES.items():
+        into = folder_of(hook)
+        name = f"smollm2-135m-instruct/{hook}/{into.name}"
+        TRIALS[CHOSEN].train(store, hook, d_sae, into, name=name, licences=licences())
+
+
+def stage_evaluate() -> None:
+    """Documents that no training row came from, each source apart, and the texts that chose."""
+    for hook in SAES:
+        card, sae = Card.read(folder_of(hook)), load(folder_of(hook))
+        found = {
+            "held_out": measured(sae, card, "held_out", HELDOUT_TOKENS) | {"fvu_by_source": by_source(sae, card, hook)}
+        }
+        found |= {name: measured(sae, card, name, JUDGING_TOKENS) for name in CHOOSING}
+        say(f"{hook}: " + line(found))
+        replace(card, metrics=card.metrics | found).write(folder_of(hook))
+
+
+def stage_judge() -> None:
+    """The two texts that nothing was trained on or chosen by."""
+    for hook in SAES:
+        card, sae = Card.read(folder_of(hook)), load(folder_of(hook))
+        found = {name: measured(sae, card, name, JUDGING_TOKENS) for name in JUDGING}
+        say(f"{hook}: " + line(found))
+        replace(card, metrics=card.metrics | found).write(folder_of(hook))
+
+
+def by_source(sae: SAE, card: Card, hook: str) -> dict[str, dict[str, float]]:
+    """FVU, L0 and number of held-out tokens of each source."""
+    heldout = ActivationStore.open(WORK / "heldout")
+    keep = heldout.keep(hook, card.norm_cutoff)
+    x = torch.cat([x for _, x in heldout.in_order(hook)])
+    rows = heldout.blocks.document_NT.reshape(-1).numpy()
+    sources = np.array(heldout.blocks.documents["source"].to_pylist())[rows]
+    found = {}
+    for source in sorted(set(sources)):
+        sums = reconstruction(sae, x[keep & torch.from_numpy(sources == source)].float())
+        found[source] = {"tokens": sums.rows, "fvu": round(sums.fvu, 4), "l0": round(sums.l0, 2)}
+    return found
+
+
+def stage_overlap() -> None:
+    """How much of what is held out, and of the texts that choose and judge, stands in the training text as well."""
+    model, text = open_model("smollm2"), training_text()
+
+    def used(corpus: Corpus, tokens: int, split: str | None) -> Iterator[Document]:
+        chosen = set(tokenize(corpus, model, tokens, split=split).documents["sha256"].to_pylist())
+        return (doc for doc in corpus.documents(split) if doc.digest.hex() in chosen)
+
+    others = [used(open_corpus(name), JUDGING_TOKENS, None) for name in (*CHOOSING, *JUDGING)]
+    asked = chain(used(text, HELDOUT_TOKENS, "heldout"), *others)
+    for source, found in sorted(near_duplicates(asked, used(text, TRAIN_TOKENS, "train")).items()):
+        about = f"{found.near} of {found.documents} documents, {found.share:.1%} ({found.short} too short)"
+        say(f"overlap: {source}: {about}")
+
+
+def stage_index() -> None:
+    """Examples of every source, beside each SAE, with the text that they share."""
+    store = ActivationStore.open(WORK / "index")
+    for hook in SAES:
+        build_index(Workbench.open(folder_of(hook)), store, keep="examples", beside=True, share=True)
+
+
+STAGES: dict[str, Callable[[], None]] = {
+    "texts": stage_texts,
+    "harvest": stage_harvest,
+    "trials": stage_trials,
+    "train": stage_train,
+    "evaluate": stage_evaluate,
+    "overlap": stage_overlap,
+    "index": stage_index,
+    "judge": stage_judge,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="stage", help="all without")
     given = parser.parse_args()
-    stages: dict[str, Callable[[], None]] = {"texts": stage_texts, "harvest": stage_harvest, "trials": stage_trials}
     for stage in given.stages:
-        if stage not in stages:
-            parser.error(f"no stage {stage!r}: there is {', '.join(stages)}.")
+        if stage not in STAGES:
+            parser.error(f"no stage {stage!r}: there is {', '.join(STAGES)}.")
     torch.set_num_threads(threads())
-    for stage in given.stages or stages:
+    for stage in given.stages or STAGES:
         try:
-            stages[stage]()
+            STAGES[stage]()
         except InterpError as error:
             sys.exit(f"{stage}: {error}")
         say(f"{stage}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB so far")
