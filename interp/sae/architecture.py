@@ -101,6 +101,8 @@ class Traits:
     """The default learning rate, as a multiple of an SAE's of that width."""
     threshold_rate: float = 1.0
     """Learning rate of thresholds, as a multiple of the others'."""
+    measured: bool = False
+    """The k·B largest pre-activations pass while training, and a threshold is measured afterwards."""
     pairs: bool = False
     """A batch is a pair: inputs and targets."""
     along: bool = False

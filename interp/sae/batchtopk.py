@@ -57,7 +57,7 @@ class BatchTopK:
 
     @property
     def traits(self) -> Traits:
-        return Traits(unit_decoder=True, auxk=True, along=self.temporal > 0)
+        return Traits(unit_decoder=True, auxk=True, measured=True, along=self.temporal > 0)
 
     @property
     def d_out(self) -> int:

@@ -31,7 +31,7 @@ class Crosscoder:
 
     @property
     def traits(self) -> Traits:
-        return Traits(unit_decoder=True, auxk=True, widths=self.widths)
+        return Traits(unit_decoder=True, auxk=True, measured=True, widths=self.widths)
 
     @property
     def d_in(self) -> int:

@@ -25,7 +25,7 @@ class Transcoder:
     d_sae: int
     k: int
     skip: bool = False
-    traits = Traits(centred=False, auxk=True, pairs=True, rate=0.5)
+    traits = Traits(centred=False, auxk=True, measured=True, pairs=True, rate=0.5)
     """At an SAE's rate the decoder, which starts at 0, leaves a tenth to a fifth of the features dead (docs/training.md)."""
 
     def __post_init__(self) -> None:

@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 
 from interp.device import native_bfloat16, resolve_device
 from interp.sae.architecture import Architecture
-from interp.types import InterpError
+from interp.types import InterpError, unknown
+
+THRESHOLDS = ("one", "feature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,9 @@ class TrainConfig:
     orthogonal: float = 0.0
     """Weight of the penalty on each decoder row's largest squared cosine with another's, which keeps apart features that
     share a part, such as siblings that each hold their parent (docs/training.md); 0 leaves it out."""
+    thresholds: str = "one"
+    """Where thresholds are measured after training: `one` level for all features, or one for each `feature` at the same L0
+    (sae/thresholds.py)."""
     resample: bool = False
     """Where there is no AuxK, or none is wanted: begin dead features anew, on rows that are explained worst, every `dead_after` tokens."""
     save_every: int = 1_000_000
@@ -50,12 +55,22 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InterpError(f"{name} is {value}; it is a number of {what}, at least 1.")
+        if self.thresholds not in THRESHOLDS:
+            raise unknown("way to set thresholds", self.thresholds, THRESHOLDS)
         for name in ("aux_alpha", "orthogonal"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InterpError(f"{name} is {getattr(self, name)}; it is a weight, 0 or more.")
 
     def resolved(self, architecture: Architecture, tokens: int) -> "TrainConfig":
-        """The same for a run of that many tokens, with every default that depends on sizes or on the machine filled in."""
+        """The same for a run of that many tokens, with every default that depends on sizes or on the machine filled in.
+
+        Raises InterpError when thresholds are to be set for an architecture that has none to set.
+        """
+        if self.thresholds != "one" and not architecture.traits.measured:
+            raise InterpError(
+                f"thresholds={self.thresholds!r} would do nothing for {type(architecture).__name__}, which has its own or none; "
+                "it is for architectures whose threshold is measured after training, such as batchtopk."
+            )
         device = resolve_device(self.device)
         return replace(
             self,

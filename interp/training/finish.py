@@ -12,6 +12,7 @@ from torch import Tensor
 from interp.checkpoint import stored
 from interp.sae import SAE, Architecture
 from interp.sae.batchtopk import threshold_for
+from interp.sae.thresholds import feature_thresholds
 from interp.training.state import State
 from interp.types import Hook
 
@@ -53,6 +54,12 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
     W_FD, b_F = weights["W_enc"].T / norm_F[:, None], weights["b_enc"] / norm_F
     level = threshold_for(u_BD, W_FD, b_F, made.per_row)
     return SAE(**weights, threshold=_rounded(level * norm_F), **traits)
+
+
+def with_feature_thresholds(sae: SAE, x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], k: int) -> SAE:
+    """A finished SAE with a threshold for each feature, set on these rows, rounded as it is stored."""
+    threshold_F = _rounded(feature_thresholds(sae, x_BD, y_BO, k))
+    return SAE(**(sae.state_dict() | {"threshold": threshold_F}), centred=sae.centred, reads=sae.reads)
 
 
 def _rounded(x: Tensor) -> Tensor:

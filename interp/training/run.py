@@ -20,7 +20,7 @@ from interp.sae.metrics import reconstruction
 from interp.training import state, watch
 from interp.training.batch import finite_rows, joined, pick, rows_of, sides
 from interp.training.config import TrainConfig
-from interp.training.finish import finish
+from interp.training.finish import finish, with_feature_thresholds
 from interp.training.optimise import optimise
 from interp.training.plan import HELD_BACK, INIT_ROWS, Plan
 from interp.training.step import Step
@@ -196,11 +196,12 @@ class Run:
         return finish(self.state, self.architecture, held_out_BD)
 
     def finish(self, held_out: tuple[Tensor, Tensor]) -> Step:
-        """The last event. The threshold is set on the first half of the held-out rows; FVU, L0 and dead features are of
-        the others, which it has not seen.
+        """The last event. Thresholds are set on the first half of the held-out rows; FVU, L0 and dead features are of
+        the others, which they have not seen.
 
         Raises InterpError when there are no held-out rows.
         """
+        assert self.state is not None
         began = time.perf_counter()
         self.save()
         x_BD, y_BO = (side[:HELD_BACK] for side in held_out)
@@ -213,6 +214,10 @@ class Run:
             raise InterpError("there are no held-out rows to measure the threshold on; give held_out, or more batches.")
         half = len(x_BD) // 2 if len(x_BD) >= HALVED_FROM else 0
         sae = self._sae(x_BD[: half or None])
+        if self.config.thresholds == "feature":
+            k = self.architecture.inference(self.state.p).per_row
+            assert k is not None  # as TrainConfig.resolved made sure
+            sae = with_feature_thresholds(sae, x_BD[: half or None], y_BO[: half or None], k)
         sums = reconstruction(sae, x_BD[half:], y_BO[half:])
         self.notes += watch.off_target(sums.l0, watch.wanted_l0(self.architecture))
         self.notes += watch.ended_early(self.tokens, self.total)

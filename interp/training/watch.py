@@ -37,6 +37,8 @@ FOLLOWING = 3
 RECENT = 20
 """Batches over which the L0 is averaged."""
 PROBE_STEPS = 3
+CANDIDATE = 650
+"""Bytes that setting each feature's threshold takes for every active entry, with those that lie under the level."""
 EXPECT_FROM = 50
 """Batches: shorter passes are over before an estimate is made, and after so many it is looked at again."""
 WORTH_SAYING = 10.0
@@ -81,7 +83,8 @@ def sizes(
     step = d_sae * (d_in + 2 + BLOCK_ROWS) * width + 24 * rows * both + waiting * (max(INIT_ROWS, back) + rows)
     # The threshold is measured on half of the rows (less b_dec, then as the encoder's), the rest is judged in batches.
     half = judged // 2
-    entries = int(36 * half * (wanted_l0(architecture) or 0)) + 16 * min(half, 4096) * both
+    per_entry = 36 if config.thresholds == "one" else 36 + CANDIDATE  # bytes
+    entries = int(per_entry * half * (wanted_l0(architecture) or 0)) + 16 * min(half, 4096) * both
     last = (waiting + 4 * distinct) * back + 8 * half * d_in + entries + 4 * d_sae * BLOCK_ROWS
     first = (waiting + 8 * distinct) * INIT_ROWS
     # Held: parameters, two moments, and gradients or at the end the SAE, which is made with copies of its matrices.
