@@ -24,6 +24,7 @@ from interp.sae import (
 from interp.sae.metrics import reconstruction
 from interp.steering import Ablate, Add, Clamp, Direction, Hooked, Orthogonal, Scale, When, compile_edits
 from interp.training import TrainConfig, steps, train
+from interp.training.finish import with_feature_thresholds
 from interp.types import FeatureRef
 from interp.workbench import Workbench
 from tests.conftest import HOOK
@@ -89,12 +90,21 @@ TRAINED = {
     "quadratic": (JumpReLU(l0=4, **SIZES), {}),
     "tanh": (JumpReLU(form="tanh", **SIZES), {}),
     "matryoshka": (Matryoshka(k=4, **SIZES), {}),
+    "temporal": (BatchTopK(k=4, temporal=0.05, **SIZES), {}),
     "transcoder": (Transcoder(d_out=8, k=4, skip=True, **SIZES), {}),
     "crosscoder": (Crosscoder(widths=(16, 8), d_sae=64, k=4), {}),
 }
 
 
+class Paired(list):
+    """Batches that say that their rows are pairs."""
+
+    pairs = "neighbours"
+
+
 def batches(name: str) -> list:
+    if name == "temporal":
+        return Paired(x for x, _ in PAIRS)
     return PAIRS if name in ("transcoder", "crosscoder") else [x for x, _ in PAIRS]
 
 
@@ -114,6 +124,17 @@ def test_training_takes_place_on_the_device_and_gives_the_same_sae(name):
             want = getattr(wanted, part)
             # Adam's step is one kernel on the CPU and several there, so a float16 weight may be the next one.
             assert want is None or torch.allclose(getattr(got, part).cpu(), want, rtol=2e-3, atol=1e-5)
+
+
+def test_thresholds_for_each_feature_are_set_where_the_sae_is():
+    sae, x_BD = small("jumprelu"), rows(400)
+    one = SAE(**(sae.state_dict() | {"threshold": torch.ones(sae.d_sae)}), reads=sae.reads)
+    wanted = with_feature_thresholds(one, x_BD, x_BD, 2).threshold
+    assert len(wanted.unique()) > 1
+    with elsewhere() as device:
+        got = with_feature_thresholds(one.to(device), x_BD, x_BD, 2)
+        assert got.device == device
+        assert torch.allclose(got.threshold.cpu(), wanted, rtol=2e-3)
 
 
 def test_a_run_goes_on_on_another_device(tmp_path):

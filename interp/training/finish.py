@@ -58,8 +58,13 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
 
 def with_feature_thresholds(sae: SAE, x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], k: int) -> SAE:
     """A finished SAE with a threshold for each feature, set on these rows, rounded as it is stored."""
-    threshold_F = _rounded(feature_thresholds(sae, x_BD, y_BO, k))
-    return SAE(**(sae.state_dict() | {"threshold": threshold_F}), centred=sae.centred, reads=sae.reads)
+    weights: dict[str, Any] = sae.state_dict()
+    if sae.device.type == "mps":  # which has no float64
+        here = SAE(**{name: value.cpu() for name, value in weights.items()}, centred=sae.centred, reads=sae.reads)
+        weights["threshold"] = feature_thresholds(here, x_BD, y_BO, k).to(sae.device)
+    else:
+        weights["threshold"] = feature_thresholds(sae, x_BD, y_BO, k)
+    return SAE(**weights | {"threshold": _rounded(weights["threshold"])}, centred=sae.centred, reads=sae.reads)
 
 
 def _rounded(x: Tensor) -> Tensor:
