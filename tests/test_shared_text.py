@@ -7,7 +7,7 @@ import pytest
 from interp import places
 from interp.checkpoint import pack, unpack
 from interp.checkpoint.files import pin, present
-from interp.checkpoint.shared import SHARED, share
+from interp.checkpoint.shared import SHARED, located, share
 from interp.corpus import open_corpus
 from interp.index import FeatureIndex
 from interp.recipe import train_checkpoint
@@ -78,6 +78,14 @@ def test_shared_text_that_is_gone_or_changed_is_named(two, tmp_path):
         FeatureIndex.open(two[0] / "index")
     with pytest.raises(InterpError, match=r"index/tokens\.parquet is named, with its hash"):
         pack(two[0], tmp_path / "a.interp.tar")
+
+
+def test_a_hash_that_is_none_leads_nowhere(tmp_path):
+    (tmp_path / "secret.parquet").write_bytes(b"PAR1 PAR1")
+    (tmp_path / "a" / "text" / "tokens-").mkdir(parents=True)
+    index = tmp_path / "a" / "b" / "index"
+    for digest in ("../../../secret", "", "0" * 63, "Z" * 64):
+        assert located(index, "tokens.parquet", digest) == index / "tokens.parquet"
 
 
 def test_a_text_is_not_shared_with_what_lies_beside_by_chance(two, tmp_path):

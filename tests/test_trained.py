@@ -124,3 +124,17 @@ def test_the_command_line_says_it(trained):
     shown = CliRunner().invoke(app, ["feature", str(trained.folder), str(feature), "--json"])
     assert shown.exit_code == 0, shown.output
     assert {example["trained_on"] for example in json.loads(shown.output)["examples"]} <= {YES, NO}
+
+
+def test_the_page_marks_each_example_and_explains_the_mark(trained):
+    from tests.test_ui import run
+
+    feature = int(trained.index.features["fires"].idxmax())
+    shown = run("feature", sae=str(trained.folder), feature=str(feature))
+    marks = [caption for caption in shown.caption if "position" in caption.value]
+    examples = trained.index.examples(feature)
+    assert len(marks) == len(examples)
+    for caption, example in zip(marks, examples, strict=True):
+        said = "not trained on" if example.trained_on == NO else "trained on"
+        assert caption.value.endswith(f"· {said}")
+        assert caption.help.startswith("The SAE was ")

@@ -10,6 +10,7 @@ as `tokens-<first 12 digits of its SHA-256>.parquet`:
 unpacked has it inside.
 """
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ DIGITS = 12
 def located(index: Path, name: str, digest: str) -> Path:
     """Where a file of the index in a folder is: in it, or shared; in it, if nowhere."""
     own = index / name
-    if own.exists() or name not in SHARED:
+    if own.exists() or name not in SHARED or not re.fullmatch("[0-9a-f]{64}", digest):
         return own
     for start in dict.fromkeys((index.absolute(), index.resolve())):
         for folder in start.parents[1 : 1 + ABOVE]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from interp.checkpoint.trained import NO, UNKNOWN
 from interp.steering import Direction, Steerable, matched_features
 from interp.steering.controls import MATCHED
 from interp.steering.detection import FIFTHS, Detection, Peak
@@ -58,9 +59,10 @@ def peaks(wb: Opened, features: Sequence[int]) -> dict[int, list[Peak]]:
         f"SELECT feature, band, rank, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
     )
     position = rows["position"].to_numpy()
-    split = wb.index.documents["split"].to_numpy()[wb.index.document_at[position]]
-    # Documents' splits say what was kept from training where the training kept to its split.
-    kept = (split != "train") & (wb.card.corpus.get("split") == "train")
+    where = wb.index.document_at[position]
+    split, trained = (wb.index.documents[name].to_numpy()[where] for name in ("split", "trained_on"))
+    # Where the index does not say what was trained on, splits do, if the training kept to its own.
+    kept = (trained == NO) | ((trained == UNKNOWN) & (split != "train") & (wb.card.corpus.get("split") == "train"))
     documents = wb.index.features["documents"].to_numpy()
     peaks: dict[int, list[Peak]] = {int(f): [] for f in features}
     columns = (rows["feature"], rows["band"], rows["rank"], wb.index.tokens[position], kept, wb.index.missing[position])
