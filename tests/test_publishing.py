@@ -85,7 +85,9 @@ def test_a_cut_index_is_the_one_that_keeps_examples_would_be(checkpoint, text_fo
     assert set(made.meta["files"]) == set(built.meta["files"])
     for name in made.meta["files"]:
         if name.endswith(".parquet"):
-            assert pq.read_table(made.path(name)).equals(pq.read_table(built.path(name))), name
+            one, two = (pq.read_table(index.path(name)) for index in (made, built))
+            assert one.schema.equals(two.schema), name
+            assert repr(one.to_pydict()) == repr(two.to_pydict()), name  # a level that is not there is nan in both
     cut(made, tmp_path / "again")  # one that keeps examples is copied
     assert FeatureIndex.open(tmp_path / "again").meta["files"] == made.meta["files"]
 
