@@ -7,7 +7,7 @@ from interp.commands.indexing import Indexed
 from interp.render.terminal import table, tell
 
 if TYPE_CHECKING:
-    from interp.commands.indexing import Report
+    from interp.commands.indexing import Meaning, Report
 
 
 def _indexed(index: Indexed, _: Asked) -> None:
@@ -32,7 +32,24 @@ def _measure(value: Any) -> Any:
     return f"{value:,}" if isinstance(value, int) else value
 
 
+def _meant(meaning: "Meaning", _: Asked) -> None:
+    def interval(share: tuple[float, float, float]) -> str:
+        return f"{share[0]:.1%} ({share[1]:.1%} to {share[2]:.1%})"
+
+    rows = [[name, interval(share), f"{meaning.weighted[name]:.1%}"] for name, share in meaning.shares.items()]
+    rows.append(["class, context or next-token", interval(meaning.by_meaning), ""])
+    rows.append(["with a clean level that holds", interval(meaning.clean), ""])
+    table(["class", "share of features (95 %)", "share of firings"], rows)
+    steady = ", ".join(f"{share:.0%}" for share in meaning.steady) or "none has one"
+    tell(
+        f"{meaning.features:,} features, measured on {meaning.heldout_positions:,} tokens of {meaning.documents:,} held-out "
+        f"documents; {meaning.rare:,} fire too seldom to be told. Predicates explain {meaning.explained:.0%} of the "
+        f"activation of a feature in the mean, and hold, from the strongest fifth of firings to the weakest, at: {steady}."
+    )
+
+
 register("index", _indexed, "interp index saes/mine --corpus wiki-en --tokens 200000", face=("background",))
 register(
     "evaluate", _evaluated, "interp evaluate saes/mine --corpus wiki-en --tokens 50000", face=("as_json", "background")
 )
+register("meaning", _meant, "interp meaning saes/mine --table meaning.csv", face=("as_json", "background"))

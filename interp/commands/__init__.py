@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "selftest": Command(training.selftest, changes=False),
     "index": Command(indexing.index, resumes=True),
     "evaluate": Command(indexing.evaluate),
+    "meaning": Command(indexing.meaning),
     "search": Command(finding.search),
     "keys": Command(finding.keys, computes=False, changes=False),
     "feature": Command(finding.feature, changes=False),

@@ -1,14 +1,17 @@
 """Indexes of where features and neurons fire, and what an SAE measures on held-out text."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from interp import places
 from interp.commands.opening import open_sae
 from interp.commands.options import Device, Option, Sae
 from interp.types import InterpError
 
 if TYPE_CHECKING:
     from interp.evals import Report
+    from interp.evals.meaning import Meaning
 
 TEXT = "wiki-en + python"
 """What is indexed where no text is named."""
@@ -91,3 +94,23 @@ def evaluate(
     Raises InterpError when no position of the text counts.
     """
     return open_sae(sae).evaluate(corpus, tokens)
+
+
+def meaning(
+    sae: Sae,
+    *,
+    table: Annotated[
+        str, Option("Write a row for each feature to this file, as Parquet, or as CSV where its name ends so.")
+    ] = "",
+    seed: Annotated[int, Option("Seed of the contexts that are compared.", low=0)] = 0,
+) -> "Meaning":
+    """How many features mean something that can be said, by class, on the held-out documents of the full index.
+
+    Raises InterpError when there is no full index, or the file cannot be written.
+    """
+    measured = open_sae(sae).meaning(seed=seed)
+    if table:
+        with places.whole_file(Path(table)) as partial:
+            written = measured.table
+            written.to_csv(partial, index=False) if table.endswith(".csv") else written.to_parquet(partial, index=False)
+    return measured

@@ -63,6 +63,7 @@ class Workbench(Opened):
     neuron_index = indexing.neuron_index
 
     evaluate = measuring.evaluate
+    meaning = measuring.meaning
 
     transfer_labels = transferring.transfer_labels
 

@@ -1,4 +1,4 @@
-"""How faithful the open SAE is, measured on text that it was not trained on."""
+"""How faithful the open SAE is, and how many of its features mean something that can be said, on text that it was not trained on."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from interp.workbench.opening import Opened
 
 if TYPE_CHECKING:
     from interp.evals import Report
+    from interp.evals.meaning import Meaning
 
 
 def evaluate(wb: Opened, corpus: str | Corpus, tokens: int) -> "Report":
@@ -28,3 +29,29 @@ def evaluate(wb: Opened, corpus: str | Corpus, tokens: int) -> "Report":
             wb.card.sae_sha256, report.to_dict() | {"text": about, "tokens_sha256": blocks.sha256()}
         )  # fmt: skip
     return report
+
+
+def meaning(wb: Opened, *, seed: int = 0) -> "Meaning":
+    """What class each feature is of (piece, token, class, context, next-token, unexplained), and the shares of the classes;
+    on the held-out documents of the index. The rules stand in `interp.evals.meaning`; a few minutes for 9,216 features.
+
+    Raises InterpError when the index keeps examples only, has no held-out text, or the sentence encoder is not installed.
+    """
+    from interp.evals.meaning import measure_meaning
+    from interp.models.sentence import sentence_encoder
+    from interp.predicates import explain
+
+    index = wb.index
+    if index.partial:
+        raise InterpError(
+            f"the index in {index.folder} keeps examples only, and meaning is measured on all activations; "
+            f"`interp index {wb.folder}` builds the full one."
+        )
+    encode, text, features = sentence_encoder().encode, index.passages, range(index.d_sae)
+    if index.has_clean_levels:
+        cleans = [index.clean(feature) for feature in features]
+    else:  # built before there were any
+        cleans = [explain(*index.fired(feature), text) for feature in features]
+    return measure_meaning(
+        text, index.fired, cleans, index.features["fires"].to_numpy(), index.vocabulary, encode, seed=seed
+    )
