@@ -279,3 +279,49 @@ def test_an_sae_is_measured_by_script_and_command_and_an_index_of_examples_says_
             published.meaning()
     else:
         pytest.fail("what is published keeps examples only")
+
+
+# ---- read by eye ----
+
+
+def test_readers_agreement_is_cohens_kappa_with_an_interval_around_it(tmp_path, capsys):
+    from benchmarks.meaning_reading import agree, kappa, with_interval
+
+    # 50 subjects, of whom 20 twice yes, 15 twice no (the textbook's table): kappa .4
+    one = ["yes"] * 25 + ["no"] * 25
+    other = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    assert kappa(one, other) == pytest.approx(0.4)
+    value, low, high = with_interval(one, other)
+    assert low < value < high
+    assert math.isnan(kappa(["no"], ["no"]))
+    head = "feature,named,clean,class\n"
+    (tmp_path / "ana.csv").write_text(head + "1,x,yes,token\n2,y,no,unexplained\n3,z,yes,class\n")
+    (tmp_path / "ben.csv").write_text(head + "1,x,yes,token\n2,y,no,unexplained\n3,z,yes,token\n")
+    pd.DataFrame({"feature": [1, 2, 3], "class": ["token", "unexplained", "class"]}).to_csv(tmp_path / "made.csv")
+    agree([tmp_path / "ana.csv", tmp_path / "ben.csv"], tmp_path / "made.csv")
+    said = capsys.readouterr().out
+    assert "ana, ben: clean: kappa 1.00" in said
+    assert "ana, measure: class: kappa 1.00" in said
+    assert "ben, measure: class: kappa 0.50" in said
+    (tmp_path / "ben.csv").write_text(head + "1,x,yes,word\n")
+    with pytest.raises(InterpError, match="feature 1: clean is 'yes' and class 'word'"):
+        agree([tmp_path / "ana.csv", tmp_path / "ben.csv"], None)
+
+
+def test_what_is_read_has_the_examples_and_no_verdict(tmp_path):
+    from benchmarks.meaning_reading import draw, drawn
+    from interp.index import FeatureIndex
+    from tests.conftest import EMBEDDED, ROOT
+
+    folder = ROOT / EMBEDDED / "index"
+    index = FeatureIndex.open(folder)
+    draw(str(folder), tmp_path, 5, 11)
+    written = (tmp_path / "features.md").read_text(encoding="utf-8")
+    assert [int(line[3:]) for line in written.splitlines() if line.startswith("## ")] == drawn(index, 5, 11)
+    assert drawn(index, 5, 11) != drawn(index, 5, 12)
+    first = index.examples(drawn(index, 5, 11)[0], 15)[0]
+    peak = first.tokens[first.peak].replace("\n", "↵").replace("`", "ˋ")
+    assert f"- {first.value:.1f} `" in written
+    assert f"«{peak}»" in written
+    assert not any(f"{name}" in written for name in ("unexplained", "next-token", "clean"))
+    assert (tmp_path / "reader.csv").read_text().splitlines()[0] == "feature,named,clean,class"
