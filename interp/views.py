@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.index import Example, FeatureIndex, parse_neuron
+from interp.index.levels import CleanLevel, clean_level
 from interp.labels import Label
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.render.words import counted
@@ -63,6 +64,18 @@ class FeaturePage:
     band_edges: list[float]
     """Largest activation of the documents it fires in, at the edges of their fifths, from strong to weak."""
     examples: list[Example]
+    clean: CleanLevel | None = None
+    """None where no simple predicate explains the feature, or the index is of before there were clean levels."""
+    clean_looked_for: bool = False
+    """Whether the index says where features are clean at all."""
+
+    def clean_sentence(self) -> str:
+        """What is known of the clean level, in words; nothing of an index that does not say."""
+        if self.clean is not None:
+            return self.clean.sentence()
+        if not self.clean_looked_for or not self.fires:
+            return ""
+        return "no clean level: no simple predicate holds at nine of ten of its strongest firings"
 
     def effect_rows(self) -> list[tuple[str, float, int, str, float, int]]:
         """(promoted token, logit, times in the text, suppressed token, logit, times), strongest first."""
@@ -73,6 +86,7 @@ class FeaturePage:
     def _repr_html_(self) -> str:
         name = self.label.text if self.label else f"{self.description} (automatic, untested)"
         facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {counted(self.documents, 'document')}"
+        clean = self.clean_sentence()
         logits = table_html(
             ["promotes", "logit", "times in the text", "suppresses", "logit", "times in the text"], self.effect_rows()
         )
@@ -84,6 +98,7 @@ class FeaturePage:
         return (
             title_html(f"feature {self.feature}: {name}")
             + title_html(facts)
+            + (title_html(clean) if clean else "")
             + table_html(["max", "text", "document", "trained on"], rows)
             + unread
             + logits
@@ -126,6 +141,8 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
         ],
         band_edges=[float(edge) for edge in row["band_edges"]],
         examples=index.examples(int(feature)),
+        clean=clean_level(index, int(feature)),
+        clean_looked_for=index.has_clean_levels,
     )
 
 

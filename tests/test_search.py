@@ -84,7 +84,8 @@ def test_no_hits_say_that_nothing_indexed_matches(wb, small):
             assert len(hits.notes) == query.count("qqzz")
             assert all("no indexed" in note for note in hits.notes)
             assert "no indexed" in hits._repr_html_()
-        assert bench.search("token:/Paris/").notes == ()
+        assert bench.search("token@all:/Paris/").notes == ()
+        assert not any("no indexed" in note for note in bench.search("token:/Paris/").notes)
 
 
 def test_the_place_of_a_condition_is_kept():
@@ -214,7 +215,7 @@ def _check_predicate(hits, on, mask):
 
 def test_a_token_query_gives_precision_recall_and_f1_over_the_index(wb):
     index, on = wb.index, _fired(wb.index)
-    hits = wb.search("token:/^ Paris$/", limit=64)
+    hits = wb.search("token@all:/^ Paris$/", limit=64)  # tests/test_clean.py has what is above clean levels
     paris = index.vocabulary.index(" Paris")
     mask = (index.tokens == paris) & index.kept
     assert mask.sum() > 10
@@ -368,10 +369,10 @@ def test_fires_finds_what_is_active_on_a_text_at_most_on_average_or_at_a_token(w
     spectrum = wb.spectrum(text)
     dense = spectrum.matrix(list(range(64)))
     for query, values in (
-        ("fires", dense.max(1)),
-        ("fires@mean", dense.sum(1) / sum(spectrum.counted)),
-        ("fires@3", dense[:, 3]),
-        ("fires@-1", dense[:, -1]),
+        ("fires@all", dense.max(1)),
+        ("fires@mean,all", dense.sum(1) / sum(spectrum.counted)),
+        ("fires@3,all", dense[:, 3]),
+        ("fires@-1,all", dense[:, -1]),
     ):
         hits = wb.search(f'{query}:"{text}"', limit=64)
         assert [h.score for h in hits] == pytest.approx(sorted((v for v in values if v > 0), reverse=True))
@@ -383,7 +384,7 @@ def test_only_keeps_what_its_density_does_not_explain(wb):
     text = "The capital of France is Paris"
     spectrum = wb.spectrum(text)
     tokens, index = sum(spectrum.counted), wb.index
-    for hit in wb.search(f'only:"{text}"', limit=64):
+    for hit in wb.search(f'only@all:"{text}"', limit=64):
         n = int((spectrum.matrix([hit.feature]) > 0).sum())
         d = (index.features["fires"].iat[hit.feature] + 0.5) / (index.kept.sum() + 1)
         tail = sum(comb(tokens, i) * d**i * (1 - d) ** (tokens - i) for i in range(n, tokens + 1))

@@ -227,7 +227,7 @@ def test_documents_kept_from_training_are_enough_from_twenty_on():
 def test_an_indexs_examples_know_their_fifth_and_whether_they_were_kept_from_training(wb):
     index, feature = wb.index, int(wb.index.features["documents"].to_numpy().argmax())
     found = peaks(wb, [feature])[feature]
-    shown = index.examples(feature)
+    shown = [e for e in index.examples(feature) if e.value > index.clean_above[feature]]
     assert [peak.token for peak in found] == [int(index.tokens[e.position]) for e in shown]
     assert [peak.fifth for peak in found if not peak.strongest] == [e.band for e in shown if e.band]
     assert {peak.fifth for peak in found if peak.strongest} == {1}

@@ -78,6 +78,8 @@ def _feature(shown: ShownFeature, _: Asked) -> None:
     tell(f"feature {page.feature}: {_called(page)}")
     where = f"{counted(page.fires, 'time')} in {counted(page.documents, 'document')}"
     tell(f"density {page.density:.3g}, max {page.max:.4g}, fires {where}")
+    if page.clean_sentence():
+        tell(page.clean_sentence())
     tell(f"detection: {shown.detected}")
     head = ["promotes", "logit", "in the text", "suppresses", "logit", "in the text"]
     table(head, [[a, x, f"{n:,}", b, y, f"{m:,}"] for a, x, n, b, y, m in page.effect_rows()])

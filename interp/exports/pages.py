@@ -10,6 +10,7 @@ from typing import Any
 
 from interp.exports.contents import Contents
 from interp.index import Example
+from interp.index.levels import clean_level
 from interp.render import Html, bars_svg, line_html, link_html, page_html, table_html, title_html, visible
 
 LISTED = 500
@@ -73,7 +74,13 @@ def _page(contents: Contents, feature: int, there: set[int]) -> Iterator[str]:
         yield table_html(["status", "author", "note"], [[label.status, label.author, label.note]])
     yield table_html(["density", "fires", "documents", "mean", "max"], [_facts(row)])
     counts = [int(count) for count in row["histogram"]]
-    yield bars_svg(counts, f"{sum(counts):,} activations from 0 to {float(row['max']):.3g}, in equal bins")
+    clean = clean_level(contents.index, feature)
+    title = f"{sum(counts):,} activations from 0 to {float(row['max']):.3g}, in equal bins"
+    yield bars_svg(
+        counts,
+        title + (f"; {clean.sentence()}" if clean else ""),
+        mark=clean.level / float(row["max"]) if clean and clean.share < 1 else None,
+    )
     promoted, suppressed = (contents.effects(row, column) for column in ("promoted", "suppressed"))
     effects = [(visible(a), x, visible(b), y) for (a, x), (b, y) in zip(promoted, suppressed, strict=True)]
     yield table_html(["promotes", "logit", "suppresses", "logit"], effects)

@@ -6,6 +6,7 @@ Axes    N position, F feature, M activation, G feature of a stretch of rows.
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.index import weights
-from interp.index.clean import clean_columns, spread_clean
+from interp.index.clean import CLEAN, clean_columns, count_clean, spread_clean
 from interp.index.coactive import coactive_columns
 from interp.index.format import (
     EXAMPLES,
@@ -51,6 +52,9 @@ def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text) -> dict[
         more = coactive_columns(rows, statistics.columns, codes, offset_N, run.fires_F, kept)
         count_G = statistics.columns["fires"]
         more |= clean_columns(rows, np.cumsum(count_G) - count_G, said)
+        clean_P, more["top_token_clean"] = count_clean(rows, np.array(more["clean_level"]), statistics, token_N)
+        pairs = statistics.pairs.append_column("clean", pa.array(clean_P))
+        statistics = replace(statistics, pairs=pairs)
         return rows, statistics, more | (_exact(run.before, run.first, rows, statistics.columns) if run.before else {})
 
     with (
@@ -73,6 +77,7 @@ def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text) -> dict[
         "feature": pa.array(np.arange(run.sae.d_sae, dtype=np.uint32)),
         **columns,
         **spread_clean(chunks, run.sae.d_sae),
+        "top_token_clean": _spread(chunks, "top_token_clean", run.sae.d_sae, CLEAN["top_token_clean"]),
         "stored": columns["fires" if keep_all else "near"],
         "density": pa.array(fires_F / max(kept, 1)),
         "mean": pa.array((total_F / np.maximum(fires_F, 1)).astype(np.float32)),

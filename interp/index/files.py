@@ -118,7 +118,7 @@ class IndexFiles:
     def has_clean_levels(self) -> bool:
         """Whether this index says what features mean from which activation on: one built before that was measured does not."""
         with decoding(path := self.path("features.parquet")):
-            return "clean_level" in pq.read_schema(path).names
+            return CLEAN_KINDS.keys() <= set(pq.read_schema(path).names)
 
     @cached_property
     def features(self) -> pd.DataFrame:

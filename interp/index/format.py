@@ -5,7 +5,7 @@
 | `features.parquet` | a feature, with its statistics |
 | `activations.parquet` | (feature, position, value), sorted so; value in float16 |
 | `positions.parquet` | the same by (position, feature); with `keep="all"` only |
-| `pairs.parquet` | (feature, token, count): how often the feature fires on the token; with `keep="all"` only |
+| `pairs.parquet` | (feature, token, count, clean): how often the feature fires on the token, and how often above its clean level; with `keep="all"` only |
 | `examples.parquet` | (feature, band, rank, position, value) |
 | `tokens.parquet` | a position: token (null in a document that may not be passed on, see `index.withheld`), document |
 | `counted.parquet` | a position: whether it counts, how many features fire there |
@@ -67,7 +67,7 @@ EXAMPLES = pa.schema(
         "value": pa.float16(),
     }
 )
-PAIRS = pa.schema({"feature": pa.uint32(), "token": pa.uint32(), "count": pa.uint32()})
+PAIRS = pa.schema({name: pa.uint32() for name in ("feature", "token", "count", "clean")})
 _NUMBERS, _REALS = pa.list_(pa.uint32()), pa.list_(pa.float32())
 STATISTICS = {
     "fires": pa.uint32(),

@@ -150,25 +150,47 @@ class FeatureIndex(IndexFiles):
         return count_F
 
     @cached_property
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(features, first row of each; token, count): how often each feature fires on each token."""
-        table = self._table("pairs", dict.fromkeys(("feature", "token", "count"), "whole"))
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(features, first row of each; token, count, count above the clean level): how often each feature fires on each
+        token."""
+        counts = ["count", "clean" if self.has_clean_levels else "count"]
+        table = self._table("pairs", dict.fromkeys(("feature", "token", *counts), "whole"))
         feature, start = np.unique(table["feature"].to_numpy(), return_index=True)
-        return feature, start, table["token"].to_numpy(), table["count"].to_numpy()
+        count, clean = (table[name].to_numpy() for name in counts)
+        return feature, start, table["token"].to_numpy(), count, clean
 
-    def fires_on(self, matching_V: np.ndarray) -> np.ndarray:
-        """For each feature, how often it fires on the marked tokens, as float64; exact.
+    @cached_property
+    def clean_above(self) -> np.ndarray:
+        """By feature, the activation that a firing must exceed for what it means to be known (see `clean`); below every
+        activation where the feature has no clean level, so that all its firings count."""
+        if not self.has_clean_levels:
+            return np.full(self.d_sae, -np.inf)
+        level = self.features["clean_level"].to_numpy().astype(np.float64)
+        return np.where(np.isnan(level), -np.inf, level)
+
+    @cached_property
+    def clean_fires(self) -> np.ndarray:
+        """By feature, how many firings exceed `clean_above`."""
+        fires = self.features["fires"].to_numpy().astype(np.float64)
+        if not self.has_clean_levels:
+            return fires
+        share = self.features["clean_share"].to_numpy().astype(np.float64)
+        return np.where(np.isinf(self.clean_above), fires, np.rint(share * fires))
+
+    def fires_on(self, matching_V: np.ndarray, *, clean: bool = False) -> np.ndarray:
+        """For each feature, how often it fires on the marked tokens, as float64; exact. With `clean`, above its clean level
+        (`clean_above`).
 
         An index that keeps examples only has each feature's strongest tokens: a lower bound.
         """
         if self.partial:
             row, token = self._top_tokens
             hit = matching_V[token[0]]
-            return np.bincount(row[hit], weights=token[1][hit], minlength=self.d_sae)
-        feature, start, token_P, count = self._pairs
+            return np.bincount(row[hit], weights=token[1 + clean][hit], minlength=self.d_sae)
+        feature, start, token_P, *counts = self._pairs
         out = np.zeros(self.d_sae)
         if len(feature):
-            out[feature] = np.add.reduceat(count * matching_V[token_P], start)
+            out[feature] = np.add.reduceat(counts[clean] * matching_V[token_P], start)
         return out
 
     def firings(self, feature: int) -> dict[int, int]:
@@ -176,7 +198,7 @@ class FeatureIndex(IndexFiles):
         if self.partial:
             row = self.row(feature)
             return dict(zip(map(int, row["top_tokens"]), map(int, row["top_token_counts"]), strict=True))
-        features, start, token_P, count_P = self._pairs
+        features, start, token_P, count_P, _ = self._pairs
         at = int(np.searchsorted(features, feature))
         if at == len(features) or features[at] != feature:
             return {}
@@ -185,9 +207,10 @@ class FeatureIndex(IndexFiles):
 
     @cached_property
     def _top_tokens(self) -> tuple[np.ndarray, np.ndarray]:
-        """(feature, (token, count)) of every feature's strongest tokens."""
+        """(feature, (token, count, count above the clean level)) of every feature's strongest tokens."""
         row = np.repeat(np.arange(self.d_sae), self.features["top_tokens"].map(len))
-        columns = (np.concatenate(self.features[name].to_numpy()) for name in ("top_tokens", "top_token_counts"))
+        names = ("top_tokens", "top_token_counts", "top_token_clean" if self.has_clean_levels else "top_token_counts")
+        columns = (np.concatenate(self.features[name].to_numpy()) for name in names)
         return row, np.stack([column.astype(np.int64) for column in columns])
 
     def fired(self, feature: int) -> tuple[np.ndarray, np.ndarray]:

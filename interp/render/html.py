@@ -112,8 +112,10 @@ def link_html(address: str, text: str) -> Html:
     return Html(f'<a href="{html.escape(address)}">{html.escape(text)}</a>')
 
 
-def bars_svg(counts: Sequence[int], title: str, width: int = 500, height: int = 80) -> Html:
-    """A histogram, heights by the logarithm of 1 + count."""
+def bars_svg(
+    counts: Sequence[int], title: str, width: int = 500, height: int = 80, *, mark: float | None = None
+) -> Html:
+    """A histogram, heights by the logarithm of 1 + count; with a line at a share `mark` of its width."""
     most = math.log1p(max(counts, default=0)) or 1.0
     step = width / max(len(counts), 1)
     bars = []
@@ -124,5 +126,8 @@ def bars_svg(counts: Sequence[int], title: str, width: int = 500, height: int = 
                 f'<rect x="{place * step:.1f}" y="{height - tall:.1f}" width="{step * 0.9:.1f}" height="{tall:.1f}" '
                 f'fill="rgb({WARM})"><title>{count}</title></rect>'
             )
+    if mark is not None:
+        at = min(max(mark, 0.0), 1.0) * width
+        bars.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{height}" stroke="black" stroke-dasharray="4 3"/>')
     head = f'<svg width="{width}" height="{height}" role="img" aria-label="{html.escape(title)}">'
     return Html(f"{head}{''.join(bars)}</svg><p>{html.escape(title)} (heights logarithmic)</p>")

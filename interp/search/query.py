@@ -12,10 +12,12 @@ from interp.types import InterpError, unknown
 KEYS = {
     "text": 'label, note or automatic description means this; quoted, has these words: text:"European capitals"',
     "token": "fires on tokens that match /regex/ (/regex/i: in either case) or contain the text, with precision, recall "
-    "and F1",
+    "and F1; where it is above its clean level, token@all: wherever it is active",
     "context": "fires where the text within 16 tokens matches /regex/ or contains the text, with the same",
-    "fires": 'is active on this text, by maximum; fires@mean:"text" by mean, fires@3:"text" at token 3, @-1 at the last',
-    "only": 'is active on more tokens of this text than its density explains: only:"text"',
+    "fires": 'is active on this text, by maximum; fires@mean:"text" by mean, fires@3:"text" at token 3, @-1 at the last; '
+    "above its clean level, fires@all: or fires@mean,all: however weakly",
+    "only": 'is active on more tokens of this text than its density explains: only:"text"; above its clean level, '
+    "only@all: however weakly",
     "promotes": 'raises the logit of this token: promotes:" France", or of tokens that match /regex/',
     "suppresses": "lowers the logit of this token",
     "like": "decoder row near this feature's: like:17",
@@ -32,7 +34,7 @@ KEYS = {
     "sort": "order: score, feature, density, max or label",
 }
 REGEX_KEYS = ("token", "context", "promotes", "suppresses", "topic")
-OPTION_KEYS = ("fires",)
+OPTION_KEYS = ("fires", "only", "token")
 SORTS = ("score", "feature", "density", "max", "label")
 FLAGS = {"i": "either case", "m": "^ and $ at every line", "s": ". is a line's end too"}
 """Letters behind a /regex/."""
@@ -125,7 +127,7 @@ def _terms(node: Node) -> list[Term]:
 
 _TOKEN = re.compile(
     r"""(?P<open>\() | (?P<close>\)) |
-        (?:(?P<key>[A-Za-z_]+)(?:@(?P<option>-?\w+))?:)?
+        (?:(?P<key>[A-Za-z_]+)(?:@(?P<option>-?\w+(?:,\w+)*))?:)?
         (?: "(?P<quoted>(?:[^"\\]|\\.)*)" | /(?P<regex>(?:[^/\\]|\\.)+)/(?P<flags>[A-Za-z]*) | (?P<bare>[^\s"()]+) )(?=[\s()]|$)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -222,7 +224,7 @@ class _Reader:
         if key not in KEYS:
             raise unknown(f"search key (at character {at})", key, KEYS, try_=f"The keys are {', '.join(KEYS)}.")
         if match["option"] and key not in OPTION_KEYS:
-            raise InterpError(f"{key}: takes no @ (at character {at}); {', '.join(OPTION_KEYS)}: does.")
+            raise InterpError(f"{key}: takes no @ (at character {at}); {', '.join(OPTION_KEYS)} do.")
         if match["regex"] is not None and key not in REGEX_KEYS:
             raise InterpError(f"{key}: takes no /regex/ (at character {at}); {', '.join(REGEX_KEYS)} do.")
         self.at = match.end()

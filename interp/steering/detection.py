@@ -2,7 +2,8 @@
 
 Each example of the index is held out in turn: it counts where another document's example peaks on the same token (case and
 spaces aside). Besides the strongest examples the index has some of each fifth of the documents that the feature fires in,
-from strong to weak; what is true of the strongest need not be true of these, so both are said.
+from strong to weak; what is true of the strongest need not be true of these, so both are said. Where the feature has a clean
+level (`FeatureIndex.clean`), only examples above it are tried, and what that leaves out is said with them.
 """
 
 from collections import Counter
@@ -44,6 +45,10 @@ class Detection:
     """Of the examples in documents kept from training."""
     tried: int
     tried_reserved: int
+    clean_level: float | None = None
+    """The activation above which examples were tried; None where the feature has none, and all were."""
+    clean_share: float = 1.0
+    """Share of all the feature's firings that are above it."""
 
 
 def detection(peaks: Sequence[Peak], folded: Sequence[str], against: Sequence[Peak] | None = None) -> Detection:
@@ -90,10 +95,18 @@ def sentence(detected: Detection) -> str:
         else "of the indexed text"
     )
     return (
+        f"{above_clean(detected.clean_level, detected.clean_share)}"
         f"of {detected.tried} examples ({kept}), each held out in turn, these peak on a token that another's peaks on: "
         f"strongest {_percent(detected.strongest)}; by fifths of its documents, strong to weak, {weak}; the fifths together "
         f"{_percent(detected.range)} ({detected.range[1]:.0%} to {detected.range[2]:.0%})"
     )
+
+
+def above_clean(level: float | None, share: float) -> str:
+    """What is tried and what is left out, as the beginning of a sentence; nothing where nothing is left out."""
+    if level is None or share >= 1:
+        return ""
+    return f"above its clean level {level:.3g} ({share:.0%} of its firings; the other {1 - share:.0%} are left out), "
 
 
 def _percent(figure: Figure) -> str:

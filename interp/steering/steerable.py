@@ -17,7 +17,11 @@ class Steerable:
     matched: tuple[int, ...] = ()
     """Features of the same SAE that fire about as often."""
     peaks: Mapping[int, Sequence[Peak]] | None = None
-    """Of the examples, strongest first, of the feature and of each matched one."""
+    """Of the examples, strongest first, of the feature and of each matched one; above their clean levels, where they have
+    any."""
+    clean_level: float | None = None
+    clean_share: float = 1.0
+    """See `Detection`."""
     firings: Mapping[int, int] = field(default_factory=dict)
     """How often the feature fires on each token."""
     fires: int = 0

@@ -103,6 +103,9 @@ class Verdict:
     """Whether that share is a lower bound, the index having the commonest tokens only."""
     input_score: float
     """Share of the 20 strongest examples whose token at the peak is among the targets."""
+    clean_level: float | None = None
+    clean_share: float = 1.0
+    """Detection is of examples above this level, and this share of the feature's firings is; see `Detection`."""
 
 
 def promoted(steered: SteeredModel, vectors_ND: Float[Tensor, "N D"], count: int = TARGETS) -> list[list[int]]:
@@ -217,10 +220,11 @@ def _detected(of: Steerable, folded: Sequence[str]) -> tuple[Detection, list[flo
     feature = number(of.feature)
     own = of.peaks[feature]
     others = [detection(peaks, folded, own).range[0] for other, peaks in of.peaks.items() if other != feature]
+    own_detection = replace(detection(own, folded), clean_level=of.clean_level, clean_share=of.clean_share)
     words = named(own, folded)
     on = sum(times for token, times in of.firings.items() if folded[token] in words)
     share = on / of.fires if of.fires else math.nan
-    return detection(own, folded), [0.0 if math.isnan(x) else x for x in others], share
+    return own_detection, [0.0 if math.isnan(x) else x for x in others], share
 
 
 def _verdict(
@@ -272,6 +276,8 @@ def _verdict(
         firings=firings,
         firings_at_least=not of.all_firings,
         input_score=sum(token in targets for token in strongest) / len(strongest) if strongest else 0.0,
+        clean_level=of.clean_level,
+        clean_share=of.clean_share,
     )
     return replace(made, sentence=_sentence(made, describe_feature(of.feature), detected))
 

@@ -1,6 +1,7 @@
 """What the index and the labels know of a feature that steering needs: its strength, its like, where it peaks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from interp.checkpoint.trained import NO, UNKNOWN
 from interp.steering import Direction, Steerable, matched_features
@@ -19,7 +20,7 @@ def steerable(
         return Steerable(feature=feature, largest=1.0 if largest is None else largest, words=words or "")
     own = own_feature(wb, feature)
     row = wb.index.row(own)
-    others = matched(wb, own)
+    others, (level, share) = matched(wb, own), clean_level(wb, own)
     if words is None:
         label = wb.labels.get(own)
         fired = list(dict.fromkeys(t.strip() for t in wb.index.text(row["top_tokens"]) if t.strip()))
@@ -30,6 +31,8 @@ def steerable(
         largest=float(row["max"]) if largest is None else largest,
         matched=others,
         peaks=peaks(wb, [own, *others]),
+        clean_level=level,
+        clean_share=share,
         firings=wb.index.firings(own),
         fires=int(row["fires"]),
         all_firings=not wb.index.partial,
@@ -52,12 +55,13 @@ def own_feature(wb: Opened, feature: int | FeatureRef) -> int:
 
 
 def peaks(wb: Opened, features: Sequence[int]) -> dict[int, list[Peak]]:
-    """Where the features' examples peak, strongest first, then by fifths of documents; where the text is not on this machine,
-    none."""
+    """Where the features' examples peak, strongest first, then by fifths of documents; of a feature that has a clean level,
+    those above it. Examples whose text is not on this machine are left out."""
     wanted = ", ".join(str(int(f)) for f in features)
     rows = wb.index.sql(
-        f"SELECT feature, band, rank, position FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
+        f"SELECT feature, band, rank, position, CAST(value AS FLOAT) AS value FROM {{examples}} WHERE feature IN ({wanted}) ORDER BY feature, band, rank"
     )
+    rows = rows[rows["value"].to_numpy() > wb.index.clean_above[rows["feature"].to_numpy()]]
     position = rows["position"].to_numpy()
     where = wb.index.document_at[position]
     split, trained = (wb.index.documents[name].to_numpy()[where] for name in ("split", "trained_on"))
@@ -79,4 +83,11 @@ def detection(wb: Opened, feature: int) -> Detection:
     """How many of the feature's examples peak on a token that another's peaks on: strongest, and by fifths."""
     own = own_feature(wb, feature)
     folded = [text.strip().lower() or text for text in wb.index.vocabulary]
-    return detect(peaks(wb, [own])[own], folded)
+    level, share = clean_level(wb, own)
+    return replace(detect(peaks(wb, [own])[own], folded), clean_level=level, clean_share=share)
+
+
+def clean_level(wb: Opened, feature: int) -> tuple[float | None, float]:
+    """(the feature's clean level, the share of its firings above it); (None, 1) where it has none."""
+    clean = wb.index.clean(feature)
+    return (None, 1.0) if clean is None else (clean.level, clean.share)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from interp.index import FeatureIndex
 from interp.search.answer import Answer, Collection, asked_feature
+from interp.search.clean import below_only, counts_clean, left_out
 from interp.search.query import Term
 from interp.search.texts import check, matching_contexts, matching_tokens
 from interp.statistics import wilson
@@ -16,26 +17,33 @@ from interp.types import unknown
 
 
 def find_token(term: Term, collection: Collection) -> Answer:
-    """Precision, recall and F1 of "the token matches" for "the feature fires", over the positions that count."""
+    """Precision, recall and F1 of "the token matches" for "the feature fires", over the positions that count; it fires
+    where it is above its clean level, if it has one (`token@all:`: wherever it is active)."""
     index = collection.index
-    matching_V = matching_tokens(term, index.vocabulary)
+    clean, matching_V = counts_clean(term, index), matching_tokens(term, index.vocabulary)
     total = int(index.token_counts[matching_V].sum())
-    answer = _predicate(index, index.fires_on(matching_V), total, "matching tokens", partial=index.partial)
+    both_F = index.fires_on(matching_V, clean=clean)
+    answer = _predicate(index, both_F, total, "matching tokens", partial=index.partial, clean=clean)
+    if clean:
+        answer.note = below_only(term, answer.passed, index.fires_on(matching_V) > 0)
     if not total:
         answer.note = "no indexed token matches" + ("" if matching_V.any() else ", and none of the model's does")
     return answer
 
 
-def _predicate(index: FeatureIndex, both_F: np.ndarray, total: int, what: str, *, partial: bool = False) -> Answer:
-    """The figures of a predicate that holds at `total` positions, at `both_F` of which each feature fires."""
-    fires_F = np.maximum(index.features["fires"].to_numpy(), 1)
+def _predicate(
+    index: FeatureIndex, both_F: np.ndarray, total: int, what: str, *, partial: bool = False, clean: bool = False
+) -> Answer:
+    """The figures of a predicate that holds at `total` positions, at `both_F` of which each feature fires; with `clean`,
+    above its clean level."""
+    fires_F = np.maximum(index.clean_fires if clean else index.features["fires"].to_numpy(), 1)
     precision, recall = both_F / fires_F, both_F / max(total, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     least = "at least " if partial else ""
 
     def why(f: int) -> str:
         figures = f"precision {precision[f]:.2f}, recall {recall[f]:.2f} over {total:,} {what}, F1 {f1[f]:.2f}"
-        return least + figures
+        return least + figures + (left_out(index, f) if clean else "")
 
     return Answer(both_F > 0, f1, why, partial)
 

@@ -59,7 +59,13 @@ def charts(shown: FeaturePage) -> None:
     step = shown.max / len(shown.histogram)
     centres = [(i + 0.5) * step for i in range(len(shown.histogram))]
     title = f"Activations above 0: {counted(shown.fires, 'token')} in {counted(shown.documents, 'document')}"
-    st.plotly_chart(bars(centres, list(map(float, shown.histogram)), title, "activation"), key="histogram")
+    figure = bars(centres, list(map(float, shown.histogram)), title, "activation")
+    if shown.clean is not None and shown.clean.share < 1:
+        figure.add_vline(shown.clean.level, line_dash="dash", annotation_text="clean above")
+        figure.update_traces(marker_opacity=[1.0 if at > shown.clean.level else 0.35 for at in centres])
+    st.plotly_chart(figure, key="histogram")
+    if shown.clean_sentence():
+        st.caption(plain(f"{shown.clean_sentence()}."))
     if shown.logit_histogram:
         low, high = shown.suppressed[0][1], shown.promoted[0][1]
         step = (high - low) / len(shown.logit_histogram)
