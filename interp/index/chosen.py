@@ -14,18 +14,25 @@ from interp.types import InterpError
 
 
 def choose_blocks(index: FeatureIndex, features: Sequence[int], count: int) -> Int[np.ndarray, " B"]:
-    """Numbers of `count` blocks (all, where there are no more), ascending.
+    """Numbers of `count` blocks (all, where there are no more), ascending, of those whose text is on this machine.
 
     Up to half of them hold examples of these features, the first of each, then the second, and so on; the others lie
     evenly over the text.
     """
-    there = len(index.tokens) // index.block
-    in_turn = dict.fromkeys(block for block in _example_blocks(index, features).tolist() if block < there)
-    chosen = np.array(list(in_turn)[: count // 2], dtype=np.int64)
-    rest = np.setdiff1d(np.arange(there), chosen)
+    readable = readable_blocks(index)
+    in_turn = dict.fromkeys(_example_blocks(index, features).tolist())
+    chosen = np.array(list(in_turn), dtype=np.int64)
+    chosen = chosen[np.isin(chosen, readable)][: count // 2]
+    rest = np.setdiff1d(readable, chosen)
     left = min(count - len(chosen), len(rest))
     even = rest[np.linspace(0, len(rest) - 1, left).astype(np.int64)] if left else rest[:0]
     return np.sort(np.concatenate([chosen, even]))
+
+
+def readable_blocks(index: FeatureIndex) -> Int[np.ndarray, " B"]:
+    """Numbers of the whole blocks of which every token is known."""
+    whole = len(index.tokens) // index.block * index.block
+    return np.flatnonzero(~index.missing[:whole].reshape(-1, index.block).any(1))
 
 
 def _example_blocks(index: FeatureIndex, features: Sequence[int]) -> Int[np.ndarray, " E"]:

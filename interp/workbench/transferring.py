@@ -187,9 +187,11 @@ def _blocks(tokens: int, block: int) -> int:
 
 def _with_text(wb: Opened) -> FeatureIndex | None:
     """The index, if there is one and its text can be read; what stands against it is said."""
+    from interp.index.chosen import readable_blocks
+
     index = wb.index_or_none()
     try:
-        return index if index is not None and len(index.tokens) else None
+        return index if index is not None and len(readable_blocks(index)) else None
     except InterpError as error:
         say(f"the index of {wb.card.name} is passed over: {error}")
         return None
