@@ -181,7 +181,8 @@ def stage_trials() -> None:
 
 def at_l0(sae: SAE, heldout: ActivationStore, l0: int = 32) -> SAE:
     """The same SAE with its thresholds moved together, so that as many features fire on held-out rows."""
-    x = next(iter(heldout.batches(str(sae.reads[0]), 65_536))).float()
+    hook = str(sae.reads[0])
+    x = torch.cat([x for _, x in heldout.in_order(hook)])[heldout.keep(hook)][:65_536].float()
     own = sae.threshold if sae.threshold is not None else torch.zeros(sae.d_sae)
     mean, rows_FD = own.mean(), sae.W_enc.T.contiguous()
     level = threshold_for(x - sae.b_dec, rows_FD, sae.b_enc - own + mean, l0)

@@ -1,15 +1,17 @@
 """From a store or a stream to checkpoints: every architecture, sweeps, and the self-test."""
 
+import importlib.util
 import json
-import runpy
 import shutil
 import sys
+from types import ModuleType
 from typing import get_type_hints
 
 import pytest
 import torch
 
 import interp
+from interp import places
 from interp.activations import ActivationStore, Together, harvest, open_stores, stream
 from interp.checkpoint import Card, load
 from interp.corpus import open_corpus
@@ -495,13 +497,67 @@ def test_a_changed_text_is_refused_by_a_run_that_goes_on(two, tiny, text_folder,
         train(other.batches(HOOK, 128), rule, TrainConfig(tokens=3_840, save_every=500), into=tmp_path / "run")
 
 
+MODELS = places.cache() / "models"
+
+
+def _embedded_recipe(monkeypatch, home) -> ModuleType:
+    """recipes/smollm2.py as a module, which works in a home of its own."""
+    monkeypatch.setenv("INTERP_HOME", str(home))
+    spec = importlib.util.spec_from_file_location("smollm2", ROOT / "recipes" / "smollm2.py")
+    recipe = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "smollm2", recipe)  # where its dataclass looks
+    spec.loader.exec_module(recipe)
+    return recipe
+
+
 @pytest.mark.parametrize(
     ("stage", "message"), [("foo", "no stage 'foo'"), ("train", "train: there are no activations")]
 )
 def test_the_embedded_saes_recipe_answers_mistakes_in_a_sentence(monkeypatch, capsys, tmp_path, stage, message):
-    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
-    recipe = runpy.run_path(str(ROOT / "recipes" / "smollm2_layer15.py"))
-    monkeypatch.setattr(sys, "argv", ["smollm2_layer15.py", stage])
+    recipe = _embedded_recipe(monkeypatch, tmp_path)
+    monkeypatch.setattr(sys, "argv", ["smollm2.py", stage])
     with pytest.raises(SystemExit) as ended:
-        recipe["main"]()
+        recipe.main()
     assert message in capsys.readouterr().err + str(ended.value)
+
+
+def test_the_embedded_saes_are_trained_on_no_text_that_chooses_or_judges(monkeypatch, tmp_path):
+    recipe = _embedded_recipe(monkeypatch, tmp_path)
+    assert not set(recipe.MIX) & {*recipe.CHOOSING, *recipe.JUDGING, "python", "sae-probes"}
+    assert len(recipe.MIX) >= 10
+    assert max(recipe.MIX.values()) <= sum(recipe.MIX.values()) / 4
+
+
+@pytest.mark.slow
+def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tmp_path, capsys):
+    """Every stage but the fetching of packages, over texts that are installed, with a thousandth of the tokens."""
+    recipe = _embedded_recipe(monkeypatch, tmp_path)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models").symlink_to(MODELS)
+    hooks = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
+    trials = {"plain": recipe.Recipe(k=4), "pairs": recipe.Recipe(k=4, options={"temporal": 0.01}, pairs="document")}
+    small = {"TRAIN_TOKENS": 16_384, "HELDOUT_TOKENS": 4_096, "INDEX_TOKENS": 8_192, "CHOOSING_TOKENS": 512}
+    small |= {"JUDGING_TOKENS": 512, "TRIAL_SHARDS": 1, "TRIALS": trials, "CHOSEN": "pairs", "HOOKS": hooks}
+    small |= {"SAES": dict(zip(hooks, (64, 128), strict=True)), "INTO": tmp_path / "saes" / "tiny"}
+    small |= {"MIX": {"wiki-en": 3, "wiki-fr": 1, "reviews": 2}, "CHOOSING": ("wiki-es",), "JUDGING": ("news",)}
+    for name, value in small.items():
+        monkeypatch.setattr(recipe, name, value)
+    monkeypatch.setattr(sys, "argv", ["smollm2.py", *list(recipe.STAGES)[1:]])
+    recipe.main()
+    said = capsys.readouterr().err
+    assert "plain: held_out FVU" in said
+    for hook, d_sae in recipe.SAES.items():
+        wb = Workbench.open(recipe.folder_of(hook))
+        assert (wb.sae.d_sae, wb.card.hook_name) == (d_sae, hook)
+        assert {"held_out", "wiki-es", "news"} == set(wb.card.metrics)
+        assert sum(wb.card.corpus["shares"].values()) == pytest.approx(1, abs=1e-3)
+        assert set(wb.card.metrics["held_out"]["fvu_by_source"]) <= {"wiki-en", "wiki-fr", "reviews"}
+        assert "not passed on" in wb.card.licences["text: reviews"]
+        documents = wb.index.documents
+        assert set(documents["trained_on"]) == {"yes", "no"}
+        assert not documents["passes_on"][documents["source"] == "reviews"].any()
+    assert len(list((recipe.INTO / "text").glob("tokens-*.parquet"))) == 1
+    assert not list(recipe.INTO.rglob("index/tokens.parquet"))
+    told = said.count("holds this SAE already")
+    recipe.main()
+    assert capsys.readouterr().err.count("holds this SAE already") == told + 2
