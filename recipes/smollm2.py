@@ -23,7 +23,7 @@ import torch
 
 from interp import places
 from interp.activations import ActivationStore, harvest
-from interp.checkpoint import Card, load
+from interp.checkpoint import Card, load, save
 from interp.corpus import Corpus, Document, mix, near_duplicates, open_corpus, tokenize
 from interp.corpus.duplicates import duplicates
 from interp.evals import evaluate
@@ -48,7 +48,9 @@ HOOKS = list(SAES)
 TRAIN_TOKENS = 12_200_000
 HELDOUT_TOKENS = 300_000
 INDEX_TOKENS = 1_300_000
-CHOOSING_TOKENS = 25_000
+CHOOSING_TOKENS = 20_000
+TRIAL_INDEX = 655_360
+"""Tokens of the index's text on which trials are measured for meaning."""
 JUDGING_TOKENS = 100_000
 EPOCHS = 3.0
 TRIAL_SHARDS = 46
@@ -168,15 +170,26 @@ CHOSEN = "batchtopk"
 def stage_trials() -> None:
     """Recipes on the first three million tokens, measured at equal L0 on held-out text and on the texts that choose."""
     train, heldout = ActivationStore.open(WORK / "train", shards=TRIAL_SHARDS), ActivationStore.open(WORK / "heldout")
+    hook = HOOKS[len(HOOKS) // 2]
     for name, recipe in TRIALS.items():
         into = WORK / "trials" / name.replace(", ", "-").replace(" ", "")
         found = into / "measured.json"
         if not found.exists():
-            recipe.train(train, HOOKS[1], 9216, into)
+            recipe.train(train, hook, SAES[hook], into)
             card, sae = Card.read(into), at_l0(load(into), heldout)
-            texts = ("held_out", *CHOOSING)
-            places.write_json(found, {text: measured(sae, card, text, CHOOSING_TOKENS) for text in texts})
-        say(f"{name}: " + line(places.read_json(found)))
+            save(sae, into, card)  # what is indexed is measured at that L0 as well
+            figures = {text: measured(sae, card, text, CHOOSING_TOKENS) for text in ("held_out", *CHOOSING)}
+            places.write_json(found, {"texts": figures, "meaning": meaning(into)})
+        figures = places.read_json(found)
+        share, low, high = figures["meaning"]["by_meaning"]
+        say(f"{name}: {line(figures['texts'])}; by meaning {share:.1%} ({low:.1%} to {high:.1%})")
+
+
+def meaning(folder: Path) -> dict[str, Any]:
+    """What class its features are of, over the first tokens of the index's text."""
+    wb = Workbench.open(folder)
+    build_index(wb, ActivationStore.open(WORK / "index"), TRIAL_INDEX)
+    return wb.meaning().to_dict()
 
 
 def at_l0(sae: SAE, heldout: ActivationStore, l0: int = 32) -> SAE:

@@ -537,7 +537,14 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
     hooks = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
     trials = {"plain": recipe.Recipe(k=4), "pairs": recipe.Recipe(k=4, options={"temporal": 0.01}, pairs="document")}
     small = {"TRAIN_TOKENS": 16_384, "HELDOUT_TOKENS": 4_096, "INDEX_TOKENS": 8_192, "CHOOSING_TOKENS": 512}
-    small |= {"JUDGING_TOKENS": 512, "TRIAL_SHARDS": 1, "TRIALS": trials, "CHOSEN": "pairs", "HOOKS": hooks}
+    small |= {
+        "JUDGING_TOKENS": 512,
+        "TRIAL_SHARDS": 1,
+        "TRIAL_INDEX": 8_192,
+        "TRIALS": trials,
+        "CHOSEN": "pairs",
+        "HOOKS": hooks,
+    }
     small |= {"SAES": dict(zip(hooks, (64, 128), strict=True)), "INTO": tmp_path / "saes" / "tiny"}
     small |= {"MIX": {"wiki-en": 3, "wiki-fr": 1, "reviews": 2}, "CHOOSING": ("wiki-es",), "JUDGING": ("news",)}
     for name, value in small.items():
@@ -546,6 +553,7 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
     recipe.main()
     said = capsys.readouterr().err
     assert "plain: held_out FVU" in said
+    assert said.count("by meaning") == 2
     for hook, d_sae in recipe.SAES.items():
         wb = Workbench.open(recipe.folder_of(hook))
         assert (wb.sae.d_sae, wb.card.hook_name) == (d_sae, hook)

@@ -38,7 +38,6 @@ def meaning(wb: Opened, *, seed: int = 0) -> "Meaning":
     Raises InterpError when the index keeps examples only, has no held-out text, or the sentence encoder is not installed.
     """
     from interp.evals.meaning import measure_meaning
-    from interp.models.sentence import sentence_encoder
     from interp.predicates import explain
 
     index = wb.index
@@ -47,11 +46,11 @@ def meaning(wb: Opened, *, seed: int = 0) -> "Meaning":
             f"the index in {index.folder} keeps examples only, and meaning is measured on all activations; "
             f"`interp index {wb.folder}` builds the full one."
         )
-    encode, text, features = sentence_encoder().encode, index.passages, range(index.d_sae)
+    text, features = index.passages, range(index.d_sae)
     if index.has_clean_levels:
         cleans = [index.clean(feature) for feature in features]
     else:  # built before there were any
         cleans = [explain(*index.fired(feature), text) for feature in features]
     return measure_meaning(
-        text, index.fired, cleans, index.features["fires"].to_numpy(), index.vocabulary, encode, seed=seed
+        text, index.fired, cleans, index.features["fires"].to_numpy(), index.vocabulary, wb.meanings, seed=seed
     )
