@@ -133,6 +133,7 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     pairs: str | None = None
+    batch: int = 4096
 
     def train(self, store: ActivationStore, hook: str, d_sae: int, into: Path, **more: Any) -> SAE:
         """The SAE, trained into a folder or kept there."""
@@ -144,6 +145,7 @@ class Recipe:
             d_sae=d_sae,
             k=self.k,
             epochs=EPOCHS,
+            batch=self.batch,
             config=TrainConfig(**self.config),
             held_out=ActivationStore.open(WORK / "heldout"),
             pairs=self.pairs,
@@ -155,13 +157,13 @@ class Recipe:
 
 TRIALS = {
     "batchtopk": Recipe(),
-    "batchtopk, apart": Recipe(options={"anneal": 0.2}, config={"decay": 0.4, "orthogonal": 0.1}),
-    "batchtopk, contrast": Recipe(options={"temporal": 0.01}),
-    "batchtopk, contrast in documents": Recipe(options={"temporal": 0.02}, pairs="document"),
+    "small batches": Recipe(batch=2048),
+    "annealed": Recipe(options={"anneal": 0.2}),
+    "rows apart": Recipe(config={"orthogonal": 0.1}),
+    "contrast": Recipe(options={"temporal": 0.02}, pairs="document"),
     "matryoshka": Recipe(architecture="matryoshka"),
-    "matryoshka, contrast": Recipe(architecture="matryoshka", options={"temporal": 0.05}),
-    "batchtopk, k 24": Recipe(k=24),
-    "batchtopk, k 48": Recipe(k=48),
+    "k 24": Recipe(k=24),
+    "k 48": Recipe(k=48),
 }
 """At most eight, on equal tokens; each is measured at L0 32."""
 CHOSEN = "batchtopk"
@@ -172,7 +174,7 @@ def stage_trials() -> None:
     train, heldout = ActivationStore.open(WORK / "train", shards=TRIAL_SHARDS), ActivationStore.open(WORK / "heldout")
     hook = HOOKS[len(HOOKS) // 2]
     for name, recipe in TRIALS.items():
-        into = WORK / "trials" / name.replace(", ", "-").replace(" ", "")
+        into = WORK / "trials" / name.replace(" ", "-")
         found = into / "measured.json"
         if not found.exists():
             recipe.train(train, hook, SAES[hook], into)
