@@ -1,6 +1,6 @@
 """The embedded SAEs: the residual stream of SmolLM2-135M-Instruct after blocks 5, 15 and 25.
 
-    python recipes/smollm2.py                # everything, about five hours on two cores and 48 GB of disk
+    python recipes/smollm2.py                # everything: some five hours on two cores (expected, not yet run whole), 48 GB of disk
     python recipes/smollm2.py texts harvest  # or some stages: texts, harvest, trials, train, evaluate, overlap, index, judge
 
 Each stage goes on where it stopped, and a trained SAE is kept. Text: packaged corpora

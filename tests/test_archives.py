@@ -117,7 +117,10 @@ def test_fetching_leaves_only_what_was_pinned(home, monkeypatch, tmp_path):
     program(
         bin_folder, "npm", copy + f"\nopen({str(tmp_path / 'asked')!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10))"
     )
+    (home / ".fetching-killed").mkdir()
+    (home / ".fetching-killed" / "half.tgz").write_bytes(content[:9])
     assert archives.fetch(["x"]) == [home / one.file]
+    assert list(home.iterdir()) == [home / one.file]  # what one that was killed left is gone
     archives.fetch(["x"])  # what is there is not fetched again
     assert (tmp_path / "asked").read_text().splitlines() == ["pack x@1.0 --silent --ignore-scripts"]
     (home / one.file).unlink()
@@ -128,6 +131,14 @@ def test_fetching_leaves_only_what_was_pinned(home, monkeypatch, tmp_path):
     with pytest.raises(InterpError, match="E404 no such version"):
         archives.fetch(["x"])
     assert list(home.iterdir()) == []
+
+
+def test_a_folder_that_takes_nothing_is_said(home, monkeypatch):
+    pinned(monkeypatch, tar(FILES), "npm", "x-1.0.tgz")
+    home.rmdir()
+    home.write_bytes(b"a file")
+    with pytest.raises(InterpError, match="archives"):
+        archives.fetch(["x"])
 
 
 def test_pins_are_files_of_their_kind():

@@ -33,6 +33,7 @@ HOW: Mapping[str, str] = {
 }
 """What fetches an archive of each kind, as a person would type it."""
 _PROGRAM: Mapping[str, str] = {"npm": "npm", "debian": "apt-get"}
+_FETCHING = ".fetching-"
 
 
 def folder() -> Path:
@@ -73,17 +74,20 @@ def members(archive: str, *patterns: str) -> Iterator[tuple[str, bytes]]:
 def fetch(archives: Iterable[str]) -> list[Path]:
     """The archives, each fetched by the program of its kind unless it is here; what was fetched already stays.
 
-    Raises InterpError, after all others were tried, naming those that could not be had and how to get them by hand.
+    Raises InterpError, after all others were tried, naming those that could not be had and how to get them by hand; at
+    once when the folder cannot be written in, or another process fetches into it.
     """
-    folder().mkdir(parents=True, exist_ok=True)
     wanted, failed = list(archives), []
-    for name in missing(wanted):
-        one = _known(name)
-        say(f"fetching {one.name} {one.version} ({size(one.size)}).")
-        try:
-            _fetch(one)
-        except InterpError as error:
-            failed.append(str(error))
+    with places.only_one(folder(), "fetching texts"):
+        for left in folder().glob(f"{_FETCHING}*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        for name in missing(wanted):
+            one = _known(name)
+            say(f"fetching {one.name} {one.version} ({size(one.size)}).")
+            try:
+                _fetch(one)
+            except InterpError as error:
+                failed.append(str(error))
     if failed:
         raise InterpError(f"{counted(len(failed), 'package')} could not be fetched: {' '.join(failed)}")
     return [_checked(name) for name in wanted]
@@ -97,7 +101,7 @@ def _fetch(one: Archive) -> None:
     program = _PROGRAM.get(one.kind)
     if program and shutil.which(program) is None:
         raise InterpError(f"{one.name} is fetched by {program}, which is not on this machine. {by_hand}")
-    with tempfile.TemporaryDirectory(dir=folder(), prefix=".fetching-") as place:
+    with tempfile.TemporaryDirectory(dir=folder(), prefix=_FETCHING) as place:
         try:
             done = subprocess.run(_call(one, place), cwd=place, capture_output=True, text=True, check=False)
         except OSError as error:
