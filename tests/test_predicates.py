@@ -15,8 +15,8 @@ from interp.index.format import publish, read_meta
 from interp.predicates import CLASSES, Around, Predicate, Text, Vocabulary, explain
 from interp.predicates.language import languages
 from interp.predicates.level import LEAST, PRECISION
+from interp.predicates.regex import matching
 from interp.search.query import parse
-from interp.search.texts import matching_tokens
 from interp.types import InterpError
 
 PLAIN = [
@@ -440,7 +440,7 @@ def test_a_class_asked_for_as_a_search_is_the_class(name):
     ]
     query = Predicate(kind="class", here=name).query(texts)
     term = parse(query).root
-    assert (matching_tokens(term, texts) == Vocabulary(texts).of_class(name)[: len(texts)]).all()
+    assert (matching(term, texts) == Vocabulary(texts).of_class(name)[: len(texts)]).all()
     assert Vocabulary(texts).of_class(name).any()
 
 
@@ -448,9 +448,11 @@ def test_tokens_asked_for_as_a_search_are_these_and_no_others():
     texts = ["a.b", " a.b", "a/b", "\n", "\n\n", "\t", '"', "\\", "axb", "(", " é"]
     for some in ((0,), (1, 2), (3, 5), (4, 6), (7, 9), (10,)):
         term = parse(Predicate(kind="token", here=some).query(texts)).root
-        assert np.flatnonzero(matching_tokens(term, texts)).tolist() == list(some)
+        assert np.flatnonzero(matching(term, texts)).tolist() == list(some)
     assert parse(Predicate(kind="topic", value='so "called"').query(texts)).root.value == 'topic=so "called"'
-    assert Predicate(kind="ngram", before=(1,), here=(2,)).query(texts) == ""
+    assert (
+        Predicate(kind="ngram", before=(1,), here=(2,)).query(texts) == "at:(token:/^(?:a\\/b)$/ before:/^(?: a\\.b)$/)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def _since(answer: Answer) -> str:
 
 
 def _keys(keys: dict[str, str], _: Asked) -> None:
-    table(["key", "finds features whose …"], [[f"{key}:", about] for key, about in keys.items()])
+    title = "finds features whose …" if "at" in keys else "holds where …"
+    table(["key", title], [[key if ":" in key else f"{key}:", about] for key, about in keys.items()])
     tell("Conditions are joined by and (or nothing), or, not and parentheses.")
 
 

@@ -128,11 +128,19 @@ def saved_searches(sae: Sae) -> "list[SavedSearch]":
     return [find(name, bench.card.sae_sha256) for name in bench.saved_searches()]
 
 
-def keys() -> dict[str, str]:
+def keys(
+    at: Annotated[
+        bool, Option("The keys that stand in at:(…), which say where a label holds, and what is: and syntax: take.")
+    ] = False,
+) -> dict[str, str]:
     """What a search can ask for."""
     from interp.search.query import KEYS
 
-    return dict(KEYS)
+    if not at:
+        return dict(KEYS)
+    from interp.predicates.claim import known_keys
+
+    return known_keys()
 
 
 def top_tokens(sae: Sae, features: list[int]) -> list[tuple[str, str]]:

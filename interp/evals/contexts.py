@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from interp.predicates import Text
-from interp.predicates.text import REACH
+from interp.predicates.written import REACH
 from interp.statistics import permutation_p
 
 SIDE = 8

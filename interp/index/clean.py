@@ -6,7 +6,7 @@ Axes    N position, F feature, M activation, D document.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from interp.index.stats import Activations, FeatureStatistics
 from interp.predicates import Clean, Predicate, Text, Vocabulary, explain
+from interp.predicates.written import Written
 from interp.types import InterpError
 
 _ONE_EACH = {
@@ -46,11 +47,12 @@ def indexed_text(
     *,
     block: int,
     separator: int,
+    write: Callable[[], Written] | None = None,
 ) -> Text:
     """The text of an index as predicates look at it, its counts made."""
-    columns = {name: documents[name].to_pylist() for name in ("source", "topic")}
+    columns = {name: documents[name].to_pylist() for name in ("source", "topic", "title")}
     split_D = documents["split"].to_pylist()
-    text = Text(token_N, document_N, kept_N, block, separator, Vocabulary(vocabulary), split_D, columns)
+    text = Text(token_N, document_N, kept_N, block, separator, Vocabulary(vocabulary), split_D, columns, write=write)
     text.prepare()
     return text
 

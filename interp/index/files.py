@@ -33,8 +33,8 @@ from interp.index.format import (
     quoted,
 )
 from interp.index.text import Tokens
-from interp.index.written import Written, write
 from interp.predicates import Text
+from interp.predicates.written import Written, write
 from interp.processors import threads
 from interp.types import InterpError
 
@@ -243,7 +243,9 @@ class IndexFiles:
         """The text as predicates look at it: what stands around each position, and how often; where it is not on this
         machine, no position counts."""
         columns = self.tokens, self.document_at, self.kept & ~self.missing, self.documents_table
-        return indexed_text(*columns, self.vocabulary, block=self.block, separator=self.separator)
+        return indexed_text(
+            *columns, self.vocabulary, block=self.block, separator=self.separator, write=lambda: self.written
+        )
 
     @cached_property
     def written(self) -> Written:

@@ -37,6 +37,8 @@ SHOWN = 6
 """Tokens of a list that a sentence names."""
 LANGUAGE_NAMES = {"en": "English", "fr": "French", "es": "Spanish", "code": "code"}
 
+WRITTEN_AS = {"here": "token", "earlier": "before@2", "before": "before", "next": "next"}
+"""Slots by the keys of a claim."""
 _WRITTEN = {" ": " ", "/": "\\/", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 """Characters that a query writes otherwise than a regular expression's escape does."""
 
@@ -102,22 +104,22 @@ class Predicate:
             parts.append("a part of a longer word" if parts else "the token is a part of a longer word")
         return ", ".join(parts)
 
-    def query(self, vocabulary: Sequence[str]) -> str:
-        """The search that says the same, such as `token:/^ river$/`; "" where the language has none.
-
-        `near` is written as `context:`, which also looks at the token itself, and inside words.
-        """
-        if self.kind in ("token", "words", "class") and self.here:
-            if isinstance(self.here, str):
-                pattern = CLASSES[self.here][0].replace("/", "\\/")
-                return f"token:/{pattern}/"
-            return f"token:/^(?:{_alternatives([vocabulary[token] for token in self.here])})$/"
+    def claim(self, vocabulary: Sequence[str]) -> str:
+        """The claim that says the same (see `claim.py`), such as `token:/^ river$/ is:"inside word"`."""
+        if self.kind in COLUMNS:
+            return f"{self.kind}:{_quoted(self.value)}"
         if self.kind == "near":
-            return f"context:/\\b(?:{_alternatives([vocabulary[token].strip() for token in self.near])})\\b/"
+            return f"near:{_regex(self.near, vocabulary)}"
+        slots = [(key, getattr(self, slot)) for slot, key in WRITTEN_AS.items()]
+        said = [f"{key}:{_regex(slot, vocabulary)}" for key, slot in slots if slot]
+        return " ".join([*said, 'is:"inside word"'] if self.inside else said)
+
+    def query(self, vocabulary: Sequence[str]) -> str:
+        """The search for what fires there: `token:/^ river$/`, `topic:…`, or the claim in `at:(…)`."""
         if self.kind in ("source", "topic"):
-            quoted = self.value.replace("\\", "\\\\").replace('"', '\\"')
-            return f'topic:"{self.kind}={quoted}"'
-        return ""
+            return f"topic:{_quoted(f'{self.kind}={self.value}')}"
+        alone = self.kind in ("token", "words", "class") and not self.inside
+        return self.claim(vocabulary) if alone else f"at:({self.claim(vocabulary)})"
 
     # ---- where ----
 
@@ -187,6 +189,17 @@ def _listed(tokens: Sequence[int], vocabulary: Sequence[str]) -> str:
     if len(tokens) > SHOWN:
         return f"one of {len(tokens)} tokens such as {', '.join(shown)}"
     return " or ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _regex(slot: Slot, vocabulary: Sequence[str]) -> str:
+    """What a slot says of one token, as a query writes it, its slashes with it."""
+    if isinstance(slot, str):
+        return "/" + CLASSES[slot][0].replace("/", "\\/") + "/"
+    return f"/^(?:{_alternatives([vocabulary[token] for token in slot])})$/"
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _alternatives(texts: Sequence[str]) -> str:

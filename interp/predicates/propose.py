@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from interp.predicates.predicate import Predicate, Slot
-from interp.predicates.text import COLUMNS, OFFSETS, REACH, Around
+from interp.predicates.text import COLUMNS, OFFSETS, Around
 from interp.predicates.tokens import CLASSES
+from interp.predicates.written import REACH
 
 RECALL = 0.1
 """The least share of a predicate's places at which the feature fires: below, it is no more than a circumstance of it."""

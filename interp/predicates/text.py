@@ -6,17 +6,18 @@ the training split's positions that count, and every count here is over these.
 Axes    N position, V vocabulary, D document, P position that is asked about, L value of a column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from interp.predicates.language import LANGUAGES, languages
+from interp.predicates.syntax import syntax
 from interp.predicates.tokens import Vocabulary
+from interp.predicates.written import REACH, Written
+from interp.types import InterpError
 
-REACH = 16
-"""Tokens on either side that are a position's context, as for `context:` in search."""
 OFFSETS = (-2, -1, 0, 1)
 """Where predicates look, seen from the position."""
 COLUMNS = ("source", "language", "topic")
@@ -39,8 +40,10 @@ class Text:
     vocabulary: Vocabulary
     split_D: Sequence[str]
     columns: dict[str, Sequence[str]] = field(repr=False)
-    """`source` and `topic` of each document."""
+    """`source` and `topic` of each document, and `title` where it is known."""
     seed: int = 0
+    write: Callable[[], Written] | None = field(default=None, repr=False)
+    """Makes the documents' text; None where the tokens' bytes are not at hand."""
 
     # ---- around a position ----
 
@@ -52,6 +55,29 @@ class Text:
         """Whether two positions are of one document and one block."""
         same = self.document_N[one_P] == self.document_N[other_P]
         return np.asarray(same & (one_P // self.block == other_P // self.block))
+
+    # ---- what the tokens write ----
+
+    @cached_property
+    def written(self) -> Written:
+        """The documents' text; InterpError where it is not at hand."""
+        if self.write is None:
+            raise InterpError("the text of these documents is not at hand; ask of an index.")
+        return self.write()
+
+    @cached_property
+    def syntax_N(self) -> np.ndarray:
+        """What each position is in Python source, as a sum of `syntax.BIT`."""
+        titles = self.columns.get("title") or [""] * len(self.split_D)
+        return syntax(self.written, [title or "" for title in titles], self.document_N)
+
+    @cached_property
+    def first_D(self) -> np.ndarray:
+        """The first position of each document that is no separator, -1 where it has none."""
+        first = np.full(len(self.split_D), -1, dtype=np.int64)
+        place = np.flatnonzero(self.token_N != self.separator)[::-1]
+        first[self.document_N[place]] = place  # the last to be written is the first of the document
+        return first
 
     # ---- splits and columns ----
 

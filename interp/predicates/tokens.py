@@ -14,6 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from interp.grammar import Term
+from interp.predicates.regex import check
+
 
 def _words(listed: str) -> str:
     """A regular expression for one of the words, in either case."""
@@ -106,6 +109,14 @@ class Vocabulary:
     @cached_property
     def _bare(self) -> pa.Array:
         return pa.array([*(_HASHES.sub("", text) for text in self.texts), ""], pa.large_string())
+
+    @cached_property
+    def _written(self) -> pa.Array:
+        return pa.array([*self.texts, ""], pa.large_string())
+
+    def matching(self, term: Term) -> np.ndarray:
+        """Which tokens match a condition, as search's `token:` reads it; "no token" never does. Shape (V + 1,)."""
+        return np.asarray(pc.match_substring_regex(self._written, check(term)))
 
     def _matches(self, pattern: str) -> np.ndarray:
         return np.asarray(pc.match_substring_regex(self._bare, pattern))

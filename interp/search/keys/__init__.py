@@ -11,6 +11,7 @@ HANDLERS: dict[str, Handler] = {
     "text": words.find_text,
     "token": positions.find_token,
     "context": positions.find_context,
+    "at": positions.find_at,
     "fires": running.find_fires,
     "only": running.find_only,
     "promotes": weights.find_effects(1.0, "raises"),

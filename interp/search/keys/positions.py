@@ -1,4 +1,4 @@
-"""Where features fire in the index: `token:`, `context:`, `topic:`, `with:`.
+"""Where features fire in the index: `token:`, `context:`, `at:`, `topic:`, `with:`.
 
 Axes    F feature, N position, V vocabulary, D document.
 """
@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from interp.index import FeatureIndex
+from interp.predicates.claim import check_claim
+from interp.predicates.regex import check, matching
+from interp.predicates.written import around_matches
 from interp.search.answer import Answer, Collection, asked_feature
 from interp.search.clean import below_only, counts_clean, left_out
 from interp.search.query import Term
-from interp.search.texts import check, matching_contexts, matching_tokens
 from interp.statistics import wilson
 from interp.types import unknown
 
@@ -20,7 +22,7 @@ def find_token(term: Term, collection: Collection) -> Answer:
     """Precision, recall and F1 of "the token matches" for "the feature fires", over the positions that count; it fires
     where it is above its clean level, if it has one (`token@all:`: wherever it is active)."""
     index = collection.index
-    clean, matching_V = counts_clean(term, index), matching_tokens(term, index.vocabulary)
+    clean, matching_V = counts_clean(term, index), matching(term, index.vocabulary)
     total = int(index.token_counts[matching_V].sum())
     both_F = index.fires_on(matching_V, clean=clean)
     answer = _predicate(index, both_F, total, "matching tokens", partial=index.partial, clean=clean)
@@ -51,7 +53,8 @@ def _predicate(
 def find_context(term: Term, collection: Collection) -> Answer:
     """The same of "the text around matches"; from examples only, the share of the strongest around which it does."""
     index = collection.index
-    mask_N, matches = matching_contexts(term, index)
+    near_N, matches = around_matches(term, index.written)
+    mask_N = near_N & index.kept
     if not index.partial:
         total = int(np.count_nonzero(mask_N))
         answer = _predicate(index, index.fires_at(mask_N), total, f"tokens around {matches:,} matches")
@@ -59,6 +62,26 @@ def find_context(term: Term, collection: Collection) -> Answer:
         answer = _of_examples(index, mask_N, "the text around it matches")
     answer.partial |= bool(index.unread)
     said = ["no indexed text matches"] if not matches else []
+    answer.note = ". ".join([*said, index.unread] if index.unread else said)
+    return answer
+
+
+def find_at(term: Term, collection: Collection) -> Answer:
+    """The same of a claim about the position (see `predicates.claim`); every firing counts, as for `context:`.
+
+    Raises InterpError for a claim that names what does not exist.
+    """
+    index, text = collection.index, collection.index.passages
+    assert term.inner is not None
+    claim = check_claim(term.inner)
+    mask_N = claim.holds(text.around(np.arange(len(text.token_N)))) & text.kept_N
+    if index.partial:
+        answer = _of_examples(index, mask_N, "this holds")
+    else:
+        total = int(np.count_nonzero(mask_N))
+        answer = _predicate(index, index.fires_at(mask_N), total, "tokens where it holds")
+    answer.partial |= bool(index.unread)
+    said = [claim.sentence] if mask_N.any() else [f"{claim.sentence}: at no indexed token"]
     answer.note = ". ".join([*said, index.unread] if index.unread else said)
     return answer
 

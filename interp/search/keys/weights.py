@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.index import FeatureIndex, parse_neuron
+from interp.predicates.regex import matching
 from interp.search.answer import Answer, Collection, Handler, asked_feature
 from interp.search.query import Term
-from interp.search.texts import matching_tokens
 from interp.types import InterpError, unknown
 
 SPREADS = 2.0
@@ -73,7 +73,7 @@ def _largest_effects(
 def _token_ids(term: Term, index: FeatureIndex) -> np.ndarray:
     """The token written exactly so, else those that differ by spaces around them; or all that match a regex."""
     if term.regex:
-        ids = np.flatnonzero(matching_tokens(term, index.vocabulary))
+        ids = np.flatnonzero(matching(term, index.vocabulary))
     else:
         exact = [i for i, text in enumerate(index.vocabulary) if text == term.value]
         loose = exact or [i for i, text in enumerate(index.vocabulary) if text.strip() == term.value.strip()]

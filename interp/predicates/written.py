@@ -9,9 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from interp.grammar import Term
+from interp.predicates.regex import check
 
 BEGIN, END = "\x01", "\x02"
 """Characters that never occur in the text, so that a search can mark its matches with them."""
+REACH = 16
+"""Tokens on either side that are a position's context."""
 _MARKS = bytes.maketrans(b"\x01\x02", b"??")
 
 
@@ -46,3 +52,24 @@ def _keep_length(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("interp-keep-length", _keep_length)
+
+
+def around_matches(term: Term, text: Written) -> tuple[np.ndarray, int]:
+    """(positions within REACH tokens of a match in their document, as a mask; number of matches).
+
+    Matches are found in each document's whole text, from left to right, without overlap; ^ and $ are a document's ends.
+    """
+    written = check(term)
+    # Marks around every match; where they stand in the result tells where the matches were.
+    marked = pc.replace_substring_regex(text.documents, f"({written})", f"{BEGIN}\\1{END}")
+    flat = marked.combine_chunks() if isinstance(marked, pa.ChunkedArray) else marked
+    raw = np.frombuffer(flat.buffers()[2], dtype=np.uint8) if flat.buffers()[2] is not None else np.zeros(0, np.uint8)
+    begin, end = np.flatnonzero(raw == ord(BEGIN)), np.flatnonzero(raw == ord(END))
+    count = np.arange(len(begin))
+    start_byte, last_byte = begin - 2 * count, end - 2 * count - 2
+    start, last = (np.searchsorted(text.end_N, byte, side="right") for byte in (start_byte, last_byte))
+    edges = np.zeros(len(text.end_N) + 1, dtype=np.int32)
+    document = np.searchsorted(text.first_D, start, side="right") - 1
+    np.add.at(edges, np.maximum(start - REACH, text.first_D[document]), 1)
+    np.add.at(edges, np.minimum(last + REACH, text.last_D[document]) + 1, -1)
+    return np.cumsum(edges[:-1]) > 0, len(begin)
