@@ -292,3 +292,22 @@ def test_a_claim_that_cannot_be_read_is_answered_where_it_stands(query, message)
 def test_the_text_that_is_written_has_no_marks(text):
     assert isinstance(text.written.documents, pa.LargeStringArray)
     assert PLACES
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The embedded SAE with what ships with it."""
+    from interp.workbench import EMBEDDED, Workbench
+    from tests.conftest import ROOT
+
+    return Workbench.open(ROOT / EMBEDDED, labels="sqlite://")
+
+
+def test_a_search_for_a_claim_says_it_in_words_and_how_far_it_is_true(shipped):
+    hits = shipped.search("at:(token:/^ ?[0-9]/ language:fr)", limit=3)
+    assert hits.notes[0].endswith("the token matches /^ ?[0-9]/, and the document is in French")
+    assert hits.partial
+    assert "strongest examples this holds" in hits[0].why["at"]
+    none = shipped.search("at:(token:/^ the$/ before:/^ the$/ next:/^ the$/)")
+    assert not none
+    assert none.notes[0].endswith("at no indexed token")

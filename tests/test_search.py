@@ -98,6 +98,9 @@ VALUES = st.text(min_size=1, max_size=12).filter(lambda s: s.strip())
 @st.composite
 def _terms(draw):
     key = draw(st.sampled_from([key for key in KEYS if key != "sort"]))
+    if key == "at":
+        inner = Or((Term("token", draw(VALUES), quoted=True), Not(Term("is", "digit"))))
+        return Term(key, str(inner), inner=inner)
     option = draw(st.sampled_from(["", "mean", "3", "-1"])) if key in OPTION_KEYS else ""
     if key in REGEX_KEYS and draw(st.booleans()):
         body = draw(st.text(alphabet="ab/.*+|() \t", min_size=1, max_size=8))
