@@ -181,16 +181,16 @@ def stage_trials() -> None:
             card, sae = Card.read(into), at_l0(load(into), heldout)
             save(sae, into, card)  # what is indexed is measured at that L0 as well
             figures = {text: measured(sae, card, text, CHOOSING_TOKENS) for text in ("held_out", *CHOOSING)}
-            places.write_json(found, {"texts": figures, "meaning": meaning(into)})
+            places.write_json(found, {"texts": figures, "meaning": meaning(into, TRIAL_INDEX)})
         figures = places.read_json(found)
         share, low, high = figures["meaning"]["by_meaning"]
         say(f"{name}: {line(figures['texts'])}; by meaning {share:.1%} ({low:.1%} to {high:.1%})")
 
 
-def meaning(folder: Path) -> dict[str, Any]:
+def meaning(folder: Path, tokens: int) -> dict[str, Any]:
     """What class its features are of, over the first tokens of the index's text."""
     wb = Workbench.open(folder)
-    build_index(wb, ActivationStore.open(WORK / "index"), TRIAL_INDEX)
+    build_index(wb, ActivationStore.open(WORK / "index"), tokens)
     return wb.meaning().to_dict()
 
 
