@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, report
+from common import report
 
 from interp import places
 from interp.checkpoint import Card, load

@@ -196,7 +196,7 @@ def test_every_key_has_its_function_and_its_words():
     assert set(HOLDS) == set(HELP) == set(CLAIM.help)
     said = known_keys()
     assert {f"syntax:{kind}" for kind in KINDS} <= set(said)
-    assert all(read_claim(written) for written in said if ":" in written)
+    assert all(read_claim(written) for written in said if ":" in written and not written.startswith("kind"))
     assert 'is:"inside word"' in said
 
 

@@ -42,6 +42,9 @@ ARCHIVES: Mapping[str, Archive] = {
     "foldoc": _debian(
         "dict-foldoc", "20230119-1", "745cbedb55c2da609cc88ee0284e9d11a67a11ae3709daf7bad0e895ac3294c3", 2_408_824
     ),
+    "wordnet": _debian(
+        "wordnet-base", "1:3.0-37", "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752", 6_467_132
+    ),
     "jargon": _debian(
         "dict-jargon", "4.4.7-3.1", "405f8168d7994ed2cb71407bb95493daec2e9aa66fc0461dafa74a9d6728a8c1", 621_608
     ),

@@ -23,6 +23,7 @@ from interp.predicates.regex import check, matching
 from interp.predicates.syntax import BIT, KINDS
 from interp.predicates.text import Around
 from interp.predicates.tokens import CLASSES
+from interp.predicates.wordnet import named
 from interp.predicates.written import around_matches
 from interp.render import visible
 from interp.types import InterpError, unknown
@@ -79,6 +80,8 @@ def _check(term: Term) -> None:
         _distance(term)
     if term.key == "is" and term.value not in (*PLACES, *CLASSES):
         raise unknown("is:", term.value, [*PLACES, *CLASSES], try_=at)
+    if term.key == "kind":
+        named(term.value)
     if term.key == "syntax" and term.value not in KINDS:
         raise unknown("syntax:", term.value, KINDS, try_=at)
     if term.key == "language" and term.value not in LANGUAGES:
@@ -140,6 +143,10 @@ def _is(term: Term, around: Around) -> np.ndarray:
     return np.asarray(around.text.vocabulary.of_class(term.value)[around.at(0)])
 
 
+def _kind(term: Term, around: Around) -> np.ndarray:
+    return np.asarray(around.text.vocabulary.kind_of(term.value)[around.at(0)] & ~around.inside_word)
+
+
 def _syntax(term: Term, around: Around) -> np.ndarray:
     return np.asarray((around.text.syntax_N[around.position_P] & BIT[term.value]) > 0)
 
@@ -166,6 +173,7 @@ HOLDS: dict[str, Callable[[Term, Around], np.ndarray]] = {
     "near": _near,
     "context": _context,
     "is": _is,
+    "kind": _kind,
     "syntax": _syntax,
     "language": _value,
     "source": _value,
@@ -216,6 +224,8 @@ def _said(term: Term, negated: bool) -> str:
     if term.key in ("is", "syntax"):
         what = PLACES[term.value][0] if term.value in PLACES else CLASSES.get(term.value, ("", ""))[1]
         return f"the token is{no} {what or 'part of ' + KINDS[term.value] + ' in Python source'}"
+    if term.key == "kind":
+        return f"the token is{no} a word for {term.value}"
     if term.key == "language":
         return f"the document is{no} in {LANGUAGE_NAMES[term.value]}"
     subject = _SUBJECTS[term.key].format(n=_ORDINALS.get(term.option, f"{term.option}th"))

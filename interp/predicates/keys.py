@@ -9,6 +9,7 @@ HELP = {
     "near": "another token within 16 does",
     "context": "the text within 16 tokens matches /regex/ or contains the text",
     "is": 'the token is of a class or at a place: is:digit, is:month, is:"inside word", is:"sentence start"',
+    "kind": 'the token is a word for a kind of this, by WordNet: kind:disease, kind:"body of water"',
     "syntax": "in Python source the token is part of this: syntax:comment, syntax:string, syntax:definition",
     "language": "the document's language, by its words: en, fr, es or code",
     "source": "the document is of this source",

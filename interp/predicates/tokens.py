@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from interp.grammar import Term
 from interp.predicates.regex import check
+from interp.predicates.wordnet import named, wordnet
 
 
 def _words(listed: str) -> str:
@@ -141,6 +142,22 @@ class Vocabulary:
     def content_V(self) -> np.ndarray:
         """Tokens that begin a word of at least four letters: those that say what a text is about."""
         return self._matches(r"^ \p{L}{4,}$") | self._matches(r"^\p{Lu}\p{L}{3,}$")
+
+    def kind_of(self, name: str) -> np.ndarray:
+        """Which tokens are whole words for a kind of this, by WordNet, in one of its senses of that name; shape (V + 1,).
+
+        Raises InterpError for a name that WordNet has not, and when its package is not here.
+        """
+        wanted = named(name)
+        return np.array([not kinds.isdisjoint(wanted) for kinds in self._kinds_V])
+
+    @cached_property
+    def _kinds_V(self) -> list[frozenset[int]]:
+        """What each token is a kind of, as a word of at least three letters; tokens that differ by case and spaces alike."""
+        known, of = wordnet(), {}
+        for text in dict.fromkeys(text.strip(" ").lower() for text in self._bare.to_pylist()):
+            of[text] = known.kinds(text) if len(text) > 2 and text.isalpha() else frozenset()
+        return [of[text.strip(" ").lower()] for text in self._bare.to_pylist()]
 
     @cached_property
     def _marked_by_hashes(self) -> bool:
