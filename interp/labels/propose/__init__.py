@@ -1,0 +1,1 @@
+"""Names for features, proposed without a person: a method a file."""

@@ -1,0 +1,66 @@
+"""Names that are proposed for features."""
+
+import pytest
+
+from interp.labels.propose.families import base, families, same_family
+from interp.labels.propose.short import short
+from interp.predicates import Predicate
+
+VOCABULARY = [
+    " argue", " argued", " argument", "Argue", " river", " lake", " ocean", " pond", " the", " of", "com", "\n", " =", "SQL",
+    " I", " you", " own", " owner", " area", " are",
+]  # fmt: skip
+ID = {text: number for number, text in enumerate(VOCABULARY)}
+
+
+def of(*texts: str) -> tuple[int, ...]:
+    return tuple(ID[text] for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("argue", "argues"), ("argue", "argument"), ("happy", "happiness"), ("own", "owner"), ("cat", "cats"), ("depends", "depending"),
+     ("vivir", "vivido"), ("grand", "grandes"), ("nation", "nationality")],
+)  # fmt: skip
+def test_words_of_a_family(one, other):
+    assert same_family(one, other)
+    assert same_family(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("are", "area"), ("river", "rivet"), ("for", "form"), ("the", "then"), ("cat", "category"), ("is", "island")],
+)  # fmt: skip
+def test_words_that_only_begin_alike(one, other):
+    assert not same_family(one, other)
+
+
+def test_families_keep_the_order_of_their_first_words():
+    parted = families(["river", "argued", "rivers", "argument", "argue", "the"])
+    assert parted == [["river", "rivers"], ["argued", "argument", "argue"], ["the"]]
+    assert [base(family) for family in parted] == ["river", "argue", "the"]
+
+
+@pytest.mark.parametrize(
+    ("predicate", "name"),
+    [
+        (Predicate(kind="token", here=of(" argued", " argue", "Argue", " argument")), "‘argue’"),
+        (Predicate(kind="token", here=of(" river", " lake")), "‘river’, ‘lake’"),
+        (Predicate(kind="words", here=of(" river", " lake", " ocean", " pond")), "‘river’, ‘lake’, ‘ocean’, …"),
+        (Predicate(kind="piece", here=of("com"), inside=True), "‘com’ inside a word"),
+        (Predicate(kind="class", here="digit"), "digits"),
+        (Predicate(kind="ngram", before=of(" of"), here=of(" the")), "‘the’ after ‘of’"),
+        (Predicate(kind="ngram", earlier=of(" lake"), before=of(" of"), here=of(" the")), "‘the’ after ‘lake’ ‘of’"),
+        (Predicate(kind="ngram", earlier=of(" of"), here=of(" river")), "‘river’ after ‘of’ …"),
+        (Predicate(kind="next", next=of(" =")), "what stands before ‘·=’"),
+        (Predicate(kind="after", before="article"), "what stands after an English article or demonstrative"),
+        (Predicate(kind="near", near=of(" river", " lake")), "near ‘river’, ‘lake’"),
+        (Predicate(kind="language", value="fr"), "text in French"),
+        (Predicate(kind="source", value="novels"), "text of novels"),
+        (Predicate(kind="topic", value="Biology"), "text on Biology"),
+        (Predicate(kind="token", here=of("SQL", "\n")), "‘SQL’, ‘↵’"),
+        (Predicate(kind="token", here=of(" I", " you")), "‘I’, ‘you’"),
+    ],
+)
+def test_a_predicate_is_named_in_a_few_words(predicate, name):
+    assert short(predicate, VOCABULARY) == name
