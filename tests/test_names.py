@@ -1,10 +1,12 @@
 """Names that are proposed for features."""
 
+import numpy as np
 import pytest
 
 from interp.labels.propose.families import base, families, same_family
 from interp.labels.propose.short import short
-from interp.predicates import Predicate
+from interp.predicates import Predicate, Text, Vocabulary, read_claim
+from tests.test_wordnet import real
 
 VOCABULARY = [
     " argue", " argued", " argument", "Argue", " river", " lake", " ocean", " pond", " the", " of", "com", "\n", " =", "SQL",
@@ -64,3 +66,40 @@ def test_families_keep_the_order_of_their_first_words():
 )
 def test_a_predicate_is_named_in_a_few_words(predicate, name):
     assert short(predicate, VOCABULARY) == name
+
+
+@real
+def test_forms_that_no_ending_explains_are_led_back_by_wordnet():
+    from interp.predicates.wordnet import wordnet
+
+    vocabulary = [" saw", " seen", " sees", " see", " mice", " river", " lake", " ponds", " oceans"]
+    mined = Predicate(kind="words", here=tuple(range(5)))
+    assert short(mined, vocabulary) == "‘saw’, ‘seen’, ‘see’, …"
+    assert short(mined, vocabulary, wordnet().lemma) == "‘see’, ‘mouse’"
+
+
+@real
+def test_words_of_a_kind_are_named_by_what_they_are():
+    """A feature that fires on waters wherever they stand, in a text where other words stand as often."""
+    from interp.labels.propose.kinds import Kinds
+    from interp.models.sentence import sentence_encoder
+
+    water, other = (
+        [" river", " lake", " ocean", " sea", " pond"],
+        [" chair", " idea", " dog", " run", " music", " law", " red", " bread"],
+    )
+    other += [" seven", " happy", " lamp", " anger", " nurse", " stone", " letter", " north", " winter", " glass"]
+    vocabulary = ["<end>", *water, *other]
+    draw = np.random.default_rng(0)
+    token = np.zeros((40, 64), dtype=np.int64)
+    token[:, 1:] = draw.integers(1, len(vocabulary), (40, 63))
+    flat = token.reshape(-1)
+    columns = {"source": ["a"] * 40, "topic": [""] * 40}
+    text = Text(flat, np.repeat(np.arange(40), 64), flat != 0, 64, 0, Vocabulary(vocabulary), ["train"] * 40, columns)
+    kinds, encode = Kinds(text), sentence_encoder().encode
+    found = kinds.best(text.around(np.flatnonzero((flat > 0) & (flat <= 5))), encode)
+    assert "water" in found.name
+    assert (found.precision, found.words) == (1, 5)
+    assert found.recall > 0.7  # a name has senses, and another word may be a kind of one
+    assert read_claim(found.claim).holds(text.around(np.flatnonzero(flat == 1))).all()
+    assert kinds.best(text.around(np.flatnonzero(np.isin(flat, [1, 6, 8]))), encode) is None

@@ -35,6 +35,11 @@ water v 1 1 @ 1 0 00000200
 """
 
 
+real = pytest.mark.skipif(
+    bool(archives.missing(["wordnet"])), reason="WordNet's package is not here (`interp setup --texts`)"
+)
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A package built as Debian's is, with six nouns and two verbs."""
@@ -74,6 +79,15 @@ def test_a_word_is_a_kind_of_all_that_stands_above_its_commonest_senses(small):
 def test_forms_lead_to_their_word(small, form, word):
     assert small.synsets(form)
     assert set(small.synsets(form)) <= set(small.synsets(word))
+
+
+def test_a_word_has_a_first_form(small):
+    assert [small.lemma(word) for word in ("Rivers", "leaves", "watering", "Zebras")] == [
+        "river",
+        "leaf",
+        "water",
+        "zebras",
+    ]
 
 
 def test_tokens_are_of_a_kind_whatever_their_case_and_spaces(small):

@@ -149,10 +149,10 @@ class Vocabulary:
         Raises InterpError for a name that WordNet has not, and when its package is not here.
         """
         wanted = named(name)
-        return np.array([not kinds.isdisjoint(wanted) for kinds in self._kinds_V])
+        return np.array([not kinds.isdisjoint(wanted) for kinds in self.kinds])
 
     @cached_property
-    def _kinds_V(self) -> list[frozenset[int]]:
+    def kinds(self) -> list[frozenset[int]]:
         """What each token is a kind of, as a word of at least three letters; tokens that differ by case and spaces alike."""
         known, of = wordnet(), {}
         for text in dict.fromkeys(text.strip(" ").lower() for text in self._bare.to_pylist()):

@@ -49,6 +49,11 @@ class WordNet:
                 break
         return tuple(found)
 
+    def lemma(self, word: str) -> str:
+        """The first form of a word: seen, saw and sees are see; small letters, and itself where it is not known."""
+        found = (form for part in reversed(SENSES) for form in self._lemmas(word.lower(), part))
+        return min(found, key=len, default=word.lower())
+
     def _lemmas(self, word: str, part: str) -> Iterator[str]:
         """The words that this may be a form of: the exception, then itself, then by its ending."""
         known = self.senses[part]

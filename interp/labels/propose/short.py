@@ -1,6 +1,6 @@
 """A few words for a mined predicate, as a person would say them: ‘argue’ in all its forms, digits, French text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from interp.labels.propose.families import base, families
 from interp.predicates import CLASSES, Predicate
@@ -11,32 +11,37 @@ WORDS = 3
 """Words, or families of them, that a name lists."""
 
 
-def short(predicate: Predicate, vocabulary: Sequence[str]) -> str:
-    """The name of a predicate; its sentence says all of it."""
+def short(predicate: Predicate, vocabulary: Sequence[str], lemma: Callable[[str], str] = lambda word: word) -> str:
+    """The name of a predicate; its sentence says all of it. `lemma` gives a word's first form, where a dictionary knows it."""
+
+    def said(slot: Slot) -> str:
+        return _slot(slot, vocabulary, lemma)
+
     if predicate.kind == "language":
         return f"text in {LANGUAGE_NAMES.get(predicate.value, predicate.value)}"
     if predicate.kind in ("source", "topic"):
         return f"text of {predicate.value}" if predicate.kind == "source" else f"text on {predicate.value}"
     if predicate.kind == "near":
-        return f"near {_slot(predicate.near, vocabulary)}"
-    here = _slot(predicate.here, vocabulary) if predicate.here else ""
+        return f"near {said(predicate.near)}"
+    here = said(predicate.here) if predicate.here else ""
     if predicate.kind == "piece" or predicate.inside:
         here = f"{here} inside a word" if here else "parts of words"
     parts = [here or "what stands"]
     if predicate.earlier or predicate.before:
-        before = [_slot(slot, vocabulary) for slot in (predicate.earlier, predicate.before) if slot]
+        before = [said(slot) for slot in (predicate.earlier, predicate.before) if slot]
         parts.append(f"after {' '.join(before)}" + (" …" if predicate.earlier and not predicate.before else ""))
     if predicate.next:
-        parts.append(f"before {_slot(predicate.next, vocabulary)}")
+        parts.append(f"before {said(predicate.next)}")
     return " ".join(parts)
 
 
-def _slot(slot: Slot, vocabulary: Sequence[str]) -> str:
+def _slot(slot: Slot, vocabulary: Sequence[str], lemma: Callable[[str], str]) -> str:
     """A class by its name; words by their families, as many as a reader keeps in mind."""
     if isinstance(slot, str):
         return CLASSES[slot][1]
     texts = [vocabulary[token] for token in slot]
-    said = [base(family) for family in families(_plain(text) for text in texts)]
+    plain = [_plain(text) for text in texts]
+    said = [base(family) for family in families(lemma(word) if word.islower() else word for word in plain)]
     listed = ", ".join(f"‘{word}’" for word in said[:WORDS])
     return f"{listed}, …" if len(said) > WORDS else listed
 
