@@ -56,7 +56,9 @@ class Kinds:
     def _names(self) -> tuple[list[str], sparse.csr_matrix]:
         """(names, shape (V, names): which tokens are words for kinds of what has the name)."""
         kinds_V, name_S = self.text.vocabulary.kinds, wordnet().name_S
-        row, column, number = [], [], {}
+        row: list[int] = []
+        column: list[int] = []
+        number: dict[str, int] = {}
         for token in np.flatnonzero(self._whole_V > 0):
             for name in {name_S[synset] for synset in kinds_V[token]}:
                 row.append(int(token))
