@@ -45,8 +45,10 @@ def test_every_parameter_is_of_a_kind_that_json_and_a_command_line_have(name):
 def test_every_command_stands_on_the_command_line():
     registered = {command.name for command in (*cli.app.registered_commands, *cli.labels.registered_commands)}
     elsewhere = {
+        "undo_label": "undo",
         "import_labels": "import",
         "export_labels": "export",
+        "merge_labels": "merge",
         "transfer_labels": "transfer",
         "sweep_strengths": "steer",
         "preset": "presets",

@@ -1,6 +1,7 @@
 """Labels on the command line."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,14 +13,22 @@ from interp.render.terminal import table, tell
 from interp.render.words import counted
 
 if TYPE_CHECKING:
-    from interp.commands.labelling import Imported, Label, Transfer
+    from interp.commands.labelling import Imported, Label, Merge, Transfer
 
 labels = typer.Typer(
-    help="Write many labels from a file or to one, or carry them from one SAE to another.", no_args_is_help=True
+    help="Take back what was said last; many labels from a file, to one, out of another book, or from one SAE to another.",
+    no_args_is_help=True,
 )
 app.add_typer(labels, name="labels")
 
 COLUMNS = ("feature", "label", "author", "note", "status", "created")
+MARKS: "dict[str, Callable[[Label], str]]" = {
+    "tags": lambda label: " ".join(label.tags),
+    "star": lambda label: "★" if label.starred else "",
+    "method": lambda label: label.method,
+    "predicate": lambda label: label.predicate,
+}
+"""Columns that stand there only where one of the revisions has something in them."""
 SAE_OR_FILE = Annotated[
     str, typer.Argument(metavar="[SAE] FILE", help="Folder of a checkpoint (without: the embedded SAE), then the file.")
 ]
@@ -27,7 +36,13 @@ SECOND = Annotated[str, typer.Argument(hidden=True)]
 
 
 def _names(versions: "list[Label]", _: Asked) -> None:
-    table(COLUMNS, [[v.feature, v.text, v.author, v.note, v.status, v.created] for v in versions])
+    rows = [
+        [v.feature, v.text, v.author, v.note, v.status, v.created, *(show(v) for show in MARKS.values())]
+        for v in versions
+    ]
+    head = [*COLUMNS, *MARKS]
+    shown = [i for i, name in enumerate(head) if name in COLUMNS or any(row[i] for row in rows)]
+    table([head[i] for i in shown], [[row[i] for i in shown] for row in rows])
 
 
 def _imported(done: "Imported", asked: Asked) -> None:
@@ -37,6 +52,27 @@ def _imported(done: "Imported", asked: Asked) -> None:
 
 def _exported(count: int, asked: Asked) -> None:
     tell(f"{counted(count, 'label')} in {asked['file']}")
+    if asked["form"] == "neuronpedia":
+        tell(
+            "notes, status, dates, tags, stars and predicates are not in it: Neuronpedia's explanations have no place for them"
+        )
+
+
+def _merged(done: "Merge", asked: Asked) -> None:
+    moved = [each for each in done.labels if each.outcome != "there already"]
+    rows = [[m.feature, m.ours.text if m.ours else "", m.theirs.text, m.holds.text, m.outcome, m.why] for m in moved]
+    if rows:
+        head = ["feature", "ours", "theirs", "holds then", "", "why"]
+        table(head, rows, shorten=("ours", "theirs", "holds then", "why"), drop=("holds then",), wide=asked["wide"])
+    outcomes = Counter(each.outcome for each in done.labels)
+    told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
+    tell(f"{counted(len(done.labels), 'feature')} in {done.other}: {told}")
+    if done.written:
+        tell(
+            f"{counted(done.written, 'revision')} written; `interp labels undo {asked['sae']} NUMBER` takes a step back"
+        )
+    elif moved:
+        tell("nothing was written; with --write, both sides are kept, and what holds then holds")
 
 
 def _transferred(done: "Transfer", asked: Asked) -> None:
@@ -68,6 +104,7 @@ ONE_OR_TWO = {
 """[SAE] FILE: one word is the file."""
 
 register("label", _names, "interp label SAE 1234 'European capitals' --author me")
+register("undo", _names, "interp labels undo SAE 1234", command="undo_label", of=labels)
 register(
     "import",
     _imported,
@@ -85,6 +122,14 @@ register(
     of=labels,
     typed=ONE_OR_TWO,
     face=(),
+)
+register(
+    "merge",
+    _merged,
+    "interp labels merge SAE theirs.sqlite",
+    command="merge_labels",
+    of=labels,
+    face=("as_json", "wide"),
 )
 register(
     "transfer",

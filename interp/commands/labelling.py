@@ -1,7 +1,8 @@
-"""Names of features: given, withdrawn, and moved in and out of files."""
+"""Names of features: given, withdrawn, taken back, and moved in and out of files."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.commands.opening import open_sae
 from interp.commands.options import Device, Feature, Option, Sae
@@ -9,10 +10,11 @@ from interp.commands.options import Device, Feature, Option, Sae
 if TYPE_CHECKING:
     from interp.labels import Label, LabelBook
     from interp.labels.book import Imported
+    from interp.labels.merging import Merge
+    from interp.labels.neuronpedia import Source
     from interp.workbench.transferring import Transfer
 
-Author = Annotated[str, Option("Who gives the label.")]
-File = Annotated[Path, Option("File of labels: .csv or .jsonl.")]
+File = Annotated[Path, Option("File of labels: .csv or .jsonl, or Neuronpedia's explanations.")]
 
 
 def label(
@@ -23,26 +25,77 @@ def label(
         Option("The label to give; an empty one ('') withdraws the present one. Without: show the labels it had."),
     ] = None,
     *,
-    author: Author = "",
-    note: Annotated[str, Option("What the label rests on.")] = "",
-    status: Annotated[str, Option("How sure the label is: proposed, confirmed or refuted.")] = "proposed",
+    author: Annotated[str | None, Option("Who gives the label.")] = None,
+    note: Annotated[str | None, Option("What the label rests on.")] = None,
+    status: Annotated[str | None, Option("How sure the label is: proposed, confirmed or refuted.")] = None,
+    tag: Annotated[
+        Sequence[str],
+        Option("A short word to find the feature by, in place of the tags it has; repeatable, and '' takes them away."),
+    ] = (),
+    star: Annotated[bool | None, Option("Mark the feature with a star, or take the star away.")] = None,
+    method: Annotated[
+        str | None, Option("How the label came about, such as predicate or llm:MODEL. Without: person.")
+    ] = None,
+    predicate: Annotated[
+        str | None, Option("What the label claims, as a search (see `interp keys`): 'token:/^ ?Paris$/'.")
+    ] = None,
 ) -> "list[Label]":
-    """Name a feature, or show the names it had.
+    """Name a feature, mark it, or show the names it had.
 
-    All of its labels come back, the newest first. Raises InterpError when there is no such feature or status.
+    Nothing is overwritten: what is given makes a further revision. Tags and the star stay when a feature gets another name,
+    and it may have them without one; note, status, method and predicate begin anew with the name. All revisions come back,
+    the oldest first. Raises InterpError when there is no such feature or status, and for a predicate that is no search.
     """
     from interp.types import check_feature
 
     book = _book(sae)
     check_feature(number, book.d_sae, sae)
+    if predicate:
+        check_predicate(predicate)
+    marks: dict[str, Any] = {"tags": [each for each in tag if each] if tag else None, "starred": star}
+    of_name = {"author": author, "note": note, "status": status, "method": method, "predicate": predicate}
+    told: dict[str, Any] = {name: value for name, value in (of_name | marks).items() if value is not None}
     if text is not None:
-        book.set(number, text, author=author, note=note, status=status)
+        book.set(number, text, **told)
+    elif told:
+        book.revise(number, **told)
     return book.history(number)
+
+
+def undo_label(sae: Sae, number: Feature) -> "list[Label]":
+    """Take back the last thing that was said of a feature: name, star, tags and all are as they were before.
+
+    It is one step, and a revision like any other: undone once more, what was taken back holds again. All revisions come
+    back, the oldest first. Raises InterpError when nothing was said of the feature on this machine.
+    """
+    book = _book(sae)
+    book.undo(number)
+    return book.history(number)
+
+
+def check_predicate(text: str) -> None:
+    """Raises InterpError for a predicate that cannot be read as a search, or that asks for nothing."""
+    from interp.search import parse
+    from interp.types import InterpError
+
+    try:
+        terms = parse(text).terms
+    except InterpError as error:
+        raise InterpError(f"the predicate {text[:80]!r} is no search: {error}") from None
+    if not terms:
+        raise InterpError(
+            f"the predicate {text[:80]!r} claims nothing; write it as a search, such as token:/^ ?Paris$/."
+        )
 
 
 def current_label(sae: Sae, number: Feature) -> "Label | None":
     """The label that a feature has now; None where it has none, or it was withdrawn."""
     return _book(sae).get(number)
+
+
+def current_marks(sae: Sae, number: Feature) -> "Label | None":
+    """What holds of a feature now, its tags and star also where it has no name; None where nothing was ever said of it."""
+    return next(reversed(_book(sae).history(number)), None)
 
 
 def statuses() -> tuple[str, ...]:
@@ -58,20 +111,64 @@ def import_labels(
     *,
     author: Annotated[str | None, Option("Who gives the labels, in place of what the file names.")] = None,
 ) -> "Imported":
-    """Add labels from a .csv file with the columns feature and label, or a .jsonl file as `interp labels export` writes.
+    """Add labels from a .csv file with the columns feature and label, a .jsonl file as `interp labels export` writes, or
+    Neuronpedia's explanations.
 
-    All of them or none: a line that is no label of this SAE is named, and nothing is written. Columns author, note and
-    status are read where they are there. What is the current label already is not added again.
+    All of them or none: a line that is no label of this SAE is named, and nothing is written. Columns author, note, status,
+    tags, starred, method and predicate are read where they are there, and what a line does not say stays. What is the
+    current label already is not added again. Of several explanations of one feature the last holds, and all are in its
+    history. Files may be compressed (.gz).
     """
-    return _book(sae).import_file(file, author=author)
+    book, source = _book_and_source(sae)
+    return book.import_file(file, author=author, layer=source.layer, check_predicate=check_predicate)
 
 
-def export_labels(sae: Sae, file: File) -> int:
-    """Write the current labels, one JSON object a line, as `interp labels import` reads them.
+def export_labels(
+    sae: Sae,
+    file: File,
+    *,
+    form: Annotated[
+        str,
+        Option(
+            "What to write: labels (JSON lines), csv, or neuronpedia (the explanations of its bulk export, which have no "
+            "place for notes, status, dates, tags, stars and predicates). Without: csv where the file ends so, else labels."
+        ),
+    ] = "",
+) -> int:
+    """Write the current labels as a file that `interp labels import` reads: JSON lines, CSV or Neuronpedia's explanations.
 
-    How many there are comes back. Raises InterpError when the file cannot be written.
+    JSON lines and CSV hold all of a label, and the SAE that it is of. How many there are comes back. Raises InterpError
+    when the file cannot be written.
     """
-    return _book(sae).export(file)
+    book, source = _book_and_source(sae)
+    return book.export(file, form=form, source=source, named=True)
+
+
+def merge_labels(
+    sae: Sae,
+    other: Annotated[
+        str,
+        Option(
+            "The other side: a database of labels (its file, or a URL such as postgresql://…), a file of labels, or a "
+            "checkpoint's folder."
+        ),
+    ],
+    *,
+    write: Annotated[bool, Option("Write it. Without: only show what would become of each label.")] = False,
+    theirs: Annotated[bool, Option("Where both sides went on, let theirs hold; ours is then in the history.")] = False,
+) -> "Merge":
+    """Take in what another label book says of the same SAE, keep both sides, and show where they differ; shown before it is done.
+
+    Revisions that this book has not are added to its histories. Where only they went on, what they say holds; where both
+    did, that is a conflict: it is shown, ours holds unless --theirs, and theirs is the revision before it, which
+    `interp labels undo` makes hold. Merged again, nothing is added.
+
+    Raises InterpError when the other side is not there, or has no labels of this SAE.
+    """
+    from interp.labels.merging import merge
+
+    book, source = _book_and_source(sae)
+    return merge(book, other, write=write, prefer_theirs=theirs, layer=source.layer, check_predicate=check_predicate)
 
 
 def transfer_labels(
@@ -112,3 +209,14 @@ def _book(sae: str) -> "LabelBook":
     from interp.labels import LabelBook
 
     return LabelBook.of(resolve(sae))
+
+
+def _book_and_source(sae: str) -> "tuple[LabelBook, Source]":
+    """The labels of a checkpoint, and what Neuronpedia would call it."""
+    from interp.checkpoint.card import Card
+    from interp.checkpoint.files import resolve
+    from interp.labels import LabelBook
+    from interp.labels.neuronpedia import Source
+
+    folder = resolve(sae)
+    return LabelBook.of(folder), Source.of(Card.read(folder))

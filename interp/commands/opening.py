@@ -26,7 +26,8 @@ def open_sae(sae: str, device: str = "auto") -> "Workbench":
 
     folder = resolve(sae)
     with _lock:
-        made = _known(str(folder), str(folder.resolve()), device, str(places.cache()), str(places.data()))
+        homes = str(places.cache()), str(places.data()), os.environ.get("INTERP_LABELS", "")
+        made = _known(str(folder), str(folder.resolve()), device, *homes)
         bench, before = _open.get(made) or (Workbench.open(folder, device=device), "")
         full = _time(str(bench.full_index_folder / "index.json"))
         if full != before:

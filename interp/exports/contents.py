@@ -1,6 +1,5 @@
 """What every export is made of, so that a format asks no room above it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +28,3 @@ class Contents:
         """Tokens of `promoted` or `suppressed` with their logit effects; none where the index has none."""
         values = row.get(f"{column}_logits")
         return [] if values is None else list(zip(self.index.text(row[column]), map(float, values), strict=True))
-
-    @property
-    def layer(self) -> int:
-        """Of the hook point; -1 when its name has none."""
-        number = re.search(r"\.(\d+)\.", self.card.hook_name)
-        return int(number.group(1)) if number else -1

@@ -16,6 +16,7 @@ import torch
 from interp import places
 from interp.exports.contents import Contents
 from interp.index import Example
+from interp.labels.neuronpedia import Source, explanation_line
 
 BATCH = 128
 ALIGNED = 3
@@ -30,7 +31,8 @@ def write(contents: Contents, features: list[int], folder: Path) -> list[str]:
     head = {key: value for key, value in _head(contents).items() if key != "sae_id_suffix"}
     _write(folder / "skipped_indexes.json", head | {"log_sparsity": None, "skipped_indexes": skipped})
     _write(folder / "run_settings.json", _settings(contents))
-    lines = [places.strict_json(_explanation(contents, f)) for f in features if f in contents.labels]
+    source = Source.of(contents.card)
+    lines = [explanation_line(contents.labels[f], source) for f in features if f in contents.labels]
     (folder / "explanations.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return [
         "correlated neurons and features (Pearson) and the vector: not in the index, left empty",
@@ -39,8 +41,8 @@ def write(contents: Contents, features: list[int], folder: Path) -> list[str]:
 
 
 def _head(contents: Contents) -> dict[str, Any]:
-    name = contents.card.name.rpartition("/")[2]
-    return {"model_id": contents.card.model, "layer": contents.layer, "sae_set": name, "sae_id_suffix": None}
+    source = Source.of(contents.card)
+    return {"model_id": source.model, "layer": source.layer, "sae_set": source.name, "sae_id_suffix": None}
 
 
 def _feature(contents: Contents, feature: int) -> dict[str, Any]:
@@ -120,20 +122,6 @@ def _activations(examples: list[Example], edges: list[float]) -> list[dict[str, 
                 }
             )
     return rows
-
-
-def _explanation(contents: Contents, feature: int) -> dict[str, Any]:
-    """One line of Neuronpedia's bulk export of explanations, as far as a label has it."""
-    head, label = _head(contents), contents.labels[feature]
-    return {
-        "modelId": head["model_id"],
-        "layer": f"{head['layer']}-{head['sae_set']}",
-        "index": str(feature),
-        "authorId": label.author or None,
-        "description": label.text,
-        "typeName": None,
-        "explanationModelName": None,
-    }
 
 
 def _settings(contents: Contents) -> dict[str, Any]:

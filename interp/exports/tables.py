@@ -10,6 +10,7 @@ import pandas as pd
 from interp import places
 from interp.exports.contents import Contents
 from interp.labels import Label
+from interp.labels.transfer import write_jsonl
 from interp.render import csv_cell
 
 PLAIN = ("density", "fires", "mean", "max", "documents", "token_entropy")
@@ -51,9 +52,10 @@ def examples_table(contents: Contents, features: list[int]) -> pd.DataFrame:
 
 
 def labels_table(contents: Contents, features: list[int]) -> pd.DataFrame:
-    """A row a label, with the fields of `Label`."""
+    """A row a label, with the fields of `Label`; tags stand side by side."""
     names = [field.name for field in fields(Label)]
-    return pd.DataFrame([asdict(contents.labels[f]) for f in features if f in contents.labels], columns=names)
+    labels = [contents.labels[f] for f in features if f in contents.labels]
+    return pd.DataFrame([asdict(label) | {"tags": " ".join(label.tags)} for label in labels], columns=names)
 
 
 def write_csv(contents: Contents, features: list[int], folder: Path) -> list[str]:
@@ -76,10 +78,8 @@ def write_parquet(contents: Contents, features: list[int], folder: Path) -> list
 
 def write_labels(contents: Contents, features: list[int], folder: Path) -> list[str]:
     """labels.jsonl, which this project reads back, and the same as labels.csv."""
-    table = labels_table(contents, features)
-    lines = [places.strict_json(row) for row in table.to_dict("records")]
-    (folder / "labels.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    _write(table, folder / "labels.csv")
+    write_jsonl([contents.labels[f] for f in features if f in contents.labels], folder / "labels.jsonl")
+    _write(labels_table(contents, features), folder / "labels.csv")
     return ["automatic descriptions, and the history of each label"]
 
 

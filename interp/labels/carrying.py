@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from interp.labels.book import LabelBook
+from interp.labels.label import LONGEST, Label, checked, now
 from interp.labels.matching import Match
-from interp.labels.transfer import LONGEST, Label, checked, now
 
 Outcome = Literal["carried", "doubtful", "no match", "conflict", "there already"]
 

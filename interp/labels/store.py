@@ -1,14 +1,17 @@
 """The database that labels lie in: an SQLite file that appears whole, or wherever a SQLAlchemy URL points.
 
 Nothing is made or opened before it is asked for. A file of SQLite's is written with a write-ahead log, so that readers
-and a writer never wait for each other; writers wait for each other, BUSY_SECONDS at most. A file that is damaged, empty
-or another program's is never begun anew, and one that may only be read is read.
+and a writer never wait for each other; writers wait for each other, BUSY_SECONDS at most, and each has the database for
+itself from its first look to its last word, so that what it found still holds when it writes. A file that is damaged, empty
+or another program's is never begun anew, and one that may only be read is read. A table of an earlier version is read as
+it is, and gets its further columns from whoever first writes into it.
 """
 
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +21,24 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from interp import places
-from interp.labels.transfer import LONGEST, LONGEST_NAME
+from interp.labels.schema import ALL, FIRST, TABLE, columns_of, making, rows
 from interp.render.terminal import say
 from interp.types import InterpError
 
 BUSY_SECONDS = 20.0
 """How long a reader or writer waits for another process before it gives up."""
 
-_schema = sa.MetaData()
-TABLE = sa.Table(
-    "labels",
-    _schema,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("sae", sa.String(64), nullable=False, index=True),
-    sa.Column("feature", sa.Integer, nullable=False, index=True),
-    sa.Column("text", sa.String(LONGEST), nullable=False),
-    sa.Column("author", sa.String(LONGEST_NAME), nullable=False),
-    sa.Column("note", sa.String(LONGEST), nullable=False),
-    sa.Column("status", sa.String(20), nullable=False),
-    sa.Column("created", sa.String(40), nullable=False),
-)
+MOST_NAMED = 500
+"""Features that a query names; databases have a limit."""
+WRITER = 0x6C6162656C73
+"""What whoever writes into a PostgreSQL database holds there: an advisory lock of this number."""
+_SERVER = {
+    "55P03": "another process has held the labels in {place} for {seconds:.0f} s; nothing was changed. Try again when it is done.",
+    "25006": "labels cannot be written to {place}: that database may only be read.",
+    "42501": "labels cannot be written to {place}: its user may not do that there; ask whoever looks after the database.",
+    "53100": "the disk of {place} is full, so nothing was written to it.",
+}
+"""Sentences for what PostgreSQL's errors mean, by SQLSTATE."""
 _UNLIKE = {sqlite3.SQLITE_CORRUPT: "it is damaged", sqlite3.SQLITE_NOTADB: "it is no SQLite file"}
 
 
@@ -45,8 +46,8 @@ _UNLIKE = {sqlite3.SQLITE_CORRUPT: "it is damaged", sqlite3.SQLITE_NOTADB: "it i
 class Newest:
     """The newest rows of an SAE's features."""
 
-    version: int | None
-    """The last row's number; rows are only ever added, so that it names them all."""
+    version: tuple[int | None, bool]
+    """The last row's number (rows are only ever added, so that it names them all), and whether all columns were there."""
     rows: list[Any] | None
     """None when the version is the one that the caller knows."""
 
@@ -58,8 +59,9 @@ class Store:
         """At a SQLAlchemy URL, or in an SQLite file."""
         self.file: Path | None = None
         self._turn = threading.RLock()
-        """Of a database in memory, which has one connection, and of whoever makes the tables."""
-        self._made = False
+        """Of a database in memory, which has one connection."""
+        self._whole = False
+        """Whether the table was once seen with all its columns, which it does not lose."""
         try:
             given = sa.make_url(where) if isinstance(where, str) else None
             if given is None:
@@ -74,47 +76,54 @@ class Store:
                 lone = {"check_same_thread": False}
                 self._engine = sa.create_engine("sqlite://", poolclass=StaticPool, connect_args=lone)
             else:
-                self._engine = sa.create_engine(str(where))
+                assert given is not None
+                self._engine = _server(given)
+                weakref.finalize(self, self._engine.dispose)  # connections to a server are said goodbye to
         except (sa.exc.SQLAlchemyError, ImportError) as error:
+            driver = "; `pip install 'interp[postgres]'` brings it" if "psycopg" in str(error) else ""
             raise InterpError(
-                f"the label store {_hidden(str(where))} cannot be opened: {_first_line(error)}."
+                f"the label store {hidden(str(where))} cannot be opened: {_first_line(error)}{driver}."
             ) from None
-        self.place = str(self.file or _hidden(str(where)))
+        self.place = str(self.file or hidden(str(where)))
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Add the rows, all of them or none."""
-        with self.writing() as db:
-            db.execute(TABLE.insert(), rows)
+    def add(self, db: sa.Connection, given: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, in a transaction of `writing`."""
+        if given:
+            db.execute(TABLE.insert(), list(given))
 
-    def add_where_none(self, rows: list[dict[str, Any]]) -> list[int]:
-        """Add rows of features that have none of that SAE's yet, all of these or none; the features come back."""
-        names = [column.name for column in TABLE.columns if column.name != "id"]
-        added = []
-        with self.writing() as db:
-            for row in rows:
-                there = sa.exists().where(TABLE.c.sae == row["sae"], TABLE.c.feature == row["feature"])
-                given = sa.select(*(sa.literal(row[name], TABLE.c[name].type) for name in names)).where(~there)
-                if db.execute(TABLE.insert().from_select(names, given)).rowcount:
-                    added.append(int(row["feature"]))
-        return added
+    def newest_of(self, db: sa.Connection, sae: str, features: Sequence[int] | None = None) -> list[Any]:
+        """The newest row of each of these features, or of all (of all too where these are very many)."""
+        last = sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == sae).group_by(TABLE.c.feature)
+        if features is not None and len(features) <= MOST_NAMED:
+            last = last.where(TABLE.c.feature.in_(features))
+        return list(db.execute(rows(self._columns(db)).where(TABLE.c.id.in_(last))))
 
-    def versions(self, sae: str, feature: int) -> list[Any]:
-        """All rows of a feature, oldest first."""
-        query = TABLE.select().where(TABLE.c.sae == sae, TABLE.c.feature == feature).order_by(TABLE.c.id)
+    def named(self, db: sa.Connection, sae: str) -> frozenset[int]:
+        """Features that have, or once had, a name."""
+        query = sa.select(TABLE.c.feature).where(TABLE.c.sae == sae, TABLE.c.text != "").distinct()
+        return frozenset(db.execute(query).scalars())
+
+    def versions(self, db: sa.Connection, sae: str, feature: int | None = None) -> list[Any]:
+        """All rows of a feature, or of all features, oldest first."""
+        query = rows(self._columns(db)).where(TABLE.c.sae == sae).order_by(TABLE.c.id)
+        return list(db.execute(query if feature is None else query.where(TABLE.c.feature == feature)))
+
+    def saes(self) -> set[str]:
+        """SAEs of which something is said in this database."""
         with self.reading() as db:
-            return list(db.execute(query)) if db is not None else []
+            return set(db.execute(sa.select(TABLE.c.sae).distinct()).scalars()) if db is not None else set()
 
-    def newest(self, sae: str, known: int | None) -> Newest | None:
+    def newest(self, sae: str, known: tuple[int | None, bool] | None) -> Newest | None:
         """The newest row of every feature, unless their version is the known one; None when nothing was ever written."""
-        newest = sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == sae)
         with self.reading() as db:
             if db is None:
                 return None
-            version = db.execute(newest).scalar()
-            if version is not None and version == known:
-                return Newest(version, None)
-            latest = newest.group_by(TABLE.c.feature)
-            return Newest(version, list(db.execute(TABLE.select().where(TABLE.c.id.in_(latest)))))
+            # In this order: a row that is added meanwhile makes the version older than the rows, never newer.
+            whole = self._columns(db) >= ALL
+            last = db.execute(sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == sae)).scalar()
+            if (last, whole) == known:
+                return Newest(known, None)
+            return Newest((last, whole), self.newest_of(db, sae))
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection | None]:
@@ -122,20 +131,42 @@ class Store:
         if self.file is not None and not self._there(self.file):
             yield None
             return
-        with self._told(), self._alone():
-            self._make()
-            with self._engine.connect() as db:
-                yield db
+        with self._told(), self._alone(), self._engine.connect() as db:
+            present = self._columns(db)
+            self._whole = present >= ALL
+            yield db if present else None
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A connection in a transaction, which is kept whole when the block ends without an error."""
+        """A connection in a transaction, which is kept whole when the block ends without an error.
+
+        Nobody else writes until it ends, so that what is read in it holds when it is written.
+        """
         if self.file is not None:
             self._begin(self.file)
-        with self._told(), self._alone():
-            self._make()
-            with self._engine.begin() as db:
-                yield db
+        with self._told(), self._alone(), self._engine.begin() as db:
+            self._lock(db)
+            for statement in making(self._columns(db), db.dialect):
+                db.exec_driver_sql(statement)
+            yield db
+
+    def _lock(self, db: sa.Connection) -> None:
+        """Begin a transaction in which nobody else writes; InterpError, by `_told`, when somebody else does for too long."""
+        if db.dialect.name == "sqlite":
+            db.exec_driver_sql("BEGIN IMMEDIATE")
+        elif db.dialect.name == "postgresql":
+            # Else numbers of rows could appear out of order, and whoever read a later one would never see an earlier one.
+            db.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS * 1000:.0f}ms'")
+            db.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
+
+    def _columns(self, db: sa.Connection) -> frozenset[str]:
+        """The table's columns, none where there is no table."""
+        if self._whole:
+            return ALL
+        present = columns_of(db)
+        if present and not present >= FIRST:
+            raise InterpError(f"{self.place} has a table {TABLE.name} that is another program's; nothing was changed.")
+        return present
 
     @staticmethod
     def _there(file: Path) -> bool:
@@ -168,21 +199,11 @@ class Store:
                 db = sqlite3.connect(partial)
                 try:
                     db.execute("PRAGMA journal_mode=WAL")
-                    for statement in _statements():
-                        db.execute(str(statement.compile(dialect=self._engine.dialect)))
+                    for statement in making(frozenset(), self._engine.dialect):
+                        db.execute(statement)
                     db.commit()
                 finally:
                     db.close()
-
-    def _make(self) -> None:
-        """Make the table of a database that is no file of our own, once."""
-        if self.file is None and not self._made:
-            with self._turn:
-                if not self._made:
-                    with self._engine.begin() as db:
-                        for statement in _statements():
-                            db.execute(statement)
-                    self._made = True
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -207,8 +228,10 @@ class Store:
         db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             columns = {row[1] for row in db.execute("PRAGMA table_info(labels)")}
-            if not columns >= {column.name for column in TABLE.columns}:
+            if not columns >= FIRST:
                 raise _unlike(file, "it has no table of labels")
+            if not columns >= ALL:  # a copy of an earlier version was put here
+                self._whole = False
             if mode == "mode=rw" and db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 _log_ahead(db)
         except BaseException:
@@ -244,18 +267,10 @@ class Store:
                 f"labels cannot be written to {self.place}: the file or its folder is not writable, or out of room; "
                 "set INTERP_HOME to a folder of your own."
             )
+        state = getattr(error, "sqlstate", None) or ""
+        if state in _SERVER:
+            return InterpError(_SERVER[state].format(place=self.place, seconds=BUSY_SECONDS))
         return InterpError(f"the label store {self.place} cannot be used: {_first_line(error)}.")
-
-
-def _statements() -> list[sa.schema.ExecutableDDLElement]:
-    """What makes the table and its indexes where they are not there."""
-    return [
-        sa.schema.CreateTable(TABLE, if_not_exists=True),
-        *(
-            sa.schema.CreateIndex(index, if_not_exists=True)
-            for index in sorted(TABLE.indexes, key=lambda i: str(i.name))
-        ),
-    ]
 
 
 def _log_ahead(db: sqlite3.Connection) -> None:
@@ -280,6 +295,16 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
-def _hidden(url: str) -> str:
-    """The URL without what comes before an @: a user's name and password."""
-    return url.rpartition("@")[2]
+def _server(url: sa.URL) -> sa.Engine:
+    """Connections to a database server; PostgreSQL's by psycopg where the URL names no driver."""
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "postgresql":
+        return sa.create_engine(url)
+    # A later snapshot for each statement: what is read behind the lock is what its last holder wrote.
+    return sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
+
+
+def hidden(url: str) -> str:
+    """The URL without what may hold a user's name and password: what comes before an @, and what comes after a ?."""
+    return url.rpartition("@")[2].partition("?")[0]

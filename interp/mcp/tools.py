@@ -103,12 +103,12 @@ OFFERS: dict[str, Offer] = {
     ),
     "propose_label": Offer(
         "label",
-        without=("status",),
-        fixed={"status": "proposed"},
+        without=("status", "tag", "star", "method"),
+        fixed={"status": "proposed", "method": "mcp"},
         needed=("text", "author"),
         allow="label",
         check=_check_label,
-        about="Propose what a feature stands for; the labels it had come back, the newest first. It is kept as proposed, "
+        about="Propose what a feature stands for; the labels it had come back, the newest last. It is kept as proposed, "
         "under the author's name, and replaces none that was confirmed or refuted.",
     ),
 }

@@ -34,6 +34,8 @@ KEYS = {
     "max": "largest activation: low..high",
     "status": "label status",
     "author": "label author",
+    "tag": "has this tag, in either case",
+    "starred": "has a star: yes or no",
     "dead": "never fires in the index: yes or no",
     "labelled": "has a label: yes or no",
     "sort": "order: score, feature, density, max or label",

@@ -80,7 +80,7 @@ def transfer_labels(
     notes = _check_hooks(wb.card, into.card)
     compared = _compared(wb, into, list(labels), corpus, tokens)
     sides = Side(_rows(wb.sae), compared.old), Side(_rows(into.sae), compared.new)
-    planned = plan(labels, match_features(*sides, list(labels)), into.labels.newest(), doubtful=doubtful)
+    planned = plan(labels, match_features(*sides, list(labels)), into.labels.taken(), doubtful=doubtful)
     if write:
         planned = carry(planned, wb.labels.sae, into.labels)
     return Transfer(

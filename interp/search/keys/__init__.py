@@ -25,6 +25,8 @@ HANDLERS: dict[str, Handler] = {
     "max": facts.find_range("max"),
     "status": facts.find_label("status"),
     "author": facts.find_label("author"),
+    "tag": facts.find_tag,
+    "starred": facts.find_starred,
     "dead": facts.find_dead,
     "labelled": facts.find_labelled,
 }

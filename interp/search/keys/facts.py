@@ -35,6 +35,21 @@ def find_label(attribute: str) -> Handler:
     return handler
 
 
+def find_tag(term: Term, collection: Collection) -> Answer:
+    """Features that have the tag, in either case, also those without a name."""
+    passed, said = np.zeros(collection.index.d_sae, dtype=bool), collection.labels.newest()
+    for f, label in said.items():
+        passed[f] = term.value.casefold() in (tag.casefold() for tag in label.tags)
+    return Answer(passed, None, lambda f: f"tags {' '.join(said[f].tags)}" if f in said and said[f].tags else "no tags")
+
+
+def find_starred(term: Term, collection: Collection) -> Answer:
+    """Features with a star, also those without a name; or those without a star."""
+    has = np.zeros(collection.index.d_sae, dtype=bool)
+    has[[f for f, label in collection.labels.newest().items() if label.starred]] = True
+    return Answer(has if yes(term) else ~has, None, lambda f: "has a star" if has[f] else "has no star")
+
+
 def find_dead(term: Term, collection: Collection) -> Answer:
     """Features that never fire in the index, or those that do."""
     dead = collection.index.features["fires"].to_numpy() == 0

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from interp.commands.finding import AboutSae, name_feature, read_spectrum
-from interp.commands.labelling import current_label, label, statuses
+from interp.commands.labelling import current_label, current_marks, label, statuses, undo_label
 from interp.render.words import counted
 from interp.types import InterpError, check_feature
 from interp.ui.shared import (
@@ -38,7 +38,7 @@ def wanted(opened: AboutSae) -> int:
 
 
 def label_editor(sae: str, feature: int) -> None:
-    now = current_label(sae, feature)
+    now, marks = current_label(sae, feature), current_marks(sae, feature)
     with st.form("label", border=True):
         text = st.text_input("Label", now.text if now else "", key=f"text-{feature}", help="Empty withdraws the label.")
         left, right = st.columns(2)
@@ -46,13 +46,23 @@ def label_editor(sae: str, feature: int) -> None:
         kinds = list(statuses())
         status = right.selectbox("Status", kinds, kinds.index(now.status) if now else 0, key=f"status-{feature}")
         note = st.text_area("Note", now.note if now else "", key=f"note-{feature}", height=80)
+        tags = left.text_input(
+            "Tags", " ".join(marks.tags) if marks else "", key=f"tags-{feature}", help="Short words."
+        )
+        star = right.checkbox("Star", marks is not None and marks.starred, key=f"star-{feature}")
         if st.form_submit_button("Save label"):
-            label(sae, feature, text, author=author, note=note, status=status)
+            tag = tags.replace(",", " ").split() or [""]
+            label(sae, feature, text, author=author, note=note, status=status, tag=tag, star=star)
             st.rerun()
     history = label(sae, feature)
     if history:
         with st.expander(f"History ({len(history)})"):
             st.dataframe(pd.DataFrame([vars(version) for version in history]), hide_index=True)
+            if st.button("Undo the last change", key=f"undo-{feature}"):
+                undo_label(sae, feature)
+                for name in ("text", "author", "status", "note", "tags", "star"):  # which would show what was undone
+                    st.session_state.pop(f"{name}-{feature}", None)
+                st.rerun()
 
 
 def charts(shown: FeaturePage) -> None:
