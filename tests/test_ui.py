@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from interp.commands.labelling import current_marks
 from interp.workbench import EMBEDDED, Workbench
 from tests.conftest import ROOT
 
@@ -126,6 +127,22 @@ def test_a_label_is_saved_from_the_page():
     assert "script" in app.header[0].value
     assert "<script>" not in app.header[0].value  # escaped for Markdown
     run("feature", feature="11").text_input(key="text-11").set_value("").run()
+
+
+def test_tags_and_a_star_are_saved_from_the_page_and_taken_back():
+    app = run("feature", feature="12")
+    app.text_input(key="text-12").set_value("marked")
+    app.text_input(key="tags-12").set_value("one, two")
+    app.checkbox(key="star-12").check()
+    app.button[0].click().run()
+    assert not app.exception
+    marks = current_marks(EMBEDDED, 12)
+    assert (marks.text, marks.tags, marks.starred) == ("marked", ("one", "two"), True)
+    next(button for button in app.button if button.label == "Undo the last change").click().run()
+    assert not app.exception
+    assert (app.text_input(key="text-12").value, app.text_input(key="tags-12").value) == ("", "")
+    assert not app.checkbox(key="star-12").value
+    assert not current_marks(EMBEDDED, 12).starred
 
 
 def test_a_feature_that_does_not_exist_is_a_sentence():
