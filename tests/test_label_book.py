@@ -265,8 +265,44 @@ def test_tags_and_stars_are_searched(checkpoint, tmp_path):
     assert wb.search("tag:nothing").total == 0
     wb.labels.undo(5)
     assert wb.search("starred:yes").total == 0
+    for name, found in (
+        ("a zebra", [3]),
+        ("cats", []),
+        ("zebras", []),
+    ):  # what features are called is kept between searches
+        wb.labels.set(3, name)
+        assert [hit.feature for hit in wb.search('text:"Zebra"')] == found
+        assert 3 in [hit.feature for hit in wb.search(f'text:"{name}"')]
+    wb.labels.set(3, "")
+    assert wb.search('text:"zebras"').total == 0
     with pytest.raises(InterpError, match="starred:maybe is neither yes nor no"):
         wb.search("starred:maybe")
+
+
+def test_what_holds_is_read_once_and_then_only_what_was_added(tmp_path, monkeypatch):
+    book, other = book_in(tmp_path), book_in(tmp_path)
+    for feature in range(8):
+        book.set(feature, f"name {feature}")
+    first = book.all()
+    assert book.all() is first
+    with pytest.raises(TypeError):
+        first[3] = first[4]
+    read = []
+    monkeypatch.setattr(book, "_label", lambda row: read.append(row.feature) or LabelBook._label(book, row))
+    other.set(9, "of another process")
+    other.set(3, "")
+    other.revise(4, tags=["x"])
+    assert set(book.all()) == {0, 1, 2, 4, 5, 6, 7, 9}
+    assert read == [9, 3, 4]
+    assert book.newest() == book_in(tmp_path).newest()
+    assert list(book.newest()) == sorted(book.newest())
+    shutil.copy(BEFORE, tmp_path / "other.sqlite")  # another database in its place
+    for each in (book, other):
+        each.store._engine.dispose()
+    os.replace(tmp_path / "other.sqlite", tmp_path / "l.sqlite")
+    for name in ("l.sqlite-wal", "l.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    assert book.all() == {}
 
 
 def test_a_feature_is_named_marked_and_taken_back_on_the_command_line(monkeypatch, capsys, checkpoint, tmp_path):

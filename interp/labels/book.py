@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp import places
 from interp.checkpoint.card import Card
-from interp.labels.label import Label, checked, now, revised, said, split_tags
+from interp.labels.label import Held, Label, checked, now, revised, said, split_tags
 from interp.labels.neuronpedia import Source, explanation_line
 from interp.labels.transfer import (
     NO_FEATURE,
@@ -58,7 +58,7 @@ class LabelBook:
         self._file = places.data() / "labels.sqlite" if url is None else None
         if url is not None:
             self._store = _opened(url)
-        self._read: tuple[Any, dict[int, Label]] | None = None
+        self._kept: Held | None = None
         there = read_jsonl(shipped, d_sae or NO_FEATURE, sae=sae_sha256) if shipped and shipped.exists() else []
         self.shipped = {label.feature: label for label in there}
         """What came with the checkpoint, by feature: the first version of each."""
@@ -115,17 +115,8 @@ class LabelBook:
 
         Tags and star that are not given stay; method and predicate stay when the text does, else the method is `person`.
         """
-        return self._say(
-            feature,
-            text=text,
-            author=author,
-            note=note,
-            status=status,
-            tags=tags,
-            starred=starred,
-            method=method,
-            predicate=predicate,
-        )
+        of_name = {"author": author, "note": note, "status": status, "method": method, "predicate": predicate}
+        return self._say(feature, text=text, tags=tags, starred=starred, **of_name)
 
     def revise(
         self,
@@ -196,25 +187,31 @@ class LabelBook:
 
     # ---- what is said of many ----
 
-    def all(self) -> dict[int, Label]:
-        """The current label of every feature that has one."""
-        return {feature: label for feature, label in self.newest().items() if label.text}
+    def all(self) -> Mapping[int, Label]:
+        """The current label of every feature that has one; the same mapping until something else is said."""
+        return self._now().named
 
-    def newest(self) -> dict[int, Label]:
-        """The newest version of every feature's label: those that were withdrawn included, and what has tags or a star only."""
-        kept = self._read
-        if self._blank:
-            return dict(sorted(self.shipped.items()))
-        newest = self.store.newest(self.sae, None if kept is None else kept[0])
-        if newest is None:
-            return dict(sorted(self.shipped.items()))
-        if newest.rows is not None:
-            own = {row.feature: self._label(row) for row in newest.rows}
-            kept = self._read = newest.version, dict(sorted((self.shipped | own).items()))
-        assert kept is not None
-        return dict(kept[1])
+    def newest(self) -> Mapping[int, Label]:
+        """The newest version of every feature's label: those that were withdrawn included, and what has tags or a star only.
 
-    def taken(self) -> dict[int, Label]:
+        It is the same mapping until something else is said.
+        """
+        return self._now().newest
+
+    def _now(self) -> Held:
+        """What holds now; of a database that was read before, only what was added since is read."""
+        kept = self._kept
+        found = None if self._blank else self.store.newest(self.sae, kept.version if kept else None)
+        if found is None:
+            if kept is None or kept.version is not None:
+                kept = self._kept = Held.of(None, self.shipped)
+        elif kept is None or found.rows or not found.since:
+            before = kept.newest if kept is not None and found.since else self.shipped
+            own = {row.feature: self._label(row) for row in found.rows}
+            kept = self._kept = Held.of(found.version, {**before, **own})
+        return kept
+
+    def taken(self) -> Mapping[int, Label]:
         """The newest version of every feature that has, or once had, a name."""
         if self._blank:
             return self.newest()

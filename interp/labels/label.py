@@ -8,6 +8,7 @@ note, status, method and predicate are the name's: they begin anew with another 
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from interp.types import InterpError, check_feature, unknown
@@ -39,6 +40,25 @@ class Label:
     """How the name came about: person, import, predicate, llm:MODEL …; empty where nobody wrote it down."""
     predicate: str = ""
     """What the name claims, in the language of search; empty where it claims nothing that can be tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What was said of an SAE's features when its book was read."""
+
+    version: Any
+    """What the store knows it by; None when nothing was ever written."""
+    newest: Mapping[int, Label]
+    """The newest revision of each feature, by number."""
+    named: Mapping[int, Label]
+    """Of those with a name."""
+
+    @staticmethod
+    def of(version: Any, newest: Mapping[int, Label]) -> "Held":
+        """With these revisions, in whatever order."""
+        ordered = dict(sorted(newest.items()))
+        named = {feature: label for feature, label in ordered.items() if label.text}
+        return Held(version, MappingProxyType(ordered), MappingProxyType(named))
 
 
 NAMES = tuple(field.name for field in fields(Label))

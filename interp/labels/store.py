@@ -48,8 +48,10 @@ class Newest:
 
     version: tuple[int | None, bool]
     """The last row's number (rows are only ever added, so that it names them all), and whether all columns were there."""
-    rows: list[Any] | None
-    """None when the version is the one that the caller knows."""
+    rows: list[Any]
+    """The newest of each feature, or, oldest first, all that came since the version that the caller knows."""
+    since: bool
+    """Whether it is the latter."""
 
 
 class Store:
@@ -114,16 +116,19 @@ class Store:
             return set(db.execute(sa.select(TABLE.c.sae).distinct()).scalars()) if db is not None else set()
 
     def newest(self, sae: str, known: tuple[int | None, bool] | None) -> Newest | None:
-        """The newest row of every feature, unless their version is the known one; None when nothing was ever written."""
+        """The newest row of every feature, or what came since the known version; None when nothing was ever written."""
         with self.reading() as db:
             if db is None:
                 return None
             # In this order: a row that is added meanwhile makes the version older than the rows, never newer.
             whole = self._columns(db) >= ALL
             last = db.execute(sa.select(sa.func.max(TABLE.c.id)).where(TABLE.c.sae == sae)).scalar()
-            if (last, whole) == known:
-                return Newest(known, None)
-            return Newest((last, whole), self.newest_of(db, sae))
+            if known is None or known[1] != whole or (known[0] or 0) > (last or 0):
+                return Newest((last, whole), self.newest_of(db, sae), since=False)
+            if known[0] == last:
+                return Newest(known, [], since=True)
+            later = rows(self._columns(db)).where(TABLE.c.sae == sae, TABLE.c.id > (known[0] or 0)).order_by(TABLE.c.id)
+            return Newest((last, whole), list(db.execute(later)), since=True)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection | None]:

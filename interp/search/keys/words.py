@@ -4,29 +4,94 @@ Axes    F feature, E width of a sentence vector.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from interp.index import FeatureIndex
+from interp.labels import Label, LabelBook
 from interp.search.answer import Answer, Collection
 from interp.search.query import Term
 
+Encode = Callable[[list[str]], Any]
+"""From texts to unit sentence vectors, a tensor of shape (N, E)."""
 MEANS = 0.3
 """Cosine of meanings from which a text counts as found: unrelated descriptions lie below (docs/search.md)."""
+_KEPT: "WeakKeyDictionary[LabelBook, _Named]" = WeakKeyDictionary()
+"""What was last made of each book's labels: queries follow each other faster than labels do."""
+
+
+@dataclass(eq=False)
+class _Named:
+    """What features are called by these labels and, where there is none, by their descriptions."""
+
+    labels: Mapping[int, Label]
+    index: FeatureIndex
+    vectors: tuple[Encode, Any] | None = None
+    """An encoder, and what it makes of every feature's text, shape (F, E)."""
+
+    @cached_property
+    def called(self) -> dict[int, str]:
+        """Label and note of every feature with a label."""
+        return {f: f"{label.text} {label.note}".strip() for f, label in self.labels.items()}
+
+    @cached_property
+    def named_F(self) -> np.ndarray:
+        """Whether a feature has a label."""
+        named = np.zeros(self.index.d_sae, dtype=bool)
+        named[list(self.labels)] = True
+        return named
+
+    @cached_property
+    def lower(self) -> list[str]:
+        """Every feature's text in small letters."""
+        return [(self.called.get(f) or self.index.descriptions[f]).lower() for f in range(self.index.d_sae)]
+
+    def meanings(self, encode: Encode) -> Any:
+        """Sentence vectors of every feature's text, shape (F, E)."""
+        if self.vectors is None or self.vectors[0] is not encode:
+            self.follow(_Named({}, self.index, (encode, self.index.meanings)))
+        assert self.vectors is not None
+        return self.vectors[1]
+
+    def follow(self, before: "_Named") -> None:
+        """Take over the vectors of what features were called before, where that has not changed."""
+        assert before.vectors is not None
+        encode, vectors_FE = before.vectors
+        gone = [f for f in before.called if f not in self.called]
+        other = [f for f, text in self.called.items() if before.called.get(f) != text]
+        if gone or other:
+            vectors_FE = vectors_FE.clone()
+        if gone:
+            assert self.index.meanings is not None
+            vectors_FE[gone] = self.index.meanings[gone]
+        if other:
+            vectors_FE[other] = encode([self.called[f] for f in other]).to(vectors_FE.dtype)
+        self.vectors = encode, vectors_FE
+
+
+def _names(collection: Collection) -> _Named:
+    book, labels, index = collection.labels, collection.labels.all(), collection.index
+    kept = _KEPT.get(book)
+    if kept is None or kept.labels is not labels or kept.index is not index:
+        now = _Named(labels, index)
+        if kept is not None and kept.index is index and kept.vectors is not None:
+            now.follow(kept)
+        kept = _KEPT[book] = now
+    return kept
 
 
 def find_text(term: Term, collection: Collection) -> Answer:
     """Quoted: every word is in the label, the note, or (without a label) the automatic description. Bare: the cosine of
     its meaning with theirs. Either way the score is the cosine, where an encoder is at hand."""
-    index, labels = collection.index, collection.labels.all()
-    label_of = {f: f"{label.text} {label.note}".strip() for f, label in labels.items()}
-    named = np.zeros(index.d_sae, dtype=bool)
-    named[list(labels)] = True
-    cosine = _cosines(term.value, label_of, collection)
-    if term.quoted or cosine is None:
-        passed = _with_words(term.value, (label_of.get(f) or index.descriptions[f] for f in range(index.d_sae)))
-    else:
-        passed = cosine >= MEANS
+    names = _names(collection)
+    named = names.named_F
+    cosine = _cosines(term.value, names, collection)
+    passed = _with_words(term.value, names.lower) if term.quoted or cosine is None else cosine >= MEANS
     if cosine is None:
         score, partial = np.where(passed, np.where(named, 1.0, 0.5), 0.0), not term.quoted
     else:
@@ -40,9 +105,9 @@ def find_text(term: Term, collection: Collection) -> Answer:
 
 
 def _with_words(asked: str, texts: Iterable[str]) -> np.ndarray:
-    """For each text, whether it has every word."""
-    words = [whole_word(word) for word in asked.lower().split()]
-    return np.array([all(word.search(text.lower()) for word in words) for text in texts], dtype=bool)
+    """For each text in small letters, whether it has every word."""
+    words = [(word, whole_word(word)) for word in asked.lower().split()]
+    return np.array([all(word in text and whole.search(text) for word, whole in words) for text in texts], dtype=bool)
 
 
 def whole_word(word: str) -> re.Pattern[str]:
@@ -51,14 +116,11 @@ def whole_word(word: str) -> re.Pattern[str]:
     return re.compile((begins if word[0].isalnum() else "") + re.escape(word) + (ends if word[-1].isalnum() else ""))
 
 
-def _cosines(asked: str, label_of: Mapping[int, str], collection: Collection) -> np.ndarray | None:
+def _cosines(asked: str, names: _Named, collection: Collection) -> np.ndarray | None:
     """Cosine of the meaning of `asked` with each feature's text; None when no encoder is at hand."""
-    vectors = collection.index.meanings
-    if vectors is None or collection.meanings is None:
+    if collection.index.meanings is None or collection.meanings is None:
         return None
-    asked_E = collection.meanings([asked])[0]
-    cosine_F = (vectors @ asked_E).numpy().astype(np.float64)
-    if label_of:
-        cosine_F[list(label_of)] = (collection.meanings(list(label_of.values())) @ asked_E).numpy()
+    vectors_FE = names.meanings(collection.meanings)
+    cosine_F = (vectors_FE @ collection.meanings([asked])[0]).numpy().astype(np.float64)
     cosine_F[collection.index.features["fires"].to_numpy() == 0] *= 0
     return cosine_F
