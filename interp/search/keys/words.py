@@ -4,7 +4,7 @@ Axes    F feature, E width of a sentence vector.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -104,10 +104,17 @@ def find_text(term: Term, collection: Collection) -> Answer:
     return Answer(passed, score, why, partial)
 
 
-def _with_words(asked: str, texts: Iterable[str]) -> np.ndarray:
+def _with_words(asked: str, texts: Sequence[str]) -> np.ndarray:
     """For each text in small letters, whether it has every word."""
-    words = [(word, whole_word(word)) for word in asked.lower().split()]
-    return np.array([all(word in text and whole.search(text) for word, whole in words) for text in texts], dtype=bool)
+    words = asked.lower().split()
+    left = list(range(len(texts)))
+    for word in words:  # what has the letters somewhere; of few texts, then, whether they are a word
+        left = [i for i in left if word in texts[i]]
+    for whole in map(whole_word, words):
+        left = [i for i in left if whole.search(texts[i])]
+    passed = np.zeros(len(texts), dtype=bool)
+    passed[left] = True
+    return passed
 
 
 def whole_word(word: str) -> re.Pattern[str]:
