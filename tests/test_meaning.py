@@ -18,12 +18,11 @@ from interp.evals.contexts import (
     _differences,
     nearness,
     pairs,
-    passage,
-    windows,
 )
 from interp.evals.meaning import CLASSES, RARE, Firings, class_of, measure_meaning
 from interp.models.sentence import sentence_encoder
 from interp.predicates import Clean, Predicate, Text, Vocabulary, explain
+from interp.predicates.windows import passage, windows
 from interp.types import InterpError
 from interp.workbench import Workbench
 

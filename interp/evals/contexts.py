@@ -1,6 +1,6 @@
 """Do a feature's contexts mean the same: are they nearer to each other than to contexts of the same tokens where it is silent?
 
-1. The held-out text is cut into windows (`Windows`), one every STRIDE tokens, and each becomes a sentence vector; a position's
+1. The held-out text is cut into windows (`predicates.windows`), one every STRIDE tokens, and each becomes a sentence vector; a position's
    context is the window whose middle is nearest. So every feature is measured with the same few thousand vectors.
 2. `pairs` draws firings, a few a document, and for each a *control*: a position of the same token, in the same language, with
    no firing within REACH. Where there is none, any position of the same language and source will do.
@@ -11,20 +11,14 @@ Axes    W window, E width of a vector, P position, K pair, D draw.
 Source  Phipson and Smyth 2010 for the p-value; Reimers and Gurevych 2019 for the vectors.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from interp.predicates import Text
 from interp.predicates.written import REACH
 from interp.statistics import permutation_p
 
-SIDE = 8
-"""Tokens on either side of a window's middle: what a feature answers to stands mostly closer than a sentence is long."""
-STRIDE = 4
-"""Tokens from one window to the next: a context's middle is at most half of it away from its window's."""
 PER_DOCUMENT = 3
 """Firings of one document, which are never compared with each other, and are exchanged together."""
 PAIRS = 32
@@ -32,49 +26,6 @@ PAIRS = 32
 LEAST_PAIRS, LEAST_DOCUMENTS = 8, 5
 DRAWS = 199
 """Of the null: the least p-value is .005."""
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Vectors of stretches of text."""
-
-    middle_W: np.ndarray
-    """Position at the middle of each window, ascending."""
-    vector_WE: np.ndarray
-    """Unit vectors, the mean of all taken off: what all texts share says nothing of one."""
-
-    text: Text
-
-    def at(self, position_P: np.ndarray) -> np.ndarray:
-        """The window of each position, by number: that of the nearest middle in its document and block."""
-        right = np.clip(np.searchsorted(self.middle_W, position_P), 0, len(self.middle_W) - 1)
-        left = np.maximum(right - 1, 0)
-        away = [np.abs(self.middle_W[side] - position_P).astype(np.float64) for side in (left, right)]
-        for side, distance in zip((left, right), away, strict=True):
-            distance[~self.text.together(self.middle_W[side], position_P)] = np.inf
-        return np.where(away[0] <= away[1], left, right)
-
-
-def windows(
-    text: Text, position_P: np.ndarray, texts: Sequence[str], encode: Callable[[list[str]], torch.Tensor]
-) -> Windows:
-    """Windows over the positions (ascending), SIDE tokens to either side within their document and block."""
-    stretch = position_P // text.block * (int(text.document_N.max()) + 1) + text.document_N[position_P]
-    begins = np.flatnonzero(np.diff(stretch, prepend=-1))
-    rank = np.arange(len(position_P)) - np.repeat(begins, np.diff(begins, append=len(position_P)))
-    middle = position_P[rank % STRIDE == STRIDE // 2]
-    alone = position_P[begins[np.diff(begins, append=len(position_P)) <= STRIDE // 2]]
-    middle = np.sort(np.concatenate([middle, alone])).astype(np.int64)
-    vector = encode([passage(text, int(p), texts) for p in middle]).double().numpy()
-    vector -= vector.mean(0)
-    return Windows(middle, vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12), text)
-
-
-def passage(text: Text, position: int, texts: Sequence[str]) -> str:
-    """The text SIDE tokens to either side, within the document and the model's block."""
-    near = np.arange(max(position - SIDE, 0), min(position + SIDE + 1, len(text.token_N)))
-    near = near[text.together(near, np.full(len(near), position)) & (text.token_N[near] != text.separator)]
-    return "".join(texts[int(token)] for token in text.token_N[near]).strip()
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,8 +38,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from interp.evals.contexts import LEAST_DOCUMENTS, LEAST_PAIRS, Nearness, Pairs, Pool, Windows, nearness, pairs, windows
+from interp.evals.contexts import LEAST_DOCUMENTS, LEAST_PAIRS, Nearness, Pairs, Pool, nearness, pairs
 from interp.predicates import Clean, Predicate, Text
+from interp.predicates.windows import Windows, windows
 from interp.progress import bar
 from interp.statistics import benjamini_hochberg, wilson
 from interp.types import InterpError

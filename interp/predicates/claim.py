@@ -137,6 +137,10 @@ def _context(term: Term, around: Around) -> np.ndarray:
     return np.asarray(around_matches(term, around.text.written)[0][around.position_P])
 
 
+def _about(term: Term, around: Around) -> np.ndarray:
+    return around.text.subjects.holds(term.value, around.position_P)
+
+
 def _is(term: Term, around: Around) -> np.ndarray:
     if term.value in PLACES:
         return PLACES[term.value][1](around)
@@ -172,6 +176,7 @@ HOLDS: dict[str, Callable[[Term, Around], np.ndarray]] = {
     "next": _at(_distance),
     "near": _near,
     "context": _context,
+    "about": _about,
     "is": _is,
     "kind": _kind,
     "syntax": _syntax,
@@ -226,6 +231,8 @@ def _said(term: Term, negated: bool) -> str:
         return f"the token is{no} {what or 'part of ' + KINDS[term.value] + ' in Python source'}"
     if term.key == "kind":
         return f"the token is{no} a word for {term.value}"
+    if term.key == "about":
+        return f"the text around it is{no} about {term.value}"
     if term.key == "language":
         return f"the document is{no} in {LANGUAGE_NAMES[term.value]}"
     subject = _SUBJECTS[term.key].format(n=_ORDINALS.get(term.option, f"{term.option}th"))

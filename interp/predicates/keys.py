@@ -8,6 +8,7 @@ HELP = {
     "next": "the token after it does, which is what the model is to say there; next@2: the second after",
     "near": "another token within 16 does",
     "context": "the text within 16 tokens matches /regex/ or contains the text",
+    "about": 'the text around it is about this, by sentence vectors (nearer than nine tenths of the text): about:"baseball games"',
     "is": 'the token is of a class or at a place: is:digit, is:month, is:"inside word", is:"sentence start"',
     "kind": 'the token is a word for a kind of this, by WordNet: kind:disease, kind:"body of water"',
     "syntax": "in Python source the token is part of this: syntax:comment, syntax:string, syntax:definition",

@@ -6,9 +6,11 @@ the training split's positions that count, and every count here is over these.
 Axes    N position, V vocabulary, D document, P position that is asked about, L value of a column.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from interp.predicates.syntax import syntax
 from interp.predicates.tokens import Vocabulary
 from interp.predicates.written import REACH, Written
 from interp.types import InterpError
+
+if TYPE_CHECKING:
+    from interp.predicates.windows import Subjects
 
 OFFSETS = (-2, -1, 0, 1)
 """Where predicates look, seen from the position."""
@@ -44,6 +49,8 @@ class Text:
     seed: int = 0
     write: Callable[[], Written] | None = field(default=None, repr=False)
     """Makes the documents' text; None where the tokens' bytes are not at hand."""
+    encode: Callable[[list[str]], Any] | None = field(default=None, repr=False)
+    """Gives unit sentence vectors of passages, a tensor of shape (passages, E); None where there is no encoder."""
 
     # ---- around a position ----
 
@@ -56,6 +63,13 @@ class Text:
         same = self.document_N[one_P] == self.document_N[other_P]
         return np.asarray(same & (one_P // self.block == other_P // self.block))
 
+    def read_by(self, encode: Callable[[list[str]], Any] | None) -> "Text":
+        """The same text with a sentence encoder; what was counted stays."""
+        copied = copy.copy(self)
+        object.__setattr__(copied, "encode", encode)
+        copied.__dict__.pop("subjects", None)
+        return copied
+
     # ---- what the tokens write ----
 
     @cached_property
@@ -64,6 +78,15 @@ class Text:
         if self.write is None:
             raise InterpError("the text of these documents is not at hand; ask of an index.")
         return self.write()
+
+    @cached_property
+    def subjects(self) -> "Subjects":
+        """What contexts are about; InterpError where no sentence encoder is at hand."""
+        from interp.predicates.windows import Subjects
+
+        if self.encode is None:
+            raise InterpError("about: reads contexts by a sentence encoder, which is not at hand here.")
+        return Subjects(self, self.encode)
 
     @cached_property
     def syntax_N(self) -> np.ndarray:
