@@ -8,7 +8,7 @@ Source  Reimers and Gurevych 2019 for the vectors.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -79,6 +79,8 @@ class Subjects:
     text: Text
     encode: Callable[[list[str]], torch.Tensor]
     """Unit vectors of passages."""
+    _read: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    """Vectors of the windows that were read, by their middle: claims are asked of the same positions again and again."""
 
     @cached_property
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +103,10 @@ class Subjects:
             raise InterpError(
                 f"about: reads {len(middle):,} stretches of text here, and {MOST:,} are the most; ask of fewer documents."
             )
-        return np.asarray(_unit(self._encoded(middle) - self._sample[0])[which_P])
+        new = np.array([int(p) for p in middle if int(p) not in self._read], dtype=np.int64)
+        if len(new):
+            self._read.update(zip(new.tolist(), _unit(self._encoded(new) - self._sample[0]).astype(np.float32), strict=True))
+        return np.stack([self._read[int(p)] for p in middle])[which_P]
 
     def near(self, phrase: str) -> tuple[np.ndarray, float]:
         """(unit vector of a phrase, cosine above which a context is about it)."""
