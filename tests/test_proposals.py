@@ -30,7 +30,10 @@ def proposer(parted):
         1: np.isin(parted.token_N, [ID[f" {word}"] for word in ("court", "jury")]),
         2: of & sea,
         3: law & (draw.random(len(of)) < 0.4) & parted.kept_N,
-        4: np.isin(parted.token_N, [ID[f" {word}"] for word in TOPICS["cooking"] if word in ("bread", "soup", "onion", "butter", "flour")]),
+        4: np.isin(
+            parted.token_N,
+            [ID[f" {word}"] for word in TOPICS["cooking"] if word in ("bread", "soup", "onion", "butter", "flour")],
+        ),
         5: (draw.random(len(of)) < 0.01) & parted.kept_N,
         6: np.zeros(len(of), dtype=bool),
     }

@@ -105,7 +105,9 @@ class Subjects:
             )
         new = np.array([int(p) for p in middle if int(p) not in self._read], dtype=np.int64)
         if len(new):
-            self._read.update(zip(new.tolist(), _unit(self._encoded(new) - self._sample[0]).astype(np.float32), strict=True))
+            self._read.update(
+                zip(new.tolist(), _unit(self._encoded(new) - self._sample[0]).astype(np.float32), strict=True)
+            )
         return np.stack([self._read[int(p)] for p in middle])[which_P]
 
     def near(self, phrase: str) -> tuple[np.ndarray, float]:
