@@ -99,7 +99,7 @@ def _near_words(position_K: np.ndarray, text: Text) -> list[str]:
 
 def _above(words: list[str]) -> list[str]:
     """What the words are kinds of, HIGHER steps up."""
-    known, found = wordnet(), {}
+    known, found = wordnet(), dict[str, bool]()
     for word in words:
         level = set(known.synsets(word))
         for _ in range(HIGHER):
