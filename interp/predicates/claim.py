@@ -23,6 +23,7 @@ from interp.predicates.regex import check, matching
 from interp.predicates.syntax import BIT, KINDS
 from interp.predicates.text import Around
 from interp.predicates.tokens import CLASSES
+from interp.predicates.windows import subjects
 from interp.predicates.wordnet import named
 from interp.predicates.written import around_matches
 from interp.render import visible
@@ -138,7 +139,7 @@ def _context(term: Term, around: Around) -> np.ndarray:
 
 
 def _about(term: Term, around: Around) -> np.ndarray:
-    return around.text.subjects.holds(term.value, around.position_P)
+    return subjects(around.text).holds(term.value, around.position_P)
 
 
 def _is(term: Term, around: Around) -> np.ndarray:

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from interp.predicates.syntax import syntax
 from interp.predicates.tokens import Vocabulary
 from interp.predicates.written import REACH, Written
 from interp.types import InterpError
-
-if TYPE_CHECKING:
-    from interp.predicates.windows import Subjects
 
 OFFSETS = (-2, -1, 0, 1)
 """Where predicates look, seen from the position."""
@@ -51,6 +48,8 @@ class Text:
     """Makes the documents' text; None where the tokens' bytes are not at hand."""
     encode: Callable[[list[str]], Any] | None = field(default=None, repr=False)
     """Gives unit sentence vectors of passages, a tensor of shape (passages, E); None where there is no encoder."""
+    remembered: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What others found out about this text by that encoder, so that it is found out once."""
 
     # ---- around a position ----
 
@@ -67,7 +66,7 @@ class Text:
         """The same text with a sentence encoder; what was counted stays."""
         copied = copy.copy(self)
         object.__setattr__(copied, "encode", encode)
-        copied.__dict__.pop("subjects", None)
+        object.__setattr__(copied, "remembered", {})
         return copied
 
     # ---- what the tokens write ----
@@ -78,15 +77,6 @@ class Text:
         if self.write is None:
             raise InterpError("the text of these documents is not at hand; ask of an index.")
         return self.write()
-
-    @cached_property
-    def subjects(self) -> "Subjects":
-        """What contexts are about; InterpError where no sentence encoder is at hand."""
-        from interp.predicates.windows import Subjects
-
-        if self.encode is None:
-            raise InterpError("about: reads contexts by a sentence encoder, which is not at hand here.")
-        return Subjects(self, self.encode)
 
     @cached_property
     def syntax_N(self) -> np.ndarray:

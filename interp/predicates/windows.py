@@ -122,6 +122,14 @@ class Subjects:
         return np.asarray(self.vectors(position_P) @ vector > least)
 
 
+def subjects(text: Text) -> Subjects:
+    """What the text's contexts are about; InterpError where no sentence encoder is at hand."""
+    if text.encode is None:
+        raise InterpError("about: reads contexts by a sentence encoder, which is not at hand here.")
+    found: Subjects = text.remembered.setdefault("subjects", Subjects(text, text.encode))
+    return found
+
+
 def middles(text: Text, position_P: np.ndarray) -> np.ndarray:
     """The middle of each position's window: windows lie in a row from where its document begins in the model's block."""
     position = position_P.astype(np.int64)

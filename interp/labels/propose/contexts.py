@@ -15,7 +15,7 @@ import numpy as np
 from interp.corpus import archives
 from interp.evals.contexts import LEAST_DOCUMENTS, Pairs
 from interp.predicates import Text
-from interp.predicates.windows import SIDE
+from interp.predicates.windows import SIDE, subjects
 from interp.predicates.wordnet import wordnet
 
 LEAST = 0.75
@@ -52,8 +52,8 @@ def subject(compared: Pairs, text: Text) -> Subject | None:
     found = candidates(compared.firing_K, text)
     if not found:
         return None
-    firing_KE, control_KE = (text.subjects.vectors(place) for place in (compared.firing_K, compared.control_K))
-    phrase_CE = np.stack([text.subjects.near(name)[0] for name in found])
+    firing_KE, control_KE = (subjects(text).vectors(place) for place in (compared.firing_K, compared.control_K))
+    phrase_CE = np.stack([subjects(text).near(name)[0] for name in found])
     auroc_C = _auroc(firing_KE @ phrase_CE.T, control_KE @ phrase_CE.T)
     best = int(auroc_C.argmax())
     if auroc_C[best] < LEAST:
