@@ -129,6 +129,7 @@ def saved_searches(sae: Sae) -> "list[SavedSearch]":
 
 
 def keys(
+    *,
     at: Annotated[
         bool, Option("The keys that stand in at:(…), which say where a label holds, and what is: and syntax: take.")
     ] = False,
