@@ -66,6 +66,21 @@ def test_a_context_is_about_what_its_words_are(text):
     assert 0.05 < holds.mean() < 0.15  # a tenth, by what near is
 
 
+def test_contexts_are_read_only_where_the_rest_of_a_claim_leaves_it_open(text):
+    read = []
+    counting = text.read_by(lambda passages: (read.append(len(passages)), text.encode(passages))[1])
+    kept = counting.around(np.flatnonzero(text.kept_N))
+    joined = read_claim("about:ships token:/^ judge$/").holds(kept)
+    apart = [read_claim(part).holds(kept) for part in ("about:ships", "token:/^ judge$/")]
+    assert (joined == apart[0] & apart[1]).all()
+    either = read_claim("about:ships or token:/^ judge$/").holds(kept)
+    assert (either == apart[0] | apart[1]).all()
+    judges = int((text.token_N == ID[" judge"]).sum())
+    windows = [count for count in read[1:] if count > 1]  # after the sample; a phrase is one
+    assert windows[0] <= judges < windows[1]
+    assert len(windows) == 2  # none is read twice
+
+
 def test_windows_lie_in_a_row_and_a_position_is_at_most_half_a_step_from_its_own(text):
     kept = np.flatnonzero(text.kept_N)
     middle = middles(text, kept)

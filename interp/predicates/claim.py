@@ -116,10 +116,15 @@ def _holds(node: Node, around: Around) -> np.ndarray:
     if isinstance(node, Not):
         return ~_holds(node.item, around)
     out = np.full(len(around), isinstance(node, And))
-    for item in node.items:
-        other = _holds(item, around)
-        out = out & other if isinstance(node, And) else out | other
+    for item in sorted(node.items, key=_reads):
+        left = np.flatnonzero(out == isinstance(node, And))  # of the others nothing is left to ask
+        out[left] = _holds(item, around.take(left))
     return out
+
+
+def _reads(node: Node) -> bool:
+    """Whether it reads text by a sentence encoder, which takes long, and is asked last."""
+    return any(term.key == "about" for term in terms(node))
 
 
 def _at(offset: Callable[[Term], int]) -> Callable[[Term, Around], np.ndarray]:

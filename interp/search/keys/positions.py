@@ -72,6 +72,8 @@ def find_at(term: Term, collection: Collection) -> Answer:
     Raises InterpError for a claim that names what does not exist.
     """
     index, text = collection.index, collection.index.passages
+    if collection.meanings is not None:
+        text = text.read_by(collection.meanings)
     assert term.inner is not None
     claim = check_claim(term.inner)
     mask_N = claim.holds(text.around(np.arange(len(text.token_N)))) & text.kept_N
