@@ -52,7 +52,7 @@ CHOOSING_TOKENS = 20_000
 TRIAL_INDEX = 655_360
 """Tokens of the index's text on which trials are measured for meaning."""
 JUDGING_TOKENS = 100_000
-EPOCHS = 3.0
+EPOCHS, TRIAL_EPOCHS = 4.0, 3.0
 TRIAL_SHARDS = 46
 """Of 65,536 positions: the first three million."""
 CHOOSING = ("moby-dick", "debian-handbook")
@@ -135,7 +135,7 @@ class Recipe:
     pairs: str | None = None
     batch: int = 4096
 
-    def train(self, store: ActivationStore, hook: str, d_sae: int, into: Path, **more: Any) -> SAE:
+    def train(self, store: ActivationStore, hook: str, d_sae: int, into: Path, epochs: float, **more: Any) -> SAE:
         """The SAE, trained into a folder or kept there."""
         return train_checkpoint(
             store,
@@ -144,7 +144,7 @@ class Recipe:
             self.architecture,
             d_sae=d_sae,
             k=self.k,
-            epochs=EPOCHS,
+            epochs=epochs,
             batch=self.batch,
             config=TrainConfig(**self.config),
             held_out=ActivationStore.open(WORK / "heldout"),
@@ -166,7 +166,7 @@ TRIALS = {
     "k 48": Recipe(k=48),
 }
 """At most eight, on equal tokens; each is measured at L0 32."""
-CHOSEN = "batchtopk"
+CHOSEN = "annealed"
 
 
 def stage_trials() -> None:
@@ -177,7 +177,7 @@ def stage_trials() -> None:
         into = WORK / "trials" / name.replace(" ", "-")
         found = into / "measured.json"
         if not found.exists():
-            recipe.train(train, hook, SAES[hook], into)
+            recipe.train(train, hook, SAES[hook], into, TRIAL_EPOCHS)
             card, sae = Card.read(into), at_l0(load(into), heldout)
             save(sae, into, card)  # what is indexed is measured at that L0 as well
             figures = {text: measured(sae, card, text, CHOOSING_TOKENS) for text in ("held_out", *CHOOSING)}
@@ -252,7 +252,7 @@ def stage_train() -> None:
     for hook, d_sae in SAES.items():
         into = folder_of(hook)
         name = f"smollm2-135m-instruct/{hook}/{into.name}"
-        TRIALS[CHOSEN].train(store, hook, d_sae, into, name=name, licences=licences())
+        TRIALS[CHOSEN].train(store, hook, d_sae, into, EPOCHS, name=name, licences=licences())
 
 
 def stage_evaluate() -> None:

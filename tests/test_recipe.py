@@ -533,6 +533,7 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
     """Every stage but the fetching of packages, over texts that are installed, with a thousandth of the tokens."""
     recipe = _embedded_recipe(monkeypatch, tmp_path)
     (tmp_path / "cache").mkdir()
+    MODELS.mkdir(parents=True, exist_ok=True)  # where this test runs first
     (tmp_path / "cache" / "models").symlink_to(MODELS)
     hooks = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
     trials = {"plain": recipe.Recipe(k=4), "pairs": recipe.Recipe(k=4, options={"temporal": 0.01}, pairs="document")}
