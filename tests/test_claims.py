@@ -3,12 +3,11 @@
 import re
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from interp.grammar import And, Not, Or, Term
 from interp.predicates import Claim, Predicate, Text, Vocabulary, read_claim
-from interp.predicates.claim import HOLDS, PLACES, known_keys
+from interp.predicates.claim import HOLDS, known_keys
 from interp.predicates.keys import CLAIM, HELP
 from interp.predicates.syntax import BIT, KINDS
 from interp.predicates.written import write
@@ -289,9 +288,11 @@ def test_a_claim_that_cannot_be_read_is_answered_where_it_stands(query, message)
         parse(query)
 
 
-def test_the_text_that_is_written_has_no_marks(text):
-    assert isinstance(text.written.documents, pa.LargeStringArray)
-    assert PLACES
+def test_the_text_that_is_written_has_no_marks_of_its_own():
+    """Matches are found by marks around them, which the text must not have: those it has become question marks."""
+    written = write(np.array([1, 2, 3]), np.zeros(3, dtype=np.int64), [b"", b"a\x01", b"\x02b", b"\xc3"], 0)
+    assert written.documents.to_pylist() == ["a??b?"]
+    assert written.end_N.tolist() == [2, 4, 5]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ import torch
 from interp.corpus import archives
 from interp.evals.contexts import LEAST_PAIRS, Pool, pairs
 from interp.labels.propose.contexts import Subject, subject
-from interp.labels.propose.kinds import Kinds
+from interp.labels.propose.kinds import Kind, Kinds
 from interp.labels.propose.short import short
 from interp.predicates import Claim, Clean, Text, read_claim
 from interp.predicates.wordnet import wordnet
@@ -134,7 +134,7 @@ class Proposer:
             elif about:
                 yield _Candidate("subject", f"text about {about.name}", read_claim(about.claim), level)
 
-    def _kind(self, strong_M: np.ndarray):  # type: ignore[no-untyped-def]
+    def _kind(self, strong_M: np.ndarray) -> Kind | None:
         train = strong_M[self.text.train_D[self.text.document_N[strong_M]]]
         return self._kinds.best(self.text.around(train), self.encode) if len(train) else None
 
