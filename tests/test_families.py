@@ -207,7 +207,8 @@ def test_a_final_norm_that_is_none_of_the_known_is_refused(folders):
         model.unembedding()
 
 
-def test_a_model_that_reads_both_ways_continues_nothing(tmp_path):
+def both_ways(folder):
+    """A BERT of random weights, which attends to what follows as well."""
     from transformers import AutoModelForCausalLM, BertConfig
 
     from tests.families import tokenizer
@@ -222,9 +223,13 @@ def test_a_model_that_reads_both_ways_continues_nothing(tmp_path):
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 parameter.normal_(0, 0.25)
-    model.save_pretrained(tmp_path)
-    words.save_pretrained(tmp_path)
-    opened = open_model(str(tmp_path), dtype="float32")
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return open_model(str(folder), dtype="float32")
+
+
+def test_a_model_that_reads_both_ways_continues_nothing(tmp_path):
+    opened = both_ways(tmp_path)
     with pytest.raises(InterpError, match="reads a text in both directions"):
         opened.generate([opened.prompt("the city")])
 

@@ -346,7 +346,7 @@ class FeatureIndex(IndexFiles):
 
     def _example(self, row: Any, at: dict[int, float], window: int) -> Example:
         position = int(row.position)
-        low, high = self._stretch(position, window)
+        low, high = self.stretch(position, window)
         document = self.documents.iloc[int(self.document_at[position])]
         source, missing = str(document["source"]), bool(self.missing[position])
         return Example(
@@ -363,7 +363,7 @@ class FeatureIndex(IndexFiles):
             unread=self.read_text.why.get(source, "") if missing else "",
         )
 
-    def _stretch(self, position: int, window: int) -> tuple[int, int]:
+    def stretch(self, position: int, window: int) -> tuple[int, int]:
         """Positions around one, within its block and document."""
         start = position // self.block * self.block
         low, high = max(start + 1, position - window), min(start + self.block, position + window + 1)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.lenses.lens import readout
 from interp.models import Model
 from interp.render.terminal import say
 from interp.sae import kernels
@@ -74,12 +75,10 @@ def centred_unembedding(model: Model) -> Float[Tensor, "D V"] | None:
     the model has no unembedding or its final norm is not known.
     """
     try:
-        unembed_VD, gain_D = model.unembedding()
+        return readout(model)
     except InterpError as error:
         say(f"index: no logit effects, for {error}")
         return None
-    folded_DV = (unembed_VD * gain_D).T
-    return (folded_DV - folded_DV.mean(1, keepdim=True)).contiguous().cpu()
 
 
 def _largest(values: Float[Tensor, "A B"], count: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ to the submodule whose output that hook point is. `bridge.py` fills the table fr
 `text.py`, one forward pass in `passes.py`, how texts are continued in `generation.py`, and what the logits read in `readout.py`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from interp.models import generation, habits
 from interp.models.passes import Edit, Run, Site, Tried, gradients, hooked, single_pass, try_hooks
-from interp.models.readout import neuron_outputs, read_unembedding
+from interp.models.readout import last_residual, neuron_outputs, read_unembedding
 from interp.models.text import Text
 from interp.models.turns import Turns
 from interp.models.weights import PREFIX, first_sha256, stored_types, weights_sha256
@@ -371,6 +370,11 @@ class Model:
 
     # ---- the way out ----
 
+    @property
+    def last_residual(self) -> str | None:
+        """The hook point of the residual stream after the last layer, before the final norm; None where there is none."""
+        return last_residual(self.hook_points)
+
     def unembedding(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, " D"]]:
         """(unembedding, gain of the final norm), in float32: a direction d moves the logits by (unembedding · gain) d, up to
         a positive scale common to all tokens. What a LayerNorm takes off is folded into the matrix. See `readout`.
@@ -381,8 +385,6 @@ class Model:
 
     @cached_property
     def _unembedding(self) -> tuple[Tensor, Tensor]:
-        layers = [name for name in self.hook_points if re.fullmatch(r"blocks\.\d+\.hook_(resid_post|out)", name)]
-        last = max(layers, key=lambda name: int(name.split(".")[1]), default=None)
         few = self.some_tokens(4)
 
         def run() -> None:
@@ -390,7 +392,7 @@ class Model:
                 self.module(few, use_cache=False)
 
         with self.turns.turn():
-            return read_unembedding(self.module, run, self.hook_points.get(last or ""), self.name)
+            return read_unembedding(self.module, run, self.hook_points.get(self.last_residual or ""), self.name)
 
     def neuron_outputs(self, width: int) -> dict[int, Float[Tensor, "M D"]]:
         """By layer, what a unit of each MLP neuron adds to a residual stream of that width; {} when it cannot be told."""

@@ -14,7 +14,8 @@ Axes    D width of the residual stream, V vocabulary, N probe.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,12 @@ class Norm:
 
     gain_D: Float[Tensor, " D"]
     centred: bool
+
+
+def last_residual(hook_names: Iterable[str]) -> str | None:
+    """The hook point of what the last layer puts out; None where no layer has one."""
+    layers = [name for name in hook_names if re.fullmatch(r"blocks\.\d+\.hook_(resid_post|out)", name)]
+    return max(layers, key=lambda name: int(name.split(".")[1]), default=None)
 
 
 def read_unembedding(

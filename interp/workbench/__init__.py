@@ -17,7 +17,18 @@ from interp.renamed import warn_renamed
 from interp.render import table_html, title_html
 from interp.steering import Direction, FeatureEdit, SamplingOptions, Steerable, SteeredModel
 from interp.types import FeatureRef
-from interp.workbench import finding, indexing, known, measuring, reading, replaying, sharing, steering, transferring
+from interp.workbench import (
+    finding,
+    indexing,
+    known,
+    measuring,
+    reading,
+    replaying,
+    sharing,
+    steering,
+    transferring,
+)
+from interp.workbench import lenses as reads
 from interp.workbench import presets as kept
 from interp.workbench.indexing import INDEXED
 from interp.workbench.opening import EMBEDDED, Opened
@@ -61,6 +72,12 @@ class Workbench(Opened):
     neurons = indexing.neurons
     build_neuron_index = indexing.build_neuron_index
     neuron_index = indexing.neuron_index
+
+    fit_lenses = reads.fit_lenses
+    lenses = reads.lenses
+    judge_lenses = reads.judge_lenses
+    judged_lenses = reads.judged
+    says = reads.says
 
     evaluate = measuring.evaluate
     meaning = measuring.meaning
