@@ -20,6 +20,9 @@ TAILS = 2.5, 97.5
 """Percentiles between which 95 % of a bootstrap's draws lie."""
 DRAWN_AT_ONCE = 4_000_000
 """Units that are drawn together, so that a long text takes no more memory than a short one."""
+EXACT_FLIPS = 16
+"""Units up to which every pattern of signs is tried; of more, FLIPS patterns are drawn."""
+FLIPS = 9_999
 
 
 @overload
@@ -99,6 +102,45 @@ def permutation_p(observed: float | np.ndarray, null_D: np.ndarray) -> float | n
     reached = (np.asarray(null_D) >= np.asarray(observed)).sum(0)
     p = (1 + reached) / (1 + len(null_D))
     return p if np.ndim(observed) else float(p)
+
+
+def bootstrap_means(
+    values_FU: Float[np.ndarray, "F U"], seed: int = 0
+) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
+    """(low, high) of the mean of each row over its units, the same draws for all rows; nan of a single unit."""
+    tests, count = values_FU.shape
+    if count < 2:
+        return np.full(tests, math.nan), np.full(tests, math.nan)
+    share_DU = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS) / count
+    low_F, high_F = np.empty(tests), np.empty(tests)
+    step = max(DRAWN_AT_ONCE // DRAWS, 1)
+    for start in range(0, tests, step):
+        rows = slice(start, start + step)
+        low_F[rows], high_F[rows] = np.percentile(share_DU @ values_FU[rows].T, TAILS, axis=0)
+    return low_F, high_F
+
+
+def sign_flip_p(difference_FU: Float[np.ndarray, "F U"], seed: int = 0) -> Float[np.ndarray, " F"]:
+    """By row, the chance that differences whose signs are arbitrary have a sum as large as theirs: one-sided, never 0.
+
+    The paired test by randomisation: were nothing different, each unit's difference would be as likely of the other sign
+    (Fisher 1935). Up to EXACT_FLIPS units all patterns are tried, so that p is at least 2^-U; of more, FLIPS are drawn.
+    """
+    tests, count = difference_FU.shape
+    exact = count <= EXACT_FLIPS
+    if exact:
+        sign_NU = 1.0 - 2.0 * ((np.arange(1 << count)[:, None] >> np.arange(count)) & 1)
+    else:
+        sign_NU = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (FLIPS, count))
+    p_F = np.empty(tests)
+    step = max(DRAWN_AT_ONCE // len(sign_NU), 1)
+    for start in range(0, tests, step):
+        some_FU = difference_FU[start : start + step].astype(np.float64)
+        # A pattern that ties must be counted, whichever way its sum was rounded.
+        least_F = some_FU.sum(1) - 1e-12 * np.abs(some_FU).sum(1)
+        reached_F = (sign_NU @ some_FU.T >= least_F).sum(0)
+        p_F[start : start + step] = (reached_F + (not exact)) / (len(sign_NU) + (not exact))
+    return p_F
 
 
 def benjamini_hochberg(p_F: Float[np.ndarray, " F"]) -> Float[np.ndarray, " F"]:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from interp.statistics import DRAWN_AT_ONCE, benjamini_hochberg, bootstrap, bootstrap_ratio, permutation_p, wilson
+from interp.statistics import (
+    DRAWN_AT_ONCE,
+    benjamini_hochberg,
+    bootstrap,
+    bootstrap_means,
+    bootstrap_ratio,
+    permutation_p,
+    sign_flip_p,
+    wilson,
+)
 
 
 def test_recorded_intervals_come_out_to_the_last_bit():
@@ -93,3 +102,40 @@ def test_q_values_are_those_of_a_slow_loop_and_an_unknown_p_is_1():
 def test_importing_statistics_does_not_import_scipy():
     code = "import sys, interp.statistics; assert not [m for m in sys.modules if m.startswith('scipy')]"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("units", [1, 2, 7])
+def test_the_sign_flip_test_is_scipys_paired_permutation_test(units):
+    difference_FU = np.random.default_rng(units).normal(0.4, 1, (5, units))
+    for row, p in zip(difference_FU, sign_flip_p(difference_FU), strict=True):
+        theirs = stats.permutation_test(
+            (row, np.zeros(units)), lambda a, b: (a - b).mean(), permutation_type="samples", alternative="greater",
+            n_resamples=np.inf,
+        ) if units > 1 else None  # fmt: skip
+        assert p == pytest.approx(theirs.pvalue if theirs else (0.5 if row[0] > 0 else 1.0))
+
+
+def test_the_sign_flip_test_counts_ties_and_never_gives_nothing(monkeypatch):
+    assert sign_flip_p(np.zeros((1, 6))).tolist() == [1.0]
+    assert sign_flip_p(np.full((1, 10), 0.1)).tolist() == [2.0**-10]
+    drawn = sign_flip_p(np.full((2, 40), 0.1))
+    assert drawn.tolist() == [1 / 10_000, 1 / 10_000]
+    some = np.random.default_rng(0).normal(0.3, 1, (3, 12))
+    exact = sign_flip_p(some)
+    monkeypatch.setattr("interp.statistics.DRAWN_AT_ONCE", 1)  # a row at a time
+    assert (sign_flip_p(some) == exact).all()
+    monkeypatch.setattr("interp.statistics.EXACT_FLIPS", 3)
+    assert sign_flip_p(some) == pytest.approx(exact, abs=0.02)
+
+
+def test_bootstraps_of_many_means_are_those_of_one_and_cover_as_they_say(monkeypatch):
+    values = np.random.default_rng(1).exponential(size=(200, 20))
+    low, high = bootstrap_means(values)
+    for row in (0, 1, 2):
+        mean, own_low, own_high = bootstrap(values[row])
+        assert low[row] < mean < high[row]
+        assert (low[row], high[row]) == pytest.approx((own_low, own_high), rel=0.06)
+    assert 0.82 < ((low < 1) & (high > 1)).mean() < 0.98
+    monkeypatch.setattr("interp.statistics.DRAWN_AT_ONCE", 2_000)
+    assert np.allclose(bootstrap_means(values[:3]), (low[:3], high[:3]), rtol=1e-12)
+    assert all(np.isnan(end).all() for end in bootstrap_means(values[:, :1]))
