@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from interp.corpus import open_corpus
 from interp.index import FeatureIndex, IndexConfig, Neurons, build_index, by_feature, parts
 from interp.index.coactive import SAMPLED
 from interp.index.format import own_sha256
+from interp.index.rows import Rows
 from interp.index.stats import BANDS, BINS, PER_BAND, QUANTILES, TOP_EXAMPLES, TOP_TOKENS, _hash
 from interp.models import Model
 from interp.types import InterpError
@@ -500,3 +503,15 @@ def test_nothing_is_said_after_the_end_of_a_checked_process():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_rows_of_a_file_are_the_same_however_they_are_asked_for(tmp_path):
+    """In stretches that go on from each other, lie apart, and reach over several groups."""
+    pq.write_table(
+        pa.table({"a": list(range(20)), "b": list(range(100, 120))}), tmp_path / "rows.parquet", row_group_size=3
+    )
+    rows = Rows(pq.ParquetFile(tmp_path / "rows.parquet"), ["a"])
+    for first, last in [(0, 1), (1, 3), (3, 4), (2, 11), (11, 20), (0, 20), (19, 20), (5, 7)]:
+        found = rows.between(first, last)
+        assert found.column_names == ["a"]
+        assert found["a"].to_pylist() == list(range(first, last))

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from interp.grammar import Term
 from interp.index import FeatureIndex
 from interp.index.clean import CLEAN
 from interp.index.format import publish, read_meta
@@ -16,6 +17,7 @@ from interp.predicates import CLASSES, Around, Predicate, Text, Vocabulary, expl
 from interp.predicates.language import languages
 from interp.predicates.level import LEAST, PRECISION
 from interp.predicates.regex import matching
+from interp.predicates.tokens import _listed
 from interp.search.query import parse
 from interp.types import InterpError
 
@@ -567,3 +569,17 @@ def test_clean_levels_that_were_changed_are_a_sentence(checkpoint, tmp_path):
     publish(made, tmp_path, {k: v for k, v in index.meta.items() if k not in ("files", "sha256")})
     with pytest.raises(InterpError, match=f"feature {feature} has a predicate and no level"):
         FeatureIndex.open(tmp_path).clean(feature)
+
+
+def test_tokens_that_a_condition_lists_are_those_that_its_regular_expression_matches():
+    """Lists are looked up; what is more than a list, or is written in another way, is matched."""
+    texts = ["", " a", "a", " b", "a.b", "a|b", "(", "\\", "\\x01", "\n", "é", " —", "^", "a b", " a"]
+    known = Vocabulary(texts)
+    listed = [r"^(?: a|a)$", r"^(?:a\.b|\(|\\)$", r"^(?:a\|b)$", r"^(?:\\x01|\^)$", r"^(?:é| —|a b)$", r"^(?:zz)$"]
+    others = [r"^(?:\n)$", r"^(?:a.b)$", r"^(?: ?a)$", r"^ a$", r"^(?:a|b+)$", r"^(?:a|)$", r"(?i)^(?:A)$", r"^(?:\w)$"]
+    for value in [*listed, *others]:
+        matched = np.asarray(pc.match_substring_regex(pa.array([*texts, ""]), value))
+        assert (_listed(Term("token", value, regex=True)) is not None) == (value in listed)
+        if value != r"^(?:a|)$":  # which matches the empty text, and is refused
+            assert (known.matching(Term("token", value, regex=True)) == matched).all(), value
+            assert (known.matching(Term("token", value, regex=True)) == matched).all(), value

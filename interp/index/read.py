@@ -31,6 +31,7 @@ from interp.index.format import (
     read_meta,
     settle,
 )
+from interp.index.rows import Rows
 from interp.predicates import Clean
 from interp.processors import threads
 from interp.render import visible
@@ -216,31 +217,21 @@ class FeatureIndex(IndexFiles):
     def fired(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """(positions, values) of a feature's stored activations, ascending."""
         check_feature(feature, self.d_sae, str(self.folder))
-        first, last = self._first_row[feature], self._first_row[feature + 1]
-        file = self._activations
-        groups = self._group_starts
-        low, high = (int(g) for g in np.searchsorted(groups, [first, max(last - 1, first)], side="right") - 1)
+        first, last = self._first_row[feature : feature + 2].tolist()
         if first == last:
             return np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.float16)
         with self._lock, decoding(self.folder / "activations.parquet"):
-            table = file.read_row_groups(list(range(low, high + 1)), columns=["position", "value"])
-        rows = table.slice(first - groups[low], last - first)
+            rows = self._activations.between(first, last)
         return rows["position"].to_numpy(), rows["value"].to_numpy()
 
     @cached_property
-    def _activations(self) -> pq.ParquetFile:
+    def _activations(self) -> Rows:
         path = self.path("activations.parquet")
         check_parquet(path, {"feature": "whole", "position": "whole", "value": "real"})
         file = pq.ParquetFile(path, memory_map=True)
         if file.metadata.num_rows != self._first_row[-1]:
             raise self._other("activations", f"it has {file.metadata.num_rows:,} rows for {self._first_row[-1]:,} kept")
-        return file
-
-    @cached_property
-    def _group_starts(self) -> np.ndarray:
-        meta = self._activations.metadata
-        sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
-        return np.concatenate([[0], np.cumsum(sizes)])
+        return Rows(file, ["position", "value"])
 
     @cached_property
     def _first_row(self) -> np.ndarray:

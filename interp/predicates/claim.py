@@ -264,8 +264,9 @@ _SUBJECTS = {
     "topic": "the document's topic",
     "title": "the document's title",
 }
+_SIGNS = {"n": "\n", "t": "\t", "r": "\r"}
 _LISTED = re.compile(
-    r"\^(?P<space> \?)?(?:\(\?:|\()?(?P<words>[^()\[\]{}*+?.^$\\]*(?:\\[^\w][^()\[\]{}*+?.^$\\]*)*)\)?\$"
+    r"\^(?P<space> \?)?(?:\(\?:|\()?(?P<words>[^()\[\]{}*+?.^$\\]*(?:\\(?:[^\w]|[ntr])[^()\[\]{}*+?.^$\\]*)*)\)?\$"
 )
 
 
@@ -274,7 +275,7 @@ def _words(term: Term) -> str:
     match = _LISTED.fullmatch(term.value) if term.regex else None
     if match is None or not match["words"]:
         return ""
-    words = [re.sub(r"\\(.)", r"\1", word) for word in match["words"].split("|")]
+    words = [re.sub(r"\\(.)", lambda sign: _SIGNS.get(sign[1], sign[1]), word) for word in match["words"].split("|")]
     shown = [f"‘{visible(word)}’" for word in words[:SHOWN]]
     if len(words) > SHOWN:
         return f"one of {len(words)} such as {', '.join(shown)}"

@@ -76,7 +76,7 @@ def explain(position_M: np.ndarray, value_M: np.ndarray, text: Text) -> Clean | 
     if len(order) < LEAST:
         return None
     firings, falling_M = text.around(position_M[order]), value_M[order].astype(np.float64)
-    ends = _ends(falling_M, firings.document)
+    ends = first_ends(falling_M, firings.document)
     if not len(ends):
         return None
     known = [_measured(one, firings, falling_M, ends) for one in propose(firings)]
@@ -89,16 +89,20 @@ def explain(position_M: np.ndarray, value_M: np.ndarray, text: Text) -> Clean | 
 
 
 def _simplicity(one: _Candidate) -> tuple[int, int, float]:
-    predicate = one.predicate
+    return *simplicity(one.predicate), -one.quality
+
+
+def simplicity(predicate: Predicate) -> tuple[int, int]:
+    """What comes first is simpler: its kind, then how many tokens it names."""
     tokens = sum(len(slot) for slot in (predicate.here, predicate.before, predicate.next) if isinstance(slot, tuple))
-    return KINDS.index(predicate.kind), len(predicate.near) + tokens, -one.quality
+    return KINDS.index(predicate.kind), len(predicate.near) + tokens
 
 
-def _ends(falling_M: np.ndarray, document_M: np.ndarray) -> np.ndarray:
+def first_ends(falling_M: np.ndarray, document_M: np.ndarray) -> np.ndarray:
     """Counts of strongest firings after which a level may be drawn: enough of them, of enough documents, and the next one is
     weaker."""
     _, first = np.unique(document_M, return_index=True)
-    if len(first) < LEAST_DOCUMENTS:
+    if len(falling_M) < LEAST or len(first) < LEAST_DOCUMENTS:
         return np.zeros(0, dtype=np.int64)
     least = max(LEAST, int(np.sort(first)[LEAST_DOCUMENTS - 1]) + 1)
     weaker = np.append(falling_M[1:] < falling_M[:-1], True)

@@ -174,6 +174,11 @@ class Text:
         return self._counted[1]
 
     @cached_property
+    def word_counts(self) -> np.ndarray:
+        """How often each word stands there (see `Vocabulary.word_V`), shape (W,)."""
+        return np.bincount(self.vocabulary.word_V, weights=self.counts[0])
+
+    @cached_property
     def class_counts(self) -> dict[int, np.ndarray]:
         """By offset, how often a token of each class stands there."""
         return {offset: self.vocabulary.classes_CV @ count_V for offset, count_V in self.counts.items()}

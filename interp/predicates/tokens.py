@@ -94,6 +94,17 @@ CLASSES: dict[str, tuple[str, str]] = {
 _BYTE = r"\\x[0-9a-f]{2}"
 _HASHES = re.compile(r"^##(?=.)")
 """How WordPiece marks a token that goes on with a word."""
+REMEMBERED = 128
+"""Conditions on tokens whose answers are kept: a vocabulary is gone through in some five milliseconds."""
+_ONE = r"(?:[^\\()\[\]{}*+?.^$|]|\\[!-/:-@\[-`{-~])+"
+_LISTED = re.compile(rf"\^\(\?:({_ONE}(?:\|{_ONE})*)\)\$", re.DOTALL)
+"""Whole tokens, listed as a mined predicate writes them: letters, escaped signs and bars between `^(?:` and `)$`."""
+
+
+def _listed(term: Term) -> list[str] | None:
+    """The texts that a condition lists; None for one that is more than a list."""
+    match = _LISTED.fullmatch(term.value) if term.regex else None
+    return None if match is None else [re.sub(r"\\(.)", r"\1", one) for one in re.findall(_ONE, match[1])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +127,35 @@ class Vocabulary:
         return pa.array([*self.texts, ""], pa.large_string())
 
     def matching(self, term: Term) -> np.ndarray:
-        """Which tokens match a condition, as search's `token:` reads it; "no token" never does. Shape (V + 1,)."""
-        return np.asarray(pc.match_substring_regex(self._written, check(term)))
+        """Which tokens match a condition, as search's `token:` reads it; "no token" never does. Shape (V + 1,).
+
+        A regular expression that is a list of whole tokens is looked up; the last few others are remembered.
+        """
+        listed = _listed(term)
+        if listed is not None:
+            found = np.zeros(len(self.texts) + 1, dtype=bool)
+            found[[token for text in listed for token in self._tokens_of.get(text, ())]] = True
+            return found
+        key = term.value, term.regex
+        known = self._remembered.get(key)
+        if known is None:
+            known = np.asarray(pc.match_substring_regex(self._written, check(term)))
+            while len(self._remembered) >= REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)), None)
+            self._remembered[key] = known
+        return known
+
+    @cached_property
+    def _remembered(self) -> dict[tuple[str, bool], np.ndarray]:
+        return {}
+
+    @cached_property
+    def _tokens_of(self) -> dict[str, list[int]]:
+        """By text, the tokens that look so."""
+        of: dict[str, list[int]] = {}
+        for token, text in enumerate(self.texts):
+            of.setdefault(text, []).append(token)
+        return of
 
     def _matches(self, pattern: str) -> np.ndarray:
         return np.asarray(pc.match_substring_regex(self._bare, pattern))
@@ -139,6 +177,11 @@ class Vocabulary:
         return np.array([number.setdefault(text, len(number)) for text in folded])
 
     @cached_property
+    def first_W(self) -> np.ndarray:
+        """The first token of each word."""
+        return np.unique(self.word_V, return_index=True)[1]
+
+    @cached_property
     def content_V(self) -> np.ndarray:
         """Tokens that begin a word of at least four letters: those that say what a text is about."""
         return self._matches(r"^ \p{L}{4,}$") | self._matches(r"^\p{Lu}\p{L}{3,}$")
@@ -148,8 +191,18 @@ class Vocabulary:
 
         Raises InterpError for a name that WordNet has not, and when its package is not here.
         """
-        wanted = named(name)
-        return np.array([not kinds.isdisjoint(wanted) for kinds in self.kinds])
+        found = np.zeros(len(self.kinds), dtype=bool)
+        found[[token for synset in named(name) for token in self._tokens_of_kind.get(synset, ())]] = True
+        return found
+
+    @cached_property
+    def _tokens_of_kind(self) -> dict[int, list[int]]:
+        """By synset, the tokens that are words for a kind of it."""
+        of: dict[int, list[int]] = {}
+        for token, kinds in enumerate(self.kinds):
+            for synset in kinds:
+                of.setdefault(synset, []).append(token)
+        return of
 
     @cached_property
     def kinds(self) -> list[frozenset[int]]:

@@ -7,12 +7,13 @@ Axes    W window, E width of a vector, P position.
 Source  Reimers and Gurevych 2019 for the vectors.
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-import torch
 
 from interp.predicates.text import Text
 from interp.types import InterpError
@@ -50,9 +51,7 @@ class Windows:
         return np.where(away[0] <= away[1], left, right)
 
 
-def windows(
-    text: Text, position_P: np.ndarray, texts: Sequence[str], encode: Callable[[list[str]], torch.Tensor]
-) -> Windows:
+def windows(text: Text, position_P: np.ndarray, texts: Sequence[str], encode: Callable[[list[str]], Any]) -> Windows:
     """Windows over the positions (ascending), SIDE tokens to either side within their document and block."""
     stretch = position_P // text.block * (int(text.document_N.max()) + 1) + text.document_N[position_P]
     begins = np.flatnonzero(np.diff(stretch, prepend=-1))
@@ -74,13 +73,13 @@ def passage(text: Text, position: int, texts: Sequence[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Subjects:
-    """What the contexts of a text are about."""
+    """What the contexts of a text are about. What was read once is kept: claims are asked of the same positions again and again."""
 
     text: Text
-    encode: Callable[[list[str]], torch.Tensor]
+    encode: Callable[[list[str]], Any]
     """Unit vectors of passages."""
-    _read: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
-    """Vectors of the windows that were read, by their middle: claims are asked of the same positions again and again."""
+    _phrases: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _least: dict[str, float] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,38 +87,83 @@ class Subjects:
         draw = np.random.default_rng(self.text.seed)
         position = self.text.train_P
         some = np.sort(draw.choice(position, min(SAMPLE, len(position)), replace=False))
-        vector = self._encoded(middles(self.text, some))
+        vector = self._encoded(self._middle_N[some])
         mean = vector.mean(0)
         return mean, _unit(vector - mean)
+
+    @cached_property
+    def _read(self) -> "_Read":
+        return _Read(len(self.text.token_N))
+
+    @cached_property
+    def _middle_N(self) -> np.ndarray:
+        return middles(self.text, np.arange(len(self.text.token_N)))
 
     def _encoded(self, middle_W: np.ndarray) -> np.ndarray:
         texts = self.text.vocabulary.texts
         return self.encode([passage(self.text, int(p), texts) for p in middle_W]).double().numpy()
 
+    def _rows(self, position_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(vectors of all windows that were read, the row of each position's); InterpError for more than are read at once."""
+        mean = self._sample[0]
+        return self._read.rows(self._middle_N[position_P], lambda new_W: _unit(self._encoded(new_W) - mean))
+
     def vectors(self, position_P: np.ndarray) -> np.ndarray:
         """Unit vectors of the contexts of positions, the mean of all taken off; InterpError for more than are read at once."""
-        middle, which_P = np.unique(middles(self.text, position_P), return_inverse=True)
-        if len(middle) > MOST:
-            raise InterpError(
-                f"about: reads {len(middle):,} stretches of text here, and {MOST:,} are the most; ask of fewer documents."
-            )
-        new = np.array([int(p) for p in middle if int(p) not in self._read], dtype=np.int64)
-        if len(new):
-            self._read.update(
-                zip(new.tolist(), _unit(self._encoded(new) - self._sample[0]).astype(np.float32), strict=True)
-            )
-        return np.stack([self._read[int(p)] for p in middle])[which_P]
+        vector_WE, row_P = self._rows(position_P)
+        return np.asarray(vector_WE[row_P])
+
+    def read_phrases(self, phrases: Iterable[str]) -> None:
+        """Read those phrases together that were not read yet: alone, each takes ten times as long."""
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._phrases]
+        if new:
+            vectors = _unit(self.encode(new).double().numpy() - self._sample[0])
+            self._phrases.update(zip(new, vectors, strict=True))
+
+    def phrase(self, phrase: str) -> np.ndarray:
+        """The unit vector of a phrase, the mean of all contexts taken off."""
+        self.read_phrases([phrase])
+        return self._phrases[phrase]
 
     def near(self, phrase: str) -> tuple[np.ndarray, float]:
         """(unit vector of a phrase, cosine above which a context is about it)."""
-        mean, sample_WE = self._sample
-        vector = _unit(self.encode([phrase]).double().numpy()[0] - mean)
-        return vector, float(np.quantile(sample_WE @ vector, 1 - NEAREST))
+        vector = self.phrase(phrase)
+        if phrase not in self._least:
+            self._least[phrase] = float(np.quantile(self._sample[1] @ vector, 1 - NEAREST))
+        return vector, self._least[phrase]
 
     def holds(self, phrase: str, position_P: np.ndarray) -> np.ndarray:
         """Which positions' contexts are about the phrase."""
         vector, least = self.near(phrase)
-        return np.asarray(self.vectors(position_P) @ vector > least)
+        vector_WE, row_P = self._rows(position_P)
+        return np.asarray((vector_WE @ vector.astype(np.float32))[row_P] > least)
+
+
+class _Read:
+    """Vectors of the windows that were read, in the order in which they were."""
+
+    def __init__(self, positions: int) -> None:
+        self._row_N = np.full(positions, -1, dtype=np.int32)
+        """By its middle, the row of a window; -1 where it was not read."""
+        self._vector_WE = np.zeros((0, 0), dtype=np.float32)
+        self._turn = threading.Lock()
+
+    def rows(self, middle_P: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(all vectors, the row of the window with each of these middles); `encode` reads those that are new.
+
+        Raises InterpError for more than are read at once.
+        """
+        with self._turn:
+            new_W = np.unique(middle_P[self._row_N[middle_P] < 0])
+            if len(new_W) > MOST:
+                raise InterpError(
+                    f"about: reads {len(new_W):,} stretches of text here, and {MOST:,} are the most; ask of fewer documents."
+                )
+            if len(new_W):
+                vector, have = encode(new_W).astype(np.float32), len(self._vector_WE)
+                self._vector_WE = np.concatenate([self._vector_WE.reshape(have, vector.shape[1]), vector])
+                self._row_N[new_W] = np.arange(have, len(self._vector_WE))
+            return self._vector_WE, self._row_N[middle_P]
 
 
 def subjects(text: Text) -> Subjects:
