@@ -48,14 +48,20 @@ def test_families_keep_the_order_of_their_first_words():
     [
         (Predicate(kind="token", here=of(" argued", " argue", "Argue", " argument")), "‘argue’"),
         (Predicate(kind="token", here=of(" river", " lake")), "‘river’, ‘lake’"),
-        (Predicate(kind="words", here=of(" river", " lake", " ocean", " pond")), "‘river’, ‘lake’, ‘ocean’, …"),
+        (Predicate(kind="words", here=of(" river", " lake", " ocean", " pond")), "‘river’, ‘lake’, ‘ocean’, ‘pond’"),
+        (
+            Predicate(kind="words", here=of(" river", " lake", " ocean", " pond", " the")),
+            "‘river’, ‘lake’, ‘ocean’ and 2 more",
+        ),
+        (Predicate(kind="token", here=of(" argued")), "‘argued’"),
+        (Predicate(kind="token", here=of("Argue")), "‘Argue’"),
         (Predicate(kind="piece", here=of("com"), inside=True), "‘com’ inside a word"),
         (Predicate(kind="class", here="digit"), "digits"),
         (Predicate(kind="ngram", before=of(" of"), here=of(" the")), "‘the’ after ‘of’"),
         (Predicate(kind="ngram", earlier=of(" lake"), before=of(" of"), here=of(" the")), "‘the’ after ‘lake’ ‘of’"),
         (Predicate(kind="ngram", earlier=of(" of"), here=of(" river")), "‘river’ after ‘of’ …"),
-        (Predicate(kind="next", next=of(" =")), "what stands before ‘·=’"),
-        (Predicate(kind="after", before="article"), "what stands after an English article or demonstrative"),
+        (Predicate(kind="next", next=of(" =")), "the token before ‘·=’"),
+        (Predicate(kind="after", before="article"), "the token after an English article or demonstrative"),
         (Predicate(kind="near", near=of(" river", " lake")), "near ‘river’, ‘lake’"),
         (Predicate(kind="language", value="fr"), "text in French"),
         (Predicate(kind="source", value="novels"), "text of novels"),
@@ -74,8 +80,8 @@ def test_forms_that_no_ending_explains_are_led_back_by_wordnet():
 
     vocabulary = [" saw", " seen", " sees", " see", " mice", " river", " lake", " ponds", " oceans"]
     mined = Predicate(kind="words", here=tuple(range(5)))
-    assert short(mined, vocabulary) == "‘saw’, ‘seen’, ‘see’, …"
-    assert short(mined, vocabulary, wordnet().lemma) == "‘see’, ‘mouse’"
+    assert short(mined, vocabulary) == "‘saw’, ‘seen’, ‘see’, ‘mice’"
+    assert short(mined, vocabulary, wordnet().lemma) == "‘see’, ‘mice’"
 
 
 @real

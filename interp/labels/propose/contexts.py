@@ -8,6 +8,7 @@ vector's cosine with theirs, names the feature when it reaches LEAST.
 Axes    K pair, E width of a vector, C candidate.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,19 +42,19 @@ class Subject:
         return f'about:"{self.name}"' if " " in self.name else f"about:{self.name}"
 
 
-def subject(compared: Pairs, text: Text) -> Subject | None:
+def subject(compared: Pairs, text: Text, found: Sequence[str] | None = None) -> Subject | None:
     """The word that tells the firings of these pairs from their controls; None where none does well enough.
 
-    Raises InterpError where the text has no sentence encoder.
+    `found` are `candidates` where they are known already. Raises InterpError where the text has no sentence encoder.
     """
-    document = text.document_N[compared.firing_K]
-    if len(np.unique(document)) < LEAST_DOCUMENTS:
-        return None
-    found = candidates(compared.firing_K, text)
+    if found is None:
+        found = candidates(compared.firing_K, text)
     if not found:
         return None
-    firing_KE, control_KE = (subjects(text).vectors(place) for place in (compared.firing_K, compared.control_K))
-    phrase_CE = np.stack([subjects(text).near(name)[0] for name in found])
+    read = subjects(text)
+    read.read_phrases(found)
+    firing_KE, control_KE = (read.vectors(place) for place in (compared.firing_K, compared.control_K))
+    phrase_CE = np.stack([read.phrase(name) for name in found]).astype(np.float32)
     auroc_C = _auroc(firing_KE @ phrase_CE.T, control_KE @ phrase_CE.T)
     best = int(auroc_C.argmax())
     if auroc_C[best] < LEAST:
@@ -68,7 +69,9 @@ def _auroc(firing_KC: np.ndarray, control_KC: np.ndarray) -> np.ndarray:
 
 
 def candidates(position_K: np.ndarray, text: Text) -> list[str]:
-    """Words, kinds and topics that the contexts at these positions might be about."""
+    """Words, kinds and topics that the contexts at these positions might be about; none where they are of too few documents."""
+    if len(np.unique(text.document_N[position_K])) < LEAST_DOCUMENTS:
+        return []
     words = _near_words(position_K, text)
     known = [] if archives.missing(["wordnet"]) else _above(words)
     values, value_D = text.values["topic"]
@@ -88,13 +91,13 @@ def _near_words(position_K: np.ndarray, text: Text) -> list[str]:
     word = text.vocabulary.word_V
     pair = np.unique(word[token[useful]].astype(np.int64) << 32 | document[useful])
     found, times = np.unique(pair >> 32, return_counts=True)
-    common = np.bincount(word, weights=text.counts[0], minlength=int(word.max()) + 1)
+    common = text.word_counts
     windows = len(np.unique(around.document)) * len(steps)
     chance = np.maximum(common[found] / max(len(text.train_P), 1) * windows, 1e-9)
     keep = (times >= 2) & (times >= LIFT * chance)
     order = np.argsort(-(times * np.log(np.maximum(times / chance, 1)))[keep], kind="stable")[:WORDS]
-    first = {int(number): token for token, number in reversed(list(enumerate(word.tolist())))}
-    return [text.vocabulary.texts[first[int(number)]].strip(" ").lower() for number in found[keep][order]]
+    first_W = text.vocabulary.first_W
+    return [text.vocabulary.texts[int(first_W[number])].strip(" ").lower() for number in found[keep][order]]
 
 
 def _above(words: list[str]) -> list[str]:

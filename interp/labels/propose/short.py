@@ -26,7 +26,7 @@ def short(predicate: Predicate, vocabulary: Sequence[str], lemma: Callable[[str]
     here = said(predicate.here) if predicate.here else ""
     if predicate.kind == "piece" or predicate.inside:
         here = f"{here} inside a word" if here else "parts of words"
-    parts = [here or "what stands"]
+    parts = [here or "the token"]
     if predicate.earlier or predicate.before:
         before = [said(slot) for slot in (predicate.earlier, predicate.before) if slot]
         parts.append(f"after {' '.join(before)}" + (" …" if predicate.earlier and not predicate.before else ""))
@@ -39,11 +39,23 @@ def _slot(slot: Slot, vocabulary: Sequence[str], lemma: Callable[[str], str]) ->
     """A class by its name; words by their families, as many as a reader keeps in mind."""
     if isinstance(slot, str):
         return CLASSES[slot][1]
-    texts = [vocabulary[token] for token in slot]
-    plain = [_plain(text) for text in texts]
-    said = [base(family) for family in families(lemma(word) if word.islower() else word for word in plain)]
-    listed = ", ".join(f"‘{word}’" for word in said[:WORDS])
-    return f"{listed}, …" if len(said) > WORDS else listed
+    forms: dict[str, list[str]] = {}
+    for text in (vocabulary[token] for token in slot):
+        word = _plain(text)
+        forms.setdefault(lemma(word) if word.islower() else word, []).append(text)
+    said = [_family([text for word in family for text in forms[word]], family) for family in families(forms)]
+    shown = len(said) if len(said) <= WORDS + 1 else WORDS  # one more takes no more room than to say so
+    listed = ", ".join(f"‘{word}’" for word in said[:shown])
+    return f"{listed} and {len(said) - shown} more" if len(said) > shown else listed
+
+
+def _family(texts: list[str], words: list[str]) -> str:
+    """The word for these tokens: the one that they are, in capitals where none is without; of several, their family's first."""
+    plain = list(dict.fromkeys(_plain(text) for text in texts))
+    word = base(words) if len(plain) > 1 else plain[0]
+    capital = [text.strip(" ") for text in texts]
+    begins = word[:1].upper() + word[1:]
+    return begins if word.islower() and all(text[:1].isupper() for text in capital) else word
 
 
 def _plain(text: str) -> str:
@@ -51,4 +63,4 @@ def _plain(text: str) -> str:
     word = text.strip(" ")
     if not word.isalpha() or (word.isupper() and len(word) > 1):
         return visible(text)
-    return "I" if text == " I" else word.lower()
+    return word.lower()
