@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from interp.cli.app import Asked, add, plain_parameters, print_json, register, showing
 from interp.commands import COMMANDS, as_json
 from interp.commands.finding import Answer, ShownFeature, TokenFirings
+from interp.commands.labelling import in_words
 from interp.render.terminal import narrow, say, table, tell, write
 from interp.render.words import counted
 
@@ -121,7 +122,7 @@ def _neuron(page: "NeuronPage", asked: Asked) -> None:
 
 
 def _called(page: "FeaturePage") -> str:
-    return page.label.text if page.label else f"{page.description} (untested)"
+    return in_words(page.label) if page.label else f"{page.description} (untested)"
 
 
 def _spectrum(tokens: list[TokenFirings], _: Asked) -> None:

@@ -1,7 +1,7 @@
 """Labels on the command line."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +9,12 @@ import typer
 
 from interp.cli.app import REQUIRED, Asked, Typed, app, register
 from interp.commands import EMBEDDED
+from interp.commands.labelling import in_words
 from interp.render.terminal import table, tell
 from interp.render.words import counted
 
 if TYPE_CHECKING:
-    from interp.commands.labelling import Imported, Label, Merge, Transfer
+    from interp.commands.labelling import Autolabelled, Imported, Label, Merge, Transfer
 
 labels = typer.Typer(
     help="Take back what was said last; many labels from a file, to one, out of another book, or from one SAE to another.",
@@ -29,6 +30,8 @@ MARKS: "dict[str, Callable[[Label], str]]" = {
     "predicate": lambda label: label.predicate,
 }
 """Columns that stand there only where one of the revisions has something in them."""
+SHOWN = 20
+"""Labels of a run that are printed."""
 SAE_OR_FILE = Annotated[
     str, typer.Argument(metavar="[SAE] FILE", help="Folder of a checkpoint (without: the embedded SAE), then the file.")
 ]
@@ -37,12 +40,44 @@ SECOND = Annotated[str, typer.Argument(hidden=True)]
 
 def _names(versions: "list[Label]", _: Asked) -> None:
     rows = [
-        [v.feature, v.text, v.author, v.note, v.status, v.created, *(show(v) for show in MARKS.values())]
+        [v.feature, in_words(v), v.author, v.note, v.status, v.created, *(show(v) for show in MARKS.values())]
         for v in versions
     ]
     head = [*COLUMNS, *MARKS]
     shown = [i for i, name in enumerate(head) if name in COLUMNS or any(row[i] for row in rows)]
     table([head[i] for i in shown], [[row[i] for i in shown] for row in rows])
+
+
+def _autolabelled(done: "Autolabelled", asked: Asked) -> None:
+    rows = [
+        [
+            each.feature,
+            each.name,
+            each.claim,
+            each.verdict,
+            "" if each.f1 is None else f"{each.f1[0]:.2f}",
+            each.outcome,
+        ]
+        for each in done.labels[: None if asked["wide"] else SHOWN]
+    ]
+    if rows:
+        head = ["feature", "name", "claim", "verdict", "F1", "in the book"]
+        table(head, rows, shorten=("name", "claim"), drop=("claim",), wide=asked["wide"])
+    if len(rows) < len(done.labels):
+        tell(f"… and {len(done.labels) - len(rows):,} more (--wide shows all)")
+    tell(
+        f"{counted(done.asked, 'feature')}, {len(done.labels):,} with a claim ({_listed(done.methods)}); {_listed(done.verdicts)}"
+    )
+    if done.tested_on:
+        tell(f"tried {done.tested_on}; each with another feature's claim: {_listed(done.shuffled)}")
+    if done.lacks:
+        tell(done.lacks)
+    outcomes = _listed({name: number for name, number in done.outcomes.items() if number}) or "nothing to write"
+    tell(f"nothing was written; it would be: {outcomes}" if done.dry_run else f"in the book: {outcomes}")
+
+
+def _listed(counts: "Mapping[str, int]") -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
 
 
 def _imported(done: "Imported", asked: Asked) -> None:
@@ -104,6 +139,9 @@ ONE_OR_TWO = {
 """[SAE] FILE: one word is the file."""
 
 register("label", _names, "interp label SAE 1234 'European capitals' --author me")
+register(
+    "autolabel", _autolabelled, "interp autolabel SAE --limit 500 --dry-run", face=("as_json", "wide", "background")
+)
 register("undo", _names, "interp labels undo SAE 1234", command="undo_label", of=labels)
 register(
     "import",

@@ -56,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "spectrum": Command(finding.spectrum, changes=False),
     "library": Command(finding.library, computes=False, changes=False),
     "label": Command(labelling.label, computes=False),
+    "autolabel": Command(labelling.autolabel, resumes=True),
     "undo_label": Command(labelling.undo_label, computes=False),
     "import_labels": Command(labelling.import_labels, computes=False),
     "export_labels": Command(labelling.export_labels, computes=False),

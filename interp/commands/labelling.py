@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from interp.labels.book import Imported
     from interp.labels.merging import Merge
     from interp.labels.neuronpedia import Source
+    from interp.workbench.labelling import Autolabelled
     from interp.workbench.transferring import Transfer
 
 File = Annotated[Path, Option("File of labels: .csv or .jsonl, or Neuronpedia's explanations.")]
@@ -27,7 +28,7 @@ def label(
     *,
     author: Annotated[str | None, Option("Who gives the label.")] = None,
     note: Annotated[str | None, Option("What the label rests on.")] = None,
-    status: Annotated[str | None, Option("How sure the label is: proposed, confirmed or refuted.")] = None,
+    status: Annotated[str | None, Option("How sure the label is: proposed, confirmed, refuted or undecided.")] = None,
     tag: Annotated[
         Sequence[str],
         Option("A short word to find the feature by, in place of the tags it has; repeatable, and '' takes them away."),
@@ -201,6 +202,49 @@ def transfer_labels(
     return open_sae(old, device).transfer_labels(
         open_sae(new, device), write=write, doubtful=doubtful, corpus=corpus, tokens=tokens
     )
+
+
+def autolabel(
+    sae: Sae,
+    *,
+    features: Annotated[Sequence[int], Option("A feature to label; repeatable. Without: all that fire.")] = (),
+    limit: Annotated[int | None, Option("Label the first so many of them only.", low=1)] = None,
+    author: Annotated[str, Option("Who the labels are said to be by.")] = "autolabel",
+    dry_run: Annotated[bool, Option("Propose and try, and show what would be written, but write nothing.")] = False,
+    seed: Annotated[int, Option("Seed of the contexts that are compared, and of the nulls.", low=0)] = 0,
+    device: Device = "auto",
+) -> "Autolabelled":
+    """Name features without a person or a language model, try each name on documents that it was not made from, and write it
+    into the label book.
+
+    A label gets a name, a predicate (`at:(…)`), a method (auto:mined, auto:kind, auto:subject or auto:both), and a status: confirmed
+    or refuted where the trial says so, undecided where it does not, proposed where there is too little text. The note has the figures. A label
+    that a person gave, changed or took back stays; one of an earlier run gets a further revision. Stopped and called
+    again, it goes on where it was; called again when it is done, it only looks at the book.
+
+    Of an index that keeps examples only, names are what predicates say, and nothing is tried. Raises InterpError when
+    there is no such feature, no index, or no text of the split that is asked for.
+    """
+    return open_sae(sae, device).autolabel(features, limit=limit, author=author, dry_run=dry_run, seed=seed)
+
+
+def in_words(label: "Label") -> str:
+    """A label as it is shown: its name, and behind a dash what exactly it claims, where it claims something of positions."""
+    from interp.grammar import Term
+    from interp.search import parse
+    from interp.types import InterpError
+
+    if not label.predicate.startswith("at:("):
+        return label.text
+    try:
+        root = parse(label.predicate).root
+        if not isinstance(root, Term) or root.inner is None:
+            return label.text
+        from interp.predicates.claim import check_claim
+
+        return f"{label.text} — {check_claim(root.inner).sentence}"
+    except InterpError:  # of another version, or edited by hand
+        return label.text
 
 
 def _book(sae: str) -> "LabelBook":

@@ -13,7 +13,7 @@ from typing import Any
 
 from interp.types import InterpError, check_feature, unknown
 
-STATUSES = ("proposed", "confirmed", "refuted", "withdrawn")
+STATUSES = ("proposed", "confirmed", "refuted", "undecided", "withdrawn")
 LONGEST, LONGEST_NAME, LONGEST_TAG = 2_000, 200, 40
 """Characters of a label, a note or a predicate, of an author's name or a method, and of a tag, at most."""
 MOST_TAGS = 20

@@ -23,7 +23,7 @@ Axes    P testing position, D testing document, M firing, B draw of the bootstra
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -133,9 +133,15 @@ class Fired:
 
     @staticmethod
     def of(feature: int, fired: tuple[np.ndarray, np.ndarray], level: float, ground: Ground) -> "Fired":
-        place, value = ground.places(*fired, level)
+        return Fired.at(feature, *ground.places(*fired, 0.0), level)
+
+    @staticmethod
+    def at(feature: int, ever_P: np.ndarray, value_P: np.ndarray, level: float) -> "Fired":
+        """Of all its firings' places (ascending) and values."""
+        above = value_P > level
+        place, value = ever_P[above], value_P[above]
         order = np.lexsort((place, -value))
-        return Fired(feature, place[order], value[order], ground.places(*fired, 0.0)[0])
+        return Fired(feature, place[order], value[order], ever_P)
 
 
 def f1(fired: Fired, holds_P: np.ndarray, count: int) -> float:
@@ -237,48 +243,82 @@ def try_labels(
     fired: Callable[[int], tuple[np.ndarray, np.ndarray]],
     near: Mapping[int, Sequence[int]] | None = None,
 ) -> list[dict[str, Any]]:
-    """A row a label, in order: its figures, nulls, p, q and verdict.
+    """A row a label, in order: its figures, nulls, p, q and verdict; and what the verdict on another label's claim would be in its
+    place, drawn from those whose features fire about as often (`shuffled_verdict`).
 
     `fired` gives all positions (ascending) and values of a feature; `near` the features nearest to each. The nulls need other
     labels: with fewer than 20, p-values are coarse, and nothing is confirmed that a larger set would not confirm.
     Raises InterpError when the text has no testing documents.
     """
-    where = [Fired.of(label.feature, fired(label.feature), label.level, ground) for label in labels]
+    near = near or {}
+    places = _testing_places({*(label.feature for label in labels)}.union(*near.values()), ground, fired)
+    where = [Fired.at(label.feature, *places[label.feature], label.level) for label in labels]
     packed, counts = [], []
     rows: list[dict[str, Any]] = []
-    with bar("labels", len(labels), "labels") as step:
+    with bar("tests", len(labels), "labels") as step:
         for label, own in zip(labels, where, strict=True):
             holds_P = ground.holds(label.claim)
             packed.append(np.packbits(holds_P))
             counts.append(int(holds_P.sum()))
-            others = [ground.places(*fired(f), 0.0)[0] for f in (near or {}).get(label.feature, ())]
+            others = [places[feature][0] for feature in near.get(label.feature, ())]
             rows.append({"feature": label.feature} | measured(own, holds_P, ground, others))
             step(1)
-    _against_nulls(rows, where, packed, counts, ground.seed)
-    q = benjamini_hochberg(np.array([row["p"] for row in rows], dtype=np.float64)) if rows else np.zeros(0)
-    for row, own_q in zip(rows, q, strict=True):
-        row["q"] = float(own_q)
-        row["verdict"] = verdict(row)
+    null_rows = _against_nulls(rows, where, packed, counts, ground)
+    for judged in (rows, null_rows):
+        q = benjamini_hochberg(np.array([row["p"] for row in judged], dtype=np.float64)) if judged else np.zeros(0)
+        for row, own_q in zip(judged, q, strict=True):
+            row["q"] = float(own_q)
+            row["verdict"] = verdict(row)
+    for row, shuffled in zip(rows, null_rows, strict=True):
+        row["shuffled_verdict"] = shuffled["verdict"]
     return rows
 
 
+def _testing_places(
+    features: Iterable[int], ground: Ground, fired: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """(places, values) of all firings of each feature there; in the order of their numbers, which is that of an index's rows."""
+    return {feature: ground.places(*fired(feature), 0.0) for feature in sorted(features)}
+
+
 def _against_nulls(
-    rows: list[dict[str, Any]], where: Sequence[Fired], packed: Sequence[np.ndarray], counts: Sequence[int], seed: int
-) -> None:
-    """Add both nulls' 95th percentiles and the p-value to each row."""
+    rows: list[dict[str, Any]],
+    where: Sequence[Fired],
+    packed: Sequence[np.ndarray],
+    counts: Sequence[int],
+    ground: Ground,
+) -> list[dict[str, Any]]:
+    """Add both nulls' 95th percentiles and the p-value to each row; a row of a shuffled claim for each comes back, judged by
+    the same null as the feature's own."""
     order = np.argsort([len(own.place_M) for own in where], kind="stable")
-    rank = np.argsort(order)
+    rank, null_rows = np.argsort(order), []
     for number, (row, own) in enumerate(zip(rows, where, strict=True)):
         alike = _alike(int(rank[number]), order, number)
-        draw = np.random.default_rng([seed, 1, number])
-        shuffled = [_f1_of(own, packed[i], counts[i]) for i in _drawn(alike, draw)]
+        draw = np.random.default_rng([ground.seed, 1, number])
+        others = _drawn(alike, draw)
+        shuffled = [_f1_of(own, packed[i], counts[i]) for i in others]
         matched = [_f1_of(where[i], packed[number], counts[number]) for i in _drawn(alike, draw)]
         null = np.array([*shuffled, *matched])
         row["null_shuffled"], row["null_matched"] = (
             float(np.percentile(one, 95)) if one else math.nan for one in (shuffled, matched)
         )
-        value = row["f1"][0]
-        row["p"] = permutation_p(value, null) if len(null) and math.isfinite(value) else 1.0
+        row["p"] = _p(row["f1"][0], null)
+        one = row | {"f1": UNKNOWN, "p": 1.0}
+        if others:
+            one["f1"] = _f1_interval(own, np.unpackbits(packed[others[0]], count=len(ground.position_P)) > 0, ground)
+            one["p"] = _p(one["f1"][0], null[1:])
+        null_rows.append(one)
+    return null_rows
+
+
+def _p(value: float, null: np.ndarray) -> float:
+    return permutation_p(value, null) if len(null) and math.isfinite(value) else 1.0
+
+
+def _f1_interval(fired: Fired, holds_P: np.ndarray, ground: Ground) -> Figure:
+    hit_D = ground.by_document(fired.place_M, holds_P[fired.place_M].astype(np.float32))
+    both_D = ground.by_document(fired.place_M) + ground.by_document(np.flatnonzero(holds_P))
+    return ground.interval(_ratio(2 * hit_D, both_D), 2 * hit_D, both_D)
 
 
 def _alike(rank: int, order: np.ndarray, number: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from interp.workbench import (
     finding,
     indexing,
     known,
+    labelling,
     measuring,
     reading,
     replaying,
@@ -82,6 +83,7 @@ class Workbench(Opened):
     evaluate = measuring.evaluate
     meaning = measuring.meaning
 
+    autolabel = labelling.autolabel
     transfer_labels = transferring.transfer_labels
 
     publish = sharing.publish
