@@ -26,6 +26,7 @@ EDITED = re.compile(r"labels\.jsonl|README\.md|card\.json|presets.*|LICENSE")
 """What people go on changing, or what holds the hashes itself: the card has no hash of these, but for published labels."""
 LABELS = "labels.jsonl"
 INDEX = "index/index.json"
+PARTS = re.compile(r"(\d+)")
 LARGEST_TEXT = 256 * 2**20
 """Bytes of a .json or .md file; more is no text that this project writes."""
 
@@ -67,13 +68,13 @@ def shelves() -> list[Path]:
 
 
 def below(root: Path) -> list[Path]:
-    """The folders of checkpoints below a folder, hidden ones left out, by path."""
+    """The folders of checkpoints below a folder, hidden ones left out, by path; block 5 before block 15."""
     found = []
     for folder, inner, files in os.walk(root):  # which passes over folders that others take away meanwhile
         inner[:] = [name for name in inner if not name.startswith(".")]
         if "cfg.json" in files:
             found.append(Path(folder))
-    return sorted(found)
+    return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in PARTS.split(str(path))])
 
 
 def known(name: str) -> bool:

@@ -70,8 +70,8 @@ def card_of(
 
 
 def _shares(source: ActivationSource) -> dict[str, float]:
-    """Of each source its part of the text, as far as it can be told; of hundreds of files the largest twenty."""
-    largest = list(source.blocks.shares().items())[:20]
+    """Of each source its part of the text, as far as it can be told; of thousands of files the largest hundred."""
+    largest = list(source.blocks.shares().items())[:100]
     return {name: round(share, 4) for name, share in largest}
 
 
