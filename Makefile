@@ -74,6 +74,6 @@ bench: $(READY) bench-peers
 
 # Hours: trains SAEs of four libraries on the same rows. What was done is not repeated.
 bench-quality: $(READY) bench-peers
-	$(BIN)/python recipes/smollm2_layer15.py harvest
+	$(BIN)/python recipes/smollm2.py texts harvest
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/recovery.py

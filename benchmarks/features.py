@@ -30,13 +30,11 @@ FIGURES = ("fvu", "fvu_interval", "delta_ce", "delta_ce_interval", "l0", "dead_s
 def compared(folder: Path, tokens: int) -> dict[str, Any]:
     """The measures of one SAE, from the cache or made now."""
     card = Card.read(folder)
-    kept = smollm2.WORK / "compared" / f"{card.sae_sha256}-{tokens}.json"
-    if not kept.exists():
-        sae = load(folder)
-        texts = {name: smollm2.measured(sae, card, name, smollm2.JUDGING_TOKENS) for name in TEXTS}
-        meaning = smollm2.meaning(folder, tokens)
-        places.write_json(kept, {"sae": card.name, "sae_sha256": card.sae_sha256, "texts": texts, "meaning": meaning})
-    return places.read_json(kept)
+    sae, file = load(folder), smollm2.WORK / "compared" / f"{card.sae_sha256}-{tokens}.json"
+    if not file.exists():
+        places.write_json(file, smollm2.meaning(folder, tokens))
+    texts = {name: smollm2.kept(sae, card, name) for name in TEXTS}
+    return {"sae": card.name, "sae_sha256": card.sae_sha256, "texts": texts, "meaning": places.read_json(file)}
 
 
 def share_ratio(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """Quality at equal sparsity: SAEs of four libraries, trained on the same rows in the same order, scored alike.
 
-    python recipes/smollm2_layer15.py harvest        # the activations, once
+    python recipes/smollm2.py texts harvest         # the activations, once (its first 20 shards do for a million tokens)
     make bench-peers                                 # the other libraries' environment, once
     python benchmarks/quality.py [--l0 16,32,64,128] [--only interp] [--d-sae 2304] [--tokens 1000000] [--table]
     python benchmarks/quality.py --l0 32 --architectures batchtopk --set orthogonal=0.1       # ours with other settings
@@ -32,8 +32,8 @@ from interp.sae.metrics import reconstruction
 from interp.training import TrainConfig, steps
 
 HOOK, B = "blocks.15.hook_resid_post", 4096
-STORES = places.cache() / "recipes" / "smollm2_layer15"
-FOLDER = places.cache() / "quality"
+STORES = places.cache() / "recipes" / "smollm2"
+FOLDER = places.cache() / "quality" / "smollm2"
 THRESHOLD_ROWS, SCORED_ROWS = 65_536, 196_608
 RUNS = (
     ("interp", "batchtopk"),

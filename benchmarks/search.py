@@ -44,7 +44,7 @@ def labelled(wb: Workbench) -> None:
 
 def full_index(wb: Workbench) -> None:
     """Two million tokens of packaged text, under INTERP_HOME, unless a full index is there."""
-    stores = places.cache() / "recipes" / "smollm2_layer15" / "train"
+    stores = places.cache() / "recipes" / "smollm2" / "train"
     folder = wb.full_index_folder
     if (folder / "index.json").exists() and FeatureIndex.open(folder).meta["positions"] >= TOKENS:
         return

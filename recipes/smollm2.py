@@ -1,6 +1,6 @@
 """The embedded SAEs: the residual stream of SmolLM2-135M-Instruct after blocks 5, 15 and 25.
 
-    python recipes/smollm2.py                # everything: some five hours on two cores (expected, not yet run whole), 48 GB of disk
+    python recipes/smollm2.py                # everything: some six hours on two cores, 48 GB of disk
     python recipes/smollm2.py texts harvest  # or some stages: texts, harvest, trials, train, evaluate, overlap, index, judge
 
 Each stage goes on where it stopped, and a trained SAE is kept. Text: packaged corpora
@@ -51,7 +51,8 @@ INDEX_TOKENS = 1_300_000
 CHOOSING_TOKENS = 20_000
 TRIAL_INDEX = 655_360
 """Tokens of the index's text on which trials are measured for meaning."""
-JUDGING_TOKENS = 100_000
+MEASURED_TOKENS = 65_536
+"""Of each text, for what ships; dead features are counted over all rows that are held out."""
 EPOCHS, TRIAL_EPOCHS = 4.0, 3.0
 TRIAL_SHARDS = 46
 """Of 65,536 positions: the first three million."""
@@ -221,6 +222,14 @@ def measured(sae: SAE, card: Card, name: str, tokens: int) -> dict[str, Any]:
     return report.to_dict() | {"text": said, "tokens_sha256": blocks.sha256()}
 
 
+def kept(sae: SAE, card: Card, name: str) -> dict[str, Any]:
+    """The same on as many tokens as what ships is measured on, made once for an SAE and a text."""
+    file = WORK / "measured" / f"{card.sae_sha256}-{name}-{MEASURED_TOKENS}.json"
+    if not file.exists():
+        places.write_json(file, measured(sae, card, name, MEASURED_TOKENS))
+    return places.read_json(file)
+
+
 def line(found: dict[str, Any]) -> str:
     """The measures of a trial as a person reads them."""
     return "; ".join(
@@ -259,10 +268,8 @@ def stage_evaluate() -> None:
     """Documents that no training row came from, each source apart, and the texts that chose."""
     for hook in SAES:
         card, sae = Card.read(folder_of(hook)), load(folder_of(hook))
-        found = {
-            "held_out": measured(sae, card, "held_out", HELDOUT_TOKENS) | {"fvu_by_source": by_source(sae, card, hook)}
-        }
-        found |= {name: measured(sae, card, name, JUDGING_TOKENS) for name in CHOOSING}
+        found = {name: kept(sae, card, name) for name in ("held_out", *CHOOSING)}
+        found["held_out"] |= over_rows(sae, card, hook)
         say(f"{hook}: " + line(found))
         replace(card, metrics=card.metrics | found).write(folder_of(hook))
 
@@ -271,23 +278,25 @@ def stage_judge() -> None:
     """The two texts that nothing was trained on or chosen by."""
     for hook in SAES:
         card, sae = Card.read(folder_of(hook)), load(folder_of(hook))
-        found = {name: measured(sae, card, name, JUDGING_TOKENS) for name in JUDGING}
+        found = {name: kept(sae, card, name) for name in JUDGING}
         say(f"{hook}: " + line(found))
         replace(card, metrics=card.metrics | found).write(folder_of(hook))
 
 
-def by_source(sae: SAE, card: Card, hook: str) -> dict[str, dict[str, float]]:
-    """FVU, L0 and number of held-out tokens of each source."""
+def over_rows(sae: SAE, card: Card, hook: str) -> dict[str, Any]:
+    """FVU, L0 and tokens of each source, and features dead, over all rows that are held out (no model runs)."""
     heldout = ActivationStore.open(WORK / "heldout")
     keep = heldout.keep(hook, card.norm_cutoff)
     x = torch.cat([x for _, x in heldout.in_order(hook)])
     rows = heldout.blocks.document_NT.reshape(-1).numpy()
     sources = np.array(heldout.blocks.documents["source"].to_pylist())[rows]
-    found = {}
+    found, fired = {}, torch.zeros(sae.d_sae, dtype=torch.int64)
     for source in sorted(set(sources)):
         sums = reconstruction(sae, x[keep & torch.from_numpy(sources == source)].float())
         found[source] = {"tokens": sums.rows, "fvu": round(sums.fvu, 4), "l0": round(sums.l0, 2)}
-    return found
+        fired += sums.fired
+    dead = {"tokens": sum(one["tokens"] for one in found.values()), "dead": int((fired == 0).sum())}
+    return {"fvu_by_source": found, "all_rows": dead | {"dead_share": dead["dead"] / sae.d_sae}}
 
 
 def stage_overlap() -> None:
@@ -298,7 +307,7 @@ def stage_overlap() -> None:
         chosen = set(tokenize(corpus, model, tokens, split=split).documents["sha256"].to_pylist())
         return (doc for doc in corpus.documents(split) if doc.digest.hex() in chosen)
 
-    others = [used(open_corpus(name), JUDGING_TOKENS, None) for name in (*CHOOSING, *JUDGING)]
+    others = [used(open_corpus(name), MEASURED_TOKENS, None) for name in (*CHOOSING, *JUDGING)]
     asked = chain(used(text, HELDOUT_TOKENS, "heldout"), *others)
     for source, found in sorted(near_duplicates(asked, used(text, TRAIN_TOKENS, "train")).items()):
         about = f"{found.near} of {found.documents} documents, {found.share:.1%} ({found.short} too short)"

@@ -539,7 +539,7 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
     trials = {"plain": recipe.Recipe(k=4), "pairs": recipe.Recipe(k=4, options={"temporal": 0.01}, pairs="document")}
     small = {"TRAIN_TOKENS": 16_384, "HELDOUT_TOKENS": 4_096, "INDEX_TOKENS": 8_192, "CHOOSING_TOKENS": 512}
     small |= {
-        "JUDGING_TOKENS": 512,
+        "MEASURED_TOKENS": 512,
         "TRIAL_SHARDS": 1,
         "TRIAL_INDEX": 8_192,
         "TRIALS": trials,
@@ -561,6 +561,7 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
         assert {"held_out", "wiki-es", "news"} == set(wb.card.metrics)
         assert sum(wb.card.corpus["shares"].values()) == pytest.approx(1, abs=1e-3)
         assert set(wb.card.metrics["held_out"]["fvu_by_source"]) <= {"wiki-en", "wiki-fr", "reviews"}
+        assert wb.card.metrics["held_out"]["all_rows"]["tokens"] >= wb.card.metrics["held_out"]["tokens"]
         assert "not passed on" in wb.card.licences["text: reviews"]
         documents = wb.index.documents
         assert set(documents["trained_on"]) == {"yes", "no"}
