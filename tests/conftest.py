@@ -28,6 +28,11 @@ from interp.workbench import EMBEDDED, Workbench
 torch.set_num_threads(2)
 ROOT = Path(__file__).parent.parent
 HOOK = "blocks.1.hook_resid_post"
+SHIPPED = [
+    f"smollm2-135m-instruct/blocks.{block}.hook_resid_post/batchtopk-{d_sae}"
+    for block, d_sae in ((5, 4608), (15, 9216), (25, 4608))
+]
+"""The embedded SAEs as the library lists them."""
 
 SENTENCES = [
     "The capital of France is Paris, and the capital of Italy is Rome.",

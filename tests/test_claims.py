@@ -306,9 +306,10 @@ def shipped():
 
 def test_a_search_for_a_claim_says_it_in_words_and_how_far_it_is_true(shipped):
     hits = shipped.search("at:(token:/^ ?[0-9]/ language:fr)", limit=3)
-    assert hits.notes[0].endswith("the token matches /^ ?[0-9]/, and the document is in French")
+    # More follows where text of the index is not on this machine.
+    assert ": the token matches /^ ?[0-9]/, and the document is in French" in hits.notes[0]
     assert hits.partial
     assert "strongest examples this holds" in hits[0].why["at"]
     none = shipped.search("at:(token:/^ the$/ before:/^ the$/ next:/^ the$/)")
     assert not none
-    assert none.notes[0].endswith("at no indexed token")
+    assert "at no indexed token" in none.notes[0]

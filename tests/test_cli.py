@@ -7,13 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from interp import cli
 from interp.workbench import Workbench
-from tests.conftest import HOOK, ROOT
+from tests.conftest import HOOK, ROOT, SHIPPED
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -327,9 +326,12 @@ def test_help_and_search_do_not_import_what_takes_seconds():
 
 
 def test_the_readmes_figures_are_the_cards():
-    """What the README says was measured is what the card holds."""
-    card = json.loads(next(Path(ROOT / "saes").glob("smollm2*/**/card.json")).read_text())
-    held_out = card["metrics"]["held_out"]
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for value in (f"{held_out['fvu']:.3f}", f"{held_out['delta_ce']:.3f}", f"{held_out['l0']:.1f}"):
-        assert re.search(rf"(?<![\d.]){re.escape(value)}(?!\d)", text), value
+    """What the README says was measured is what the cards hold: a row for each text, a cell for each SAE."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    cards = [json.loads((ROOT / "saes" / name / "card.json").read_text())["metrics"] for name in SHIPPED]
+    texts = ("held_out", "moby-dick", "debian-handbook", "sotu", "python-docs")
+    rows = re.findall(r"^\| .+? \| (\.\d{3}; \.\d{3}; .+) \|$", readme, re.MULTILINE)
+    for text, row in zip(texts, rows, strict=True):
+        said = [re.match(r"(\.\d+); (\.\d+); ([\d.]+)", cell).groups() for cell in row.split(" | ")]
+        made = [(metrics[text]["fvu"], metrics[text]["delta_ce"], metrics[text]["l0"]) for metrics in cards]
+        assert said == [(f"{fvu:.3f}"[1:], f"{ce:.3f}"[1:], f"{l0:.1f}") for fvu, ce, l0 in made], text

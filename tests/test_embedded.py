@@ -1,45 +1,56 @@
-"""The shipped SAE: opened by sae-lens, true to its card, small enough, with nothing that may not be passed on."""
+"""The shipped SAEs: opened by sae-lens, true to their cards, small enough, with nothing that may not be passed on."""
 
 import copy
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from interp.checkpoint import Card, load
 from interp.corpus import TokenBlocks
 from interp.evals import evaluate
+from interp.index import FeatureIndex
 from interp.sae.metrics import reconstruction
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHIPPED
 
 
-def test_sae_lens_encodes_and_decodes_as_we_do(embedded, smollm2):
+@pytest.mark.parametrize("name", SHIPPED)
+def test_sae_lens_encodes_and_decodes_as_we_do(smollm2, name):
     import sae_lens
 
-    theirs = sae_lens.SAE.load_from_disk(embedded.folder)
-    hook = embedded.card.hook_name
+    folder = ROOT / "saes" / name
+    ours_too, theirs, hook = load(folder), sae_lens.SAE.load_from_disk(folder), Card.read(folder).hook_name
     text = "The Eiffel Tower is in Paris. def f(x): return x + 1"
     x = smollm2.run(torch.tensor([smollm2.prompt(text)]), [hook]).activations[hook][0, 1:].float()
     with torch.no_grad():
-        ours, dense = embedded.sae.encode(x), theirs.encode(x)
+        ours, dense = ours_too.encode(x), theirs.encode(x)
         assert torch.allclose(ours, dense, atol=1e-3)
         assert torch.equal(ours > 0, dense > 0)
-        assert torch.allclose(embedded.sae.decode(ours), theirs.decode(dense), atol=1e-2)
+        assert torch.allclose(ours_too.decode(ours), theirs.decode(dense), atol=1e-2)
     assert 5 < float((ours > 0).sum(1).float().mean()) < 150
 
 
-def test_the_card_was_made_on_enough_text(embedded):
-    card = embedded.card
-    assert card.corpus["positions"] >= 5_000_000
-    assert embedded.index.meta["positions"] >= 1_000_000
-    assert embedded.sae.d_in == 576
-    assert embedded.sae.d_sae == 9216
-    sources = set(embedded.index.documents["source"])
-    assert sources == {"wiki-en", "wiki-fr", "wiki-es", "python"}  # the texts whose licences allow passing on
-    assert "CC BY-SA" in card.licences["index text"]
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_says_what_text_it_was_made_on_and_the_index_shows_as_much(name):
+    folder = ROOT / "saes" / name
+    card, index = Card.read(folder), FeatureIndex.open(folder / "index")
+    assert card.corpus["positions"] >= 12_000_000
+    assert index.meta["positions"] >= 1_000_000
+    assert len(card.corpus["shares"]) >= 10
+    assert max(card.corpus["shares"].values()) <= 0.25
+    assert set(index.documents["source"]) == set(card.corpus["shares"])  # all that was trained on
+    assert {"yes", "no"} == set(index.documents["trained_on"])
+    assert {f"text: {source}" for source in card.corpus["shares"]} <= set(card.licences)
+    kept_back = index.documents["source"][~index.documents["passes_on"]]
+    assert set(kept_back) == {"reviews", "news", "abstracts", "essays", "questions", "mail", "fortunes"}
+    (tokens,) = (folder.parents[1] / "text").glob("tokens-*.parquet")
+    withheld = pq.read_table(tokens)["token"].is_null().to_numpy()
+    assert withheld.sum() > 0.2 * len(withheld)  # their tokens are in no file
 
 
-FIGURES = {"fvu": 0.1301, "l0": 31.41, "delta_ce": 0.0866}
+FIGURES = {"fvu": 0.1254, "l0": 36.43, "delta_ce": 0.0892}
 """Of `held_out_sample`, when this SAE was shipped."""
 NEAR = {"fvu": 0.03, "l0": 0.03, "delta_ce": 0.15}
 """Shares by which another dtype or processor may move them; the figures were measured in bfloat16 on a CPU."""
@@ -47,10 +58,10 @@ NEAR = {"fvu": 0.03, "l0": 0.03, "delta_ce": 0.15}
 
 def held_out_sample(index) -> TokenBlocks:
     """12 blocks of the shipped index's own documents that training kept to itself: four each of English and French leads
-    and of CPython. No corpus is read, so no change of a corpus moves the figures."""
+    and of JavaScript. No corpus is read, so no change of a corpus moves the figures."""
     split, source = (index.documents[name].to_numpy() for name in ("split", "source"))
     rows = []
-    for name in ("wiki-en", "wiki-fr", "python"):
+    for name in ("wiki-en", "wiki-fr", "code-javascript"):
         own = ((split == "heldout") & (source == name))[index.document_at] & (index.tokens != index.separator)
         ids = index.tokens[own][: 4 * (index.block - 1)].astype(np.int64).reshape(4, index.block - 1)
         rows.append(np.concatenate([np.full((4, 1), index.separator), ids], 1))
@@ -105,9 +116,10 @@ def test_examples_can_be_run_again_exactly(embedded, smollm2):
     """An example's block, run anew, fires at its position with its value."""
     index, hook = embedded.index, embedded.card.hook_name
     feature = int(index.features.sort_values("density")["feature"].iloc[-200])
-    example = index.examples(feature)[0]
     block = index.block
-    start = example.position // block * block
+    starts = [(example, example.position // block * block) for example in index.examples(feature)]
+    # The first of which the whole block is on this machine.
+    example, start = next((e, at) for e, at in starts if not index.missing[at : at + block].any())
     tokens = torch.tensor(index.tokens[start : start + block].astype("int64"))[None]
     x = smollm2.run(tokens, [hook]).activations[hook][0, example.position - start]
     value = float(embedded.sae.encode_feature(x[None], feature))
@@ -115,5 +127,15 @@ def test_examples_can_be_run_again_exactly(embedded, smollm2):
     assert value == pytest.approx(example.value, rel=0.05)
 
 
-def test_all_of_saes_stays_under_64_mib():
-    assert sum(path.stat().st_size for path in (ROOT / "saes").rglob("*") if path.is_file()) < 64 * 2**20
+def mib(paths) -> float:
+    return sum(path.stat().st_size for path in paths) / 2**20
+
+
+def test_what_ships_stays_within_its_sizes():
+    """As decided for three SAEs of text: more than the one of before (64 MiB in all), and no more than this."""
+    saes = ROOT / "saes"
+    weights = [saes / name / "sae_weights.safetensors" for name in SHIPPED]
+    texts = [path for path in saes.rglob("*") if path.is_file() and path.parent.name in ("index", "text")]
+    assert mib(weights) < 42
+    assert mib(texts) < 45
+    assert mib(path for path in saes.rglob("*") if path.is_file()) < 42 + 45 + 8

@@ -9,7 +9,7 @@ from interp.checkpoint.files import below, resolve
 from interp.library import library
 from interp.types import InterpError
 from interp.workbench import EMBEDDED, Workbench
-from tests.conftest import HOOK, ROOT
+from tests.conftest import HOOK, ROOT, SHIPPED
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_labels_and_figures_of_the_card_are_shown(shelf):
     Workbench.open(shelf / "b" / "tiny").labels.set(3, "three")
     assert library(shelf)[0].labels == 1
     (shown,) = [entry for entry in library(ROOT / "saes") if "batchtopk-9216" in entry.name]
-    assert shown.l0 == pytest.approx(31.9, abs=0.1)
-    assert shown.ev == pytest.approx(0.871, abs=1e-3)
-    assert shown.delta_ce == pytest.approx(0.102, abs=1e-3)
+    assert shown.l0 == pytest.approx(32.0, abs=0.1)
+    assert shown.ev == pytest.approx(0.867, abs=1e-3)
+    assert shown.delta_ce == pytest.approx(0.090, abs=1e-3)
 
 
 def test_a_verdict_is_remembered_until_a_file_changes(shelf):
@@ -72,9 +72,12 @@ def test_a_verdict_is_remembered_until_a_file_changes(shelf):
 
 def test_from_any_folder_the_shipped_sae_is_listed_and_opened_by_a_short_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [entry.name for entry in library()] == ["smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"]
+    assert [entry.name for entry in library()] == SHIPPED
     names = ["batchtopk-9216", "blocks.15.hook_resid_post/batchtopk-9216", EMBEDDED, EMBEDDED.removeprefix("saes/")]
     assert {resolve(name).resolve() for name in names} == {(ROOT / EMBEDDED).resolve()}
+    with pytest.raises(InterpError, match=r"batchtopk-4608 is the name of several SAEs: .*blocks\.5\.hook"):
+        resolve("batchtopk-4608")
+    assert resolve("blocks.5.hook_resid_post/batchtopk-4608").is_dir()
 
 
 def test_a_short_name_of_several_saes_is_refused_and_one_here_goes_with_those_shipped(shelf, monkeypatch):
@@ -83,7 +86,7 @@ def test_a_short_name_of_several_saes_is_refused_and_one_here_goes_with_those_sh
     with pytest.raises(InterpError, match=r"tiny is the name of several SAEs: saes/a/tiny, saes/b/tiny"):
         resolve("tiny")
     assert resolve("b/tiny") == Path("saes/b/tiny")
-    assert {"tiny", "smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"} <= {e.name for e in library()}
+    assert {"tiny", *SHIPPED} <= {e.name for e in library()}
     with pytest.raises(InterpError, match="there is no SAE at iny"):
         resolve("iny")
 
@@ -99,6 +102,6 @@ def test_the_page_shows_the_embedded_sae_and_links_to_it(monkeypatch):
     monkeypatch.chdir(ROOT)
     app = run("library")
     frame = app.dataframe[0].value
-    assert "smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216" in set(frame["name"])
+    assert set(SHIPPED) <= set(frame["name"])
     assert "sae=" in frame["open"][0]
     assert "there is no folder" in run("library", root="/nowhere").error[0].value

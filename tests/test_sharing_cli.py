@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests.conftest import SHIPPED
 from tests.test_cli import call
 
 
@@ -29,9 +30,9 @@ def test_the_whole_way_from_packing_to_verifying(monkeypatch, capsys, checkpoint
     assert call(monkeypatch, capsys, "push", "saes/m", f"file://{tmp_path}/x.interp.tar")[0] == 0
     assert call(monkeypatch, capsys, "pull", f"file://{tmp_path}/x.interp.tar", "--into", "saes/y")[0] == 0
     code, out, _ = call(monkeypatch, capsys, "library", "--json")
-    *here, shipped = [row["name"] for row in json.loads(out)]
-    assert here == ["back", "tiny", "tiny"]
-    assert shipped.endswith("batchtopk-9216")  # which is listed wherever one stands, unless a folder is named
+    names = [row["name"] for row in json.loads(out)]
+    assert names[:3] == ["back", "tiny", "tiny"]
+    assert names[3:] == SHIPPED  # which are listed wherever one stands, unless a folder is named
     assert json.loads(out)[1]["verified"].startswith("verified 2")
     assert call(monkeypatch, capsys, "library")[0] == 0
 

@@ -26,7 +26,7 @@ from interp.verification.numbers import open_for as _open
 from interp.verification.sample import powers
 from interp.verification.seal import checks_of as _checks
 from interp.workbench import Workbench
-from tests.conftest import HOOK
+from tests.conftest import HOOK, ROOT, SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +253,9 @@ def test_a_folder_without_a_card_or_a_model_says_what_could_not_be_checked(plain
 
 
 @pytest.mark.slow
-def test_the_embedded_sae_verifies(embedded):
-    found = workbench.verify(embedded.folder)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_embedded_saes_verify(name):
+    found = workbench.verify(ROOT / "saes" / name)
     assert found.verdict == "verified", said(found)
 
 
