@@ -117,8 +117,8 @@ class Subjects:
         """Read those phrases together that were not read yet: alone, each takes ten times as long."""
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._phrases]
         if new:
-            vectors = _unit(self.encode(new).double().numpy() - self._sample[0])
-            self._phrases.update(zip(new, vectors, strict=True))
+            mean = self._sample[0]
+            self._phrases.update(zip(new, _unit(self.encode(new).double().numpy() - mean), strict=True))
 
     def phrase(self, phrase: str) -> np.ndarray:
         """The unit vector of a phrase, the mean of all contexts taken off."""
