@@ -28,6 +28,10 @@ def executable() -> str:
     return found
 
 
+class Navigated(Exception):
+    """The page that was asked gave way to another before it answered."""
+
+
 class Browser:
     """One tab."""
 
@@ -64,6 +68,8 @@ class Browser:
             raw, _, self.rest = self.rest.partition(b"\0")
             got = json.loads(raw)
             if got.get("id") == self.number:
+                if "navigated" in got.get("error", {}).get("message", ""):
+                    raise Navigated(got["error"]["message"])
                 assert "error" not in got, got
                 return got["result"]
             self.events.append(got)
@@ -79,9 +85,11 @@ class Browser:
         """What the expression gives once that is true."""
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            value = self.run(script)
-            if value:
-                return value
+            try:
+                if value := self.run(script):
+                    return value
+            except Navigated:  # asked of the page that just went: the next is asked again
+                pass
             time.sleep(0.2)
         raise AssertionError(f"{script} never came true; the page shows: {self.run('document.body.innerText')}")
 

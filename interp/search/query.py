@@ -29,7 +29,7 @@ KEYS = {
     "with": "fires together with this feature: with:17",
     "neuron": "nearest to what this MLP neuron writes: neuron:LAYER.NUMBER",
     "contrast": "separates two sets of texts: contrast:A,B with A and B files, corpora, or FILE#column=value",
-    "topic": "concentrated in documents with this topic; topic:source=python asks another column",
+    "topic": "concentrated in documents with this topic; topic:source=code-python asks another column",
     "density": "share of tokens it fires on: low..high",
     "max": "largest activation: low..high",
     "status": "label status",

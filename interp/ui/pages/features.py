@@ -12,7 +12,7 @@ SHOWN = 500
 EXAMPLES = (
     "token:/^ ?(Paris|London)$/ density:1e-5..1e-2",
     "medicine and disease",
-    'context:"import " not topic:source=python',
+    'context:"import " not topic:source=code-python',
     "neuron:15.3 or like:17",
 )
 
