@@ -69,11 +69,11 @@ def fit_jacobian(
 
 def _try(model: Model, hook_name: str, final: str, tokens_SL: Tensor) -> None:
     """Raises InterpError when no gradient goes from the one hook point to the other."""
+    run = model.run(tokens_SL[:, :4], [hook_name, final], grad=True)
+    x, y = run.activations[hook_name], run.activations[final]
     try:
-        run = model.run(tokens_SL[:, :4], [hook_name, final], grad=True)
-        x, y = run.activations[hook_name], run.activations[final]
         torch.autograd.grad(y.sum(), x)
-    except (RuntimeError, NotImplementedError):  # PyTorch's, for a part without a derivative, and where there is no way
+    except RuntimeError:  # PyTorch's, for a part without a derivative as well
         raise InterpError(
             f"no gradient goes from the final residual of {model.name} to {hook_name}, so its Jacobian lens cannot be fitted; choose "
             "a hook point that the residual stream passes, or fit the tuned lens."
