@@ -9,7 +9,7 @@ SmolLM2's layer 15, B 4096; every other library with its own defaults for the ar
 which). Scored by one function on held-out documents: thresholded SAEs get the one threshold that passes L0 features a
 row on 65,536 held-out rows and are scored on the other rows; TopK keeps its k. Each run is a folder in the cache named
 after what it is, goes on when it was stopped (ours), and is not repeated. The results' file keeps the runs of its size
-that are not asked for.
+that are not asked for, and those on the activations of an earlier text apart (`activations`; null of the first one).
 """
 
 import argparse
@@ -17,6 +17,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ RUNS = (
 
 def rows(tokens: int) -> Path:
     """A file with that many shuffled training rows, in the order in which everybody takes them."""
-    path = FOLDER / f"rows-{tokens}.safetensors"
+    path = FOLDER / activations() / f"rows-{tokens}.safetensors"
     if not path.exists():
         store = ActivationStore.open(STORES / "train")
         x = torch.cat([x.bfloat16() for x in _first(store.batches(HOOK, B), tokens // B)])
@@ -104,9 +105,15 @@ def train_ours(
     return {**step.sae.state_dict(), "seconds": torch.tensor(statistics.mean(seconds) * step.step)}
 
 
+@cache
+def activations() -> str:
+    """Which text the rows are of."""
+    return str(ActivationStore.open(STORES / "train").recipe["tokens_sha256"])[:12]
+
+
 def folder_of(library: str, architecture: str, l0: int, d_sae: int, tokens: int, how: dict[str, float]) -> Path:
     settings = "".join(f"-{name}{value:g}" for name, value in sorted(how.items()))
-    return FOLDER / f"{library}-{architecture}-{d_sae}-k{l0}-{tokens}{settings}"
+    return FOLDER / activations() / f"{library}-{architecture}-{d_sae}-k{l0}-{tokens}{settings}"
 
 
 def run(
@@ -127,6 +134,7 @@ def run(
         seconds = float(peers[0].ask(do="train", id="run", out=str(folder))["seconds"])
         weights = load_file(folder / "weights.safetensors")
     found = {"library": library, "architecture": architecture, "k": l0, "d_sae": d_sae, "tokens": tokens}
+    found |= {"activations": activations()}
     found |= {"given": how} if how else {}
     found |= (
         nearest(weights["W_dec"]) | score(weights, l0, x, own_k=architecture == "topk") | {"seconds": round(seconds)}
@@ -178,8 +186,15 @@ def main() -> None:
         return kept_apart()
     name = "quality" if (given.d_sae, given.tokens) == (2304, 1_000_000) else f"quality_{given.d_sae}"
     runs = {_key(run): run for run in [*_kept(name, given.d_sae, given.tokens), *results]}
-    every = sorted({run["k"] for run in runs.values()})
-    report(name, {"table": table(list(runs.values()), every).split("\n"), "runs": list(runs.values())})
+    report(name, {"tables": tables(list(runs.values())), "runs": list(runs.values())})
+
+
+def tables(runs: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """A table for each text."""
+    of: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        of.setdefault(run.get("activations") or "before", []).append(run)
+    return {text: table(some, sorted({run["k"] for run in some})).split("\n") for text, some in of.items()}
 
 
 def settings(text: str) -> dict[str, float]:
@@ -188,12 +203,12 @@ def settings(text: str) -> dict[str, float]:
 
 def kept_apart() -> None:
     """Report every run of ours that has settings of its own."""
-    found = [places.read_json(path) for path in sorted(FOLDER.glob("interp-*/score.json"))]
+    found = [places.read_json(path) for path in sorted(FOLDER.glob("*/interp-*/score.json"))]
     report("quality_settings", {"runs": [run for run in found if "given" in run]})
 
 
-def _key(run: dict[str, Any]) -> tuple[str, str, int]:
-    return run["library"], run["architecture"], run["k"]
+def _key(run: dict[str, Any]) -> tuple[str | None, str, str, int]:
+    return run.get("activations"), run["library"], run["architecture"], run["k"]
 
 
 def _kept(name: str, d_sae: int, tokens: int) -> list[dict[str, Any]]:

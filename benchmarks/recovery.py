@@ -9,7 +9,7 @@ A world (`sae_lens.synthetic`) adds up sparse features with a hierarchy, Zipf fr
 fired is known. World 1 is SynthSAEBench's recipe made small; 2 (no hierarchy, more correlation) and 3 (twice the
 features, more superposition) were written down before any SAE was trained on them. Worlds 4, 5 and 6 are made like 1, 2
 and 3 from other seeds: settings of both libraries are chosen there (`--set`), with seeds that the comparison does not
-use. Each run is a JSON file in the cache and is not repeated; 1 thread is fastest at this size.
+use. Each run is a JSON file in the cache and is not repeated, nor is what the results' file has of others lost; 1 thread is fastest at this size.
 Scores  F1 of each latent as a detector of the feature nearest its decoder row; MCC, one-to-one cosines of decoder rows
         with features; EV, explained variance; all macro means over latents on 40,000 rows no SAE was trained on.
 """
@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from common import report
+from common import RESULTS, report
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
 from sae_lens.saes.matryoshka_batchtopk_sae import (
@@ -267,6 +267,16 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _key(one: dict[str, Any]) -> tuple[Any, ...]:
+    return one["world"], one["library"], one["architecture"], one["seed"], *sorted(one.get("given", {}).items())
+
+
+def _kept(name: str) -> list[dict[str, Any]]:
+    """The runs in the results' file."""
+    file = RESULTS / f"{name}.json"
+    return list(places.read_json(file)["runs"]) if file.exists() else []
+
+
 def settings(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in (part.partition("=") for part in text.split(","))}
 
@@ -299,9 +309,10 @@ def main() -> None:
                 for architecture in asked.architectures:
                     for library in [asked.only] if asked.only else LIBRARIES:
                         run(number, library, architecture, seed, asked.samples, asked.set)
-    found = [places.read_json(path) for path in sorted(FOLDER.glob(f"world*-{asked.samples}.json"))]
-    runs = [one for one in found if one["seed"] in asked.seeds and one["world"] in asked.worlds]
     name = "recovery" if max(asked.worlds) <= 3 else "recovery_settings"
+    found = [places.read_json(path) for path in sorted(FOLDER.glob(f"world*-{asked.samples}.json"))]
+    runs = list({_key(one): one for one in [*_kept(name), *found] if one["samples"] == asked.samples}.values())
+    runs = [one for one in runs if one["seed"] in asked.seeds and one["world"] in asked.worlds]
     ceilings = {
         f"world {number}": places.read_json(path)["F1"]
         for number in asked.worlds
