@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -335,6 +336,23 @@ def test_a_build_with_little_memory_sorts_some_features_at_a_time_into_the_same_
     build_index(wb.sae, store, tiny, tmp_path / "b", **options)
     assert len(list(by_feature._ranges(np.full(64, 400), 1000))) == 32
     assert _folder_hashes(tmp_path / "a") == _folder_hashes(tmp_path / "b")
+
+
+def test_rows_that_the_sort_has_no_memory_for_are_sorted_a_half_at_a_time():
+    source = (
+        "SELECT (range * 7 % 8)::UINTEGER AS feature, (range * 7919 % 1600000)::UINTEGER AS position, range::FLOAT AS value "
+        "FROM range({})"
+    )
+    with duckdb.connect() as db:
+        db.execute("SET memory_limit='40MB'; SET threads=1; SET temp_directory=''")
+        with pytest.raises(duckdb.OutOfMemoryException):
+            db.sql(f"FROM ({source.format(1_600_000)}) ORDER BY feature, position").to_arrow_reader(1 << 19)
+        batches = list(by_feature._stretch(db, source.format(1_600_000), 0, 7))
+        with pytest.raises(InterpError, match=r"the rows of feature 3 do not fit the memory .*--memory"):
+            list(by_feature._stretch(db, source.format(40_000_000), 3, 3))
+    feature, position = (np.concatenate([batch[n].to_numpy() for batch in batches]) for n in ("feature", "position"))
+    assert np.array_equal(np.bincount(feature), np.full(8, 200_000))
+    assert (np.diff((feature.astype(np.int64) << 32) | position) > 0).all()
 
 
 def test_a_text_that_does_not_fit_the_memory_is_refused_before_anything_is_done(wb, store, tiny, tmp_path):

@@ -32,6 +32,7 @@ from interp.index.read import FeatureIndex
 from interp.index.stats import Activations, FeatureStatistics, measure, whole_features
 from interp.predicates import Text
 from interp.progress import bar
+from interp.types import InterpError
 
 SORTED_BYTES = 16
 """What a row of a sort takes of DuckDB's memory."""
@@ -126,8 +127,25 @@ def _sorted(run: Build) -> Iterator[pa.RecordBatch]:
         db.execute(f"SET memory_limit='{run.sort_gib}GiB'; SET threads={run.config.threads}")
         db.execute(f"SET temp_directory={quoted(run.work)}")
         for low, high in _ranges(run.fires_F, int(run.sort_gib * 2**30 / SORTED_BYTES)):
-            rows: Any = db.sql(f"FROM ({source}) WHERE feature BETWEEN {low} AND {high} ORDER BY feature, position")
-            yield from rows.to_arrow_reader(1 << 19)
+            yield from _stretch(db, source, low, high)
+
+
+def _stretch(db: duckdb.DuckDBPyConnection, source: str, low: int, high: int) -> Iterator[pa.RecordBatch]:
+    """The rows of features low to high, in order; half of them at a time where the memory does not hold them, for what reading
+    takes beside sorting depends on how the files were written."""
+    rows: Any = db.sql(f"FROM ({source}) WHERE feature BETWEEN {low} AND {high} ORDER BY feature, position")
+    try:
+        batches = rows.to_arrow_reader(1 << 19)
+    except duckdb.OutOfMemoryException as error:
+        if low == high:
+            raise InterpError(
+                f"the rows of feature {low} do not fit the memory that sorting has; allow the build more (--memory)."
+            ) from error
+        middle = (low + high) // 2
+        yield from _stretch(db, source, low, middle)
+        yield from _stretch(db, source, middle + 1, high)
+        return
+    yield from batches
 
 
 def _ranges(fires_F: np.ndarray, at_once: int) -> Iterator[tuple[int, int]]:
