@@ -7,6 +7,7 @@ from typing import Any
 from interp import places
 from interp.checkpoint import Card
 from interp.checkpoint.files import below, present, shelved
+from interp.checkpoint.readme import model_name
 from interp.checkpoint.record import recall
 from interp.labels import LabelBook
 from interp.types import InterpError
@@ -74,7 +75,7 @@ def _entry(folder: Path, labels: str | None) -> Entry:
     book = LabelBook(card.sae_sha256, features or 0, url=labels, shipped=folder / "labels.jsonl")
     return Entry(
         name=card.name,
-        model=Path(card.model).name if Path(card.model).is_absolute() else card.model,
+        model=model_name(card.model),
         hook=card.hook_name + (f" → {card.hook_name_out}" if card.hook_name_out else ""),
         architecture=card.architecture,
         l0=figures.get("l0"),

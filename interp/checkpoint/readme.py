@@ -22,11 +22,7 @@ MEASURES = {
 def readme(card: Card, cfg: dict[str, Any], address: str) -> str:
     """The text of a model card; `address` is where the checkpoint will be found."""
     licence = SPDX.match(card.licences.get("weights", "").strip())
-    base = (
-        [f"base_model: {json.dumps(card.model)}"]
-        if card.model.count("/") == 1 and not card.model.startswith("/")
-        else []
-    )
+    base = [f"base_model: {json.dumps(card.model)}"] if re.fullmatch(r"[^/:]+/[^/:]+", card.model) else []
     head = [
         "---",
         f"license: {licence.group(1).lower() if licence else 'other'}",
@@ -36,7 +32,7 @@ def readme(card: Card, cfg: dict[str, Any], address: str) -> str:
         "---",
     ]
     facts = {
-        "model": f"{_named(card.model)} (weights {card.model_sha256})",
+        "model": f"{model_name(card.model)} (weights {card.model_sha256})",
         "hook point": card.hook_name + (f" → {card.hook_name_out}" if card.hook_name_out else ""),
         "features": f"{cfg.get('d_sae')}, of width {cfg.get('d_in')}",
         "trained as": f"{card.architecture}; saved as {cfg.get('architecture')}",
@@ -103,9 +99,10 @@ def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
     return [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {_plain(a)} | {_plain(b)} |" for a, b in rows.items()), ""]
 
 
-def _named(model: str) -> str:
-    """A model's name; of a folder on the maker's machine, the folder's own."""
-    return Path(model).name if Path(model).is_absolute() else model
+def model_name(model: str) -> str:
+    """A model's name; of a folder on the maker's machine, the folder's own. That it is a random copy goes before it."""
+    random, own = re.fullmatch(r"(random-\d+:)?(.*)", model, re.DOTALL).groups(default="")  # type: ignore[union-attr]
+    return random + (Path(own).name if Path(own).is_absolute() else own)
 
 
 def _plain(text: str) -> str:

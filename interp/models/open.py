@@ -12,6 +12,7 @@ from interp.device import resolve_device, resolve_dtype
 from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.model import Model
+from interp.models.randomised import check_seed, randomise, read_name, spelt
 from interp.models.text import Text
 from interp.types import InterpError, unknown
 
@@ -23,16 +24,28 @@ ATTENTIONS = ("sdpa", "eager")
 
 
 def open_model(
-    name: str, *, dtype: str | torch.dtype | None = None, device: str = "auto", attention: str = "sdpa"
+    name: str,
+    *,
+    dtype: str | torch.dtype | None = None,
+    device: str = "auto",
+    attention: str = "sdpa",
+    random: int | None = None,
 ) -> Model:
     """The model of that name, ready to run on `device` in `dtype`.
 
     `name` is an embedded model's (see `MODELS`), a local folder in Hugging Face form, or `org/name` on the hub
     (the one case that uses the network). Without `dtype`: bfloat16 where the processor multiplies it natively,
     else float32. `attention="eager"` computes attention as TransformerLens does, step by step; so is it for families
-    that have no other, and the model's `attention` says which it is.
+    that have no other, and the model's `attention` says which it is. With `random`, a seed, a copy with random weights
+    (`models.randomised` says which are kept), whose name and source begin with `random-SEED:`; that may be in `name` too.
     Raises InterpError for a name that is none of these, and for a folder that holds no model.
     """
+    name, seed = read_name(name)
+    if seed is not None and random not in (None, seed):
+        raise InterpError(f"{spelt(name, seed)} names the seed {seed}, and {random} was asked; give one of them.")
+    seed = seed if random is None else random
+    if seed is not None:
+        check_seed(seed)
     if attention not in ATTENTIONS:
         raise unknown("attention", attention, ATTENTIONS)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -45,6 +58,8 @@ def open_model(
     separator = SEPARATOR if short == "smollm2" else _separator(tokenizer, embedded)
     label = "smollm2-135m-instruct" if short == "smollm2" else Path(name).name if local else name
     source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
+    if seed is not None:
+        hf_model, label, source = randomise(hf_model, seed), spelt(label, seed), spelt(source, seed)
     return bridge_model(
         hf_model.to(target).eval(),
         tokenizer,
@@ -64,7 +79,8 @@ def open_text(name: str, separator: int) -> Text:
     """
     from transformers import AutoTokenizer
 
-    where, local = _locate(ALIASES.get(name.lower(), name))
+    own, _ = read_name(name)
+    where, local = _locate(ALIASES.get(own.lower(), own))
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
     except (OSError, ValueError, ImportError, KeyError) as error:
