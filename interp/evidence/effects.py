@@ -211,7 +211,6 @@ def _controls(chosen: Chosen, density_F: np.ndarray, sae: SAE, seed: int) -> np.
 def _asked(run: _Run) -> dict[str, Any]:
     """Everything that decides what comes out, but for its last bits."""
     chosen, passages = run.chosen, run.passages
-    weights = [tensor for _, tensor in sorted(run.sae.state_dict().items())]
     return {
         "format": FORMAT,
         "model": run.model.source,
@@ -219,7 +218,7 @@ def _asked(run: _Run) -> dict[str, Any]:
         "dtype": run.model.dtype_name,
         "attention": run.model.attention,
         "sae": run.sae.name,
-        "sae_sha256": _sha256(*(tensor.detach().cpu().numpy() for tensor in weights)),
+        "sae_sha256": weights_sha256(run.sae),
         "reads": run.read,
         "writes": run.written,
         "positions_sha256": _sha256(chosen.features, chosen.feature_M, chosen.position_M, chosen.above_M),
@@ -230,6 +229,11 @@ def _asked(run: _Run) -> dict[str, Any]:
         "part_blocks": run.config.part_blocks,
         "whole_passes": run.config.whole_passes,
     }
+
+
+def weights_sha256(sae: SAE) -> str:
+    """Of the numbers that it computes with, as `about_effects` names them."""
+    return _sha256(*(tensor.detach().cpu().numpy() for _, tensor in sorted(sae.state_dict().items())))
 
 
 def _sha256(*arrays: np.ndarray) -> str:

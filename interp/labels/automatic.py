@@ -4,6 +4,7 @@
 2. They are tried (`testing`) on the testing documents, all together, for each is the others' null; what came out is a file.
    Of fewer features than FEWEST as many others, that fire about as often, are tried with them, and not written.
 3. They go into the book, WRITTEN labels in one transaction. A label that a person gave, changed or took back stays.
+4. Where each of them holds (`scope`), by language, form and source, is found out for the evidence; each batch is a file.
 
 The files lie in a folder that is named by what they follow from (weights, index, method), so that a run that was killed goes on
 where it was and one that is called again finds all of it done.
@@ -25,7 +26,8 @@ from interp import places
 from interp.labels.book import LabelBook
 from interp.labels.label import Label, checked, revised, said
 from interp.labels.propose.proposing import Proposal, Proposer
-from interp.labels.testing import Ground, try_labels
+from interp.labels.scope import Scope, parts, scope
+from interp.labels.testing import Fired, Ground, try_labels
 from interp.labels.testing import Label as Claimed
 from interp.predicates import read_claim
 from interp.progress import bar
@@ -140,6 +142,32 @@ class Run:
                 places.write_json(partial, kept)
         return {row["feature"]: _finite(row) for row in kept}
 
+    def scopes(
+        self,
+        tested: Mapping[int, "Tested"],
+        ground: Ground,
+        fired: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    ) -> dict[int, list[Scope]]:
+        """Where each label holds, of those that could be judged."""
+        of = parts(ground.text)
+        found: dict[int, list[Scope]] = {}
+        batches: dict[int, list[int]] = {}
+        for feature, one in sorted(tested.items()):
+            if one.verdict in STATUS:
+                batches.setdefault(feature // BATCH, []).append(feature)
+        with bar("where labels hold", sum(map(len, batches.values())), "labels") as step:
+            for batch, wanted in batches.items():
+                claims = json.dumps([asdict(tested[feature].proposal) for feature in wanted])
+                path = self.folder / f"scopes-{batch:06}-{hashlib.sha256(claims.encode()).hexdigest()[:16]}.json"
+                kept = _kept_scopes(path)
+                if kept is None:
+                    kept = {feature: _scope(tested[feature].proposal, ground, fired, of) for feature in wanted}
+                    with places.whole_file(path) as partial:
+                        places.write_json(partial, {str(f): [asdict(one) for one in each] for f, each in kept.items()})
+                found |= kept
+                step(len(wanted))
+        return found
+
 
 def tried(
     run: Run, proposer: Proposer, asked: Sequence[int], fires_F: np.ndarray, near: Callable[[int], Sequence[int]]
@@ -158,6 +186,39 @@ def tried(
         proposals = run.proposals(proposer, companions(asked, fires_F))
         rows = run.rows(proposals, ground, proposer.fired, {feature: near(feature) for feature in proposals})
     return {feature: Tested(proposal=one, figures=rows[feature], text=on) for feature, one in proposals.items()}
+
+
+def scoped(run: Run, proposer: Proposer, tested: Mapping[int, Tested]) -> dict[int, list[Scope]]:
+    """By language, form and source, where the labels that could be judged hold.
+
+    Raises InterpError when another process is at work on the same run.
+    """
+    with places.only_one(run.folder, "autolabel"):
+        places.drop_partials(run.folder)
+        return run.scopes(tested, Ground(proposer.text, seed=proposer.seed), proposer.fired)
+
+
+def _scope(
+    one: Proposal,
+    ground: Ground,
+    fired: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    of: Mapping[str, tuple[Sequence[str], np.ndarray]],
+) -> list[Scope]:
+    return scope(
+        Fired.of(one.feature, fired(one.feature), one.level, ground), ground.holds(read_claim(one.claim)), ground, of
+    )
+
+
+def _kept_scopes(path: Path) -> dict[int, list[Scope]] | None:
+    """What a batch's file holds; None where it has to be made."""
+    with suppress(InterpError, TypeError, ValueError, AttributeError):
+        raw = _finite(places.read_json(path))
+        figures = ("precision", "recall")
+        return {
+            int(feature): [Scope(**(one | {name: tuple(one[name]) for name in figures})) for one in each]
+            for feature, each in raw.items()
+        }
+    return None
 
 
 def _kept_proposals(path: Path) -> dict[int, Proposal | None]:

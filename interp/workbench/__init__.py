@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Unpack
 
 from interp.checkpoint.files import resolve
+from interp.evidence.card import EvidenceTable
 from interp.renamed import warn_renamed
 from interp.render import table_html, title_html
 from interp.steering import Direction, FeatureEdit, SamplingOptions, Steerable, SteeredModel
 from interp.types import FeatureRef
 from interp.workbench import (
+    evidencing,
     finding,
     indexing,
     known,
@@ -84,6 +86,7 @@ class Workbench(Opened):
     meaning = measuring.meaning
 
     autolabel = labelling.autolabel
+    build_evidence = evidencing.build_evidence
     transfer_labels = transferring.transfer_labels
 
     publish = sharing.publish
@@ -91,6 +94,11 @@ class Workbench(Opened):
     pack = sharing.pack
     push = sharing.push
     export = sharing.export
+
+    @property
+    def evidence(self) -> EvidenceTable:
+        """What is known of every feature and was tested; InterpError, with the command, when it was not made."""
+        return evidencing.evidence(self)
 
     # ---- names of before, for one release ----
 

@@ -14,6 +14,7 @@ from interp.workbench.opening import Opened
 
 if TYPE_CHECKING:
     from interp.index import FeatureIndex
+    from interp.labels.propose.proposing import Proposer
     from interp.predicates import Clean
 
 
@@ -70,7 +71,7 @@ def autolabel(
 
     Raises InterpError when there is no index, it has no text of a split that this needs, or another process is at it.
     """
-    asked = _asked(wb, features, limit)
+    asked = that_fire(wb, features, limit)
     tested, lacks, on = (_from_examples if wb.index.partial else partial(_in_full, seed=seed))(wb, asked)
     outcomes = write(wb.labels, asked, tested, author=author, dry_run=dry_run)
     own = [tested[feature] for feature in asked if feature in tested]
@@ -87,8 +88,11 @@ def autolabel(
     )
 
 
-def _asked(wb: Opened, features: Sequence[int], limit: int | None) -> list[int]:
-    """The features to label, ascending; of those that never fire nothing can be said."""
+def that_fire(wb: Opened, features: Sequence[int] = (), limit: int | None = None) -> list[int]:
+    """The features to label (all, unless told), ascending; of those that never fire nothing can be said.
+
+    Raises InterpError when there is no such feature.
+    """
     fires_F = wb.index.features["fires"].to_numpy()
     numbers = sorted({check_feature(int(feature), wb.sae.d_sae, wb.card.name) for feature in features})
     some = numbers if len(features) else np.flatnonzero(fires_F > 0).tolist()
@@ -113,26 +117,46 @@ def _named(one: Tested, outcome: str) -> Named:
 # ---- with all activations ----
 
 
-def _in_full(wb: Opened, asked: Sequence[int], *, seed: int) -> tuple[dict[int, Tested], str, str]:
-    """(by feature, its label tried; what is lacking; what it was tried on)."""
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """What autolabelling proposes and tries on the open index, and where it is kept."""
+
+    run: Run
+    proposer: "Proposer"
+    wordnet: bool
+    """Whether words of WordNet were there to be looked for."""
+
+    @property
+    def lacks(self) -> str:
+        """What could not be done, and what would bring it."""
+        return (
+            ""
+            if self.wordnet
+            else "no word of WordNet was looked for, since it is not here (`interp setup --texts` fetches it)."
+        )
+
+    def tried(self, wb: Opened, asked: Sequence[int]) -> dict[int, Tested]:
+        """Labels of the features that were asked for and of those tried beside them; InterpError as `automatic.tried`."""
+        fires_F = wb.index.features["fires"].to_numpy()
+        return tried(self.run, self.proposer, asked, fires_F, lambda f: [int(g) for g in wb.index.row(f)["nearest"]])
+
+
+def trials(wb: Opened, seed: int = 0) -> Trials:
+    """Those of these weights, the index's files, the seed and the method."""
     from interp.corpus import archives
     from interp.labels.propose.proposing import Proposer
 
-    index, missing = wb.index, archives.missing(["wordnet"])
-    follows_from = {"sae": wb.card.sae_sha256, "files": index.meta["files"], "seed": seed, "wordnet": not missing}
-    tested = tried(
-        Run.of(places.cache() / "autolabel", follows_from),
-        Proposer(index.passages, index.fired, _cleans(index), wb.meanings, seed=seed),
-        asked,
-        index.features["fires"].to_numpy(),
-        lambda feature: [int(other) for other in index.row(feature)["nearest"]],
-    )
-    lacks = (
-        "no word of WordNet was looked for, since it is not here (`interp setup --texts` fetches it)."
-        if missing
-        else ""
-    )
-    return tested, lacks, next((one.text for one in tested.values()), "")
+    index, here = wb.index, not archives.missing(["wordnet"])
+    follows_from = {"sae": wb.card.sae_sha256, "files": index.meta["files"], "seed": seed, "wordnet": here}
+    run = Run.of(places.cache() / "autolabel", follows_from)
+    return Trials(run, Proposer(index.passages, index.fired, _cleans(index), wb.meanings, seed=seed), here)
+
+
+def _in_full(wb: Opened, asked: Sequence[int], *, seed: int) -> tuple[dict[int, Tested], str, str]:
+    """(by feature, its label tried; what is lacking; what it was tried on)."""
+    of = trials(wb, seed)
+    tested = of.tried(wb, asked)
+    return tested, of.lacks, next((one.text for one in tested.values()), "")
 
 
 def _cleans(index: "FeatureIndex") -> "Callable[[int], Clean | None]":
