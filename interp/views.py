@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import pandas as pd
 from interp.index import Example, FeatureIndex, parse_neuron
 from interp.index.levels import CleanLevel, clean_level
 from interp.labels import Label
+from interp.lenses.lens import LOGIT, NEXT
+from interp.lenses.measure import SPANS
+from interp.lenses.said import SEEN, SIDES, UNJUDGED
 from interp.render import Html, table_html, title_html, tokens_html, visible
 from interp.render.words import counted
 from interp.types import InterpError
@@ -26,6 +30,40 @@ class Coactive:
     """Tokens of the other that were looked at."""
     lift: float
     """Share of them over its density."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Says:
+    """What a feature is disposed to say in one span, by one lens; tokens that the index's text has fewer than SEEN times
+    are left out."""
+
+    span: str
+    """`next`: at the same position; `later`: at the 16 tokens that follow."""
+    lens: str
+    """`logit`, `next`, `later` or `tuned` (docs/lenses.md)."""
+    how: str
+    """How right this lens was found to be; of one that was not judged, that it was not."""
+    raised: list[tuple[str, float]]
+    """Tokens with their scores, which are up to a scale that the feature's tokens share, strongest first."""
+    lowered: list[tuple[str, float]]
+    raised_times: list[int]
+    """How often the indexed text has each of them."""
+    lowered_times: list[int]
+
+    @property
+    def heads(self) -> list[str]:
+        """Over the columns of `rows`."""
+        verb = "promotes" if self.span == NEXT else "promotes later"
+        score = "logit" if self.lens == LOGIT else "score"
+        return [verb, score, "in the text", "suppresses", score, "in the text"]
+
+    def rows(self) -> list[tuple[str, float | None, int | None, str, float | None, int | None]]:
+        """(promoted token, score, times in the text, suppressed token, score, times), strongest first; where one list is
+        shorter, an empty token and None."""
+        none = ("", None, None)
+        up = [(visible(a), x, n) for (a, x), n in zip(self.raised, self.raised_times, strict=True)]
+        down = [(visible(a), x, n) for (a, x), n in zip(self.lowered, self.lowered_times, strict=True)]
+        return [(*a, *b) for a, b in zip_longest(up, down, fillvalue=none)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +87,10 @@ class FeaturePage:
     """Entropy in nats of the tokens it fires on."""
     documents: int
     top_tokens: list[tuple[str, int]]
+    says: list[Says]
+    """A list a span, by the lens that was judged best; where none was, of the logit lens."""
     promoted: list[tuple[str, float]]
+    """The ten tokens of all whose logit a unit raises most when no later layer is asked (the logit lens), as the index has them."""
     suppressed: list[tuple[str, float]]
     promoted_times: list[int]
     """How often each promoted token stands in the indexed text; a token that never does may be a mere fragment."""
@@ -77,18 +118,12 @@ class FeaturePage:
             return ""
         return "no clean level: no simple predicate holds at nine of ten of its strongest firings"
 
-    def effect_rows(self) -> list[tuple[str, float, int, str, float, int]]:
-        """(promoted token, logit, times in the text, suppressed token, logit, times), strongest first."""
-        raised = zip(self.promoted, self.promoted_times, strict=True)
-        lowered = zip(self.suppressed, self.suppressed_times, strict=True)
-        return [(visible(a), x, n, visible(b), y, m) for ((a, x), n), ((b, y), m) in zip(raised, lowered, strict=True)]
-
     def _repr_html_(self) -> str:
         name = self.label.text if self.label else f"{self.description} (automatic, untested)"
         facts = f"density {self.density:.2e}, max {self.max:.3g}, fires in {counted(self.documents, 'document')}"
         clean = self.clean_sentence()
-        logits = table_html(
-            ["promotes", "logit", "times in the text", "suppresses", "logit", "times in the text"], self.effect_rows()
+        logits = "".join(
+            title_html(each.how) + table_html(each.heads, [_filled(row) for row in each.rows()]) for each in self.says
         )
         rows = [
             (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title, e.trained_on)
@@ -125,6 +160,7 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
         token_entropy=float(row["token_entropy"]),
         documents=int(row["documents"]),
         top_tokens=list(zip(index.text(row["top_tokens"]), map(int, row["top_token_counts"]), strict=True)),
+        says=says(index, int(feature)),
         promoted=pairs("promoted"),
         suppressed=pairs("suppressed"),
         promoted_times=index.times(row["promoted"]),
@@ -143,6 +179,52 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
         examples=index.examples(int(feature)),
         clean=clean_level(index, int(feature)),
         clean_looked_for=index.has_clean_levels,
+    )
+
+
+def _filled(row: Sequence[Any]) -> list[Any]:
+    return ["" if cell is None else cell for cell in row]
+
+
+def says(index: FeatureIndex, feature: int) -> list[Says]:
+    """What the feature is disposed to say, a list a span: by the lenses that were judged best, where any were."""
+    if index.said is None:
+        row = index.row(feature)
+        raised, lowered = (
+            [(int(token), float(x)) for token, x in zip(row[side], row[f"{side}_logits"], strict=True)]
+            for side in ("promoted", "suppressed")
+        )
+        return [_says(index, NEXT, LOGIT, UNJUDGED, raised, lowered)]
+    said = index.said
+    return [
+        _says(
+            index, span, said.winner(span), said.sentence(span), *(said.tokens(span, side, feature) for side in SIDES)
+        )
+        for span in SPANS
+    ]
+
+
+def _says(
+    index: FeatureIndex,
+    span: str,
+    lens: str,
+    how: str,
+    raised: list[tuple[int, float]],
+    lowered: list[tuple[int, float]],
+) -> Says:
+    kept = [
+        [(token, x, n) for (token, x), n in zip(pairs, index.times([token for token, _ in pairs]), strict=True)]
+        for pairs in (raised, lowered)
+    ]
+    up, down = ([each for each in of if each[2] >= SEEN] for of in kept)
+    return Says(
+        span=span,
+        lens=lens,
+        how=how,
+        raised=[(index.vocabulary[token], x) for token, x, _ in up],
+        lowered=[(index.vocabulary[token], x) for token, x, _ in down],
+        raised_times=[n for _, _, n in up],
+        lowered_times=[n for _, _, n in down],
     )
 
 

@@ -2,11 +2,16 @@
 
 import itertools
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from interp.checkpoint.files import present
+from interp.cli import indexing as cli_indexing
+from interp.commands import COMMANDS
 from interp.corpus import open_corpus
 from interp.lenses import (
     Context,
@@ -27,13 +32,19 @@ from interp.lenses.jacobian import Jacobian
 from interp.lenses.judge import auroc, precision, rank
 from interp.lenses.lens import last_residual, top_tokens
 from interp.lenses.measure import AFTER
+from interp.lenses.said import SEEN, Said, load_said, save_said
 from interp.lenses.tuned import Tuned
 from interp.mask import Mask
 from interp.models import Edit, open_model
+from interp.publishing import carries
+from interp.render import visible
 from interp.sae import SAE
 from interp.types import Hook, InterpError
+from interp.verification import seal
+from interp.verification.files import check_files
 from interp.workbench import Workbench
 from interp.workbench import lenses as room
+from interp.workbench.says import keep_said
 from tests.families import WIDTH, save, sentences
 
 torch.set_num_threads(1)
@@ -513,3 +524,139 @@ def test_what_was_measured_is_not_measured_again(workbench, monkeypatch):
         wb.judge_lenses(features=5, seed=3)
     found = wb.judge_lenses(features=5, seed=3)
     assert measured[2:] == [measured[2], *found["chosen"][2:]]
+
+
+# ---- what is shown ----
+
+
+@pytest.fixture(scope="module")
+def judged(workbench):
+    """The workbench with lenses fitted and judged, as the command does it."""
+    wb = workbench
+    made = wb.make_lenses(texts=2, rounds=2, features=6)
+    yield wb, made
+    wb.said_path.unlink(missing_ok=True)
+    for name in ("said", "index"):
+        wb.__dict__.pop(name, None)
+
+
+def otherwise(wb, **winners):
+    """What would be kept if other lenses had won, and a workbench that shows it."""
+    found = json.loads(json.dumps(wb.judged_lenses()))
+    for span, lens in winners.items():
+        found["winners"][span]["lens"] = lens
+    keep_said(wb, found)
+    return wb
+
+
+def test_without_a_judgement_the_logit_lens_is_shown_and_said_to_be_unjudged(workbench):
+    wb = workbench
+    assert wb.said is None
+    (says,) = wb.feature(3).says
+    assert (says.span, says.lens, says.how) == ("next", "logit", "logit lens, not judged here")
+    assert all(times >= SEEN for times in (*says.raised_times, *says.lowered_times))
+    assert set(says.raised) <= set(wb.feature(3).promoted)
+    assert wb.search("promotes:/./").notes == ("promotes:/./: logit lens, not judged here",)
+    with pytest.raises(InterpError, match="later: needs a lens that was judged .* `interp lenses SAE`"):
+        wb.search("later:/./")
+
+
+def test_the_command_says_what_was_fitted_and_judged_and_only_looks_when_called_again(judged, monkeypatch, capsys):
+    wb, made = judged
+    assert [fit.lens for fit in made.fits] == ["next", "later", "tuned"]
+    assert all(-1 <= fit.halves <= 1 and fit.positions > 0 for fit in made.fits)
+    assert made.where == str(wb.said_path)
+    assert wb.said_path.exists()
+
+    def refuse(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(room, "measure_changes", refuse)
+    again = COMMANDS["lenses"].call(str(wb.folder), texts=2, rounds=2, features=6)
+    assert again.judged == made.judged
+    assert again.sentences == made.sentences
+    cli_indexing._lenses(again, {})
+    shown = capsys.readouterr().out
+    assert "two whole fits would" in shown
+    assert "precision clamped later" in shown
+    assert f"Judged on {made.judged['features']} features" in shown
+    assert "first ten tokens" in shown
+
+
+def test_the_lists_are_what_the_winners_say_of_tokens_that_the_text_has(judged):
+    wb = otherwise(judged[0], next="tuned", later="later")
+    asked_V, readout_OV, lenses = room.seen(wb), readout(wb.model), wb.lenses()
+    for span, name in (("next", "tuned"), ("later", "later")):
+        half = lenses[name].matrix_OD.half().float()
+        scores_FV = (wb.sae.W_dec @ half.T) @ readout_OV
+        for f in range(wb.sae.d_sae):
+            (says,) = (each for each in wb.feature(f).says if each.span == span)
+            assert says.lens == name
+            best = scores_FV[f].masked_fill(~asked_V, -torch.inf).topk(10)
+            assert [x for _, x in says.raised] == pytest.approx(best.values.tolist(), rel=2e-3)
+            assert next(text for text, _ in says.raised) == wb.index.vocabulary[int(best.indices[0])]
+            worst = scores_FV[f].masked_fill(~asked_V, torch.inf).min()
+            assert says.lowered[0][1] == pytest.approx(float(worst), rel=2e-3)
+            assert min(says.raised_times + says.lowered_times) >= SEEN
+        assert wb.said.spread(span).numpy() == pytest.approx(scores_FV.std(1, correction=0).numpy(), rel=1e-4)
+
+
+def test_searches_and_descriptions_read_by_the_winners(judged):
+    wb = otherwise(judged[0], next="logit", later="later")
+    token = int(room.seen(wb).nonzero()[0])
+    text = wb.index.vocabulary[token]
+    half = wb.lenses()["later"].matrix_OD.half().float()
+    scores_FV = (wb.sae.W_dec @ half.T) @ readout(wb.model)
+    hits = wb.search(f"later:/^{re.escape(text)}$/", limit=64)
+    z = scores_FV[:, token] / scores_FV.std(1, correction=0)
+    assert {hit.feature for hit in hits} == set((z >= 2).nonzero()[:, 0].tolist())
+    (note,) = hits.notes
+    assert ": later lens: of its first ten tokens" in note
+    first = wb.search("promotes:/./", limit=1)
+    assert first.notes[0].startswith("promotes:/./: logit lens: of its first ten")
+    for f in np.flatnonzero(wb.index.features["fires"].to_numpy() > 0)[:5].tolist():
+        best = wb.said.tokens("later", "raised", f)[0][0]
+        assert f"; later ‘{visible(wb.index.vocabulary[best].strip(' '))}’" in wb.index.description(f)
+        assert "; later ‘" in wb.index.describe(f)
+    otherwise(wb, later="logit")
+    assert "; later" not in wb.index.description(int(f))
+
+
+def test_beside_the_sae_it_is_sealed_and_read_without_a_model(judged, tmp_path, monkeypatch):
+    wb = judged[0]
+    folder = tmp_path / "sae"
+    shutil.copytree(wb.folder, folder)
+    seal(folder)
+    mine = Workbench.open(folder, labels="sqlite://")
+    made = mine.make_lenses(texts=2, rounds=2, features=6, beside=True)
+    assert made.where == str(folder / "lenses.safetensors")
+    lenses = [check for check in check_files(folder) if check.what == "file lenses.safetensors"]
+    assert [check.verdict for check in lenses] == ["holds"]
+    assert all(check.verdict == "holds" for check in check_files(folder) if check.what == "file card.json")
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr("interp.workbench.opening.open_model", lambda *a, **k: pytest.fail("the model was opened"))
+    theirs = Workbench.open(folder, labels="sqlite://")
+    assert [each.how for each in theirs.feature(2).says] == [made.sentences[span] for span in ("next", "later")]
+    assert "lenses" in carries(present(folder)[0])
+
+
+def test_a_file_that_is_damaged_or_of_other_weights_is_refused_in_a_sentence(judged, tmp_path):
+    wb = judged[0]
+    keep_said(wb)
+    sae, model = wb.card.sae_sha256, wb.card.model_sha256
+    good = load_said(wb.said_path, sae, model, wb.sae.d_sae)
+    assert good.sentence("next")
+    with pytest.raises(InterpError, match="of another SAE"):
+        load_said(wb.said_path, "0" * 64, model, wb.sae.d_sae)
+    with pytest.raises(InterpError, match="of another model"):
+        load_said(wb.said_path, sae, "2:" + "0" * 64, wb.sae.d_sae)
+    with pytest.raises(InterpError, match="does not hold what is listed of 33 features"):
+        load_said(wb.said_path, sae, model, 33)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(wb.said_path.read_bytes()[:-20])
+    with pytest.raises(InterpError, match="cut short or changed"):
+        load_said(cut, sae, model, wb.sae.d_sae)
+    later = Said(good.about | {"format": 99}, good.matrices, good.lists)
+    save_said(cut, later)
+    with pytest.raises(InterpError, match="later version"):
+        load_said(cut, sae, model, wb.sae.d_sae)

@@ -83,13 +83,19 @@ def _feature(shown: ShownFeature, _: Asked) -> None:
     if page.clean_sentence():
         tell(page.clean_sentence())
     tell(f"detection: {shown.detected}")
-    head = ["promotes", "logit", "in the text", "suppresses", "logit", "in the text"]
-    table(head, [[a, x, f"{n:,}", b, y, f"{m:,}"] for a, x, n, b, y, m in page.effect_rows()])
+    for each in page.says:
+        table(each.heads, [[_cell(value) for value in row] for row in each.rows()])
+        tell(each.how)
     table(["nearest", "cosine"], [list(pair) for pair in page.nearest[:5]])
     together = [[c.feature, f"{c.count} of {c.of}", c.lift] for c in page.coactive[:5]]
     table(["fires together with", "tokens", "times chance"], together)
     table(["aligned neuron", "cosine"], [[f"{layer}.{n}", cosine] for layer, n, cosine in page.neurons])
     _examples(page.examples[:10])
+
+
+def _cell(value: str | float | None) -> str | float:
+    """An entry of a table; a count with its thousands."""
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else value
 
 
 def _feature_json(shown: ShownFeature, _: Asked) -> str:

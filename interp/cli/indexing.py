@@ -7,7 +7,9 @@ from interp.commands.indexing import Indexed
 from interp.render.terminal import table, tell
 
 if TYPE_CHECKING:
-    from interp.commands.indexing import Meaning, Report
+    from collections.abc import Mapping, Sequence
+
+    from interp.commands.indexing import Lenses, Meaning, Report
 
 
 def _indexed(index: Indexed, _: Asked) -> None:
@@ -48,8 +50,46 @@ def _meant(meaning: "Meaning", _: Asked) -> None:
     )
 
 
+def _lenses(made: "Lenses", _: Asked) -> None:
+    rows = [
+        [
+            fit.lens,
+            f"{fit.positions:,}",
+            f"{fit.halves:.3f}",
+            f"{fit.whole:.3f}",
+            f"{fit.top:.0%}",
+            "yes" if fit.enough else "no",
+        ]
+        for fit in made.fits
+    ]
+    table(["lens", "positions", "halves agree", "two whole fits would", "first ten in common", "enough"], rows)
+    tell(f"Fitted at {made.hook_name} on {made.text}.")
+    figures, names = made.judged["figures"], list(made.judged["figures"])
+    measures = list(figures[names[0]])
+    head = ["measure", *names, "half by half", "chance"]
+    table(head, [[m, *(_figure(figures[n][m]) for n in names), *_beside(made.judged, m)] for m in measures])
+    tell(
+        f"Judged on {made.judged['features']} features drawn at random, with 95 % intervals over features (docs/lenses.md)."
+    )
+    for span, sentence in made.sentences.items():
+        tell(f"{span}: {sentence}.")
+    tell(f"what features say is in {made.where}")
+
+
+def _beside(judged: "Mapping[str, Any]", measure: str) -> list[str]:
+    """What one half of the contexts says of the other, and what chance gives."""
+    halves, chance = judged["halves"].get(measure), judged["chance"].get(measure)
+    return ["" if halves is None else _figure(halves), "" if chance is None else f"{chance:.3g}"]
+
+
+def _figure(figure: "Sequence[float]") -> str:
+    mean, low, high = figure
+    return "cannot be told" if mean is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
 register("index", _indexed, "interp index saes/mine --corpus wiki-en --tokens 200000", face=("background",))
 register(
     "evaluate", _evaluated, "interp evaluate saes/mine --corpus wiki-en --tokens 50000", face=("as_json", "background")
 )
 register("meaning", _meant, "interp meaning saes/mine --table meaning.csv", face=("as_json", "background"))
+register("lenses", _lenses, "interp lenses SAE --rounds 16 --beside", face=("as_json", "background"))

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "index": Command(indexing.index, resumes=True),
     "evaluate": Command(indexing.evaluate),
     "meaning": Command(indexing.meaning),
+    "lenses": Command(indexing.lenses, resumes=True),
     "search": Command(finding.search),
     "keys": Command(finding.keys, computes=False, changes=False),
     "feature": Command(finding.feature, changes=False),

@@ -147,9 +147,10 @@ def keys(
 def top_tokens(sae: Sae, features: list[int]) -> list[tuple[str, str]]:
     """Of each feature, the token it fires on most and the one it promotes most; empty where it has none."""
     index = open_sae(sae).index
-    columns = (index.features[name].to_numpy() for name in ("top_tokens", "promoted"))
-    fires, promotes = ([index.text(column[number][:1]) for number in features] for column in columns)
-    return [("".join(most), "".join(promoted)) for most, promoted in zip(fires, promotes, strict=True)]
+    fires = index.features["top_tokens"].to_numpy()
+    said = None if index.said is None else index.said.lists["next.raised"].tolist()
+    promoted = index.features["promoted"].to_numpy() if said is None else said
+    return [("".join(index.text(fires[f][:1])), "".join(index.text(promoted[f][:1]))) for f in features]
 
 
 def densities(sae: Sae) -> "np.ndarray":

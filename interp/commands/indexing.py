@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from interp import places
 from interp.commands.opening import open_sae
-from interp.commands.options import Device, Option, Sae
+from interp.commands.options import Device, Option, Restart, Sae
 from interp.types import InterpError
 
 if TYPE_CHECKING:
     from interp.evals import Report
     from interp.evals.meaning import Meaning
+    from interp.workbench.says import Lenses
 
 TEXT = "wiki-en + python"
 """What is indexed where no text is named."""
@@ -114,3 +115,43 @@ def meaning(
             written = measured.table
             written.to_csv(partial, index=False) if table.endswith(".csv") else written.to_parquet(partial, index=False)
     return measured
+
+
+def lenses(
+    sae: Sae,
+    *,
+    texts: Annotated[
+        int,
+        Option(
+            "Stretches of 64 tokens in a pass of the Jacobian's fit; the tuned lens reads four times as many.", low=1
+        ),
+    ] = 4,
+    rounds: Annotated[
+        int,
+        Option(
+            "At most so many rounds of text for the Jacobian, half of them for each half; the tuned lens has four times as many. "
+            "A fit ends earlier where its halves agree.",
+            low=2,
+        ),
+    ] = 16,
+    features: Annotated[int, Option("How many features, drawn at random, the lenses are judged on.", low=2)] = 100,
+    beside: Annotated[
+        bool,
+        Option("Write what the winners say, and their matrices, into the SAE's folder, to be shared with it."),
+    ] = False,
+    restart: Restart = False,
+    device: Device = "auto",
+) -> "Lenses":
+    """Fit lenses that read what features make the model say, at their own position and later, and judge which is right.
+
+    A lens is a linear map from the SAE's hook point to the final residual: averaged Jacobians (next, later), least squares
+    (tuned), or none (logit). They are fitted on the index's training and held-out documents until two halves of the text
+    agree, and judged by what ablating and holding features really does in other documents. From then on pages, descriptions,
+    promotes: and later: use the winner of each span and say how right it is. Stopped and called again, it goes on where it
+    was; called again when it is done, it only shows what was found.
+
+    Raises InterpError when the SAE has no index, the model no gradients, or the text is too short.
+    """
+    return open_sae(sae, device).make_lenses(
+        texts=texts, rounds=rounds, features=features, beside=beside, restart=restart
+    )

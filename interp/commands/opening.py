@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 KEPT = 4
 """Checkpoints that stay open; the one that was asked for longest ago is let go of first."""
 _open: "OrderedDict[tuple[str, ...], tuple[Workbench, str]]" = OrderedDict()
-"""Each with the time of its full index, which another process (a job) may build or replace meanwhile."""
+"""Each with the times of its full index and of what its features say, which another process (a job) may write meanwhile."""
 _lock = threading.Lock()
 
 
@@ -29,9 +29,10 @@ def open_sae(sae: str, device: str = "auto") -> "Workbench":
         homes = str(places.cache()), str(places.data()), os.environ.get("INTERP_LABELS", "")
         made = _known(str(folder), str(folder.resolve()), device, *homes)
         bench, before = _open.get(made) or (Workbench.open(folder, device=device), "")
-        full = _time(str(bench.full_index_folder / "index.json"))
+        full = _time(str(bench.full_index_folder / "index.json")) + _time(str(bench.said_path))
         if full != before:
             bench.__dict__.pop("index", None)  # the model stays open
+            bench.__dict__.pop("said", None)
         _open[made] = bench, full
         _open.move_to_end(made)
         while len(_open) > KEPT:
@@ -41,7 +42,9 @@ def open_sae(sae: str, device: str = "auto") -> "Workbench":
 
 def _known(*names: str) -> tuple[str, ...]:
     """The names, and what changes when the checkpoint, or the index beside it, is written anew."""
-    files = (os.path.join(names[1], name) for name in ("card.json", "cfg.json", "index/index.json"))
+    files = (
+        os.path.join(names[1], name) for name in ("card.json", "cfg.json", "index/index.json", "lenses.safetensors")
+    )
     return (*names, *map(_time, files))
 
 

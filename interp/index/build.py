@@ -35,8 +35,9 @@ from interp.index.format import (
     settle,
 )
 from interp.index.parts import Build, IndexConfig, write_by_position, write_parts, write_text
-from interp.index.read import FeatureIndex, meaning_texts
+from interp.index.read import FeatureIndex
 from interp.index.text import text_sha256, write_counted
+from interp.index.wording import meaning_texts
 from interp.models import Model
 from interp.models.sentence import sentence_encoder
 from interp.predicates import Text

@@ -33,6 +33,7 @@ from interp.index.format import (
     quoted,
 )
 from interp.index.text import Tokens
+from interp.lenses.said import Said
 from interp.predicates import Text
 from interp.predicates.written import Written, write
 from interp.processors import threads
@@ -59,6 +60,8 @@ class IndexFiles:
     meta: dict[str, Any]
     path: Callable[[str], Path] = field(repr=False)
     """From a file's name to its path, its SHA-256 compared at first."""
+    said: Said | None = field(default=None, repr=False)
+    """What lenses that were judged say of the features; handed over by whoever opened the SAE."""
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property

@@ -32,9 +32,10 @@ from interp.index.format import (
     settle,
 )
 from interp.index.rows import Rows
+from interp.index.wording import distinct, folded, quoted
+from interp.lenses.lens import LOGIT
 from interp.predicates import Clean
 from interp.processors import threads
-from interp.render import visible
 from interp.types import InterpError, check_feature
 
 UNREAD = "▯"
@@ -277,16 +278,16 @@ class FeatureIndex(IndexFiles):
     def describe(self, feature: int) -> str:
         """The automatic, untested description: the tokens a feature fires on most, with the share of its firings that are
         on them, and those it promotes."""
-        says = self.description(feature)
+        check_feature(feature, self.d_sae, str(self.folder))
         fires, tokens, counts = (
             self.features[name].iloc[feature] for name in ("fires", "top_tokens", "top_token_counts")
         )
         if not fires:
-            return says
-        named = {_folded(token) for token in _distinct(self.text(tokens), NAMED)}
-        on = sum(int(n) for text, n in zip(self.text(tokens), counts, strict=True) if _folded(text) in named)
-        head, semicolon, rest = says.partition("; promotes ")
-        return f"{head} ({on / int(fires):.0%} of its firings){semicolon}{rest}"
+            return self.description(feature)
+        named = {folded(token) for token in distinct(self.text(tokens), NAMED)}
+        on = sum(int(n) for text, n in zip(self.text(tokens), counts, strict=True) if folded(text) in named)
+        head, tail = self._described_parts(feature)
+        return f"{head} ({on / int(fires):.0%} of its firings){tail}"
 
     @cached_property
     def descriptions(self) -> list[str]:
@@ -294,11 +295,16 @@ class FeatureIndex(IndexFiles):
         return [self.description(feature) for feature in range(self.d_sae)]
 
     @cached_property
-    def _described(self) -> tuple[list[int], list[Any], list[Any], list[bool]]:
-        """What descriptions are made of: how often each feature fires, its tokens and those it promotes, and which tokens the
-        text has at all."""
+    def _described(self) -> tuple[list[int], list[Any], dict[str, list[Any]], list[bool]]:
+        """What descriptions are made of: how often each feature fires, its tokens, those it promotes (by the lens that was
+        judged best, where one was), and which tokens the text has at all."""
         fires, on, says = (self.features[name].tolist() for name in ("fires", "top_tokens", "promoted"))
-        return fires, on, says, (self.token_counts > 0).tolist()
+        lists = {"promotes": says}
+        if self.said is not None:
+            lists["promotes"] = self.said.lists["next.raised"].tolist()
+            if self.said.winner("later") != LOGIT:
+                lists["later"] = self.said.lists["later.raised"].tolist()
+        return fires, on, lists, (self.token_counts > 0).tolist()
 
     def description(self, feature: int) -> str:
         """The automatic description of one feature, without figures.
@@ -306,13 +312,20 @@ class FeatureIndex(IndexFiles):
         Raises InterpError when the index has no such feature.
         """
         check_feature(feature, self.d_sae, str(self.folder))
-        fires, top_tokens, promoted, seen = self._described
+        return "".join(self._described_parts(feature))
+
+    def _described_parts(self, feature: int) -> tuple[str, str]:
+        """(what it fires on, what it promotes)."""
+        fires, top_tokens, lists, seen = self._described
         if not fires[feature]:
-            return "never fires in the index"
-        # A token that the text never has is seldom more than a fragment, and says nothing to a reader.
-        known = [token for token in promoted[feature].tolist() if token < len(seen) and seen[token]]
-        on, says = _distinct(self.text(top_tokens[feature]), NAMED), _distinct(self.text(known), PROMOTED)
-        return f"fires on {_quoted(on)}" + (f"; promotes {_quoted(says)}" if says else "")
+            return "never fires in the index", ""
+        tail = ""
+        for verb, of in lists.items():
+            # A token that the text never has is seldom more than a fragment, and says nothing to a reader.
+            known = [int(token) for token in of[feature] if token < len(seen) and seen[int(token)]]
+            says = distinct(self.text(known), PROMOTED)
+            tail += f"; {verb} {quoted(says)}" if says else ""
+        return f"fires on {quoted(distinct(self.text(top_tokens[feature]), NAMED))}", tail
 
     def times(self, tokens: Any) -> list[int]:
         """How often each of the tokens stands in the indexed text, at positions that count."""
@@ -366,26 +379,3 @@ class FeatureIndex(IndexFiles):
         if low < position and int(self.tokens[low]) == self.separator and not self.missing[low]:
             low += 1
         return low, high
-
-
-def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:
-    """What a sentence encoder is given for each feature: its strongest tokens, which say more than they would in a
-    sentence."""
-    return [", ".join(_distinct([vocabulary[t] for t in tokens], 5)) for tokens in top_tokens]
-
-
-def _distinct(tokens: list[str], count: int) -> list[str]:
-    """The first few tokens that differ by more than case and spaces."""
-    kept: dict[str, str] = {}
-    for token in tokens:
-        kept.setdefault(_folded(token), token.strip(" ") or token)
-    return list(kept.values())[:count]
-
-
-def _folded(token: str) -> str:
-    """The token without case and spaces (spaces alone stay)."""
-    return token.strip().lower() or token
-
-
-def _quoted(tokens: list[str]) -> str:
-    return ", ".join(f"‘{visible(token)}’" for token in tokens)

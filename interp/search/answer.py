@@ -17,6 +17,8 @@ from interp.types import InterpError, check_feature
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from interp.lenses.said import Said
+
 
 @runtime_checkable
 class Activated(Protocol):
@@ -53,6 +55,8 @@ class Collection:
     """Decoder rows, shape (F, D)."""
     unembedding: "Callable[[list[int]], Tensor] | None" = None
     """What the logits of these tokens read from the residual stream, less the mean over all tokens; shape (T, D)."""
+    said: "Said | None" = None
+    """What lenses that were judged say of the features; None where none was."""
     activations: Callable[[str], Activated] | None = None
     """A text's activations; runs the model."""
     largest: Callable[[list[str], int], np.ndarray] | None = None

@@ -23,8 +23,10 @@ KEYS = {
     "above its clean level, fires@all: or fires@mean,all: however weakly",
     "only": 'is active on more tokens of this text than its density explains: only:"text"; above its clean level, '
     "only@all: however weakly",
-    "promotes": 'raises the logit of this token: promotes:" France", or of tokens that match /regex/',
-    "suppresses": "lowers the logit of this token",
+    "promotes": 'raises the logit of this token: promotes:" France", or of tokens that match /regex/; by the lens that was '
+    "judged best, else by the logit lens",
+    "suppresses": "lowers the logit of this token, by the same",
+    "later": "makes this token likelier at the positions that follow, by the lens that was judged best (`interp lenses`)",
     "like": "decoder row near this feature's: like:17",
     "with": "fires together with this feature: with:17",
     "neuron": "nearest to what this MLP neuron writes: neuron:LAYER.NUMBER",
@@ -40,7 +42,7 @@ KEYS = {
     "labelled": "has a label: yes or no",
     "sort": "order: score, feature, density, max or label",
 }
-REGEX_KEYS = ("token", "context", "promotes", "suppresses", "topic")
+REGEX_KEYS = ("token", "context", "promotes", "suppresses", "later", "topic")
 OPTION_KEYS = ("fires", "only", "token")
 SORTS = ("score", "feature", "density", "max", "label")
 QUERY = Keys(

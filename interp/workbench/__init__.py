@@ -33,6 +33,7 @@ from interp.workbench import (
 )
 from interp.workbench import lenses as reads
 from interp.workbench import presets as kept
+from interp.workbench import says as disposed
 from interp.workbench.indexing import INDEXED
 from interp.workbench.opening import EMBEDDED, Opened
 from interp.workbench.sharing import convert, pull_checkpoint, verify
@@ -81,6 +82,7 @@ class Workbench(Opened):
     judge_lenses = reads.judge_lenses
     judged_lenses = reads.judged
     says = reads.says
+    make_lenses = disposed.make_lenses
 
     evaluate = measuring.evaluate
     meaning = measuring.meaning

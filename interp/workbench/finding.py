@@ -48,6 +48,7 @@ def _collection(wb: Opened) -> Collection:
         wb.labels,
         directions=lambda: wb.sae.W_dec.cpu(),
         unembedding=partial(unembedding_rows, wb, wb.index),
+        said=wb.said,
         activations=_kept(wb, "activations", partial(spectrum, wb)),
         largest=_kept(wb, "largest", partial(largest, wb)),
         meanings=_meanings(wb),

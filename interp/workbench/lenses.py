@@ -30,6 +30,7 @@ from interp.lenses.agreement import Readers
 from interp.lenses.files import lens_folder, load_judgement, save_judgement
 from interp.lenses.lens import top_tokens
 from interp.lenses.measure import AFTER
+from interp.lenses.said import SEEN
 from interp.models import Model
 from interp.progress import bar
 from interp.sae.dictionary import one_hook
@@ -41,8 +42,6 @@ FITTED_ON = ("train", "heldout")
 """Splits whose text lenses are fitted on."""
 JUDGED_ON = "labels"
 """The split in which features are edited."""
-SEEN = 5
-"""A token is asked for when the index's text has it so often; what a model never reads is not what it says."""
 DIRECTIONS = 128
 BEFORE = 24
 """Tokens of a context before the peak."""
@@ -116,6 +115,11 @@ def judged(wb: Opened) -> dict[str, Any] | None:
     return load_judgement(home(wb), wb.card.sae_sha256)
 
 
+def lens_hashes(wb: Opened) -> dict[str, str]:
+    """By lens that was fitted, the SHA-256 of the file that it is in."""
+    return {name: str(lens.about["sha256"]) for name, lens in lenses(wb).items() if lens.about}
+
+
 @dataclass(frozen=True, eq=False)
 class _Scene:
     """What all features of one judgement share."""
@@ -167,6 +171,8 @@ def judge_lenses(wb: Opened, *, features: int = 100, seed: int = 0, model: Model
         "split": JUDGED_ON,
         "contexts": CONTEXTS,
         "seed": seed,
+        "asked": features,
+        "lenses": lens_hashes(wb),
         "chosen": [feature for feature, _ in chosen],
     }
     save_judgement(home(wb), wb.card.sae_sha256, judgement.to_json(), about)

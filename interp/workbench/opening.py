@@ -13,6 +13,7 @@ from interp.checkpoint.files import resolve
 from interp.device import native_bfloat16, resolve_device
 from interp.index import FeatureIndex
 from interp.labels import LabelBook
+from interp.lenses.said import Said, load_said
 from interp.models import Model, open_model
 from interp.models.sentence import sentence_encoder
 from interp.sae import SAE
@@ -21,6 +22,8 @@ from interp.steering import Hooked, SteeredModel
 from interp.types import InterpError
 
 Kind = TypeVar("Kind", bound="Opened")
+SAID = "lenses.safetensors"
+"""In a checkpoint's folder, what its features are disposed to say (`lenses/said.py`)."""
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
 
@@ -97,7 +100,25 @@ class Opened:
             raise InterpError(
                 f"the index in {index.folder} was made for other weights; `interp index {self.folder}` builds it anew."
             )
+        index.said = self.said
         return index
+
+    @property
+    def said_path(self) -> Path:
+        """Where what features are disposed to say is kept on this machine, once it was found."""
+        return places.cache() / "lenses" / "said" / f"{self.card.sae_sha256}.safetensors"
+
+    @cached_property
+    def said(self) -> Said | None:
+        """What the lenses that were judged best say of all features: as it was found on this machine, else as it came with
+        the checkpoint; None where none was judged.
+
+        Raises InterpError when the file is damaged or of other weights.
+        """
+        for path in (self.said_path, self.folder / SAID):
+            if path.exists():
+                return load_said(path, self.card.sae_sha256, self.card.model_sha256, self.sae.d_sae)
+        return None
 
     def index_or_none(self) -> FeatureIndex | None:
         """The index; None where there is none that belongs to these weights."""

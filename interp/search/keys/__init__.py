@@ -4,6 +4,7 @@ A key is a function of a term and the collection, in the file of what it looks a
 in `query.KEYS`.
 """
 
+from interp.lenses.lens import LATER
 from interp.search.answer import Handler
 from interp.search.keys import facts, positions, running, weights, words
 
@@ -16,6 +17,7 @@ HANDLERS: dict[str, Handler] = {
     "only": running.find_only,
     "promotes": weights.find_effects(1.0, "raises"),
     "suppresses": weights.find_effects(-1.0, "lowers"),
+    "later": weights.find_effects(1.0, "raises", LATER),
     "like": weights.find_like,
     "with": positions.find_with,
     "neuron": weights.find_neuron,

@@ -1,6 +1,6 @@
-"""What weights alone say: `promotes:`, `suppresses:`, `like:`, `neuron:`.
+"""What weights say: `promotes:`, `suppresses:`, `later:` (read by a lens that was judged, where one was), `like:`, `neuron:`.
 
-Axes    F feature, T token asked for, D width of the residual stream, V vocabulary.
+Axes    F feature, T token asked for, D width of the residual stream, O of the final one, V vocabulary.
 """
 
 import numpy as np
@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.index import FeatureIndex, parse_neuron
+from interp.lenses.lens import NEXT
+from interp.lenses.said import UNJUDGED
 from interp.predicates.regex import matching
 from interp.search.answer import Answer, Collection, Handler, asked_feature
 from interp.search.query import Term
@@ -24,10 +26,11 @@ TOKENS_AT_ONCE = 2048
 """Tokens whose effects exist together: times 9,216 features, 75 MB."""
 
 
-def find_effects(sign: float, verb: str) -> Handler:
-    """What each decoder row does to the logits of the asked tokens, from the weights; the best of several tokens counts.
+def find_effects(sign: float, verb: str, span: str = NEXT) -> Handler:
+    """What each decoder row does to the logits of the asked tokens; the best of several tokens counts. The row is read by the
+    lens that was judged best for the span, where lenses were; else, at the same position, by the unembedding alone.
 
-    Searching raises InterpError for what is no token, and where no weights are at hand.
+    Searching raises InterpError for what is no token, and where no weights, or no lens of the span, are at hand.
     """
 
     def handler(term: Term, collection: Collection) -> Answer:
@@ -37,24 +40,38 @@ def find_effects(sign: float, verb: str) -> Handler:
             raise InterpError(
                 f"{term.key}: reads the model's weights, which this search has not; use Workbench.search."
             )
-        rows_TD, directions_FD = collection.unembedding(ids.tolist()), collection.directions()
+        directions_FD, spread, how = _read(term, collection, span)
+        rows_TD = collection.unembedding(ids.tolist())
         if rows_TD.shape[1] != directions_FD.shape[1]:
             raise InterpError(
                 f"{term.key}: the unembedding reads width {rows_TD.shape[1]} and this SAE writes width "
                 f"{directions_FD.shape[1]}, so what its features promote cannot be told from weights."
             )
         score, token = _largest_effects(sign * directions_FD, rows_TD)
-        spread = np.maximum(index.features["logit_std"].to_numpy(), 1e-12)
+        spread = np.maximum(spread, 1e-12)
+        where = "" if span == NEXT else " later"
 
         def why(f: int) -> str:
             text = index.vocabulary[int(ids[token[f]])]
-            return (
-                f"{verb} the logit of {text!r} by {score[f]:.3f} a unit, {score[f] / spread[f]:.1f} sd of its effects"
-            )
+            return f"{verb} the logit of {text!r}{where} by {score[f]:.3f} a unit, {score[f] / spread[f]:.1f} sd of its effects"
 
-        return Answer(score >= SPREADS * spread, score, why)
+        return Answer(score >= SPREADS * spread, score, why, note=how)
 
     return handler
+
+
+def _read(term: Term, collection: Collection, span: str) -> tuple[Float[Tensor, "F O"], np.ndarray, str]:
+    """(decoder rows at the final residual, the spread of each one's effects, by which lens and how right it is)."""
+    assert collection.directions is not None
+    said = collection.said
+    if said is None:
+        if span != NEXT:
+            raise InterpError(
+                f"{term.key}: needs a lens that was judged on this SAE's features, and none was (at character {term.at}); "
+                "`interp lenses SAE` fits and judges them."
+            )
+        return collection.directions(), collection.index.features["logit_std"].to_numpy(), UNJUDGED
+    return said.lens(span).map(collection.directions()), said.spread(span).numpy(), said.sentence(span)
 
 
 def _largest_effects(

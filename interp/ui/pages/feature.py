@@ -81,14 +81,20 @@ def charts(shown: FeaturePage) -> None:
         step = (high - low) / len(shown.logit_histogram)
         centres = [low + (i + 0.5) * step for i in range(len(shown.logit_histogram))]
         heights = list(map(float, shown.logit_histogram))
-        title = "Effect of a unit on every token's logit"
+        title = "Direct effect of a unit on every token's logit (logit lens)"
         st.plotly_chart(bars(centres, heights, title, "logit", log_y=True), key="logits")
-    columns = ["promotes", "logit +", "in the text", "suppresses", "logit −", "in the text "]
-    st.dataframe(pd.DataFrame(shown.effect_rows(), columns=columns), hide_index=True, height=390)
-    st.caption(
-        "Direct effect of one unit on the logits, through the final norm's gain, less the mean over tokens; and how often "
-        "the indexed text has the token."
-    )
+    for says in shown.says:
+        columns = [
+            f"{name}{' ' * (i // 3)}" for i, name in enumerate(says.heads)
+        ]  # a table's columns have names of their own
+        height = 390 if len(shown.says) == 1 else 250
+        st.dataframe(pd.DataFrame(says.rows(), columns=columns), hide_index=True, height=height)
+        st.caption(plain(f"{says.how}."))
+    if shown.says[0].lens == "logit":
+        st.caption(
+            "Of the logit lens: direct effect of one unit on the logits, through the final norm's gain, less the mean over "
+            "tokens. Tokens that the indexed text has fewer than five times are not listed."
+        )
 
 
 def examples(shown: FeaturePage) -> None:

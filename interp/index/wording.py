@@ -1,0 +1,27 @@
+"""Tokens as descriptions name them."""
+
+from interp.render import visible
+
+
+def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:
+    """What a sentence encoder is given for each feature: its strongest tokens, which say more than they would in a
+    sentence."""
+    return [", ".join(distinct([vocabulary[t] for t in tokens], 5)) for tokens in top_tokens]
+
+
+def distinct(tokens: list[str], count: int) -> list[str]:
+    """The first few tokens that differ by more than case and spaces."""
+    kept: dict[str, str] = {}
+    for token in tokens:
+        kept.setdefault(folded(token), token.strip(" ") or token)
+    return list(kept.values())[:count]
+
+
+def folded(token: str) -> str:
+    """The token without case and spaces (spaces alone stay)."""
+    return token.strip().lower() or token
+
+
+def quoted(tokens: list[str]) -> str:
+    """Each token in quotation marks, with commas between."""
+    return ", ".join(f"‘{visible(token)}’" for token in tokens)
