@@ -1,7 +1,7 @@
 """Is what an SAE finds the model's? The embedded recipe of block 15 with two more seeds, and on a random-weight copy of the model.
 
     python recipes/smollm2_again.py                # after the harvest, train and reserved stages of recipes/smollm2.py
-    python recipes/smollm2_again.py seeds random   # or some stages: seeds, random, labels
+    python recipes/smollm2_again.py seeds random   # or some stages: seeds, random, labels, compare
 
 Each stage goes on where it stopped, and a trained SAE is kept.
 
@@ -12,7 +12,9 @@ random   a copy of the model with shuffled weights (see `interp.models.randomise
          by the same recipe, of TRIAL_EPOCHS, and its index. An hour and a half, 5.5 GB of activations, of which the
          training ones (3.5 GB) may be deleted when the index is there.
 labels   names for the random copy's features, proposed and tried as `interp autolabel` does, and written into no book: what
-         the method reaches where there is nothing to find.
+         the method reaches where there is nothing to find. Minutes.
+compare  the embedded SAE's features looked for in the other seeds', beside what the random copy's SAE gives by chance, and its labels
+         held against those of the random copy; both become parts of its evidence (docs/replication.md). Minutes.
 """
 
 from dataclasses import replace
@@ -112,7 +114,18 @@ def stage_labels() -> None:
     say(f"{wb.card.name}: of {named.asked:,} features, {len(named.labels):,} get a claim: {said}; {named.tested_on}.")
 
 
-STAGES = {"seeds": stage_seeds, "random": stage_random, "labels": stage_labels}
+def stage_compare() -> None:
+    """Two parts of the embedded SAE's evidence, joined with the rest."""
+    wb = Workbench.open(embedded.folder_of(HOOK))
+    wb.replication([seed_folder(seed) for seed in SEEDS], random_folder())
+    wb.build_evidence(["labels"])
+    null = wb.random_null(random_folder())
+    say(f"{len(null.f1_N):,} labels of the random copy's features could be judged.")
+    for sentence in wb.build_evidence(["labels"]).sentences:
+        say(sentence)
+
+
+STAGES = {"seeds": stage_seeds, "random": stage_random, "labels": stage_labels, "compare": stage_compare}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ Source  Bricken et al. 2023, "Towards Monosemanticity" (universality: the correl
         "Sparse Autoencoders Trained on the Same Data Learn Different Features" (cosines of rows, and how many have no match).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +91,7 @@ def match_features(old: Side, new: Side, features: Sequence[int], seed: int = 0)
         )
     for feature in features:
         check_feature(feature, len(old.W_dec), "the old SAE")
-    first, second = _Prepared.of(old), _Prepared.of(new)
+    first, second = Prepared.of(old), Prepared.of(new)
     chance = _chance_of_cosine(first, np.asarray(features, dtype=np.int64), second, seed)
     found: list[Match] = []
     for start in range(0, len(features), AT_ONCE):
@@ -101,13 +101,13 @@ def match_features(old: Side, new: Side, features: Sequence[int], seed: int = 0)
 
 
 def _match_some(
-    old: "_Prepared", new: "_Prepared", features_L: Int[np.ndarray, " L"], chance_L: Float[np.ndarray, " L"], seed: int
+    old: "Prepared", new: "Prepared", features_L: Int[np.ndarray, " L"], chance_L: Float[np.ndarray, " L"], seed: int
 ) -> list[Match]:
     """As `match_features`, of so many as fit into memory; `chance_L` is of the cosine."""
     row_L = np.arange(len(features_L))
-    cosine_LG, correlation_LG = _likeness(old, features_L, new)
+    cosine_LG, correlation_LG = likenesses(old, features_L, new)
     match_L = _least(cosine_LG, correlation_LG, old.fires[features_L]).argmax(1)
-    back_LF = _least(*_likeness(new, match_L, old), new.fires[match_L])
+    back_LF = _least(*likenesses(new, match_L, old), new.fires[match_L])
     rival_L = back_LF.argmax(1)
     # A dictionary that has a feature twice: neither is the other's rival.
     rival_L = np.where(back_LF[row_L, features_L] >= back_LF[row_L, rival_L], features_L, rival_L)
@@ -125,7 +125,7 @@ def _match_some(
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
+class Prepared:
     """A side with what every comparison needs."""
 
     unit: Float[Tensor, "F D"]
@@ -138,22 +138,24 @@ class _Prepared:
     """The root of the sum of squared differences from the mean, over all positions."""
 
     @staticmethod
-    def of(side: Side) -> "_Prepared":
-        active = side.active.astype(np.float64)
+    def of(side: Side, kind: type = np.float64) -> "Prepared":
+        """`kind` is of the activations: np.float32 takes half the memory, and correlations are then good to five digits."""
+        active = side.active.astype(kind)
         active.eliminate_zeros()
         by_feature = active.tocsc()
-        total = np.asarray(active.sum(0)).ravel()
-        squares = np.asarray(active.multiply(active).sum(0)).ravel()
+        count = active.shape[1]  # bincount sums in float64, whatever the kind
+        total = np.bincount(active.indices, weights=active.data, minlength=count)
+        squares = np.bincount(active.indices, weights=active.data.astype(np.float64) ** 2, minlength=count)
         spread = np.sqrt(np.maximum(squares - total**2 / active.shape[0], 0.0))
-        return _Prepared(_unit(side.W_dec), active, by_feature, np.diff(by_feature.indptr), total, spread)
+        return Prepared(_unit(side.W_dec), active, by_feature, np.diff(by_feature.indptr), total, spread)
 
 
 def _unit(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
 
 
-def _likeness(
-    one: _Prepared, features_L: Int[np.ndarray, " L"], other: _Prepared
+def likenesses(
+    one: Prepared, features_L: Int[np.ndarray, " L"], other: Prepared
 ) -> tuple[Float[np.ndarray, "L G"], Float[np.ndarray, "L G"]]:
     """(cosine, correlation) of some features of one dictionary with all of the other."""
     cosine = (one.unit[torch.from_numpy(features_L)] @ other.unit.T).double().numpy()
@@ -161,10 +163,10 @@ def _likeness(
 
 
 def _correlation(
-    own: csc_matrix, one: _Prepared, features_L: Int[np.ndarray, " L"], other: _Prepared
+    own: csc_matrix, one: Prepared, features_L: Int[np.ndarray, " L"], other: Prepared
 ) -> Float[np.ndarray, "L G"]:
     """Pearson's r over all positions; `own` are the features' activations, wherever they were moved."""
-    together = (own.T @ other.active).toarray()
+    together = (own.T @ other.active).toarray().astype(np.float64)
     together -= one.total[features_L][:, None] * other.total / own.shape[0]
     spread = one.spread[features_L][:, None] * other.spread
     return np.divide(together, spread, out=np.zeros_like(together), where=spread > 1e-12)
@@ -180,29 +182,34 @@ def _least(cosine_LG: np.ndarray, correlation_LG: np.ndarray, fires_L: np.ndarra
 
 
 def _chance_of_cosine(
-    old: _Prepared, features_L: Int[np.ndarray, " L"], new: _Prepared, seed: int
+    old: Prepared, features_L: Int[np.ndarray, " L"], new: Prepared, seed: int
 ) -> Float[np.ndarray, " L"]:
     """The largest cosine of each feature's row with any row of DRAWS dictionaries of the new one's size.
 
     Their rows are drawn at random with the mean and covariance of the new one's, so that a direction which all of a
     model's features share is no likeness.
     """
-    draw = torch.Generator().manual_seed(seed)
-    rows = new.unit.double()
-    mean = rows.mean(0)
-    values, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
-    mix_DD = (vectors * values.clamp_min(0).sqrt()).T.float()
     asked_LD = old.unit[torch.from_numpy(features_L)]
     largest_L = torch.full((len(features_L),), -1.0)
-    for _ in range(DRAWS):
-        random = _unit(torch.randn(len(rows), len(mix_DD), generator=draw) @ mix_DD + mean.float())
+    for random in rows_by_chance(new.unit, DRAWS, seed):
         best = [(some @ random.T).amax(1) for some in asked_LD.split(AT_ONCE)]
         largest_L = torch.maximum(largest_L, torch.cat(best))
     return largest_L.double().numpy()
 
 
+def rows_by_chance(unit: Float[Tensor, "F D"], draws: int, seed: int) -> Iterator[Float[Tensor, "F D"]]:
+    """So many dictionaries of as many rows of norm 1, drawn at random with the mean and covariance of these."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = unit.double()
+    mean = rows.mean(0)
+    values, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+    mix_DD = (vectors * values.clamp_min(0).sqrt()).T.float()
+    for _ in range(draws):
+        yield _unit(torch.randn(len(rows), len(mix_DD), generator=draw) @ mix_DD + mean.float())
+
+
 def _chance_of_correlation(
-    old: _Prepared, features_L: Int[np.ndarray, " L"], new: _Prepared, seed: int
+    old: Prepared, features_L: Int[np.ndarray, " L"], new: Prepared, seed: int
 ) -> Float[np.ndarray, " L"]:
     """The largest correlation of each feature with any of the new ones when its activations are moved round the text, DRAWS
     times: how often it fires, and in what runs, stays as it is."""
@@ -216,8 +223,8 @@ def _chance_of_correlation(
 
 
 def _judged(
-    old: _Prepared,
-    new: _Prepared,
+    old: Prepared,
+    new: Prepared,
     *,
     pair: tuple[int, int, int],
     likeness: tuple[float, float],
@@ -283,7 +290,7 @@ def _doubts(
     return doubts
 
 
-def _shared(one: _Prepared, feature: int, other: _Prepared, second: int) -> float:
+def _shared(one: Prepared, feature: int, other: Prepared, second: int) -> float:
     """Share of a feature's activation that lies at positions where the other fires; nan where it has none."""
     own, there = one.by_feature[:, feature], other.by_feature[:, second]
     if not own.nnz:

@@ -13,7 +13,8 @@ of (its clean level, or 0); its label's claim *holds* where it says so.
 
 Each has a 95 % bootstrap over documents. Nulls, for f1: the claims of other labels whose features fire about as often (*shuffled*), and the
 same claim for other features that fire about as often (*matched*). The p-value is the share of both that reach it (Phipson and Smyth
-2010), the q-value Benjamini and Hochberg's over all labels tried.
+2010), the q-value Benjamini and Hochberg's over all labels tried. Where it is at hand there is a third null: what the same method
+reaches on the SAE of a copy of the model with random weights (`RandomNull`), whose features mean nothing that the model computes.
 
 A label is *confirmed* when the lower end of its f1 lies above the 95th percentile of each null and q is at most Q; *refuted* when
 the upper end lies below one of these percentiles; else *undecided*. Fewer than LEAST firings, or firings in fewer than
@@ -43,6 +44,8 @@ DRAWS = 1_000
 """Of a bootstrap; the same draws for every label, so that labels are compared on the same documents."""
 NULLS = 100
 """Draws of each of the two nulls."""
+LEAST_NULL = 20
+"""Labels of a random-weight model's SAE that make a null."""
 SOME = 256
 """Silent positions of each kind that are drawn for a feature."""
 VERDICTS = ("confirmed", "refuted", "undecided", "too few")
@@ -237,17 +240,53 @@ class Label:
     level: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class RandomNull:
+    """How well labels do that the same method gave to features of an SAE of a random-weight copy of the model."""
+
+    density_N: np.ndarray
+    """Share of the testing positions at which each fires above its label's level, ascending."""
+    f1_N: np.ndarray
+
+    @staticmethod
+    def of(rows: Iterable[Mapping[str, Any]], positions: int) -> "RandomNull":
+        """Of the rows of `try_labels` on that SAE, those that can be judged; `positions` is how many it was tried on.
+
+        Raises InterpError for fewer than LEAST_NULL, of which no percentile tells anything.
+        """
+        judged = [row for row in rows if row["fires"] >= LEAST and row["documents"] >= LEAST_DOCUMENTS]
+        if len(judged) < LEAST_NULL:
+            raise InterpError(
+                f"{len(judged)} labels of the random-weight model's SAE can be judged, and a null takes {LEAST_NULL}; label "
+                "more of its features, or index more text of it."
+            )
+        density_N = np.array([row["fires"] for row in judged]) / positions
+        f1_N = np.array([row["f1"][0] for row in judged], dtype=np.float64)
+        order = np.argsort(density_N, kind="stable")
+        return RandomNull(density_N[order], f1_N[order])
+
+    def percentile(self, density: float) -> float:
+        """The 95th percentile of F1 of the 2 NULLS labels whose features fire most nearly as often (of all, where there are
+        fewer)."""
+        count, width = len(self.density_N), min(2 * NULLS, len(self.density_N))
+        middle = int(np.searchsorted(self.density_N, density))
+        low = max(min(middle - width // 2, count - width), 0)
+        return float(np.percentile(self.f1_N[low : low + width], 95))
+
+
 def try_labels(
     labels: Sequence[Label],
     ground: Ground,
     fired: Callable[[int], tuple[np.ndarray, np.ndarray]],
     near: Mapping[int, Sequence[int]] | None = None,
+    random_null: RandomNull | None = None,
 ) -> list[dict[str, Any]]:
     """A row a label, in order: its figures, nulls, p, q and verdict; and what the verdict on another label's claim would be in its
     place, drawn from those whose features fire about as often (`shuffled_verdict`).
 
     `fired` gives all positions (ascending) and values of a feature; `near` the features nearest to each. The nulls need other
-    labels: with fewer than 20, p-values are coarse, and nothing is confirmed that a larger set would not confirm.
+    labels: with fewer than 20, p-values are coarse, and nothing is confirmed that a larger set would not confirm. With
+    `random_null` rows have its 95th percentile too (`null_random_model`), above which a confirmed label must lie as well.
     Raises InterpError when the text has no testing documents.
     """
     near = near or {}
@@ -264,6 +303,9 @@ def try_labels(
             rows.append({"feature": label.feature} | measured(own, holds_P, ground, others))
             step(1)
     null_rows = _against_nulls(rows, where, packed, counts, ground)
+    if random_null is not None:
+        for row in (*rows, *null_rows):
+            row["null_random_model"] = random_null.percentile(row["fires"] / len(ground.position_P))
     for judged in (rows, null_rows):
         q = benjamini_hochberg(np.array([row["p"] for row in judged], dtype=np.float64)) if judged else np.zeros(0)
         for row, own_q in zip(judged, q, strict=True):

@@ -27,6 +27,7 @@ from interp.workbench import (
     measuring,
     reading,
     replaying,
+    replicating,
     sharing,
     steering,
     transferring,
@@ -89,6 +90,8 @@ class Workbench(Opened):
 
     autolabel = labelling.autolabel
     build_evidence = evidencing.build_evidence
+    replication = replicating.replication
+    random_null = replicating.random_null
     transfer_labels = transferring.transfer_labels
 
     publish = sharing.publish
