@@ -1,9 +1,9 @@
 """Publishing in one step: all that belongs to a checkpoint, put into a folder of its own, and what was left out and why.
 
-1  its files as they are                              5  sealed: hashes, numbers on the probe
-2  the index, cut to its examples                     6  README.md
-3  labels, shipped and own                            7  the pin, to be told apart from it
-4  metrics that `evaluate` found, into the card
+1  its files as they are                              5  metrics that `evaluate` found, into the card
+2  the index, cut to its examples                     6  sealed: hashes, numbers on the probe
+3  labels, shipped and own                            7  README.md
+4  the evidence that holds here                       8  the pin, to be told apart from it
 """
 
 import shutil
@@ -14,7 +14,7 @@ from typing import Any
 
 from interp import places
 from interp.checkpoint import Card
-from interp.checkpoint.files import LABELS, hashes, pin, present
+from interp.checkpoint.files import EVIDENCE, LABELS, hashes, pin, present
 from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
 from interp.index import FeatureIndex
@@ -46,13 +46,14 @@ def publish(
     index: FeatureIndex | None,
     labels: LabelBook,
     metrics: Mapping[str, Mapping[str, Any]],
+    evidence: Path | None = None,
     address: str = "",
     device: str = "auto",
     without_text: bool = False,
 ) -> Published:
     """Put a checkpoint with all that is known of it into `into`, which appears whole; the source stays as it is.
 
-    `address` is where it will be found, for the README. `without_text` leaves out the tokens of every document, and not of
+    `evidence` is the file that holds of these weights. `address` is where it will be found, for the README. `without_text` leaves out the tokens of every document, and not of
     those alone that may not be passed on; their hashes, titles and positions stay. Raises InterpError when the checkpoint's
     own hashes contradict its files, `into` exists, or another model answers to the card's name.
     """
@@ -63,13 +64,17 @@ def publish(
     left = [f"{name}: no file of a checkpoint" for name in other]
     with places.whole_folder(into) as made:
         for name, path in files.items():
-            if not name.startswith("index/") and name not in (LABELS, "checks.json"):
+            if not name.startswith("index/") and name not in (LABELS, EVIDENCE, "checks.json"):
                 (made / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, made / name)
         left += _put_index(index, made, card, folder, without_text)
         if not labels.export(made / LABELS):
             (made / LABELS).unlink()
             left.append("labels: nobody has named a feature here (`interp label SAE FEATURE TEXT`)")
+        if evidence is not None:
+            shutil.copyfile(evidence, made / EVIDENCE)
+        else:
+            left.append(f"evidence: none was made of these weights (`interp evidence {folder}`)")
         found = card.metrics | {name: dict(value) for name, value in metrics.items()}
         if not found:
             left.append(
@@ -141,11 +146,17 @@ def carries(files: Mapping[str, Path]) -> list[str]:
     if LABELS in files:
         count = sum(bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8").splitlines())
         said.append(counted(count, "label"))
+    if EVIDENCE in files:
+        said.append("evidence of its features")
     return said + [name for name in files if name == README or name.startswith(("presets", "report"))]
 
 
 def lacks(
-    files: Mapping[str, Path], labels: LabelBook, index: FeatureIndex | None, metrics: Mapping[str, Any]
+    files: Mapping[str, Path],
+    labels: LabelBook,
+    index: FeatureIndex | None,
+    metrics: Mapping[str, Any],
+    evidence: Path | None = None,
 ) -> list[str]:
     """What this machine knows of a checkpoint and its files do not hold, with what would bring it along."""
     said = []
@@ -158,6 +169,11 @@ def lacks(
     own = sum(shipped.get(feature) != label for feature, label in labels.all().items())
     if own:
         said.append(f"labels: {own:,} written on this machine (--labels, or `interp publish`)")
+    shipped_evidence = files.get(EVIDENCE)
+    if evidence is not None and (
+        shipped_evidence is None or places.sha256_file(shipped_evidence) != places.sha256_file(evidence)
+    ):
+        said.append("evidence: made on this machine (`interp evidence SAE --beside`, or `interp publish`)")
     raw = places.read_json(files["card.json"]) if "card.json" in files else {}
     new = [name for name in metrics if name not in (raw.get("metrics") or {})]
     if new:

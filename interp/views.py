@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.evidence.card import Evidence, said_html
+from interp.evidence.part import Said
 from interp.index import Example, FeatureIndex, parse_neuron
 from interp.index.levels import CleanLevel, clean_level
 from interp.labels import Label
@@ -109,6 +111,10 @@ class FeaturePage:
     """None where no simple predicate explains the feature, or the index is of before there were clean levels."""
     clean_looked_for: bool = False
     """Whether the index says where features are clean at all."""
+    evidence: Evidence | None = None
+    """What was tested of it; None where that was not done."""
+    evidence_lacks: str = ""
+    """Why there is none, with what makes it."""
 
     def clean_sentence(self) -> str:
         """What is known of the clean level, in words; nothing of an index that does not say."""
@@ -117,6 +123,20 @@ class FeaturePage:
         if not self.clean_looked_for or not self.fires:
             return ""
         return "no clean level: no simple predicate holds at nine of ten of its strongest firings"
+
+    def tested(self) -> list[Said]:
+        """The evidence in plain words: what could not be shown first, and before that whether the label that stands here is the
+        one that was tried."""
+        if self.evidence is None:
+            return (
+                [Said(f"{self.evidence_lacks[:1].upper()}{self.evidence_lacks[1:]}", shown=False)]
+                if self.evidence_lacks
+                else []
+            )
+        own, said = self.evidence.label, self.evidence.said
+        if self.label is None or own is None or not own.claim or self.label.predicate == f"at:({own.claim})":
+            return said
+        return [Said(f"The label that stands here was not tried; what was tried is {own.claimed}.", shown=False), *said]
 
     def _repr_html_(self) -> str:
         name = self.label.text if self.label else f"{self.description} (automatic, untested)"
@@ -134,6 +154,7 @@ class FeaturePage:
             title_html(f"feature {self.feature}: {name}")
             + title_html(facts)
             + (title_html(clean) if clean else "")
+            + (said_html(self.tested()) if self.evidence is not None else "")
             + table_html(["max", "text", "document", "trained on"], rows)
             + unread
             + logits

@@ -108,6 +108,8 @@ def test_reading_tools_answer_as_the_library_does_and_write_nothing(checkpoint, 
     assert answers["feature"] == page
     assert page["page"]["label"]["text"] == "a person's name for it"
     assert page["page"]["max"] == wb.feature(3).max
+    assert page["page"]["evidence"] is None
+    assert "`interp evidence" in page["page"]["evidence_lacks"]
     spectrum = wb.spectrum(TEXT)
     assert [token["token"] for token in answers["spectrum"]] == spectrum.tokens
     assert [[f["feature"] for f in token["features"]] for token in answers["spectrum"]] == [

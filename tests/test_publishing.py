@@ -8,8 +8,10 @@ import pytest
 
 from interp import places
 from interp.checkpoint import Card, pack, unpack
+from interp.checkpoint.files import EVIDENCE
 from interp.corpus import open_corpus
 from interp.evals import record
+from interp.evidence.card import Of, evidence_folder, join, write_evidence
 from interp.index import FeatureIndex
 from interp.index.cut import cut
 from interp.labels import LabelBook
@@ -18,6 +20,7 @@ from interp.types import InterpError
 from interp.verification import verify
 from interp.workbench import Workbench
 from tests.test_cli import call
+from tests.test_evidence_search import known, write
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_one_step_ships_index_labels_and_metrics_sealed(bare, text_folder, tmp_p
     assert done.carries[1:] == [
         "card (sealed)", "metrics (held_out)", "index of examples over 8,192 tokens", "1 label", "README.md"
     ]  # fmt: skip
-    assert [phrase.partition(":")[0] for phrase in done.left_out] == ["index"]
+    assert [phrase.partition(":")[0] for phrase in done.left_out] == ["index", "evidence"]
     found = verify(tmp_path / "out")
     assert found.verdict == "verified", found.differs
     assert {claim.status for claim in found.claims if claim.what == "labels"} == {"only hashed"}
@@ -58,12 +61,43 @@ def unpacked_pin(tmp_path):
     return unpack(tmp_path / "out.tar", tmp_path / "theirs").pin
 
 
+def test_evidence_goes_along_sealed_and_that_of_other_weights_does_not(bare, tmp_path):
+    wb = Workbench.open(bare)
+    write(wb, known(wb.card.sae_sha256))
+    made = evidence_folder(wb.card.sae_sha256) / EVIDENCE
+    assert any(phrase.startswith("evidence: made on this machine") for phrase in wb.lacks())
+    out = tmp_path / "out"
+    done = wb.publish(out)
+    assert "evidence of its features" in done.carries
+    assert (out / EVIDENCE).read_bytes() == made.read_bytes()
+    assert EVIDENCE in Card.read(out).files
+    found = verify(out)
+    assert found.verdict == "verified", found.differs
+    (claim,) = [claim for claim in found.claims if claim.what == "evidence"]
+    assert claim.status == "only hashed"
+    assert claim.said.startswith("of these weights: labels, effects")
+    assert found.pin == done.pin == unpacked_pin(tmp_path)
+    assert (tmp_path / "theirs" / EVIDENCE).read_bytes() == made.read_bytes()
+    assert not any(phrase.startswith("evidence") for phrase in Workbench.open(out).lacks())
+
+    of = Of(name="other", model="tiny", sae_sha256="b" * 64, d_sae=64)
+    write_evidence(join(of, known("b" * 64)), out / EVIDENCE)
+    wrong = verify(out)
+    assert {check.what for check in wrong.differs} == {"file evidence.parquet", "evidence"}
+    assert [claim.status for claim in wrong.claims if claim.what == "evidence"] == ["differs"]
+    write_evidence(join(of, known("b" * 64)), made)
+    with pytest.raises(InterpError, match="is evidence of other weights"):
+        wb.publish(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_what_was_never_made_is_named_with_the_way_to_make_it(bare, tmp_path):
     shutil.rmtree(places.cache() / "indexes")
     left = " | ".join(Workbench.open(bare).publish(tmp_path / "out").left_out)
     assert "index: none was built for these weights; `interp index" in left
     assert "labels: nobody has named a feature here" in left
     assert "metrics: none were measured; `interp evaluate" in left
+    assert "evidence: none was made of these weights (`interp evidence" in left
     assert verify(tmp_path / "out").verdict == "verified"
 
 

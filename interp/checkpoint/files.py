@@ -17,7 +17,7 @@ from interp.types import InterpError
 
 KNOWN = re.compile(
     r"(card|cfg|checks|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|LICENSE"
-    r"|(lenses|sae_weights|sparsity)\.safetensors|trained\.parquet"
+    r"|(lenses|sae_weights|sparsity)\.safetensors|(trained|evidence)\.parquet"
     r"|index/[a-z0-9_]{1,60}\.(parquet|json|safetensors)|(presets|report)/[a-z0-9_.-]{0,60}[a-z0-9_]\.(json|jsonl|md|csv|parquet)"
 )
 """Names that are packed, pushed and taken; always with `/`, whatever the system writes."""
@@ -25,6 +25,7 @@ NEEDED = ("cfg.json", WEIGHTS)
 EDITED = re.compile(r"labels\.jsonl|README\.md|card\.json|presets.*|LICENSE")
 """What people go on changing, or what holds the hashes itself: the card has no hash of these, but for published labels."""
 LABELS = "labels.jsonl"
+EVIDENCE = "evidence.parquet"
 INDEX = "index/index.json"
 PARTS = re.compile(r"(\d+)")
 LARGEST_TEXT = 256 * 2**20

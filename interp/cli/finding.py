@@ -83,6 +83,8 @@ def _feature(shown: ShownFeature, _: Asked) -> None:
     if page.clean_sentence():
         tell(page.clean_sentence())
     tell(f"detection: {shown.detected}")
+    for said in page.tested():
+        tell(f"{'shown' if said.shown else 'not shown'}: {said.text}")
     for each in page.says:
         table(each.heads, [[_cell(value) for value in row] for row in each.rows()])
         tell(each.how)

@@ -7,7 +7,7 @@ all read the same one. Defaults live in these signatures.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from interp.commands import finding, indexing, labelling, machine, sharing, steering, texts, training
+from interp.commands import evidence, finding, indexing, labelling, machine, sharing, steering, texts, training
 from interp.commands.machine import installed_version, use_threads
 from interp.commands.opening import open_sae
 from interp.commands.options import EMBEDDED, Option, Parameter, read_parameters
@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "library": Command(finding.library, computes=False, changes=False),
     "label": Command(labelling.label, computes=False),
     "autolabel": Command(labelling.autolabel, resumes=True),
+    "evidence": Command(evidence.evidence, resumes=True),
     "undo_label": Command(labelling.undo_label, computes=False),
     "import_labels": Command(labelling.import_labels, computes=False),
     "export_labels": Command(labelling.export_labels, computes=False),

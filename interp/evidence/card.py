@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp import places
+from interp.checkpoint.files import EVIDENCE as FILE
 from interp.corpus.tables import decoding, read_parquet
 from interp.evidence import caused, labels, replication
 from interp.evidence.part import Columns, Part, Record, Row, Said, check_columns
@@ -29,7 +30,6 @@ from interp.render import table_html, title_html
 from interp.types import InterpError, check_feature, unknown
 
 FORMAT = 1
-FILE = "evidence.parquet"
 META = b"interp.evidence"
 PARTS: tuple[Part, ...] = (labels.PART, caused.PART, replication.PART, labels.RANDOM, labels.FINAL)
 """In the order in which they are told."""
@@ -190,8 +190,9 @@ class EvidenceTable:
 
     @property
     def parts(self) -> Mapping[str, Mapping[str, Any]]:
-        """Of what each part that is there was made."""
-        return dict(self.about["parts"])
+        """Of what each part that is there was made, in the order of PARTS."""
+        made = self.about["parts"]
+        return {name: made[name] for name in [part.name for part in PARTS] if name in made}
 
     @property
     def missing(self) -> dict[str, str]:
@@ -220,7 +221,7 @@ class EvidenceTable:
             older = " as this version makes it" if part.name in self.parts else ""
             raise InterpError(f"the evidence of {self.about['sae']} does not say {part.question}{older}: {part.how}.")
         if name not in self._columns:
-            self._columns[name] = self.table[name].to_numpy()
+            self._columns[name] = _values(self.table[name])
         return self._columns[name]
 
     @cached_property
@@ -246,6 +247,14 @@ class EvidenceTable:
     def _repr_html_(self) -> str:
         title = title_html(f"evidence of {self.about['sae']}: {len(self):,} features")
         return title + table_html([""], [[text] for text in self.sentences()])
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    if not pa.types.is_nested(column.type):
+        return column.to_numpy()
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

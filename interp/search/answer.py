@@ -45,6 +45,14 @@ class Activated(Protocol):
         """The activation of each entry, above 0."""
 
 
+@runtime_checkable
+class Evidence(Protocol):
+    """What was tested of features, as `interp.evidence` has it: columns of evidence.parquet."""
+
+    def column(self, name: str) -> np.ndarray:
+        """A value a feature, nan or None where it is not known; InterpError, with the command, for a part that was not made."""
+
+
 @dataclass(frozen=True)
 class Collection:
     """The features that a search goes through, and what is known of them; what is None, its keys say so."""
@@ -63,6 +71,8 @@ class Collection:
     """Each feature's largest activation on each text, of which so many tokens are read, shape (N, F); runs the model."""
     meanings: "Callable[[list[str]], Tensor] | None" = None
     """Unit sentence vectors of texts, shape (N, E)."""
+    evidence: Callable[[], Evidence] | None = None
+    """Raises InterpError, with the command, where none was made."""
 
 
 @dataclass

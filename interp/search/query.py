@@ -40,11 +40,18 @@ KEYS = {
     "starred": "has a star: yes or no",
     "dead": "never fires in the index: yes or no",
     "labelled": "has a label: yes or no",
-    "sort": "order: score, feature, density, max or label",
+    "confirmed": "its label is confirmed on text that it was not made from: yes or no; this and the next five need "
+    "`interp evidence`",
+    "verdict": 'what became of its label there: confirmed, refuted, undecided, "too few" …',
+    "scope": "its label holds in this language (scope:en), form (scope:prose) or source of text",
+    "effect": "ablated, it changes the next token by this KL in nats: low..high",
+    "exceeds": "it causes more than its controls: yes or no",
+    "replicates": "other trainings have found it again, so many or more: replicates:2",
+    "sort": "order: score, feature, density, max, label or effect",
 }
 REGEX_KEYS = ("token", "context", "promotes", "suppresses", "later", "topic")
 OPTION_KEYS = ("fires", "only", "token")
-SORTS = ("score", "feature", "density", "max", "label")
+SORTS = ("score", "feature", "density", "max", "label", "effect")
 QUERY = Keys(
     what="query",
     help=KEYS,
@@ -79,11 +86,12 @@ def parse(text: str) -> Query:
 
 
 def span(term: Term) -> tuple[float, float]:
-    """The bounds in `low..high`, either of which may be left out; a single number is a lower bound.
+    """The bounds in `low..high`, either of which may be left out; a single number, or `>low`, is a lower bound, `<high` an upper.
 
     Raises InterpError when it is no range.
     """
-    low, dots, high = term.value.partition("..")
+    written = f"..{term.value[1:]}" if term.value.startswith("<") else term.value.removeprefix(">")
+    low, dots, high = written.partition("..")
     try:
         bounds = float(low) if low else 0.0, float(high) if dots and high else float("inf")
     except ValueError:

@@ -17,6 +17,7 @@ from interp.render import csv_cell, table_html, title_html
 from interp.render.words import counted
 from interp.search.answer import Answer, Collection
 from interp.search.keys import HANDLERS
+from interp.search.keys.tested import effects
 from interp.search.query import And, Node, Not, Query, Term, parse
 
 FUSION = 60
@@ -174,6 +175,8 @@ def _order(ids: np.ndarray, sort: str, score: np.ndarray, collection: Collection
         return ids[np.argsort(-score[ids], kind="stable")]
     if sort in ("density", "max"):
         return ids[np.argsort(-features[sort].to_numpy()[ids], kind="stable")]
+    if sort == "effect":
+        return ids[np.argsort(-effects(collection)[ids], kind="stable")]
     if sort == "label":
         labels = collection.labels.all()
 

@@ -142,5 +142,5 @@ def bars(x: list[float], y: list[float], title: str, x_title: str, *, log_y: boo
 
 @st.cache_data(show_spinner=False, max_entries=256)
 def feature_page(sae: str, sae_sha256: str, number: int, version: str) -> ShownFeature:
-    """The feature's page; `sae_sha256` changes with the weights, and `version` with the feature's label."""
+    """The feature's page; `sae_sha256` changes with the weights, and `version` with the feature's label and evidence."""
     return feature(sae, number)

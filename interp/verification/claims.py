@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interp.checkpoint import Card
-from interp.checkpoint.files import LABELS, present
+from interp.checkpoint.files import EVIDENCE, LABELS, present
 from interp.render.words import counted
 from interp.verification.verdict import Check, Claim, Status
 
@@ -69,6 +69,10 @@ def _beside(folder: Path, checks: Sequence[Check]) -> list[Claim]:
             bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8", errors="replace").splitlines()
         )
         add("labels", f"{counted(count, 'label')} beside it", LABELS)
+    if EVIDENCE in files:
+        looked = [check for check in checks if check.what == "evidence"]
+        wrong = [check.what for check in looked if check.verdict == "differs"]
+        add("evidence", looked[0].found if looked else "of its features", EVIDENCE, *wrong)
     for name in files:
         if name == "README.md" or name.startswith("presets") or name == "training_log.jsonl":
             add(name, "", name)

@@ -7,6 +7,7 @@
     columns     neighbours, logits and neurons of all features, from weights
     sample      blocks of the index drawn at random, made anew                 or all of it: whole
     metrics     the card's figures on a text
+    evidence    whether what was tested of features is of these weights
     claims      what then stands behind each claim
 
 Numbers are made in the card's dtype and attention where this machine has them, else in float32. What cannot be told is
@@ -28,6 +29,7 @@ from interp.types import InterpError
 from interp.verification.claims import claims
 from interp.verification.columns import check_columns
 from interp.verification.diagnose import diagnose
+from interp.verification.evidence import check_evidence
 from interp.verification.files import check_files, check_pin
 from interp.verification.identity import check_cutoff, check_identity, check_shape
 from interp.verification.measure import activations
@@ -86,12 +88,13 @@ def _made_anew(folder: Path, card: Card, asked: Asked, seed: int) -> tuple[list[
         sae = load(folder, check=False)
     except InterpError as error:
         return [differs("weights", str(error))], ""
+    tested = check_evidence(folder, card, sae.d_sae)
     try:
         model = open_for(card, asked.model, asked.device)
     except InterpError as error:
         unopened = unchecked("numbers", f"the model cannot be opened: {error}")
-        return [unopened, *_index(folder, card, sae, None, asked, seed)], ""
-    return _numbers(folder, card, sae.to(model.device), model, asked, seed), model.dtype_name
+        return [unopened, *_index(folder, card, sae, None, asked, seed), *tested], ""
+    return [*_numbers(folder, card, sae.to(model.device), model, asked, seed), *tested], model.dtype_name
 
 
 def _numbers(folder: Path, card: Card, sae: SAE, model: Model, asked: Asked, seed: int) -> list[Check]:

@@ -131,6 +131,17 @@ def evidence(wb: Opened) -> EvidenceTable:
     return kept
 
 
+def evidence_file(wb: Opened) -> Path | None:
+    """The file of the evidence that holds; None where there is none.
+
+    Raises InterpError when it is damaged or of other weights, so that it does not leave.
+    """
+    path = find_evidence(wb.folder, wb.card.sae_sha256)
+    if path is not None:
+        evidence(wb)
+    return path
+
+
 # ---- the parts ----
 
 

@@ -1,6 +1,7 @@
 """Features and neurons found and shown: searches, searches that are kept, the page of a feature or a neuron."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from interp.search import Collection, Hits, SavedSearch, saved
 from interp.search import search as find
 from interp.types import InterpError
 from interp.views import FeaturePage, NeuronPage, feature_page
+from interp.workbench.evidencing import evidence
 from interp.workbench.indexing import neuron_index, neurons
 from interp.workbench.opening import Opened
 from interp.workbench.reading import largest, spectrum, untangled
@@ -52,6 +54,7 @@ def _collection(wb: Opened) -> Collection:
         activations=_kept(wb, "activations", partial(spectrum, wb)),
         largest=_kept(wb, "largest", partial(largest, wb)),
         meanings=_meanings(wb),
+        evidence=partial(evidence, wb),
     )
 
 
@@ -114,7 +117,11 @@ def saved_searches(wb: Opened) -> list[str]:
 
 def feature(wb: Opened, feature: int) -> FeaturePage:
     """The feature's page; InterpError when there is no such feature."""
-    return feature_page(wb.index, feature, wb.labels.get(int(feature)))
+    page = feature_page(wb.index, feature, wb.labels.get(int(feature)))
+    try:
+        return replace(page, evidence=evidence(wb)[page.feature])
+    except InterpError as error:  # none was made, or it is of other weights: the page says so, and the rest stands
+        return replace(page, evidence_lacks=str(error))
 
 
 def neuron(wb: Opened, layer: int, neuron: int) -> NeuronPage:

@@ -13,6 +13,7 @@ from interp import places
 from interp.checkpoint.files import LABELS, present, resolve
 from interp.corpus import Corpus, open_corpus
 from interp.types import InterpError
+from interp.workbench.evidencing import evidence_file
 from interp.workbench.measuring import evaluate
 from interp.workbench.opening import Opened
 
@@ -48,6 +49,7 @@ def publish(
         index=wb.index_or_none(),
         labels=wb.labels,
         metrics=evaluations.kept(wb.card.sae_sha256),
+        evidence=evidence_file(wb),
         address=address,
         device=wb.device,
         without_text=without_text,
@@ -60,7 +62,8 @@ def lacks(wb: Opened) -> list[str]:
     from interp.evals import record as evaluations
 
     files, _ = present(wb.folder)
-    return publishing.lacks(files, wb.labels, wb.index_or_none(), evaluations.kept(wb.card.sae_sha256))
+    metrics = evaluations.kept(wb.card.sae_sha256)
+    return publishing.lacks(files, wb.labels, wb.index_or_none(), metrics, evidence_file(wb))
 
 
 def pack(wb: Opened, into: str | Path, *, labels: bool = False) -> "Packed":

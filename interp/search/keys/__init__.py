@@ -6,7 +6,7 @@ in `query.KEYS`.
 
 from interp.lenses.lens import LATER
 from interp.search.answer import Handler
-from interp.search.keys import facts, positions, running, weights, words
+from interp.search.keys import facts, positions, running, tested, weights, words
 
 HANDLERS: dict[str, Handler] = {
     "text": words.find_text,
@@ -31,4 +31,10 @@ HANDLERS: dict[str, Handler] = {
     "starred": facts.find_starred,
     "dead": facts.find_dead,
     "labelled": facts.find_labelled,
+    "confirmed": tested.find_confirmed,
+    "verdict": tested.find_verdict,
+    "scope": tested.find_scope,
+    "effect": tested.find_effect,
+    "exceeds": tested.find_exceeds,
+    "replicates": tested.find_replicates,
 }

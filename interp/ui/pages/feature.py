@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from interp.commands.evidence import evidence_time
 from interp.commands.finding import AboutSae, name_feature, read_spectrum
 from interp.commands.labelling import current_label, current_marks, label, statuses, undo_label
 from interp.render.words import counted
@@ -104,12 +105,21 @@ def examples(shown: FeaturePage) -> None:
             example_rows([e for e in shown.examples if e.band == band], shown.max)
 
 
+def tested(shown: FeaturePage) -> None:
+    """What was tested of it, a sentence a line; what could not be shown first."""
+    said = shown.tested()
+    if said:
+        st.subheader("What was tested")
+        st.markdown("\n".join(f"- {'' if each.shown else '*Not shown.* '}{plain(each.text)}" for each in said))
+
+
 with page("Feature") as opened:
     sae = opened.sae
     check_feature(wanted(opened), opened.d_sae, opened.name)
     last = opened.d_sae - 1
     feature = bound(st.number_input, "Feature", "feature", 0, min_value=0, max_value=last, width=160)
-    described = feature_page(sae, opened.sae_sha256, feature, str(current_label(sae, feature)))
+    version = f"{current_label(sae, feature)} {evidence_time(sae)}"
+    described = feature_page(sae, opened.sae_sha256, feature, version)
     shown = described.page
     if shown.label:
         st.header(plain(shown.label.text))
@@ -130,6 +140,7 @@ with page("Feature") as opened:
         if shown.examples:
             examples(shown)
             st.caption(plain(f"Detection: {described.detected}."))
+        tested(shown)
         st.subheader("Try it on your text")
         text = bound(st.text_area, "Text", "text", "", height=80, placeholder="Paste a sentence …")
         if text.strip():
