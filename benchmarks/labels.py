@@ -1,159 +1,129 @@
-"""Labels and effects without a person, at full size: how long they take, and whether what is called confirmed holds on the last documents.
+"""Labels and effects of all features: how long they take, and whether what is called confirmed holds on the last documents.
 
-    python recipes/smollm2.py reserved               # testing documents, and those of the last check, once
-    python benchmarks/labels.py [SAE] [--features N] [--only names|effects]
+    python recipes/smollm2.py reserved           # testing documents, and those of the last check, once
+    python benchmarks/labels.py [--only labels|final|effects]
 
-1.  Every feature that fires is named and its label tried, in a folder of its own; nothing is written into the label book.
-2.  Every label is tried once more on the *final* documents, which no other code reads. Of those that were confirmed: how many
-    are confirmed there as well, and of how many F1 lies above the 95th percentile of each null; with another feature's claim in
-    their place the same. Too few firings there are counted apart.
-3.  Every feature is ablated beside its controls (`evidence.measure_effects`), in float32, in a folder of its own.
+1.  `labels`: every feature that fires is named and its label tried, anew (`interp evidence --parts labels --restart`).
+2.  `final`: the same claims on the *final* documents, which no other code reads; a part of the evidence. Of those that were
+    confirmed: how many are confirmed there as well, and of how many F1 lies above the 95th percentile of each null.
+    Labels that fire too seldom there are counted apart.
+3.  `effects`: every feature ablated beside its controls, in float32, anew (`interp evidence --parts effects --restart`).
 
-Seconds are of the clock and of the processor, one process.
+Seconds of the clock, one process; the file of results keeps what is not asked for.
 """
 
 import argparse
 import math
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from common import report
+from common import RESULTS, report
 
-from interp.evidence import Passages, choose_positions, measure_effects, summarise
+from interp import places
+from interp.evidence.card import evidence_folder
+from interp.evidence.labels import FINAL, FINAL_COLUMNS, FORMAT, PART
+from interp.evidence.part import make_part, write_part
 from interp.index import FeatureIndex
-from interp.labels.automatic import Run
-from interp.labels.propose.proposing import Proposal, Proposer
 from interp.labels.testing import Ground, Label, try_labels
-from interp.models import open_model
 from interp.predicates import read_claim
+from interp.predicates.windows import subjects
 from interp.statistics import wilson
 from interp.types import InterpError
 from interp.workbench import EMBEDDED, Workbench
+from interp.workbench.evidencing import build_evidence
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 import smollm2
 
-Rows = dict[int, dict[str, Any]]
+STEPS = ("labels", "final", "effects")
+Row = dict[str, Any]
 
 
-class Clock:
-    """Seconds of the clock and of the processor, phase by phase."""
-
-    def __init__(self) -> None:
-        self.took: dict[str, dict[str, float]] = {}
-        self._began = time.perf_counter(), time.process_time()
-
-    def phase(self, name: str) -> None:
-        now = time.perf_counter(), time.process_time()
-        clock, processor = (round(b - a, 1) for a, b in zip(self._began, now, strict=True))
-        self.took[name] = {"clock": clock, "processor": processor}
-        self._began = time.perf_counter(), time.process_time()
+def made(wb: Workbench, part: str) -> dict[str, Any]:
+    """A part made anew: seconds, and what the evidence comes to."""
+    built = build_evidence(wb, [part], restart=True)
+    return {"seconds": round(built.took[part], 1), "sentences": list(built.sentences)}
 
 
-def near(index: FeatureIndex, features: list[int]) -> dict[int, list[int]]:
-    return {feature: [int(other) for other in index.row(feature)["nearest"]] for feature in features}
+def counted_labels(wb: Workbench) -> dict[str, Any]:
+    table = wb.evidence.table
+    told = {name: Counter(table[PART.own[name]].to_pylist()) for name in ("method", "verdict", "shuffled_verdict")}
+    return {name: {str(value): n for value, n in found.items() if value} for name, found in told.items()}
 
 
-def named(wb: Workbench, some: list[int], clock: Clock) -> tuple[dict[int, Proposal], Rows]:
-    """Labels of these features, and a row each of what trying them gave."""
-    index = wb.index
-    proposer = Proposer(index.passages, index.fired, index.clean, wb.meanings)
-    ground = Ground(proposer.text)
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder))
-        proposals = run.proposals(proposer, some)
-        clock.phase("names")
-        rows = run.rows(proposals, ground, index.fired, near(index, list(proposals)))
-        clock.phase("tests")
-    return proposals, rows
-
-
-def finally_tried(wb: Workbench, proposals: dict[int, Proposal]) -> Rows:
-    """The same labels on the final documents."""
+def final(wb: Workbench) -> dict[str, Any]:
+    """The labels of the evidence on the final documents; what came of it is a part of the evidence."""
     folder = smollm2.WORK / "final-index"
     if not (folder / "index.json").exists():
         raise InterpError(f"there is no index of the final documents in {folder}; run recipes/smollm2.py reserved.")
-    final = FeatureIndex.open(folder)
-    ground = Ground(final.passages.read_by(wb.meanings), split="final")
-    labels = [Label(feature=p.feature, claim=read_claim(p.claim), level=p.level) for p in proposals.values()]
-    return {row["feature"]: row for row in try_labels(labels, ground, final.fired, near(wb.index, list(proposals)))}
+    began, last, table = time.perf_counter(), FeatureIndex.open(folder), wb.evidence.table
+    text = last.passages.read_by(wb.meanings)
+    # What is common to contexts, and how near is near, stay those of the text that the names were made from.
+    text.remembered["subjects"] = subjects(wb.index.passages.read_by(wb.meanings)).elsewhere(text)
+    wanted = ("feature", *(PART.own[name] for name in ("claim", "level", "verdict")))
+    rows = [row for row in zip(*(table[name].to_pylist() for name in wanted), strict=True) if row[1]]
+    labels = [Label(feature=feature, claim=read_claim(claim), level=level) for feature, claim, level, _ in rows]
+    near = {label.feature: [int(other) for other in wb.index.row(label.feature)["nearest"]] for label in labels}
+    found = try_labels(labels, Ground(text, split="final"), last.fired, near)
+    _keep(wb, found, last)
+    confirmed = {feature for feature, _, _, verdict in rows if verdict == "confirmed"}
+    return {"seconds": round(time.perf_counter() - began, 1)} | held(
+        [row for row in found if row["feature"] in confirmed]
+    )
 
 
-def held(tested: Rows, final: Rows, verdict: str) -> dict[str, Any]:
-    """Of the labels that `verdict` calls confirmed, what became of them on the final documents."""
-    confirmed = [feature for feature, row in tested.items() if row[verdict] == "confirmed"]
-    judged = [feature for feature in confirmed if final[feature]["verdict"] != "too few"]
-    above = sum(_above(final[feature]) for feature in judged)
-    again = sum(final[feature]["verdict"] == "confirmed" for feature in judged)
+def _keep(wb: Workbench, found: list[Row], last: FeatureIndex) -> None:
+    values: dict[str, list[Any]] = {"feature": [row["feature"] for row in found]}
+    for name in ("verdict", "fires", "documents"):
+        values[f"final_{name}"] = [row[name] for row in found]
+    for name in ("f1", "precision", "recall"):
+        for place, end in enumerate(("", "_low", "_high")):
+            values[f"final_{name}{end}"] = [row[name][place] for row in found]
+    values["final_holds"] = [None if row["verdict"] == "too few" else row["verdict"] == "confirmed" for row in found]
+    about = {"sae_sha256": wb.card.sae_sha256, "index_files": last.meta["files"], "split": "final"}
+    path = evidence_folder(wb.card.sae_sha256) / FINAL.file
+    with places.whole_file(path) as partial:
+        write_part(make_part(FINAL.name, FORMAT, FINAL_COLUMNS, values, about), partial)
+    build_evidence(wb, ["labels"])  # which is there, and is joined with this
+
+
+def held(rows: list[Row]) -> dict[str, Any]:
+    """What became on the final documents of labels that had been confirmed."""
+    judged = [row for row in rows if row["verdict"] != "too few"]
+    above = sum(
+        all(math.isfinite(row[n]) and row["f1"][0] > row[n] for n in row if n.startswith("null_")) for row in judged
+    )
+    again = sum(row["verdict"] == "confirmed" for row in judged)
     return {
-        "confirmed": len(confirmed),
+        "confirmed before": len(rows),
         "judged": len(judged),
-        "above nulls": above,
-        "above nulls, share": wilson(above, len(judged)) if judged else None,
         "confirmed again": again,
         "confirmed again, share": wilson(again, len(judged)) if judged else None,
-        "verdicts": Counter(final[feature]["verdict"] for feature in confirmed),
+        "F1 above each null": above,
+        "F1 above each null, share": wilson(above, len(judged)) if judged else None,
+        "verdicts": dict(Counter(row["verdict"] for row in rows)),
     }
 
 
-def _above(row: dict[str, Any]) -> bool:
-    nulls = [row[name] for name in row if name.startswith("null_")]
-    return all(math.isfinite(null) and row["f1"][0] > null for null in nulls)
-
-
-def effects(wb: Workbench, some: list[int], clock: Clock) -> dict[str, Any]:
-    """What ablating these features does."""
-    model = open_model(wb.card.model, dtype="float32")
-    chosen = choose_positions(wb.index, some)
-    clock.phase("positions")
-    with tempfile.TemporaryDirectory() as folder:
-        table = measure_effects(model, wb.sae, Passages.of(wb.index), chosen, folder)
-    clock.phase("effects")
-    found = summarise(table)
-    return vars(found) | {"sentence": found.sentence()}
-
-
-def main(sae: str, count: int | None, only: str, seed: int) -> None:
-    wb = Workbench.open(sae)
-    fires_F = wb.index.features["fires"].to_numpy()
-    some = np.flatnonzero(fires_F > 0)
-    if count is not None:
-        some = np.sort(np.random.default_rng(seed).choice(some, min(count, len(some)), replace=False))
-    features, clock = [int(feature) for feature in some], Clock()
-    figures: dict[str, Any] = {
-        "positions": wb.index.meta["positions"],
-        "features": len(features),
-        "seconds": clock.took,
-    }
-    if only != "effects":
-        proposals, rows = named(wb, features, clock)
-        figures |= {
-            "methods": Counter(one.method for one in proposals.values()),
-            "verdicts": Counter(row["verdict"] for row in rows.values()),
-            "shuffled": Counter(row["shuffled_verdict"] for row in rows.values()),
-            "f1": round(float(np.nanmean([row["f1"][0] for row in rows.values()])), 3),
-        }
-        final = finally_tried(wb, proposals)
-        clock.phase("final")
-        figures["final"] = held(rows, final, "verdict")
-    if only != "names":
-        figures["effects"] = effects(wb, features, clock)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=STEPS)
+    only = parser.parse_args().only
+    file, wb = RESULTS / "labels.json", Workbench.open(EMBEDDED)
+    figures: dict[str, Any] = places.read_json(file) if file.exists() else {}
+    figures |= {"sae_sha256": wb.card.sae_sha256, "positions": wb.index.meta["positions"]}
+    try:
+        for step in [only] if only else STEPS:
+            figures[step] = final(wb) if step == "final" else made(wb, step)
+            if step == "labels":
+                figures[step] |= counted_labels(wb)
+    except InterpError as error:
+        sys.exit(str(error))
     report("labels", figures)
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("sae", nargs="?", default=EMBEDDED)
-    asked.add_argument("--features", type=int)
-    asked.add_argument("--only", choices=["names", "effects"], default="")
-    asked.add_argument("--seed", type=int, default=7)
-    given = asked.parse_args()
-    try:
-        main(given.sae, given.features, given.only, given.seed)
-    except InterpError as error:
-        sys.exit(str(error))
+    main()
