@@ -151,7 +151,7 @@ def table(results: list[dict[str, Any]], l0s: list[int]) -> str:
         "| library | architecture | " + " | ".join(f"L0 {l0}" for l0 in l0s) + " |",
         "|---|---|" + "---|" * len(l0s),
     ]
-    by = {_key(run): run for run in results}
+    by = {_key(run)[1:]: run for run in results}  # of one text
     for library, architecture in RUNS:
         cells = [by.get((library, architecture, l0)) for l0 in l0s]
         if any(cells):
