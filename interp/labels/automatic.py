@@ -33,7 +33,7 @@ from interp.predicates import read_claim
 from interp.progress import bar
 from interp.types import InterpError
 
-VERSION = 1
+VERSION = 2
 """Of the method: whoever changes what is proposed or how it is tried counts on, so that nothing of before is taken for it."""
 AUTHOR, METHOD = "autolabel", "auto:"
 BATCH, WRITTEN = 256, 1024
@@ -75,13 +75,14 @@ class Tested:
             return f"{self.status}: {above}; too few firings to judge ({self.figures['fires']} {self.text})"
         f1, nulls = self.figures["f1"], (self.figures["null_shuffled"], self.figures["null_matched"])
         return (
-            f"{self.status}: {above}, F1 {_interval(f1)} {self.text}; precision {_interval(self.figures['precision'])}, "
-            f"recall {_interval(self.figures['recall'])}; 95th percentile of other claims {nulls[0]:.2f}, of other features "
+            f"{self.status}: {above}, F1 {interval(f1)} {self.text}; precision {interval(self.figures['precision'])}, "
+            f"recall {interval(self.figures['recall'])}; 95th percentile of other claims {nulls[0]:.2f}, of other features "
             f"{nulls[1]:.2f}; q {self.figures['q']:.2g}"
         )
 
 
-def _interval(figure: Sequence[float]) -> str:
+def interval(figure: Sequence[float]) -> str:
+    """A figure with the ends of its interval."""
     value, low, high = figure
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
@@ -321,11 +322,11 @@ def _plan(
             yield feature, "written" if one else "withdrawn", label
 
 
-def automatic(history: Sequence[Label]) -> bool:
-    """Whether what holds of a feature is as a run wrote it: nobody gave another name, took it for their own, judged it otherwise or
-    took it back. Tags and a star are no names."""
+def automatic(history: Sequence[Label], methods: tuple[str, ...] = (METHOD,)) -> bool:
+    """Whether what holds of a feature is as a run by one of these methods wrote it: nobody gave another name, took it for their own,
+    judged it otherwise or took it back. Tags and a star are no names."""
     last = history[-1]
-    if not (last.method.startswith(METHOD) if last.text else last.note == WITHDRAWN):
+    if not (last.method.startswith(methods) if last.text else last.note == WITHDRAWN):
         return False
     first = last
     for label in reversed(history):

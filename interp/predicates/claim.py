@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from interp.grammar import And, Node, Not, Term, read, terms
+from interp.predicates import within
 from interp.predicates.keys import CLAIM
 from interp.predicates.language import LANGUAGES
 from interp.predicates.predicate import LANGUAGE_NAMES, SHOWN
@@ -210,6 +211,12 @@ def _start_after(before: str) -> Callable[[Around], np.ndarray]:
 
 PLACES: dict[str, tuple[str, Callable[[Around], np.ndarray]]] = {
     "inside word": ("a part of a longer word", lambda around: around.inside_word),
+    "word start": ("the first part of a word", within.word_start),
+    "word end": ("the last part of a word", within.word_end),
+    "number start": ("the first digit of a number", within.number_start),
+    "number inside": ("a later digit of a number", within.number_inside),
+    "year start": ("the first digit of a year", within.year_start),
+    "quote start": ("the first after an opening quotation mark", within.quote_start),
     "document start": ("the first of its document", _document_start),
     "sentence start": ("the first after the end of a sentence or a line", _start_after(r"""[.!?]["'”’»)\]]*\s*$|\n""")),
     "line start": ("the first of a line", _start_after(r"\n[ \t]*$")),

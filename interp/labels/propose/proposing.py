@@ -2,14 +2,21 @@
 
 Of one feature, the claims that are weighed:
 
+    place     where its tokens stand: the first digit of a number, the last part of a word (`structure.py`)
+    word      one word of several tokens, at the one at which it fires (`structure.py`)
     mined     what its clean predicate says (`predicates.level`), or the one that is truest (`mined.py`) where that fires at few of
-              its places or above a level that few firings reach; each also in the documents that its firings are in
+              its places or above a level that few firings reach; with classes in the place of lists; each also in the documents that its
+              firings are in
     kind      what its tokens are words for, by WordNet (`kinds.py`)
     both      a mined predicate in contexts of one subject (`contexts.py`), where the feature fires at less than half of its places
     subject   such contexts alone
 
 Names are made from training and held-out documents. The claims are compared by F1 on the held-out ones, each above its own level
-or the one that is best for it there, and the simplest within SIMPLER of the best is taken. None is where F1 stays below LEAST_F1. Whether it is true is for `labels.testing`, on other documents.
+or the one that is best for it there, and the simplest within SIMPLER of the best is taken; a list of more words than one keeps in mind counts
+for LISTED of its F1. None is where F1 stays below LEAST_F1. Of a feature with fewer than LEAST held-out firings they are compared on the training documents
+too. Whether it is true is for `labels.testing`, on other documents.
+
+A list that is taken all the same is named by a word for it, where there is one (`lists.py`).
 
 Axes    M firing, P position.
 """
@@ -26,8 +33,10 @@ from interp.corpus import archives
 from interp.evals.contexts import LEAST_PAIRS, Pairs, Pool, pairs
 from interp.labels.propose.contexts import candidates, subject
 from interp.labels.propose.kinds import Kind, Kinds
+from interp.labels.propose.lists import Lists
 from interp.labels.propose.mined import between, enough, settings, truest
 from interp.labels.propose.short import short
+from interp.labels.propose.structure import Structure
 from interp.predicates import Around, Claim, Clean, Predicate, Text, read_claim
 from interp.predicates.text import COLUMNS, OFFSETS
 from interp.predicates.windows import subjects
@@ -41,6 +50,8 @@ LEAST = 10
 """Held-out firings above a level that is chosen by them."""
 LONGEST = 1_900
 """Characters of a claim, which a label has to hold."""
+LISTED = 0.75
+"""Of its F1, what a list of `lists.LONG` words or more counts for: a reader learns less from it."""
 AT_ONCE = 256
 """Features whose contexts' candidates are read together."""
 SELDOM = 0.5
@@ -58,9 +69,9 @@ class Proposal:
     level: float
     """The activation above which it is claimed; at least a quarter of all activation is (`mined.MASS`)."""
     method: str
-    """mined, kind, subject or both."""
+    """place, word, mined, kind, subject or both."""
     f1: float
-    """On held-out documents, which it was chosen by; nan where it was not measured."""
+    """On held-out documents (of few firings there: on training documents too), which it was chosen by; nan where it was not measured."""
     n: int
     """Firings there above the level."""
 
@@ -76,6 +87,26 @@ class _Candidate:
     name: str
     claim: Claim
     level: float
+    listed: Predicate | None = None
+    """What it says of tokens, where that is a long list."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """Positions that claims are weighed on, what stands there looked up once."""
+
+    around: Around
+    place_N: np.ndarray
+    """By position, its number among them; -1 elsewhere."""
+
+    @staticmethod
+    def of(position_P: np.ndarray, text: Text) -> "_Ground":
+        around = text.around(position_P)
+        for offset in OFFSETS:
+            around.at(offset)
+        place_N = np.full(len(text.token_N), -1, dtype=np.int32)
+        place_N[position_P] = np.arange(len(position_P))
+        return _Ground(around, place_N)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +129,9 @@ class _Feature:
         """Positions above the level."""
         return self.position_M[self.value_M > self.level]
 
-    def heldout(self, place_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(numbers, values) of its firings among the held-out positions, strongest first; `place_N` numbers these."""
-        place = place_N[self.position_M]
+    def among(self, ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
+        """(numbers, values) of its firings among these positions, strongest first."""
+        place = ground.place_N[self.position_M]
         inside = np.flatnonzero(place >= 0)
         order = inside[np.argsort(-self.value_M[inside], kind="stable")]
         return place[order], self.value_M[order]
@@ -130,19 +161,23 @@ class Proposer:
         return np.flatnonzero(self.text.kept_N & self.text.heldout_D[self.text.document_N])
 
     @cached_property
-    def _heldout(self) -> Around:
-        """What stands there, looked up once."""
-        around = self.text.around(self.heldout_P)
-        for offset in OFFSETS:
-            around.at(offset)
-        return around
+    def _heldout(self) -> _Ground:
+        return _Ground.of(self.heldout_P, self.text)
 
     @cached_property
-    def _place_N(self) -> np.ndarray:
-        """By position, its number in `heldout_P`; -1 elsewhere."""
-        place_N = np.full(len(self.text.token_N), -1, dtype=np.int32)
-        place_N[self.heldout_P] = np.arange(len(self.heldout_P))
-        return place_N
+    def _made(self) -> _Ground:
+        """The training documents too, for features that fire seldom in the held-out ones."""
+        document_N = self.text.document_N
+        usable_N = self.text.kept_N & (self.text.heldout_D | self.text.train_D)[document_N]
+        return _Ground.of(np.flatnonzero(usable_N), self.text)
+
+    @cached_property
+    def _structure(self) -> Structure:
+        return Structure(self.text)
+
+    @cached_property
+    def _lists(self) -> Lists:
+        return Lists(self.text, self.encode, self.words)
 
     @cached_property
     def _pool(self) -> Pool:
@@ -164,6 +199,13 @@ class Proposer:
             subjects(self.text).read_phrases(about)
         return [self._chosen(one) for one in known]
 
+    def weigh(self, feature: int, claim: Claim) -> tuple[float, float, int]:
+        """(level, F1 there, firings above it) on held-out documents, of a claim that another method makes: above all of the feature's
+        firings, or the level that suits it best."""
+        position, value = self.fired(feature)
+        known = _Feature(feature, position.astype(np.int64), value.astype(np.float64), None, 0.0, None, ())
+        return self._weighed(_Candidate("", "", claim, 0.0), known)
+
     def _known(self, feature: int) -> _Feature:
         position, value = self.fired(feature)
         position_M, value_M, clean = position.astype(np.int64), value.astype(np.float64), self.cleans(feature)
@@ -171,6 +213,8 @@ class Proposer:
         level = min(level, clean.level) if clean else level
         known = _Feature(feature, position_M, value_M, clean, level, None, ())
         if not len(position_M) or (clean is not None and _decides(clean)):
+            return known
+        if len(known.among(self._heldout)[0]) < LEAST:  # weighed where contexts are too many to be read
             return known
         here = known.strong_M[self.text.heldout_D[self.text.document_N[known.strong_M]]]
         compared = pairs(here, position_M, self._pool, np.random.default_rng([self.seed, feature]))
@@ -182,17 +226,26 @@ class Proposer:
         """The simplest claim that is nearly as true as the truest; None where none is true enough to be said."""
         found = [one for one in self._candidates(known) if len(str(one.claim)) <= LONGEST]
         weighed = [self._weighed(one, known) for one in found]
-        best = max((f1 for _, f1, _ in weighed), default=0.0)
-        if best < LEAST_F1:
+        worth = [f1 * (LISTED if one.listed else 1.0) for one, (_, f1, _) in zip(found, weighed, strict=True)]
+        if max((f1 for _, f1, _ in weighed), default=0.0) < LEAST_F1:
             return None
-        one, (level, f1, n) = next(pair for pair in zip(found, weighed, strict=True) if pair[1][1] >= SIMPLER * best)
+        place = next(number for number, each in enumerate(worth) if each >= SIMPLER * max(worth))
+        one, (level, f1, n) = found[place], weighed[place]
+        name = one.name if one.listed is None else self._lists.named(one.listed, one.name)
         return Proposal(
-            feature=known.number, name=one.name, claim=str(one.claim), level=level, method=one.method, f1=f1, n=n
+            feature=known.number, name=name, claim=str(one.claim), level=level, method=one.method, f1=f1, n=n
         )
 
     def _candidates(self, known: _Feature) -> Iterator[_Candidate]:
         """Claims, the simplest first."""
         clean, level = known.clean, known.level
+        strong = self._training(known, level)
+        for where in self._structure.found(strong):
+            yield _Candidate(
+                "place" if where.claim.startswith("is:") else "word", where.name, read_claim(where.claim), level
+            )
+            for setting, words in settings(strong.position_P, self.text):
+                yield _Candidate("place", f"{where.name} {words}", read_claim(f"{where.claim} {setting}"), level)
         kind = self._kind(known.strong_M) if self.words else None
         if kind:
             yield _Candidate("kind", f"words for {kind.name}", read_claim(kind.claim), level)
@@ -212,14 +265,28 @@ class Proposer:
             yield _Candidate("subject", f"text about {about.name}", read_claim(about.claim), level)
 
     def _mined(self, one: "_Mined", known: _Feature) -> Iterator[_Candidate]:
-        """A mined predicate; and the same in the documents that nearly all of its firings are in."""
-        name, claim = self._said(one)
-        yield _Candidate("mined", name, read_claim(claim), one.level)
-        strong = known.position_M[known.value_M > one.level]
-        strong = strong[self.text.train_D[self.text.document_N[strong]]]
-        if one.predicate.kind not in COLUMNS:
-            for where, words in settings(strong, self.text):
-                yield _Candidate("mined", f"{name} {words}", read_claim(f"{claim} {where}"), one.level)
+        """A mined predicate, first with classes for its lists; and the same in the documents that nearly all of its firings are in."""
+        strong = self._training(known, one.level)
+        classed = self._structure.classed(one.predicate, strong)
+        listed = one.predicate if self._lists.long(one.predicate) else None
+        affix = self._lists.affix(one.predicate) if listed else None
+        if affix:
+            yield _Candidate("mined", affix[0], read_claim(affix[1]), one.level)
+        for predicate in (classed, one.predicate):
+            if predicate is None:
+                continue
+            name, claim = self._said(_Mined(predicate, one.level))
+            long = listed if predicate is one.predicate else None
+            yield _Candidate("mined", name, read_claim(claim), one.level, long)
+            if predicate.kind not in COLUMNS:
+                for where, words in settings(strong.position_P, self.text):
+                    yield _Candidate("mined", f"{name} {words}", read_claim(f"{claim} {where}"), one.level, long)
+
+    def _training(self, known: _Feature, level: float) -> Around:
+        """Its firings above a level in training documents, strongest first."""
+        inside = np.flatnonzero((known.value_M > level) & self.text.train_D[self.text.document_N[known.position_M]])
+        order = inside[np.argsort(-known.value_M[inside], kind="stable")]
+        return self.text.around(known.position_M[order])
 
     def _said(self, one: "_Mined") -> tuple[str, str]:
         """(name, claim) of a predicate."""
@@ -237,8 +304,12 @@ class Proposer:
         The level is the claim's own, or that at which it is truest, where this is truer by more than SIMPLER or the claim's own leaves
         too few firings.
         """
-        holds_P = one.claim.holds(self._heldout)
-        place, value = known.heldout(self._place_N)
+        ground = self._heldout
+        place, value = known.among(ground)
+        if len(place) < LEAST:
+            ground = self._made
+            place, value = known.among(ground)
+        holds_P = one.claim.holds(ground.around)
         hits = np.concatenate([[0], np.cumsum(holds_P[place])])
         f1 = 2 * hits / np.maximum(np.arange(len(hits)) + int(holds_P.sum()), 1)
         own = int(np.searchsorted(-value, -one.level))

@@ -59,8 +59,10 @@ def _family(texts: list[str], words: list[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A token as a word: without spaces around it and in small letters; as it looks when it is no word."""
+    """A token as a word: without spaces around it and in small letters; as it looks when it is no word, and as it is spelt with capitals inside."""
     word = text.strip(" ")
     if not word.isalpha() or (word.isupper() and len(word) > 1):
         return visible(text)
+    if not (word.islower() or word.istitle()):  # ValueError
+        return word
     return word.lower()
