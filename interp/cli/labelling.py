@@ -1,7 +1,7 @@
 """Labels on the command line."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ from interp.render.terminal import table, tell
 from interp.render.words import counted
 
 if TYPE_CHECKING:
-    from interp.commands.labelling import Autolabelled, Imported, Label, Merge, Transfer
+    from interp.commands.labelling import Autolabelled, Imported, Label, Merge, ModelNames, Transfer
 
 labels = typer.Typer(
     help="Take back what was said last; many labels from a file, to one, out of another book, or from one SAE to another.",
@@ -74,6 +74,55 @@ def _autolabelled(done: "Autolabelled", asked: Asked) -> None:
         tell(done.lacks)
     outcomes = _listed({name: number for name, number in done.outcomes.items() if number}) or "nothing to write"
     tell(f"nothing was written; it would be: {outcomes}" if done.dry_run else f"in the book: {outcomes}")
+
+
+def _explained(done: "ModelNames", asked: Asked) -> None:
+    if done.first_prompt:
+        tell(done.first_prompt)
+    shown = done.names if asked["wide"] else done.names[:SHOWN]
+    rows = [
+        [
+            each.feature,
+            each.name,
+            each.claim,
+            each.tried,
+            each.verdict,
+            "" if each.figure is None else f"{each.figure[0]:.2f}",
+            each.outcome,
+        ]
+        for each in shown
+    ]
+    if rows:
+        head = ["feature", "name", "rule", "tried", "verdict", "figure", "in the book"]
+        table(head, rows, shorten=("name", "rule"), drop=("rule", "tried"), wide=asked["wide"])
+    if len(rows) < len(done.names):
+        tell(f"… and {len(done.names) - len(rows):,} more (--wide shows all)")
+    for line in _said_of(done):
+        tell(line)
+
+
+def _said_of(done: "ModelNames") -> Iterator[str]:
+    """What a run did and did not do, a sentence each."""
+    people = (
+        f"; {counted(done.of_people, 'feature')} keep the name that a person gave or took back"
+        if done.of_people
+        else ""
+    )
+    if done.answers:
+        yield (
+            f"{counted(done.asked, 'feature')} to {done.model}: {counted(len(done.names), 'name')}, "
+            f"{counted(done.unparsable, 'answer')} without a name that can be read, {counted(done.misread_rules, 'rule')} that cannot{people}"
+        )
+        yield f"every prompt and answer is in {done.kept}"
+    else:
+        yield f"nothing was asked; {counted(done.asked, 'question')} of about {done.tokens:,} tokens in all would be, to {done.model}{people}"
+    if done.judgements:
+        yield f"{counted(done.judgements, 'answer')} about texts, {done.unparsable_judgements:,} of which cannot be read"
+    if done.without_text:
+        yield f"{counted(done.without_text, 'feature')} not asked about: no firing in text that may be shown"
+    if done.left_out:
+        yield f"{counted(done.left_out, 'firing')} in text that may not be passed on were not shown (--send-withheld sends them)"
+    yield from done.lacks
 
 
 def _listed(counts: "Mapping[str, int]") -> str:
@@ -141,6 +190,12 @@ ONE_OR_TWO = {
 register("label", _names, "interp label SAE 1234 'European capitals' --author me")
 register(
     "autolabel", _autolabelled, "interp autolabel SAE --limit 500 --dry-run", face=("as_json", "wide", "background")
+)
+register(
+    "explain",
+    _explained,
+    "interp explain SAE --llm interp/smollm2 --limit 5",
+    face=("as_json", "wide", "background"),
 )
 register("undo", _names, "interp labels undo SAE 1234", command="undo_label", of=labels)
 register(

@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "label": Command(labelling.label, computes=False),
     "autolabel": Command(labelling.autolabel, resumes=True),
     "evidence": Command(evidence.evidence, resumes=True),
+    "explain": Command(labelling.explain, resumes=True),
     "undo_label": Command(labelling.undo_label, computes=False),
     "import_labels": Command(labelling.import_labels, computes=False),
     "export_labels": Command(labelling.export_labels, computes=False),

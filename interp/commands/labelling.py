@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from interp.labels.book import Imported
     from interp.labels.merging import Merge
     from interp.labels.neuronpedia import Source
+    from interp.workbench.explaining import ModelNames
     from interp.workbench.labelling import Autolabelled
     from interp.workbench.transferring import Transfer
 
@@ -226,6 +227,57 @@ def autolabel(
     there is no such feature, no index, or no text of the split that is asked for.
     """
     return open_sae(sae, device).autolabel(features, limit=limit, author=author, dry_run=dry_run, seed=seed)
+
+
+def explain(
+    sae: Sae,
+    *,
+    llm: Annotated[
+        str,
+        Option("The language model to ask, as `llm models` lists it; interp/smollm2 runs here and needs no key."),
+    ] = "",
+    features: Annotated[Sequence[int], Option("A feature to name; repeatable. Without: all that fire.")] = (),
+    limit: Annotated[int, Option("Name the first so many of them only.", low=1)] = 100,
+    test: Annotated[
+        bool,
+        Option(
+            "Try names that come without a rule: ask the same model, text by text, whether the name fits (some twenty questions a name)."
+        ),
+    ] = False,
+    send_withheld: Annotated[
+        bool, Option("Send text that may not be passed on, too. Without: such examples are left out.")
+    ] = False,
+    at_once: Annotated[int, Option("Questions that are under way together.", low=1, high=64)] = 2,
+    timeout: Annotated[float, Option("Seconds without any answer after which it is given up.", low=1)] = 600.0,
+    author: Annotated[str, Option("Who the labels are said to be by. Without: the model.")] = "",
+    dry_run: Annotated[bool, Option("Say how much would be asked, show the first question, and ask nothing.")] = False,
+    seed: Annotated[
+        int, Option("Seed of which examples are shown, and of answers where the model takes one.", low=0)
+    ] = 0,
+    device: Device = "auto",
+) -> "ModelNames":
+    """Ask a language model for names of features, through the `llm` package, and write them into the label book.
+
+    A question shows where the feature fires strongly, middlingly and weakly and, with a full index, where it is silent although it might fire;
+    all from documents that no name is tried on. Every prompt and every answer is kept under INTERP_HOME/data; what was answered is not asked
+    again, so that a call that was stopped goes on. An answer without a name is counted and passed over. A name that comes with a rule is
+    tried as `interp autolabel` tries its own. A label that a person gave, changed or took back stays.
+
+    Raises InterpError when the package or the model is not here, when the model does not answer, and for `test` with an index
+    that keeps examples only.
+    """
+    return open_sae(sae, device).explain(
+        llm,
+        features,
+        limit=limit,
+        test=test,
+        send_withheld=send_withheld,
+        at_once=at_once,
+        timeout=timeout,
+        author=author,
+        dry_run=dry_run,
+        seed=seed,
+    )
 
 
 def in_words(label: "Label") -> str:

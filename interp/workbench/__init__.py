@@ -20,6 +20,7 @@ from interp.steering import Direction, FeatureEdit, SamplingOptions, Steerable, 
 from interp.types import FeatureRef
 from interp.workbench import (
     evidencing,
+    explaining,
     finding,
     indexing,
     known,
@@ -92,6 +93,7 @@ class Workbench(Opened):
     build_evidence = evidencing.build_evidence
     replication = replicating.replication
     random_null = replicating.random_null
+    explain = explaining.explain
     transfer_labels = transferring.transfer_labels
 
     publish = sharing.publish
