@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LONG = re.compile(
-    r"interp (harvest|train|sweep|selftest|evaluate|export|convert|unpack|push|pull|publish|verify|dashboard|setup|neuron)\b"
+    r"interp (harvest|train|sweep|selftest|evaluate|explain|export|convert|unpack|push|pull|publish|verify|dashboard|setup|neuron)\b"
     r"|interp (index|pack|library|labels) |--sweep|contrast:|effects|saves?/|saes/"
 )
 """Lines that take minutes, need files of the reader's own, or a network; the rest are run."""

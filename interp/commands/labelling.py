@@ -218,7 +218,7 @@ def autolabel(
     """Name features without a person or a language model, try each name on documents that it was not made from, and write it
     into the label book.
 
-    A label gets a name, a predicate (`at:(…)`), a method (auto:mined, auto:kind, auto:subject or auto:both), and a status: confirmed
+    A label gets a name, a predicate (`at:(…)`), a method (auto:place, auto:word, auto:mined, auto:kind, auto:subject or auto:both), and a status: confirmed
     or refuted where the trial says so, undecided where it does not, proposed where there is too little text. The note has the figures. A label
     that a person gave, changed or took back stays; one of an earlier run gets a further revision. Stopped and called
     again, it goes on where it was; called again when it is done, it only looks at the book.
