@@ -81,6 +81,9 @@ def test_the_joined_figures_are_those_of_the_parts(written, named):
         assert np.allclose(written.column(f"label_{name}"), want, rtol=2**-12, atol=0, equal_nan=True), name
     assert written.table["label_verdict"].to_pylist() == named["verdict"].to_pylist()
     assert written.table["label_scope"].to_pylist() == named["scope"].to_pylist()
+    for got, want in zip(written.table["label_bands"].to_pylist(), named["bands"].to_pylist(), strict=True):
+        assert (got is None) == (want is None)
+        assert np.allclose(np.array(got or [], float), np.array(want or [], float), rtol=2**-12, equal_nan=True)
     kl = written.column("effect_kl")
     assert kl[1] == pytest.approx(0.031, rel=2**-12)
     assert np.isnan(np.delete(kl, 1)).all()
@@ -122,7 +125,7 @@ def test_a_full_table_of_9216_features_is_small(named, tmp_path):
     write_evidence(
         join(replace(OF, d_sae=count), {"labels": table, "effects": pa.table(arrays, schema=caused_.schema)}), path
     )
-    assert path.stat().st_size < 2.5 * 2**20
+    assert path.stat().st_size < 2.5 * 2**20, path.stat().st_size
 
 
 # ---- the card of a feature ----

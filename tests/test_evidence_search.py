@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from interp.commands import COMMANDS, as_json
-from interp.evidence import labels, make_part
+from interp.evidence import labels, make_part, replication
 from interp.evidence.card import FILE, Of, evidence_folder, join, write_evidence
 from interp.evidence.table import COLUMNS as EFFECTS
 from interp.search import KEYS, parse
@@ -125,6 +125,24 @@ def test_a_hit_says_what_was_tried(bench):
     assert (
         bench.search("confirmed:yes not scope:fr")[0].why["not scope:fr"].startswith("language French: does not (n 20)")
     )
+
+
+def test_features_found_again_in_other_trainings(bench):
+    """Feature f is found in f % 3 of two, and one in four fires too seldom to be judged."""
+    rows = {name: [None] * 64 for name in replication.COLUMNS} | {"feature": range(64), "of": [2] * 64}
+    rows |= {"found": [None if f % 4 == 3 else f % 3 for f in range(64)]}
+    about = {"sae_sha256": bench.card.sae_sha256}
+    again = make_part("replication", replication.FORMAT, replication.COLUMNS, rows, about)
+    with pytest.raises(InterpError, match="does not say whether other trainings find features again"):
+        bench.search("replicates:2")
+    write(bench, known(bench.card.sae_sha256) | {"replication": again})
+    judged = [f for f in range(64) if f % 4 != 3]
+    assert sorted(found(bench, "replicates:2")) == [f for f in judged if f % 3 == 2]
+    assert sorted(found(bench, "replicates:1..1")) == [f for f in judged if f % 3 == 1]
+    assert sorted(found(bench, "replicates:0..0")) == [f for f in judged if f % 3 == 0]
+    assert sorted(found(bench, "replicates:1 confirmed:yes")) == [f for f in judged if f % 3 and f % 6 == 0]
+    assert sorted(found(bench, "replicates:0 confirmed:yes")) == [f for f in judged if f % 6 == 0]
+    assert bench.search("replicates:2")[0].why["replicates"] == "found again in 2 of 2 other trainings"
 
 
 @pytest.mark.parametrize(

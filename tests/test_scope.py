@@ -77,6 +77,8 @@ def test_too_little_text_is_said(scopes):
     assert "too little text in few (n 8)" in sentence(scopes, "source")
     (few,) = [one for one in scopes if one.value == "few"]
     assert (few.fires, few.documents, few.verdict) == (8, 4, "too little text")
+    assert few.precision[0] == 0.75
+    assert np.isnan(few.precision[1:]).all()
 
 
 def test_forms_are_told_by_lines_and_code(text):

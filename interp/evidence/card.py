@@ -144,9 +144,14 @@ def _aligned(table: pa.Table, name: str, d_sae: int) -> pa.Array:
     place[table["feature"].to_numpy()] = np.arange(len(table))
     column = table[name].combine_chunks().take(pa.array(np.where(place < 0, 0, place), mask=place < 0))
     if column.type == pa.float32():
-        real = column.to_numpy(zero_copy_only=False)
-        return pa.array(_cut(real), pa.float32(), from_pandas=True)
+        return _cut_array(column)
+    if column.type == pa.list_(pa.float32()):
+        return pa.ListArray.from_arrays(column.offsets, _cut_array(column.values), mask=column.is_null())
     return column
+
+
+def _cut_array(real: pa.Array) -> pa.Array:
+    return pa.array(_cut(real.to_numpy(zero_copy_only=False)), pa.float32(), from_pandas=True)
 
 
 def _cut(real: np.ndarray) -> np.ndarray:
@@ -163,16 +168,27 @@ def _taken(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
 
 def write_evidence(table: pa.Table, path: Path) -> None:
     """Write the joined evidence; the file appears whole or not at all."""
-    reals = [field.name for field in table.schema if field.type == pa.float32()]
+    lists = [f"{field.name}.list.element" for field in table.schema if field.type == pa.list_(pa.float32())]
+    reals = [*(field.name for field in table.schema if field.type == pa.float32()), *lists]
     with places.whole_file(path) as partial, decoding(path):
         pq.write_table(
             table,
             partial,
             compression="zstd",
             compression_level=19,
-            use_dictionary=[name for name in table.column_names if name not in reals],
+            use_dictionary=[path for path in _leaves(table.schema) if path not in reals],
             column_encoding=dict.fromkeys(reals, "BYTE_STREAM_SPLIT"),
         )
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """Columns as a Parquet file names them, those inside of lists and records too."""
+    for field in schema:
+        kind, path = field.type, field.name
+        if pa.types.is_list(kind):
+            kind, path = kind.value_type, f"{path}.list.element"
+        inner = [kind.field(i).name for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+        yield from ([f"{path}.{name}" for name in inner] or [path])
 
 
 # ---- read ----

@@ -1,13 +1,14 @@
 """Where a label is true: its claim tried language by language, source by source, form by form.
 
-In each part of the testing documents: at which share of the feature's firings the claim holds (precision), at which share of its places
-the feature fires (recall), with 95 % bootstraps over documents. It *holds* there when the lower end of the precision is above
-HALF, *does not* when the upper end is below, and is *unclear* between; with fewer than LEAST firings or LEAST_DOCUMENTS
-documents there is *too little text*, which is said and not passed over.
+In each part of the testing documents: at which share of the feature's firings the claim holds (precision), at which share of
+its places the feature fires (recall). It *holds* there when the lower end of the precision's 95 % bootstrap over documents is
+above HALF, *does not* when the upper end is below, and is *unclear* between; with fewer than LEAST firings or LEAST_DOCUMENTS
+documents there is *too little text*, and no interval, which is said and not passed over.
 
 Axes    P testing position, D document.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,8 +101,12 @@ def _one(
     ground: Ground,
 ) -> Scope:
     hit, fires, holds = hit_D * own_D, fires_D * own_D, holds_D * own_D
-    precision = ground.interval(float(hit.sum() / max(fires.sum(), 1)), hit, fires)
     count, documents = int(fires.sum()), int((fires > 0).sum())
+    precision = float(hit.sum() / max(fires.sum(), 1)), math.nan, math.nan
+    recall = float(hit.sum() / max(holds.sum(), 1)), math.nan, math.nan
+    if judged(count, documents):
+        precision = ground.interval(precision[0], hit, fires)
+        recall = ground.interval(recall[0], hit, holds)
     return Scope(
         part=part,
         value=value,
@@ -109,13 +114,18 @@ def _one(
         documents=documents,
         holds=int(holds.sum()),
         precision=precision,
-        recall=ground.interval(float(hit.sum() / max(holds.sum(), 1)), hit, holds),
+        recall=recall,
         verdict=_verdict(count, documents, precision),
     )
 
 
+def judged(fires: int, documents: int) -> bool:
+    """Whether so many firings in so many documents are enough to judge by."""
+    return fires >= LEAST and documents >= LEAST_DOCUMENTS
+
+
 def _verdict(fires: int, documents: int, precision: Figure) -> str:
-    if fires < LEAST or documents < LEAST_DOCUMENTS:
+    if not judged(fires, documents):
         return "too little text"
     _, low, high = precision
     return "holds" if low > HALF else "does not" if high < HALF else "unclear"

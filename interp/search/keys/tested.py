@@ -17,9 +17,6 @@ from interp.search.answer import Answer, Collection, Evidence
 from interp.search.query import Term, span, yes
 from interp.types import InterpError, unknown
 
-COLUMNS = {"effect": "effect_kl", "replicates": "again_found"}
-"""Of the keys that take a range."""
-
 
 def evidence(collection: Collection, what: str) -> Evidence:
     """The evidence of the features; InterpError when this search has none."""
@@ -118,12 +115,19 @@ def find_replicates(term: Term, collection: Collection) -> Answer:
     """Features that were found again in so many other trainings: a number is a lower bound, `1..1` exactly one."""
     known = evidence(collection, "replicates:")
     low, high = span(term)
-    found_F = known.column(COLUMNS["replicates"]).astype(np.float64)
+    of_F = known.column("again_of")
+    found_F = known.column("again_found").astype(np.float64)
     with np.errstate(invalid="ignore"):
         passed_F = (found_F >= low) & (found_F <= high)
-    return Answer(passed_F, None, lambda f: f"found again in {found_F[f]:.0f} other trainings")
+
+    def why(f: int) -> str:
+        if np.isnan(found_F[f]):
+            return "fires too seldom to be found again"
+        return f"found again in {found_F[f]:.0f} of {of_F[f]:.0f} other trainings"
+
+    return Answer(passed_F, None, why)
 
 
 def effects(collection: Collection) -> np.ndarray:
     """KL of each feature, for an order; those that were not measured come last."""
-    return np.nan_to_num(evidence(collection, "sort:effect").column(COLUMNS["effect"]).astype(np.float64), nan=-1.0)
+    return np.nan_to_num(evidence(collection, "sort:effect").column("effect_kl").astype(np.float64), nan=-1.0)
