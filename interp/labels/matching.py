@@ -143,9 +143,9 @@ class Prepared:
         active = side.active.astype(kind)
         active.eliminate_zeros()
         by_feature = active.tocsc()
-        count = active.shape[1]  # bincount sums in float64, whatever the kind
-        total = np.bincount(active.indices, weights=active.data, minlength=count)
-        squares = np.bincount(active.indices, weights=active.data.astype(np.float64) ** 2, minlength=count)
+        exact, count = active.data.astype(np.float64), active.shape[1]  # sums in float64, whatever the kind
+        total = np.bincount(active.indices, weights=exact, minlength=count).astype(np.float64)  # of nothing, whole
+        squares = np.bincount(active.indices, weights=exact**2, minlength=count).astype(np.float64)
         spread = np.sqrt(np.maximum(squares - total**2 / active.shape[0], 0.0))
         return Prepared(_unit(side.W_dec), active, by_feature, np.diff(by_feature.indptr), total, spread)
 
