@@ -41,6 +41,7 @@ from interp.render import visible
 from interp.sae import SAE
 from interp.types import Hook, InterpError
 from interp.verification import seal
+from interp.verification.claims import claims
 from interp.verification.files import check_files
 from interp.workbench import Workbench
 from interp.workbench import lenses as room
@@ -633,6 +634,8 @@ def test_beside_the_sae_it_is_sealed_and_read_without_a_model(judged, tmp_path, 
     lenses = [check for check in check_files(folder) if check.what == "file lenses.safetensors"]
     assert [check.verdict for check in lenses] == ["holds"]
     assert all(check.verdict == "holds" for check in check_files(folder) if check.what == "file card.json")
+    claimed = {claim.what: claim.status for claim in claims(folder, mine.card, check_files(folder))}
+    assert claimed["lenses"] == "only hashed"
     monkeypatch.setenv("INTERP_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setattr("interp.workbench.opening.open_model", lambda *a, **k: pytest.fail("the model was opened"))
     theirs = Workbench.open(folder, labels="sqlite://")
