@@ -458,6 +458,19 @@ def test_only_marked_tokens_are_listed():
     assert top_tokens(lens, rows, reads, 2, torch.tensor([False, True, False, True])) == [[1, 3]]
 
 
+def test_a_fit_is_kept_by_its_tokens_whatever_the_text_is_called(opened, tmp_path, monkeypatch):
+    model = opened("llama")
+    tokens_SL = stretches(model, 16)
+    once = fit_tuned(model, HOOK, tokens_SL, readers(model), tmp_path, QUICK, text="an index of 100 positions")
+    monkeypatch.setattr(Tuned, "add", lambda *_: pytest.fail("fitted again"))
+    again = fit_tuned(model, HOOK, tokens_SL, readers(model), tmp_path, QUICK, text="an index of 200 positions")
+    assert torch.equal(again["tuned"].matrix_OD, once["tuned"].matrix_OD)
+    assert again["tuned"].about["recipe"]["text"] == "an index of 100 positions"
+    monkeypatch.undo()
+    other = fit_tuned(model, HOOK, tokens_SL.flip(0), readers(model), tmp_path, QUICK, text="an index of 100 positions")
+    assert other["tuned"].about["recipe"]["tokens_sha256"] != once["tuned"].about["recipe"]["tokens_sha256"]
+
+
 # ---- the whole way ----
 
 

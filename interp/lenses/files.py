@@ -29,6 +29,8 @@ TENSORS, ABOUT = "lens.safetensors", "lens.json"
 FORMAT = 1
 HOW_MUCH = ("rounds", "enough")
 """What of a recipe says only how long to go on: sums made with another are as good."""
+SAID = "text"
+"""What of a recipe is only the text's name: an index that grew elsewhere has the same tokens, by their hash, to fit on."""
 
 
 def lens_folder(model_sha256: str, hook_name: str) -> Path:
@@ -59,7 +61,7 @@ def load_kept(folder: Path, kind: str, recipe: Mapping[str, Any], hook_name: str
     if not (folder / kind / ABOUT).exists():
         return None
     about, tensors = _read(folder / kind)
-    if about["recipe"] != json.loads(json.dumps(recipe)):
+    if _unnamed(about["recipe"]) != _unnamed(json.loads(json.dumps(recipe))):
         return None
     return {name: Lens(name, hook_name, tensors[name], about) for name in KINDS[kind]}
 
@@ -143,7 +145,11 @@ def load_state(
 
 
 def _which(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in recipe.items() if key not in HOW_MUCH}
+    return {key: value for key, value in _unnamed(recipe).items() if key not in HOW_MUCH}
+
+
+def _unnamed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recipe.items() if key != SAID}
 
 
 # ---- judgements ----
