@@ -24,7 +24,8 @@ POSITIONS = 16
 """Chosen for each feature at most."""
 ABOVE, BELOW, NO_LEVEL = 1, 0, -1
 """What `Chosen.above_M` holds."""
-_TESTING, _HELDOUT = 2, 1
+TESTING, _HELDOUT = 2, 1
+"""How good it is to try a feature at a position of a testing document, and of a held-out one (`usable`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def usable(index: FeatureIndex) -> np.ndarray:
     """
     token_N, document_N, block = index.tokens, index.document_at, index.block
     split_D = index.documents["split"].to_numpy()
-    rank_D = np.where(split_D == "labels", _TESTING, np.where(split_D == "heldout", _HELDOUT, 0))
+    rank_D = np.where(split_D == "labels", TESTING, np.where(split_D == "heldout", _HELDOUT, 0))
     place_N = np.arange(len(token_N))
     followed_N = np.zeros(len(token_N), dtype=bool)
     followed_N[:-1] = (document_N[1:] == document_N[:-1]) & (token_N[1:] != index.separator)
@@ -108,8 +109,8 @@ def _of_feature(
     position_P, value_P = index.fired(feature)
     position_P = position_P.astype(np.int64)
     rank_P = rank_N[position_P]
-    if (rank_P == _TESTING).sum() >= count:
-        rank_P = np.where(rank_P == _TESTING, rank_P, 0)
+    if (rank_P == TESTING).sum() >= count:
+        rank_P = np.where(rank_P == TESTING, rank_P, 0)
     some = rank_P > 0
     position_P, value_P, rank_P = position_P[some], value_P[some].astype(np.float64), rank_P[some]
     level = index.clean_above[feature]
@@ -118,11 +119,11 @@ def _of_feature(
     taken: list[int] = []
     for side, quota in _quotas(above_P, count).items():
         of_side = np.flatnonzero(above_P == side)
-        testing = of_side[rank_P[of_side] == _TESTING]
-        left = taken + _spread(testing, value_P, document_P, quota, draw, document_P[taken])
+        testing = of_side[rank_P[of_side] == TESTING]
+        left = taken + spread(testing, value_P, document_P, quota, draw, document_P[taken])
         heldout = of_side[rank_P[of_side] == _HELDOUT]
         short = quota - (len(left) - len(taken))
-        taken = left + _spread(heldout, value_P, document_P, short, draw, document_P[left])
+        taken = left + spread(heldout, value_P, document_P, short, draw, document_P[left])
     order = np.sort(np.array(taken, dtype=np.int64))
     return position_P[order], above_P[order]
 
@@ -136,7 +137,7 @@ def _quotas(above_P: np.ndarray, count: int) -> dict[int, int]:
     return {ABOVE: high, BELOW: min(below, count - high)}
 
 
-def _spread(
+def spread(
     of: np.ndarray,
     value_P: np.ndarray,
     document_P: np.ndarray,

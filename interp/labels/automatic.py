@@ -13,6 +13,7 @@ where it was and one that is called again finds all of it done.
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ import numpy as np
 
 from interp import places
 from interp.labels.book import LabelBook
-from interp.labels.label import Label, checked, revised, said
+from interp.labels.label import STATUSES, Label, checked, revised, said
 from interp.labels.propose.proposing import Proposal, Proposer
 from interp.labels.scope import Scope, parts, scope
 from interp.labels.testing import Fired, Ground, try_labels
@@ -79,6 +80,12 @@ class Tested:
             f"recall {interval(self.figures['recall'])}; 95th percentile of other claims {nulls[0]:.2f}, of other features "
             f"{nulls[1]:.2f}; q {self.figures['q']:.2g}"
         )
+
+
+def level_said(note: str) -> float | None:
+    """The level that a note of `Tested.note` says, to its three digits; None where it says none."""
+    said = re.match(rf"(?:{'|'.join(STATUSES)}): (?:above (\d[\d.e+-]*)|at all its firings)[,;]", note)
+    return None if said is None else float(said[1] or 0.0)
 
 
 def interval(figure: Sequence[float]) -> str:

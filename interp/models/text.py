@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.models.vocabulary import vocabulary, vocabulary_bytes
@@ -28,6 +28,13 @@ class Text:
     def embedded(self) -> int:
         """How many token ids have an embedding; the tokenizer may know more or fewer."""
         return _rows(getattr(self.module, "get_input_embeddings", lambda: None)()) or ANY
+
+    @property
+    def embedding(self) -> Float[Tensor, "V D"] | None:
+        """The vector that each token id begins as, in float32; None where there is no such table."""
+        table = getattr(self.module, "get_input_embeddings", lambda: None)()
+        matrix = next((p for p in table.parameters() if p.ndim == 2), None) if table is not None else None
+        return None if matrix is None else matrix.detach().float()
 
     @cached_property
     def vocabulary(self) -> list[str]:

@@ -48,6 +48,8 @@ class Text:
     """Makes the documents' text; None where the tokens' bytes are not at hand."""
     encode: Callable[[list[str]], Any] | None = field(default=None, repr=False)
     """Gives unit sentence vectors of passages, a tensor of shape (passages, E); None where there is no encoder."""
+    language_known_D: np.ndarray | None = field(default=None, repr=False)
+    """The number of each document's language in LANGUAGES, where that is known from more than what stands here."""
     remembered: dict[str, Any] = field(default_factory=dict, repr=False)
     """What others found out about this text by that encoder, so that it is found out once."""
 
@@ -128,6 +130,8 @@ class Text:
 
     @cached_property
     def _language_D(self) -> np.ndarray:
+        if self.language_known_D is not None:
+            return self.language_known_D
         return languages(self.token_N, self.document_N, len(self.split_D), self.vocabulary)
 
     @cached_property

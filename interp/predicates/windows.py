@@ -81,6 +81,12 @@ class Subjects:
     _phrases: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _least: dict[str, float] = field(default_factory=dict, repr=False)
 
+    def elsewhere(self, text: Text) -> "Subjects":
+        """The same of another text: what is common to contexts, and how near is near, stay those of this one."""
+        other = Subjects(text, self.encode, self._phrases, self._least)
+        other.__dict__["_sample"] = self._sample
+        return other
+
     @cached_property
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean vector of contexts, unit vectors of the sample with the mean taken off)."""

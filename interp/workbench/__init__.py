@@ -21,6 +21,7 @@ from interp.types import FeatureRef
 from interp.workbench import (
     evidencing,
     explaining,
+    falsifying,
     finding,
     indexing,
     known,
@@ -94,6 +95,8 @@ class Workbench(Opened):
     replication = replicating.replication
     random_null = replicating.random_null
     explain = explaining.explain
+    edit_tests = falsifying.edit_tests
+    show_edit = falsifying.show_edit
     transfer_labels = transferring.transfer_labels
 
     publish = sharing.publish

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from interp import places
-from interp.evidence import card, caused, labels
+from interp.evidence import card, caused, edited, labels
 from interp.evidence.card import EvidenceTable, Of, evidence_folder, find_evidence, find_part, read_evidence
 from interp.evidence.part import about_part, write_part
 from interp.render.terminal import say
 from interp.render.words import duration
 from interp.types import InterpError
+from interp.workbench.falsifying import try_evidence
 from interp.workbench.labelling import that_fire, trials
 from interp.workbench.opening import Opened
 
@@ -38,13 +39,13 @@ class Built:
 
 
 def build_evidence(wb: Opened, parts: Sequence[str] = (), *, beside: bool = False, restart: bool = False) -> Built:
-    """Make the parts that are named (all that can be made here, unless told) and join them with those that are there.
+    """Make the parts that are named (all that can be made here within minutes, unless told) and join them with those that are there.
 
     Each part goes on where a call before it was ended, and one that is done is only looked at. `beside` writes the joined file into
     the SAE's folder too. Raises InterpError for an unknown part, when one that was named cannot be made, when none can, and when
     another process is at it.
     """
-    wanted = [find_part(name).name for name in parts] or list(MAKERS)
+    wanted = [find_part(name).name for name in parts] or [name for name in MAKERS if name not in APART]
     for name in wanted:
         if name not in MAKERS:
             raise InterpError(f"the part {name} is not made by this command: {find_part(name).how}.")
@@ -208,5 +209,15 @@ def _exact(wb: Opened) -> "Model":
     return open_model(model.source, dtype="float32", device=wb.device, attention=wb.card.attention)
 
 
-MAKERS: dict[str, Callable[[Opened, Path, bool], None]] = {labels.PART.name: _labels, caused.PART.name: _effects}
+def _edits(wb: Opened, folder: Path, restart: bool) -> None:
+    try_evidence(wb, restart=restart)
+
+
+MAKERS: dict[str, Callable[[Opened, Path, bool], None]] = {
+    labels.PART.name: _labels,
+    caused.PART.name: _effects,
+    edited.PART.name: _edits,
+}
 """By part, in this order: writes the part's file into the folder, or leaves one that is of the same; the flag makes it anew."""
+APART = frozenset({edited.PART.name})
+"""Made only when they are named, for they take hours."""
