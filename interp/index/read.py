@@ -279,14 +279,14 @@ class FeatureIndex(IndexFiles):
         """The automatic, untested description: the tokens a feature fires on most, with the share of its firings that are
         on them, and those it promotes."""
         check_feature(feature, self.d_sae, str(self.folder))
+        head, tail = self._described_parts(feature)
         fires, tokens, counts = (
             self.features[name].iloc[feature] for name in ("fires", "top_tokens", "top_token_counts")
         )
         if not fires:
-            return self.description(feature)
+            return head + tail
         named = {folded(token) for token in distinct(self.text(tokens), NAMED)}
         on = sum(int(n) for text, n in zip(self.text(tokens), counts, strict=True) if folded(text) in named)
-        head, tail = self._described_parts(feature)
         return f"{head} ({on / int(fires):.0%} of its firings){tail}"
 
     @cached_property

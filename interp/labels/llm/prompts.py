@@ -58,7 +58,8 @@ def naming(feature: int, firings: Sequence[Shown], silent: Sequence[Shown]) -> Q
 
 
 def read_name(text: str) -> Said | None:
-    """What an answer says; None where no name can be read from it."""
+    """What an answer says; None where no name can be read from it. A rule that search refuses (InterpError) is left out, and why
+    is told in `misread`."""
     found = _NAME.search(text)
     name = re.sub(r"\s+", " ", found[1]).strip(" *_`\"'“”.") if found else ""
     if _EMPTY.fullmatch(name) or len(name) > LONGEST_NAME or not name.isprintable():
