@@ -250,6 +250,8 @@ SAID = {
     "too little text": "There is too little text to say whether the label holds in",
     "holds": "The label holds in",
 }
+FORMS = {"code": "what looks like code", "list": "lists"}
+"""As they are told beside languages, of which code is one."""
 
 
 def _where(scope: Sequence[Mapping[str, Any]]) -> list[Said]:
@@ -259,7 +261,10 @@ def _where(scope: Sequence[Mapping[str, Any]]) -> list[Said]:
         parts = [one for one in scope if one["verdict"] == found]
         named = [one for one in parts if one["part"] != "source" or found == "does not"]
         sources = len([one for one in parts if one["part"] == "source"]) if found == "holds" else 0
-        listed = [f"{one['value']} (n {one['fires']:,})" for one in named]
+        listed = [
+            f"{FORMS.get(one['value'], one['value']) if one['part'] == 'form' else one['value']} (n {one['fires']:,})"
+            for one in named
+        ]
         listed += [counted(sources, "source")] if sources else []
         if listed:
             said.append(Said(f"{words} {', '.join(listed)}.", shown=found == "holds"))
