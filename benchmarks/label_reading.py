@@ -2,12 +2,14 @@
 
     python benchmarks/label_reading.py draw SAE --into reading --features 60 --seed 7
     python benchmarks/label_reading.py count reading/key.csv reading/ana.csv reading/ben.csv
+    python benchmarks/label_reading.py table SAE reading/key.csv reading/ana.csv reading/ben.csv --into docs/names.md
 
 `draw` writes features.md (examples as in meaning_reading.py, then two sentences, A and B, in an order drawn for each feature),
 reader.csv, which each reader copies and fills in alone, and key.csv, which says which one is the name and what its test gave.
 A feature without a name has the description only, and counts against the names. A reader says of each sentence whether
 it is true of most of the examples, strong and weak (yes or no), and which of the two tells better what the feature is (a, b or
-neither). `count` prints shares with Wilson's intervals, and a sign test over features of which one is better.
+neither). `count` prints shares with Wilson's intervals, and a sign test over features of which one is better. `table` writes
+all of it beside examples of text that may be passed on: the strongest, and one of the middle fifth.
 """
 
 import argparse
@@ -20,13 +22,15 @@ from meaning_reading import drawn, page
 from scipy.stats import binomtest
 
 from interp.evidence.labels import PART
-from interp.index import FeatureIndex
+from interp.index import Example, FeatureIndex
 from interp.statistics import wilson
 from interp.types import InterpError
 from interp.workbench import Workbench
 
 COLUMNS = ("feature", "a", "b", "better")
 NONE = "(none)"
+SHOWN = 8
+"""Tokens to either side in the table."""
 AGREES, BETTER = ("yes", "no"), ("a", "b", "neither")
 
 
@@ -102,6 +106,48 @@ def count(key_file: Path, readings: list[Path]) -> None:
             print(f"{path.stem}, {whose} {len(rows)}: {told}; better: {better}, sign test p {p:.2g}")
 
 
+def table(sae: str, key_file: Path, readings: list[Path], into: Path) -> None:
+    """Write a Markdown page of the features, their two sentences, two examples, and what each reader says."""
+    wb, key = Workbench.open(sae), _read(key_file)
+    shown = FeatureIndex.open(wb.folder / "index")
+    said = [judged(path, key) for path in readings]
+    rows = wb.evidence.table.take(list(key)).to_pylist()
+    lines = [
+        f"# {len(key)} features drawn at random, and what they are called",
+        "",
+        f"`python benchmarks/label_reading.py` ([labels.md](labels.md)); the readers are {' and '.join(path.stem for path in readings)}. "
+        "Of each sentence: whether they call it true of most examples; then which one they call the better.",
+        "",
+        "| feature | name | verdict; F1 | description of before | examples, strong and middling | name true | description true | better |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for feature, row in zip(key, rows, strict=True):
+        f1 = row[PART.own["f1"]]
+        cells = [
+            str(feature),
+            row[PART.own["name"]] or NONE,
+            row[PART.own["verdict"]] + (f"; {f1:.2f}" if f1 is not None else ""),
+        ]
+        cells += [shown.describe(feature), "<br>".join(_examples(shown, feature))]
+        cells += [", ".join(one[feature][what] for one in said) for what in ("name", "description", "better")]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    into.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _examples(index: FeatureIndex, feature: int) -> list[str]:
+    """One of the strongest, and one of the middle fifth, of documents that may be passed on."""
+    passes_D = index.documents["passes_on"].to_numpy()
+    some = [one for one in index.examples(feature, SHOWN) if passes_D[index.document_at[one.position]]]
+    found = [next((one for one in some if one.band == band), None) for band in (0, 3)]
+    return [_around(one) for one in found if one is not None]
+
+
+def _around(one: Example) -> str:
+    marked = [f"«{token}»" if number == one.peak else token for number, token in enumerate(one.tokens)]
+    text = "".join(marked).replace("\n", "↵").replace("`", "ˋ")
+    return f"{one.value:.0f} `{text}`"
+
+
 def _share(hits: int, of: int) -> str:
     share, low, high = wilson(hits, of)
     return f"{share:.0%}, {low:.0%} to {high:.0%}"
@@ -118,9 +164,16 @@ def main() -> None:
     counting = tasks.add_parser("count")
     counting.add_argument("key", type=Path)
     counting.add_argument("readings", type=Path, nargs="+")
+    showing = tasks.add_parser("table")
+    showing.add_argument("sae")
+    showing.add_argument("key", type=Path)
+    showing.add_argument("readings", type=Path, nargs="+")
+    showing.add_argument("--into", type=Path, required=True)
     given = parser.parse_args()
     try:
-        if given.task == "draw":
+        if given.task == "table":
+            table(given.sae, given.key, given.readings, given.into)
+        elif given.task == "draw":
             draw(given.sae, given.into, given.features, given.seed)
         else:
             count(given.key, given.readings)
