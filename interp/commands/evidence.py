@@ -15,7 +15,7 @@ def evidence(
     *,
     parts: Annotated[
         Sequence[str],
-        Option("A part to make, such as labels or effects; repeatable. Without: all that can be made here."),
+        Option("A part to make: labels, effects or edits; repeatable. Without: all but edits, which take hours."),
     ] = (),
     beside: Annotated[bool, Option("Write the table into the SAE's folder too, to be shared with it.")] = False,
     restart: Annotated[bool, Option("Make the parts anew instead of going on where a call before stopped.")] = False,
