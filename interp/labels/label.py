@@ -6,6 +6,7 @@ note, status, method and predicate are the name's: they begin anew with another 
 """
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -94,8 +95,11 @@ def checked(label: Label, d_sae: int) -> Label:
     )
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
 def _check_text(name: str, text: str) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _HALF.search(text):
         raise InterpError(f"the {name} of this label is not text: it holds half of a character (a lone surrogate).")
     if "\0" in text:
         raise InterpError(f"the {name} of this label holds a character of number 0, which not every database keeps.")

@@ -67,10 +67,10 @@ def table_row(label: Label) -> dict[str, Any]:
 def read_jsonl(path: Path, d_sae: int = NO_FEATURE, *, sae: str = "") -> list[Label]:
     """Labels from a file that `export` wrote; InterpError names the line that is not one, or is one of another SAE."""
     found = []
-    for number, given in _numbered(path, d_sae, _json_rows(path)):
+    for number, given, label in _numbered(path, d_sae, _json_rows(path)):
         with in_line(path, number):
             _check_sae(given, sae)
-        found.append(checked(Label(**given), d_sae))
+        found.append(label)
     return found
 
 
@@ -93,7 +93,7 @@ def read_file(
     rows, several = _rows(path, layer)
     lines: dict[int, int] = {}
     found = []
-    for number, given in _numbered(path, d_sae, _no_empty(path, rows)):
+    for number, given, _ in _numbered(path, d_sae, _no_empty(path, rows)):
         feature = given["feature"]
         if feature in lines and not several:
             raise InterpError(
@@ -166,15 +166,15 @@ def _no_empty(path: Path, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int
         yield number, row
 
 
-def _numbered(path: Path, d_sae: int, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Given]]:
+def _numbered(path: Path, d_sae: int, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Given, Label]]:
     for number, row in rows:
         with in_line(path, number):
-            given = _given(row, d_sae)
-        yield number, given
+            given, label = _given(row, d_sae)
+        yield number, given, label
 
 
-def _given(row: Any, d_sae: int) -> Given:
-    """What a mapping says, when its values are of the kinds that a label has and make one."""
+def _given(row: Any, d_sae: int) -> tuple[Given, Label]:
+    """What a mapping says, when its values are of the kinds that a label has, and the label that they make."""
     if not isinstance(row, Mapping):
         raise InterpError("not a label (it is no JSON object).")
     missing = [name for name in ("feature", "text") if name not in row]
@@ -188,8 +188,7 @@ def _given(row: Any, d_sae: int) -> Given:
             given[name] = tuple(value)
         elif not isinstance(value, _KINDS.get(name, str)) or (isinstance(value, bool) and name != "starred"):
             raise InterpError(f"not a label ({name} is {str(value)[:60]!r}).")
-    checked(Label(**{name: value for name, value in given.items() if name != "sae"}), d_sae)
-    return given
+    return given, checked(Label(**{name: value for name, value in given.items() if name != "sae"}), d_sae)
 
 
 _KINDS: dict[str, type] = {"feature": int, "starred": bool, "tags": tuple}

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from interp.corpus import archives
 from interp.types import unknown
 
 SENSES = {"noun": 2, "verb": 1}
@@ -80,6 +79,8 @@ class WordNet:
 @lru_cache(maxsize=1)
 def wordnet() -> WordNet:
     """WordNet, read once a process (two seconds); InterpError when its package is not here."""
+    from interp.corpus import archives  # which brings PyTorch; to read what a label claims needs none of it
+
     files = dict(archives.members("wordnet", "*/wordnet/*"))
     text = {path.rpartition("/")[2]: content.decode("ascii", "replace") for path, content in files.items()}
     name_S: list[str] = []
