@@ -248,6 +248,16 @@ def test_an_index_of_examples_gives_what_it_has_and_says_what_it_lacks(checkpoin
     assert all("not tried" in wb.labels.get(one.feature).note for one in found.labels)
 
 
+def test_labels_that_were_tried_stay_where_nothing_can_be_tried(tested, book):
+    write(book, list(tested), tested)
+    before = book.all()
+    bare = {feature: replace(one, figures={}, text="not tried, for a reason") for feature, one in tested.items()}
+    outcomes = write(book, list(tested), bare, tried=False)
+    assert set(outcomes.values()) == {"tried before"}
+    assert set(write(book, list(tested), {}, tried=False).values()) == {"tried before"}
+    assert book.all() == before
+
+
 def test_text_of_each_split_is_asked_for(world, tmp_path):
     for split, missing in (
         ("labels", "labels, on which labels are tested"),

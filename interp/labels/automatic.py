@@ -44,7 +44,9 @@ FEWEST = 100
 STATUS = {"confirmed": "confirmed", "refuted": "refuted", "undecided": "undecided"}
 """Of a verdict; what could not be judged is proposed."""
 WITHDRAWN = "withdrawn: no claim explains this feature"
-OUTCOMES = ("written", "the same", "withdrawn", "a person's", "taken back")
+OUTCOMES = ("written", "the same", "withdrawn", "a person's", "taken back", "tried before")
+NOT_TRIED = "not tried"
+"""How what is said of a label that nothing could be tried on begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,20 +264,27 @@ def companions(features: Sequence[int], fires_F: np.ndarray) -> list[int]:
 
 
 def write(
-    book: LabelBook, asked: Sequence[int], tested: Mapping[int, Tested], *, author: str = AUTHOR, dry_run: bool = False
+    book: LabelBook,
+    asked: Sequence[int],
+    tested: Mapping[int, Tested],
+    *,
+    author: str = AUTHOR,
+    dry_run: bool = False,
+    tried: bool = True,
 ) -> dict[int, str]:
     """Write labels of the features that were asked for; what became of each (OUTCOMES) comes back.
 
-    Features without a claim lose the automatic label of a run of before. `dry_run` writes nothing.
+    Features without a claim lose the automatic label of a run of before. `dry_run` writes nothing. Where
+    nothing could be `tried`, a label that was tried before stays.
     """
     outcomes: dict[int, str] = {}
     before = book.histories()
     with bar("labels", len(asked), "features") as step:
         for start in range(0, len(asked), WRITTEN):
             some = asked[start : start + WRITTEN]
-            planned = list(_plan(some, tested, before, author, book.d_sae))
+            planned = list(_plan(some, tested, before, author, book.d_sae, tried))
             if not dry_run and any(label for _, _, label in planned):
-                planned = _written(book, some, tested, author)
+                planned = _written(book, some, tested, author, tried)
             outcomes |= {feature: outcome for feature, outcome, _ in planned}
             step(len(some))
     return outcomes
@@ -284,12 +293,14 @@ def write(
 Planned = tuple[int, str, Label | None]
 
 
-def _written(book: LabelBook, features: Sequence[int], tested: Mapping[int, Tested], author: str) -> list[Planned]:
+def _written(
+    book: LabelBook, features: Sequence[int], tested: Mapping[int, Tested], author: str, tried: bool
+) -> list[Planned]:
     """Plan anew of what holds in the transaction that writes."""
     planned: list[Planned] = []
 
     def follows(histories: Mapping[int, list[Label]]) -> list[Label]:
-        planned[:] = _plan(features, tested, histories, author, book.d_sae)
+        planned[:] = _plan(features, tested, histories, author, book.d_sae, tried)
         return [label for _, _, label in planned if label]
 
     book.add_after(follows)
@@ -302,6 +313,7 @@ def _plan(
     histories: Mapping[int, Sequence[Label]],
     author: str,
     d_sae: int,
+    tried: bool,
 ) -> Iterator[Planned]:
     """(feature, outcome, the revision that is to be added) of each that has a claim or had an automatic label."""
     for feature in features:
@@ -311,6 +323,9 @@ def _plan(
                 yield feature, "a person's" if history[-1].text else "taken back", None
             continue
         before = history[-1] if history else None
+        if not tried and before is not None and before.text and NOT_TRIED not in before.note:
+            yield feature, "tried before", None
+            continue
         if one:
             given = {"feature": feature, "text": one.proposal.name, "author": author, "note": one.note}
             given |= {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from interp import places
-from interp.labels.automatic import AUTHOR, OUTCOMES, Run, Tested, count, tried, write
+from interp.labels.automatic import AUTHOR, NOT_TRIED, OUTCOMES, Run, Tested, count, tried, write
 from interp.types import InterpError, check_feature
 from interp.workbench.opening import Opened
 
@@ -35,7 +35,8 @@ class Named:
     """With the ends of its interval, on the testing documents."""
     q: float | None
     outcome: str
-    """What became of it in the book: written, the same, a person's (whose label stays), taken back (and left so)."""
+    """What became of it in the book: written, the same, a person's (whose label stays), taken back (and left so),
+    tried before (which stays where nothing can be tried)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def autolabel(
     """
     asked = that_fire(wb, features, limit)
     tested, lacks, on = (_from_examples if wb.index.partial else partial(_in_full, seed=seed))(wb, asked)
-    outcomes = write(wb.labels, asked, tested, author=author, dry_run=dry_run)
+    outcomes = write(wb.labels, asked, tested, author=author, dry_run=dry_run, tried=not wb.index.partial)
     own = [tested[feature] for feature in asked if feature in tested]
     return Autolabelled(
         asked=len(asked),
@@ -195,7 +196,7 @@ def _from_examples(wb: Opened, asked: Sequence[int]) -> tuple[dict[int, Tested],
                 if clean.n
                 else "no firing in held-out documents"
             )
-            text = f"not tried, for the index keeps examples only; {held}"
+            text = f"{NOT_TRIED}, for the index keeps examples only; {held}"
             found[feature] = Tested(proposal=of_clean(feature, clean, index.vocabulary, lemma), figures={}, text=text)
     lacks = (
         f"the index in {index.folder} keeps examples only: names are those of predicates found when it was built, and none "
