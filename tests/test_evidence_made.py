@@ -11,6 +11,7 @@ import time
 import pytest
 
 from interp import places
+from interp.corpus import open_corpus
 from interp.evidence.card import FILE, evidence_folder
 from interp.types import InterpError
 from interp.workbench import Workbench
@@ -88,9 +89,24 @@ def test_evidence_that_came_with_the_sae_holds_until_some_is_made_here(own, fres
     assert (fresh.folder / FILE).read_bytes() == built.file.read_bytes()
 
 
-def test_a_part_that_cannot_be_made_is_said(fresh, text_folder):
-    from interp.corpus import open_corpus
+def test_evidence_that_came_with_the_sae_stays_where_the_index_keeps_examples(
+    own, fresh, text_folder, home, monkeypatch
+):
+    made = own.build_evidence().file
+    shutil.copy(made, fresh.folder / FILE)
+    shutil.rmtree(fresh.folder / "index", ignore_errors=True)
+    fresh.build_index(open_corpus(text_folder), 8_192, keep="examples", beside=True)
+    monkeypatch.setenv("INTERP_HOME", str(home.parent / "newcomer"))
+    wb = Workbench.open(fresh.folder, labels="sqlite://")
+    assert wb.index.partial
+    found = wb.build_evidence()
+    assert not found.took
+    assert "came with the SAE" in found.lacking["effects"]
+    assert found.file == fresh.folder / FILE
+    assert found.file.read_bytes() == made.read_bytes()
 
+
+def test_a_part_that_cannot_be_made_is_said(fresh, text_folder):
     shutil.rmtree(fresh.folder / "index")
     fresh.build_index(open_corpus(text_folder), 8_192, keep="examples", beside=True)
     examples = Workbench.open(fresh.folder, labels="sqlite://")

@@ -52,11 +52,15 @@ def build_evidence(wb: Opened, parts: Sequence[str] = (), *, beside: bool = Fals
     folder = evidence_folder(wb.card.sae_sha256)
     took: dict[str, float] = {}
     lacking: dict[str, str] = {}
+    came = {} if parts else _came(wb)
     with places.only_one(folder, "making evidence"):
         places.drop_partials(folder)
         if beside:
             places.check_writable(wb.folder)
         for name in wanted:
+            if name in came:
+                lacking[name] = came[name]
+                continue
             began = time.perf_counter()
             try:
                 MAKERS[name](wb, folder, restart)
@@ -67,17 +71,31 @@ def build_evidence(wb: Opened, parts: Sequence[str] = (), *, beside: bool = Fals
                 continue
             took[name] = time.perf_counter() - began
             say(f"{name}: done in {duration(took[name])}")
-        table = _join(wb)
-        for path in (folder / card.FILE, *([wb.folder / card.FILE] if beside else [])):
-            card.write_evidence(table, path)
+        if took or not came:  # else what came with the SAE is all there is, and goes on to hold
+            table = _join(wb)
+            for path in (folder / card.FILE, *([wb.folder / card.FILE] if beside else [])):
+                card.write_evidence(table, path)
     made = evidence(wb)
     return Built(
-        file=folder / card.FILE,
+        file=find_evidence(wb.folder, wb.card.sae_sha256) or folder / card.FILE,
         beside=wb.folder / card.FILE if beside else None,
         took=took,
         lacking=lacking,
         sentences=made.sentences(),
     )
+
+
+def _came(wb: Opened) -> dict[str, str]:
+    """Parts that came with the SAE and are left as they are unless they are named, and why: an index that keeps examples
+    has less text than they were made from."""
+    shipped = wb.folder / card.FILE
+    try:
+        if not shipped.exists() or not wb.index.partial:
+            return {}
+    except InterpError:  # no index: whatever makes a part says so
+        return {}
+    why = "it came with the SAE, and the index here keeps examples only; `interp evidence {} --parts {}` makes it of these"
+    return {name: why.format(wb.folder, name) for name in read_evidence(shipped, identity(wb)).parts}
 
 
 def _join(wb: Opened) -> pa.Table:
