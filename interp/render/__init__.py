@@ -1,4 +1,4 @@
-"""How things look: HTML with every string escaped, lines and tables on a terminal, numbers as people read them."""
+"""How things look: HTML and SVG with every string escaped, lines and tables on a terminal, numbers as people read them."""
 
 from interp.render.html import (
     Html,
@@ -13,12 +13,15 @@ from interp.render.html import (
     tokens_html,
     visible,
 )
+from interp.render.svg import Point, curves_svg
 
 __all__ = [
     "Html",
+    "Point",
     "bars_svg",
     "chart_text",
     "csv_cell",
+    "curves_svg",
     "line_html",
     "link_html",
     "page_html",

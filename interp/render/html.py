@@ -1,4 +1,4 @@
-"""Tokens and tables as HTML, every string escaped: the one place of the project that makes HTML; and cells of CSV."""
+"""Tokens and tables as HTML, every string escaped: the one place of the project that makes HTML (`svg.py`: plots); and cells of CSV."""
 
 import html
 import math
