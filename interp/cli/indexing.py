@@ -9,15 +9,15 @@ from interp.render.terminal import table, tell
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from interp.commands.indexing import Lenses, Meaning, Report
+    from interp.commands.indexing import Fidelity, Lenses, Meaning
 
 
 def _indexed(index: Indexed, _: Asked) -> None:
     tell(f"index in {index.where}")
 
 
-def _evaluated(report: "Report", _: Asked) -> None:
-    measures = report.to_dict()
+def _evaluated(found: "Fidelity", _: Asked) -> None:
+    measures = found.to_dict()
     table(["measure", "value"], [[key, _measure(value)] for key, value in measures.items()])
     if None in (measures["recovered_zero"], measures["recovered_mean"]):
         tell(

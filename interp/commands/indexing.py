@@ -10,7 +10,7 @@ from interp.commands.options import Device, Option, Restart, Sae
 from interp.types import InterpError
 
 if TYPE_CHECKING:
-    from interp.evals import Report
+    from interp.evals import Fidelity
     from interp.evals.meaning import Meaning
     from interp.workbench.says import Lenses
 
@@ -89,7 +89,7 @@ def evaluate(
     *,
     corpus: Annotated[str, Option("Text to measure on, of which the held-out split is read.")] = "wiki-en",
     tokens: Annotated[int, Option("How many tokens to measure on.", low=256)] = 50_000,
-) -> "Report":
+) -> "Fidelity":
     """FVU, L0, dead features and the model's loss with the SAE in place, on held-out text.
 
     Raises InterpError when no position of the text counts.

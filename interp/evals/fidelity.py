@@ -42,7 +42,7 @@ from interp.types import InterpError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Fidelity:
     """Held-out measurements of one dictionary; `*_interval` are 95 %."""
 
     tokens: int
@@ -75,8 +75,8 @@ def evaluate(
     *,
     norm_cutoff: float | Mapping[str, float],
     batch_blocks: int = 8,
-) -> Report:
-    """The report of an SAE, transcoder or crosscoder over the blocks; runs the model five times over them (six for one
+) -> Fidelity:
+    """The fidelity of an SAE, transcoder or crosscoder over the blocks; runs the model five times over them (six for one
     that reads several hook points).
 
     `norm_cutoff` is of the first hook point that it reads, or by hook point (`Card.mask`). Raises InterpError when the model lacks a hook point, when one
@@ -156,12 +156,12 @@ def _fit(model: Model, sae: SAE, blocks: TokenBlocks, mask: Mask, at_once: int, 
     return _Fit(sums, torch.cat(counted), mean_O, errors, np.array(spread))
 
 
-def _report(sae: SAE, fit: _Fit, losses: dict[str, tuple[np.ndarray, np.ndarray]]) -> Report:
+def _report(sae: SAE, fit: _Fit, losses: dict[str, tuple[np.ndarray, np.ndarray]]) -> Fidelity:
     if not losses["ce"][1].sum():
         raise InterpError("no counted position of this text has a token after it to be predicted; give longer texts.")
     mean = {name: float(sum_N.sum() / count_N.sum()) for name, (sum_N, count_N) in losses.items()}
     sums, counts = fit.sums, losses["ce"][1]
-    return Report(
+    return Fidelity(
         tokens=sums.rows,
         blocks=len(fit.counted_NT),
         fvu=sums.fvu,
