@@ -185,8 +185,13 @@ def test_what_it_comes_to_is_counted(written, named):
     assert "1 of 2 features (50.0%" in said
 
 
+def none_known(features):
+    values = {"feature": features, "null_random_model": [0.0] * len(features)}
+    return make_part("random", 1, labels.RANDOM_COLUMNS, values, {"sae_sha256": SHA})
+
+
 def test_a_further_table_is_joined_and_judges_again(named, written, tmp_path):
-    """A null of a random model that lies above every F1 leaves nothing confirmed."""
+    """Under a null of a random model that lies above every F1 nothing is confirmed, and nothing refuted for it."""
     confirmed = named.filter(pa.compute.equal(named["verdict"], "confirmed"))["feature"].to_pylist()
     high = make_part(
         "random",
@@ -203,9 +208,13 @@ def test_a_further_table_is_joined_and_judges_again(named, written, tmp_path):
     path = tmp_path / FILE
     write_evidence(table, path)
     both = read_evidence(path, OF)
-    assert [both[f].label.verdict for f in confirmed[:3]] == ["refuted", "refuted", "confirmed"]
+    assert [both[f].label.verdict for f in confirmed[:3]] == [labels.TOLD, labels.TOLD, "confirmed"]
+    assert "but labels of a random-weight model's features reach 1." in both[confirmed[0]].sentences()[0]
+    assert f" {2} one that is told from chance but no better" in both.sentence()
+    back = join(OF, {"random": none_known(confirmed[:3])}, both)
+    assert back["label_verdict"].to_pylist() == named["verdict"].to_pylist()
     assert "On the final documents it is confirmed (F1 0.8)." in both[confirmed[3]].sentences()
-    assert "Of 1 confirmed labels that could be tried on the final documents" in both.sentence()
+    assert "of 1 confirmed labels that could be tried 1 hold" in both.sentence()
     assert set(both.missing) == {part.name for part in PARTS} - {"labels", "random", "final"}
 
 

@@ -124,18 +124,7 @@ def join(of: Of, made: Mapping[str, pa.Table], before: "EvidenceTable | None" = 
     return pa.table([columns[field.name] for field in fields], schema=schema)
 
 
-_JUDGED = (
-    "verdict",
-    "fires",
-    "documents",
-    "f1",
-    "f1_low",
-    "f1_high",
-    "q",
-    "null_shuffled",
-    "null_matched",
-    "null_random_model",
-)
+_JUDGED = ("verdict", "f1_low", "null_random_model")
 
 
 def _aligned(table: pa.Table, name: str, d_sae: int) -> pa.Array:

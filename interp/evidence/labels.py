@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from interp.evidence.part import COUNT, REAL, Columns, Part, Row, Said, about_part, make_part, read_part
 from interp.labels.automatic import Tested
 from interp.labels.scope import Scope
-from interp.labels.testing import VERDICTS, Q, verdict
+from interp.labels.testing import VERDICTS, Q
 from interp.predicates import read_claim
 from interp.render.words import counted
 from interp.statistics import wilson
@@ -26,7 +26,9 @@ from interp.types import InterpError
 
 FORMAT = 1
 NO_CLAIM, SILENT = "no claim", "never fires"
-ALL_VERDICTS = (*VERDICTS, NO_CLAIM, SILENT)
+TOLD = "told from chance"
+"""Of a label that lies above the nulls of its own SAE, but not above what labels of a random-weight model's features reach."""
+ALL_VERDICTS = (*VERDICTS, TOLD, NO_CLAIM, SILENT)
 FIGURES = {
     "f1": "F1 of the claim (it holds) for the feature (it fires above the level)",
     "precision": "of the firings, those at which the claim holds",
@@ -160,21 +162,15 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def judged_again(columns: Mapping[str, list[Any]]) -> list[str]:
-    """The verdicts where the null of a random model is known too: what was confirmed has to lie above that as well."""
+def judged_again(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The verdicts where the null of a random model is known too: what is told from chance is confirmed only above that as well.
+
+    It takes nothing else back: that labels of a random model's features are as good does not make a claim less true.
+    """
     found = []
-    for place, before in enumerate(columns["verdict"]):
-        null = columns["null_random_model"][place]
-        if null is None or before not in ("confirmed", "undecided", "refuted"):
-            found.append(before)
-            continue
-        row = {
-            name: columns[name][place]
-            for name in ("fires", "documents", "null_shuffled", "null_matched", "null_random_model")
-        }
-        f1 = tuple(columns[f"f1{end}"][place] for end in ("", "_low", "_high"))
-        known = None not in (*f1, *row.values(), columns["q"][place])
-        found.append(verdict(row | {"f1": f1, "q": columns["q"][place]}) if known else "undecided")
+    for before, low, null in zip(*(columns[name] for name in ("verdict", "f1_low", "null_random_model")), strict=True):
+        told = before in ("confirmed", TOLD) and null is not None
+        found.append(before if not told else "confirmed" if low is not None and low > null else TOLD)
     return found
 
 
@@ -199,7 +195,9 @@ class TestedLabel:
     precision: float | None
     recall: float | None
     null: float | None
-    """The largest of the nulls' 95th percentiles."""
+    """The larger of the 95th percentiles of the nulls of its own SAE."""
+    null_random_model: float | None
+    """That of labels of a random-weight model's features, where it is known."""
     q: float | None
     scope: Sequence[Mapping[str, Any]]
     """`part`, `value`, `verdict`, `fires`, `documents`, `precision`, `low`, `high` of each part of the text where it fires."""
@@ -227,6 +225,9 @@ class TestedLabel:
             f"F1 {_interval(self.f1, self.f1_low, self.f1_high)} at {counted(self.fires, 'firing')} in "
             f"{counted(self.documents, 'document')} that it was not made from, chance {_number(self.null)} (q {_number(self.q)})"
         )
+        if self.null_random_model is not None:
+            but = ", but labels" if self.verdict == TOLD else "; labels"
+            figures += f"{but} of a random-weight model's features reach {_number(self.null_random_model)}"
         return [Said(f"{head}: {figures}.", shown=held), *self._finally(), *_where(self.scope)]
 
     def _finally(self) -> list[Said]:
@@ -272,7 +273,7 @@ def _where(scope: Sequence[Mapping[str, Any]]) -> list[Said]:
 
 
 def _record(row: Row) -> TestedLabel:
-    nulls = [row.get(f"label_null_{name}") for name in ("shuffled", "matched", "random_model")]
+    nulls = [row.get(f"label_null_{name}") for name in ("shuffled", "matched")]
     own: dict[str, Any] = {name: row[f"label_{name}"] or "" for name in ("name", "claim", "method")}
     own |= {name: row[f"label_{name}"] for name in ("f1", "f1_low", "f1_high", "precision", "recall", "q")}
     return TestedLabel(
@@ -282,6 +283,7 @@ def _record(row: Row) -> TestedLabel:
         fires=row["label_fires"] or 0,
         documents=row["label_documents"] or 0,
         null=max((null for null in nulls if null is not None), default=None),
+        null_random_model=row.get("label_null_random_model"),
         scope=row["label_scope"] or [],
         final_verdict=row.get("label_final_verdict") or "",
         final_f1=row.get("label_final_f1"),
@@ -290,11 +292,18 @@ def _record(row: Row) -> TestedLabel:
 
 def _summary(table: pa.Table) -> str:
     count = {name: int(pc.sum(pc.equal(table["label_verdict"], name)).as_py() or 0) for name in ALL_VERDICTS}
-    tried = sum(count[name] for name in VERDICTS)
+    tried = sum(count[name] for name in (*VERDICTS, TOLD))
+    random = "label_null_random_model" in table.column_names
+    told = (
+        f"{count[TOLD]:,} one that is told from chance but no better than the best twentieth of the labels that the same method gives to "
+        "features of a random-weight model, "
+        if random
+        else ""
+    )
     null = int(pc.sum(pc.equal(table["label_shuffled_verdict"], "confirmed")).as_py() or 0)
     share, low, high = wilson(null, tried)
     sentence = (
-        f"Of {len(table):,} features {count['confirmed']:,} have a label that is confirmed on text it was not made from, "
+        f"Of {len(table):,} features {count['confirmed']:,} have a label that is confirmed on text it was not made from, {told}"
         f"{count['refuted']:,} one that is refuted, {count['undecided']:,} one that is undecided; {count['too few']:,} fire there too "
         f"seldom to judge, for {count[NO_CLAIM]:,} no claim was found, and {count[SILENT]:,} never fire. "
     )
@@ -307,16 +316,24 @@ def _summary(table: pa.Table) -> str:
 
 
 def _final_summary(table: pa.Table) -> str:
-    was = pc.equal(table["label_verdict"], "confirmed")
-    tried = table.filter(pc.and_(was, pc.is_valid(table["label_final_holds"])))
-    held = int(pc.sum(tried["label_final_holds"]).as_py() or 0)
-    share, low, high = wilson(held, len(tried))
-    if not len(tried):
+    told = [_held(table, verdict) for verdict in ("confirmed", TOLD)]
+    tried = [
+        (held, of, words) for (held, of), words in zip(told, ("confirmed labels", f"labels {TOLD}"), strict=True) if of
+    ]
+    if not tried:
         return "Of the confirmed labels none fires often enough in the final documents to be tried there."
-    return (
-        f"Of {len(tried):,} confirmed labels that could be tried on the final documents, which nothing else reads, {held:,} hold "
-        f"there ({share:.1%}, {low:.1%} to {high:.1%})."
-    )
+    said = []
+    for held, of, words in tried:
+        share, low, high = wilson(held, of)
+        said.append(f"of {of:,} {words} that could be tried {held:,} hold ({share:.1%}, {low:.1%} to {high:.1%})")
+    return f"On the final documents, which nothing else reads, {'; '.join(said)}."
+
+
+def _held(table: pa.Table, verdict: str) -> tuple[int, int]:
+    """(that hold on the final documents, that could be tried there), of the labels with this verdict."""
+    own = pc.and_(pc.equal(table["label_verdict"], verdict), pc.is_valid(table["label_final_holds"]))
+    tried = table.filter(own)
+    return int(pc.sum(tried["label_final_holds"]).as_py() or 0), len(tried)
 
 
 # ---- the parts ----

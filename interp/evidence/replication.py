@@ -340,7 +340,7 @@ def _summary(table: pa.Table) -> str:
     share, low, high = wilson(int(by_null), len(judged))
     return (
         f"{sentence} In the SAE of a random-weight copy of the model the rule would find {by_null:,} ({share:.1%}, "
-        f"{low:.1%} to {high:.1%})."
+        f"{max(low, 0.0):.1%} to {high:.1%})."
     )
 
 
