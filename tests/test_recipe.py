@@ -22,6 +22,7 @@ from interp.sae.metrics import reconstruction
 from interp.sae.options import options_of
 from interp.steering import Ablate, Clamp
 from interp.training import TrainConfig, steps, train
+from interp.training.state import initial_decoder
 from interp.types import Hook, InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK, ROOT
@@ -609,3 +610,22 @@ def test_the_recipe_of_other_seeds_and_of_a_random_copy(monkeypatch, tmp_path, c
     again.stage_seeds()
     again.stage_random()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    _nulls_are_made(monkeypatch, tmp_path, recipe)
+
+
+def _nulls_are_made(monkeypatch, tmp_path, recipe):
+    """Nulls and trained SAEs of the same length, from the activations that the other recipes left."""
+    monkeypatch.setattr(recipe, "TRIAL_SHARDS", 1)
+    nulls = _embedded_recipe(monkeypatch, tmp_path, "smollm2_nulls")
+    monkeypatch.setattr(nulls, "SEEDS", (0, 1))
+    for _ in range(2):  # called again, all is there
+        for stage in nulls.STAGES.values():
+            stage()
+    begun = {seed: initial_decoder(Card.read(nulls.folder("frozen", seed)).recipe) for seed in (0, 1)}
+    for seed, rows in begun.items():
+        trained, frozen = (load(nulls.folder(kind, seed)) for kind in ("trained", "frozen"))
+        torch.testing.assert_close(frozen.W_dec, rows, atol=1e-3, rtol=0)  # as float16 holds them
+        assert not torch.allclose(trained.W_dec, rows, atol=0.05)
+    assert Card.read(nulls.folder("random", 1)).model == "random-1:smollm2"
+    recipes = [Card.read(nulls.folder(kind, 1)).recipe for kind in ("trained", "frozen")]
+    assert recipes[0]["rows_seen"] == recipes[1]["rows_seen"]

@@ -7,6 +7,7 @@ from interp.sae.architecture import Architecture
 from interp.types import InterpError, unknown
 
 THRESHOLDS = ("one", "feature")
+MATRICES = ("W_enc", "W_dec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ class TrainConfig:
     (sae/thresholds.py)."""
     resample: bool = False
     """Where there is no AuxK, or none is wanted: begin dead features anew, on rows that are explained worst, every `dead_after` tokens."""
+    frozen: tuple[str, ...] = ()
+    """Matrices that stay as they begin, `W_enc` or `W_dec`: an SAE whose decoder is random rows and whose encoder is trained
+    is a null, of which every other figure can be asked what it is worth (evals/nulls.py)."""
     save_every: int = 1_000_000
     """Tokens between saved states."""
     seed: int = 0
@@ -55,6 +59,15 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InterpError(f"{name} is {value}; it is a number of {what}, at least 1.")
+        object.__setattr__(self, "frozen", tuple(sorted(set(self.frozen))))  # as lists of JSON give it back, too
+        for name in self.frozen:
+            if name not in MATRICES:
+                raise unknown("matrix to freeze", name, MATRICES)
+        for name in ("resample", "orthogonal"):
+            if getattr(self, name) and "W_dec" in self.frozen:
+                raise InterpError(f"{name} moves decoder rows, and W_dec is frozen; leave one of the two out.")
+        if self.resample and self.frozen:
+            raise InterpError("resample begins encoder rows anew, and W_enc is frozen; leave one of the two out.")
         if self.thresholds not in THRESHOLDS:
             raise unknown("way to set thresholds", self.thresholds, THRESHOLDS)
         for name in ("aux_alpha", "orthogonal"):

@@ -67,7 +67,7 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
         _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
     if config.orthogonal:
         _part(p["W_dec"], grads["W_dec"], config.orthogonal * t_BO.shape[1], state.step, dtype, traits.unit_decoder)
-    _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder)
+    _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder, config.frozen)
     state.hint = out.hint
     state.idle_F += len(t_BO)
     state.idle_F[out.fired_F] = 0
@@ -130,13 +130,15 @@ def _part(W_FO: Tensor, grad_FO: Tensor, weight: float, step: int, dtype: torch.
     grad_FO.index_add_(0, nearest, (a - cosine * b) * slope / norm_b)
 
 
-def _update(state: State, grads: Params, lr: float, unit_decoder: bool) -> None:
+def _update(state: State, grads: Params, lr: float, unit_decoder: bool, frozen: tuple[str, ...]) -> None:
+    """One step of Adam, which passes over what has no gradient: the frozen matrices keep every bit."""
     p = state.p
+    unit_decoder = unit_decoder and "W_dec" not in frozen
     if unit_decoder:
         for g_FO, W_FO in zip(grads["W_dec"].split(ROWS), p["W_dec"].split(ROWS), strict=True):
             g_FO.addcmul_(torch.linalg.vecdot(g_FO, W_FO)[:, None], W_FO, value=-1)
     for name, parameter in p.items():
-        parameter.grad = grads[name]
+        parameter.grad = None if name in frozen else grads[name]
     for group in state.optimiser.param_groups:
         group["lr"] = lr * group["rate"]
     state.optimiser.step()

@@ -121,7 +121,13 @@ class Run:
             x_BD, y_BO = x_BD[whole], y_BO[whole]
         if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
             raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
-        return state.initial(x_BD, y_BO, self.architecture, self.config.seed)
+        first = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
+        for name in self.config.frozen:
+            if not bool(first.p[name].any()):
+                raise InterpError(
+                    f"{name} of a {type(self.architecture).__name__} begins at 0, so frozen it gives nothing."
+                )
+        return first
 
     def batches_left(self, rows: int) -> int:
         """Whole batches of that many rows that are still to come."""

@@ -4,6 +4,7 @@ Axes    B batch row, D d_in, O d_out, F d_sae.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SEED_OFFSET = 0x1D1C_7104A2
 COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
-NEWER = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one"}
+NEWER = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": []}
 """Fields that recipes of before lack, with what they were then."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices on which PyTorch has Adam's step as one kernel."""
@@ -82,10 +83,7 @@ def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture
     """Parameters from the first rows: b_dec the targets' mean, encoder rows random directions, the rest the
     architecture's choice."""
     scale_in, scale_out = (_scale(rows, architecture.traits.widths) for rows in (x_BD, y_BO))
-    # Away from the seeds that people give synthetic data: directions planted with seed 0 and an SAE begun with seed 0
-    # would be the same numbers, and every planted feature would be "recovered" untrained.
-    draw = torch.Generator().manual_seed(seed + SEED_OFFSET)
-    W = unit_rows(torch.randn(architecture.d_sae, architecture.d_in, generator=draw)).to(x_BD.device)
+    W = first_rows(architecture.d_sae, architecture.d_in, seed).to(x_BD.device)
     p = {"W_enc": W, "b_enc": W.new_zeros(len(W)), "b_dec": y_BO.mean(0) * scale_out}
     some = x_BD[:4096] * scale_in
     made = architecture.initial(p, some - p["b_dec"] if architecture.traits.centred else some)
@@ -101,6 +99,34 @@ def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture
         optimiser=adam(p, architecture),
         made_on=W.device.type,
     )
+
+
+def first_rows(d_sae: int, d_in: int, seed: int) -> Float[Tensor, "F D"]:
+    """The random rows of norm 1 that an SAE of that seed begins with."""
+    # Away from the seeds that people give synthetic data: directions planted with seed 0 and an SAE begun with seed 0
+    # would be the same numbers, and every planted feature would be "recovered" untrained.
+    draw = torch.Generator().manual_seed(seed + SEED_OFFSET)
+    return unit_rows(torch.randn(d_sae, d_in, generator=draw))
+
+
+def initial_decoder(recipe: Mapping[str, Any]) -> Float[Tensor, "F D"]:
+    """The decoder, rows of norm 1, that the SAE of a card's `recipe` began with; nothing is trained.
+
+    Every architecture that reads and writes one hook point begins both matrices with the same random rows (`initial`).
+    Raises InterpError for a recipe that does not say architecture, widths and seed, as other libraries' do not, and for
+    transcoders and crosscoders, whose decoders begin at 0 or with the activations' scale in them.
+    """
+    made, how = recipe.get("architecture"), recipe.get("training")
+    of = made if isinstance(made, Mapping) else {}
+    sizes = [of.get("d_sae"), of.get("d_in"), how.get("seed") if isinstance(how, Mapping) else None]
+    if of.get("name") in ("transcoder", "crosscoder"):
+        raise InterpError(f"the decoder that a {of['name']} begins with does not follow from its seed; give an SAE.")
+    if not all(isinstance(size, int) for size in sizes):
+        raise InterpError(
+            "this card does not say with which seed and widths the SAE was trained, so its first decoder cannot be made "
+            "again; give SAEs that `interp train` made."
+        )
+    return first_rows(*sizes)  # type: ignore[arg-type]
 
 
 def _ordered(p: Params) -> Params:
@@ -156,6 +182,8 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
     p = _ordered({key[2:]: value for key, value in loaded.items() if key.startswith("p.")})
     optimiser = adam(p, architecture)
     for name, parameter in p.items():
+        if name in recipe.get("frozen", ()):
+            continue  # no step was taken along it
         optimiser.state[parameter] = {moment: loaded[f"adam.{moment}.{name}"] for moment in MOMENTS}
     return State(p=p, optimiser=optimiser, **counts, **{name: loaded[name] for name in OWN})
 
