@@ -38,7 +38,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
 from interp.evidence.part import COUNT, REAL, Part, Row, Said, about_part, make_part, read_part
-from interp.labels.matching import AT_ONCE, FEW, Prepared, Side, likenesses, rows_by_chance
+from interp.labels.matching import AT_ONCE, FEW, Prepared, Side, likenesses
+from interp.sae.rows import rows_by_chance
 from interp.statistics import Z, benjamini_hochberg, permutation_p, wilson
 from interp.types import InterpError
 

@@ -15,7 +15,7 @@ Source  Bricken et al. 2023, "Towards Monosemanticity" (universality: the correl
         "Sparse Autoencoders Trained on the Same Data Learn Different Features" (cosines of rows, and how many have no match).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from torch import Tensor
 
 from interp.render.words import counted
+from interp.sae.rows import rows_by_chance, unit
 from interp.types import InterpError, check_feature
 
 ALIKE = 0.7
@@ -147,11 +148,7 @@ class Prepared:
         total = np.bincount(active.indices, weights=exact, minlength=count).astype(np.float64)  # of nothing, whole
         squares = np.bincount(active.indices, weights=exact**2, minlength=count).astype(np.float64)
         spread = np.sqrt(np.maximum(squares - total**2 / active.shape[0], 0.0))
-        return Prepared(_unit(side.W_dec), active, by_feature, np.diff(by_feature.indptr), total, spread)
-
-
-def _unit(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        return Prepared(unit(side.W_dec), active, by_feature, np.diff(by_feature.indptr), total, spread)
 
 
 def likenesses(
@@ -195,17 +192,6 @@ def _chance_of_cosine(
         best = [(some @ random.T).amax(1) for some in asked_LD.split(AT_ONCE)]
         largest_L = torch.maximum(largest_L, torch.cat(best))
     return largest_L.double().numpy()
-
-
-def rows_by_chance(unit: Float[Tensor, "F D"], draws: int, seed: int) -> Iterator[Float[Tensor, "F D"]]:
-    """So many dictionaries of as many rows of norm 1, drawn at random with the mean and covariance of these."""
-    draw = torch.Generator().manual_seed(seed)
-    rows = unit.double()
-    mean = rows.mean(0)
-    values, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
-    mix_DD = (vectors * values.clamp_min(0).sqrt()).T.float()
-    for _ in range(draws):
-        yield _unit(torch.randn(len(rows), len(mix_DD), generator=draw) @ mix_DD + mean.float())
 
 
 def _chance_of_correlation(

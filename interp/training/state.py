@@ -24,7 +24,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SEED_OFFSET = 0x1D1C_7104A2
 COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
-NEWER = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": []}
+NEWER: dict[str, Any] = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": []}
 """Fields that recipes of before lack, with what they were then."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices on which PyTorch has Adam's step as one kernel."""
