@@ -1,6 +1,18 @@
 """The command line: it shows and asks, and computes nothing. A file a room of `interp.commands`."""
 
-from interp.cli import dashboard, evidence, finding, indexing, jobs, labelling, sharing, steering, texts, training
+from interp.cli import (
+    comparing,
+    dashboard,
+    evidence,
+    finding,
+    indexing,
+    jobs,
+    labelling,
+    sharing,
+    steering,
+    texts,
+    training,
+)
 from interp.cli.app import app, main
 from interp.cli.labelling import labels
 from interp.commands import COMMANDS
@@ -11,6 +23,7 @@ app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""
 
 __all__ = [
     "app",
+    "comparing",
     "dashboard",
     "evidence",
     "finding",

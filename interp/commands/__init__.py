@@ -7,7 +7,18 @@ all read the same one. Defaults live in these signatures.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from interp.commands import evidence, finding, indexing, labelling, machine, sharing, steering, texts, training
+from interp.commands import (
+    comparing,
+    evidence,
+    finding,
+    indexing,
+    labelling,
+    machine,
+    sharing,
+    steering,
+    texts,
+    training,
+)
 from interp.commands.machine import installed_version, use_threads
 from interp.commands.opening import open_sae
 from interp.commands.options import EMBEDDED, Option, Parameter, read_parameters
@@ -48,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "selftest": Command(training.selftest, changes=False),
     "index": Command(indexing.index, resumes=True),
     "evaluate": Command(indexing.evaluate),
+    "compare": Command(comparing.compare),
     "meaning": Command(indexing.meaning),
     "lenses": Command(indexing.lenses, resumes=True),
     "search": Command(finding.search),

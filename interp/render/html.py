@@ -43,6 +43,11 @@ def title_html(text: str) -> str:
     return f"<p><b>{html.escape(text)}</b></p>"
 
 
+def text_html(text: str) -> str:
+    """A paragraph."""
+    return f"<p>{html.escape(text)}</p>"
+
+
 class Html(str):
     """A string that is HTML already, because a function of this file made it."""
 

@@ -19,6 +19,7 @@ from interp.render import table_html, title_html
 from interp.steering import Direction, FeatureEdit, SamplingOptions, Steerable, SteeredModel
 from interp.types import FeatureRef
 from interp.workbench import (
+    comparing,
     evidencing,
     explaining,
     falsifying,
@@ -37,6 +38,7 @@ from interp.workbench import (
 from interp.workbench import lenses as reads
 from interp.workbench import presets as kept
 from interp.workbench import says as disposed
+from interp.workbench.comparing import compare
 from interp.workbench.indexing import INDEXED
 from interp.workbench.opening import EMBEDDED, Opened
 from interp.workbench.sharing import convert, pull_checkpoint, verify
@@ -88,6 +90,7 @@ class Workbench(Opened):
     make_lenses = disposed.make_lenses
 
     evaluate = measuring.evaluate
+    compare = comparing.compare_with
     meaning = measuring.meaning
 
     autolabel = labelling.autolabel
@@ -158,4 +161,4 @@ class Workbench(Opened):
         return title_html(self.card.name) + table_html(["", ""], rows)
 
 
-__all__ = ["EMBEDDED", "INDEXED", "Opened", "Workbench", "convert", "pull_checkpoint", "resolve", "verify"]
+__all__ = ["EMBEDDED", "INDEXED", "Opened", "Workbench", "compare", "convert", "pull_checkpoint", "resolve", "verify"]
