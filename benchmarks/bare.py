@@ -63,9 +63,16 @@ STAND_INS: dict[str, Callable[[], ModuleType]] = {
 }
 
 
+def _there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def stand_in() -> list[str]:
     """Put a stand-in in the place of each package that is missing; their names."""
-    missing = [name for name in STAND_INS if importlib.util.find_spec(name) is None]
+    missing = [name for name in STAND_INS if not _there(name)]
     for name in missing:
         sys.modules[name] = STAND_INS[name]()
     return missing

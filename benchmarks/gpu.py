@@ -44,11 +44,11 @@ TOLERANCES = {
     "selected otherwise": (1e-4, 3e-3),
     "encode": (1e-5, 1e-5),
     "decode": (1e-5, 1e-5),
-    "loss": (1e-5, 1e-3),
-    "gradients": (1e-3, 3e-2),
-    "FVU after 20 steps": (1e-3, 1e-2),
-    "weights after 20 steps": (1e-2, 1e-1),
-    "resumed on the CPU, FVU": (2e-3, 2e-3),
+    "loss": (1e-5, 5e-3),
+    "gradients": (1e-3, 2e-1),  # in bfloat16 many pre-activations are equal, and which of them pass is chance
+    "FVU after 20 steps": (1e-4, 2e-3),
+    "weights after 20 steps": (1e-3, 1e-1),
+    "resumed on the CPU, FVU": (1e-4, 1e-4),
 }
 
 
@@ -278,6 +278,18 @@ def speed(
     }
 
 
+def looped(d_in: int, d_sae: int, k: int, rows: list[Tensor], count: int) -> dict[str, float]:
+    """Milliseconds a step of a whole run of BatchTopK, with its warnings and events, from the tenth step on."""
+    made, batch = architecture("batchtopk", d_in, d_sae, k), len(rows[0])
+    config = TrainConfig(tokens=batch * count, device=str(rows[0].device), bfloat16=True)
+    turn = cycle(rows)
+    times = []
+    for event in steps((next(turn) for _ in range(count)), made, config, held_out=rows[0]):
+        times.append(time.perf_counter())
+        assert event.step <= count
+    return {"ms a step": round(1e3 * (times[-2] - times[9]) / (count - 10), 3)}
+
+
 def profile(kind: str, d_in: int, d_sae: int, k: int, rows: list[Tensor]) -> dict[str, Any]:
     """Microseconds of the device's kernels in a step, the longest first, and how many were begun."""
     step = begun(kind, d_in, d_sae, k, rows)
@@ -361,6 +373,7 @@ def _size(
         report.case(f"{kind} {name}, k {k}", speed, kind, d_in, d_sae, k, rows, bare, seconds, least=12)
     for kind in KINDS if profiled else ():
         report.case(f"profile {kind} {name}", profile, kind, d_in, d_sae, 32, rows, least=20)
+    report.case(f"whole run {name}", looped, d_in, d_sae, 32, rows, 60, least=15)
     report.case(f"sparsify topk {name}", against_sparsify, d_in, d_sae, 32, rows, seconds, least=10)
 
 

@@ -12,6 +12,8 @@ import tests.shapes  # noqa: F401  (the hook looks it up by name)
 
 # A home of the tests' own, so that nobody's cache or labels are touched.
 os.environ.setdefault("INTERP_HOME", tempfile.mkdtemp(prefix="interp-test-"))
+# Triton's kernels, where it is installed, run in its interpreter, which needs no GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 install_import_hook("interp", "tests.shapes.check")
 
 import pytest

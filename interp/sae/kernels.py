@@ -12,6 +12,7 @@ Positive floats are ordered as their bits are, so searches compare integers, whi
 
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -21,17 +22,20 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.sae import gpu
+
 BLOCK_ROWS = 512
-"""Rows of pre-activations that exist at a time: 512 x 9216 bfloat16 is 9 MB, which stays in cache."""
+"""Rows of pre-activations that exist at a time: 512 x 9216 bfloat16 is 9 MB, which stays in cache (on a GPU: gpu.py)."""
 BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
 @cache
 def _know_sparse_csr() -> None:
-    """Make the first sparse tensor of this process, with which PyTorch says once that they are in beta; here to nobody."""
+    """Make the first sparse tensor of this process, with which PyTorch says once that they are in beta (or unchecked); here to nobody."""
     nothing = torch.zeros(0, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")  # PyTorch 2.11
         torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), nothing, nothing, (1, 1), check_invariants=False)
 
 
@@ -68,12 +72,16 @@ class Active:
 
     def decode(self, weights_N: Float[Tensor, " N"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
         """For each row, the sum over its entries of weight times the feature's row of W."""
+        if gpu.runs(W_FD):
+            return gpu.segment_sums(self.rows, self.features, weights_N, W_FD, len(self.offsets) - 1)
         return F.embedding_bag(
             self.features, W_FD, self.offsets, mode="sum", per_sample_weights=weights_N, include_last_offset=True
         )
 
     def dots(self, g_BD: Float[Tensor, "B D"], W_FD: Float[Tensor, "F D"]) -> Float[Tensor, " N"]:
         """For each entry, g[row] · W[feature]: the gradient of `decode` in its weights."""
+        if gpu.runs(W_FD):
+            return gpu.dots(self.rows, self.features, g_BD, W_FD)
         if g_BD.device.type == "mps":  # which has no sparse matrices
             return (g_BD[self.rows] * W_FD[self.features]).sum(-1)
         shape = len(self.offsets) - 1, self.d_sae
@@ -150,23 +158,23 @@ def encoder_matrix(
     The bias is so added inside the product, in float32, before the result is rounded.
     """
     d = W_FD.shape[1]
-    out = torch.empty(len(W_FD), d + 2 + _width(more_FE), dtype=dtype, device=W_FD.device)
+    out = _aligned(len(W_FD), d + 2 + _width(more_FE), dtype, W_FD.device)
     out[:, :d] = W_FD
     out[:, d] = b_F
     out[:, d + 1] = b_F - out[:, d].to(b_F.dtype)
     if more_FE is not None:
-        out[:, d + 2 :] = more_FE
+        out[:, d + 2 : d + 2 + _width(more_FE)] = more_FE
     return out
 
 
 def encoder_rows(u_BD: Float[Tensor, "B D"], dtype: torch.dtype, more_BE: Tensor | None = None) -> Float[Tensor, "B C"]:
     """Rows to multiply with an `encoder_matrix`."""
     d = u_BD.shape[1]
-    out = torch.empty(len(u_BD), d + 2 + _width(more_BE), dtype=dtype, device=u_BD.device)
+    out = _aligned(len(u_BD), d + 2 + _width(more_BE), dtype, u_BD.device)
     out[:, :d] = u_BD
     out[:, d : d + 2] = 1
     if more_BE is not None:
-        out[:, d + 2 :] = more_BE
+        out[:, d + 2 : d + 2 + _width(more_BE)] = more_BE
     return out
 
 
@@ -174,19 +182,35 @@ def _width(more: Tensor | None) -> int:
     return 0 if more is None else more.shape[1]
 
 
+def _aligned(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An empty matrix; on a GPU with columns of zeros after those asked for, where its products need them."""
+    if device.type != "cuda":
+        return torch.empty(rows, columns, dtype=dtype, device=device)
+    out = torch.empty(rows, -(-columns // gpu.ALIGN) * gpu.ALIGN, dtype=dtype, device=device)
+    out[:, columns:] = 0
+    return out
+
+
 def blocks(rows_BC: Float[Tensor, "B C"], matrix_FC: Float[Tensor, "F C"]) -> Iterator[tuple[int, Tensor]]:
     """(first row, pre-activations) of BLOCK_ROWS rows at a time; each block is overwritten by the next."""
-    scratch = rows_BC.new_empty(min(BLOCK_ROWS, len(rows_BC)), len(matrix_FC))
-    for start in range(0, len(rows_BC), BLOCK_ROWS):
-        part = rows_BC[start : start + BLOCK_ROWS]
-        yield start, torch.mm(part, matrix_FC.T, out=scratch[: len(part)])
+    size = gpu.block_rows(len(matrix_FC), rows_BC.dtype) if rows_BC.is_cuda else BLOCK_ROWS
+    scratch = rows_BC.new_empty(min(size, len(rows_BC)), len(matrix_FC))
+    for start in range(0, len(rows_BC), size):
+        part = rows_BC[start : start + size]
+        with gpu.whole_sums() if rows_BC.is_cuda else nullcontext():
+            pre = torch.mm(part, matrix_FC.T, out=scratch[: len(part)])
+        yield start, pre
 
 
 def positive_(pre_BF: Float[Tensor, "B F"]) -> tuple[Int[Tensor, " N"], Tensor]:
-    """(flat positions, values) of the positive entries, positions ascending; in place, all others become 0.
+    """(flat positions, values) of the positive entries, positions ascending; the matrix is used up.
 
     Words of eight bytes are tested first, then the members of those that are not 0.
     """
+    if gpu.runs(pre_BF):
+        cut_B = torch.zeros(len(pre_BF), dtype=torch.int32, device=pre_BF.device)
+        flat, kept = gpu.entries_over(pre_BF.view(BITS[pre_BF.dtype]), cut_B)
+        return flat, kept.view(pre_BF.dtype)
     bits = pre_BF.view(BITS[pre_BF.dtype]).clamp_(min=0).view(-1)
     n = 8 // bits.element_size()
     if len(bits) % n:
@@ -252,10 +276,14 @@ def entries_topk(
         bits = pre.view(BITS[pre.dtype])
         maxima = bits.view(len(pre), fold, d_sae // fold).amax(1) if fold > 1 else bits
         below = maxima.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True).sub_(1).clamp_(min=0)
-        torch.maximum(bits, below, out=bits).sub_(below)
-        flat, over = positive_(pre)
-        rows = torch.div(flat, d_sae, rounding_mode="floor")
-        values = over.view(bits.dtype).add_(below.view(-1).index_select(0, rows)).view(pre.dtype)
+        if gpu.runs(pre):
+            flat, passed = gpu.entries_over(bits, below.squeeze(1))
+            rows, values = torch.div(flat, d_sae, rounding_mode="floor"), passed.view(pre.dtype)
+        else:
+            torch.maximum(bits, below, out=bits).sub_(below)
+            flat, over = positive_(pre)
+            rows = torch.div(flat, d_sae, rounding_mode="floor")
+            values = over.view(bits.dtype).add_(below.view(-1).index_select(0, rows)).view(pre.dtype)
         kept = _largest_of_rows(rows, values, len(pre), k)
         found.append((flat.index_select(0, kept).add_(start * d_sae), values.index_select(0, kept)))
     flat, values = _joined(found, rows_BC)
@@ -305,7 +333,8 @@ def codes(
     `per_row` is the number of entries a row had lately; 0 when nobody knows.
     """
     rows, matrix = encoder_rows(u_BD, dtype), encoder_matrix(W_FD, b_F, dtype)
-    if 0 < per_row < len(W_FD) * SPARSE_SHARE:
+    share = gpu.SPARSE_SHARE if rows.is_cuda else SPARSE_SHARE
+    if 0 < per_row < len(W_FD) * share:
         flat, values = positive_entries(rows, matrix)
         yield slice(0, len(u_BD)), from_flat(flat, values.float(), len(u_BD), len(W_FD))
         return

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.sae import kernels
+from interp.sae import gpu, kernels
 from interp.sae.architecture import Architecture, Moment, Outcome, Params, add_to, gate_, unit_rows
 from interp.sae.kernels import Dense
 from interp.training.batch import Batch, sides
@@ -50,19 +50,21 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     u_BD = t_BO if traits.centred else raw_BD * state.scale_in
     dtype = torch.bfloat16 if config.bfloat16 else torch.float32
     out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype))
-    square = float(torch.linalg.vector_norm(out.error_BO)) ** 2
+    dead_after = config.dead_after or 1  # resolved: never None
+    dead_F = state.idle_F >= dead_after
+    norm = torch.linalg.vector_norm
+    # Fetched together: on a GPU each number that is asked for waits until all before it is done.
+    asked = [norm(out.error_BO), norm(t_BO), t_BO.sum(0).square().sum(), dead_F.sum().float()]
+    error, targets, mean, dead, *inputs = torch.stack(asked if traits.centred else [*asked, norm(u_BD)]).cpu().tolist()
+    square = error**2
     loss = square / len(t_BO) + out.penalty
     # A row of NaN inputs has no entries, so a transcoder's loss would not show it.
-    whole = traits.centred or float(torch.linalg.vector_norm(u_BD)) < float("inf")
-    if not (whole and abs(loss) < float("inf")):
+    if not all(abs(number) < float("inf") for number in (loss, *inputs)):
         raise InterpError(
             f"the loss is not finite at step {state.step + 1} (batch {state.step}, counted from 0); the last saved "
             "state is good. Look for massive or missing activations in that batch, or lower lr."
         )
     grads = out.grads | {"b_dec": out.g_BO.sum(0) - (out.into_F @ p["W_enc"] if traits.centred else 0.0)}
-    dead_after = config.dead_after or 1  # resolved: never None
-    dead_F = state.idle_F >= dead_after
-    dead = int(dead_F.sum())
     if dead and traits.auxk and config.aux_alpha > 0:
         _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
     if config.orthogonal:
@@ -70,12 +72,12 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder, config.frozen)
     state.hint = out.hint
     state.idle_F += len(t_BO)
-    state.idle_F[out.fired_F] = 0
+    state.idle_F.masked_fill_(out.fired_F, 0)
     if config.resample and not (traits.auxk and config.aux_alpha > 0):
         _resample(state, config, u_BD, out, done)
     # Of the targets less b_dec, whose mean is small, so that the difference of sums keeps its digits.
-    variance = float(torch.linalg.vector_norm(t_BO)) ** 2 - float(t_BO.sum(0).square().sum()) / len(t_BO)
-    return Measured(square / max(variance, 1e-30), out.entries / len(t_BO), dead, loss)
+    variance = targets**2 - mean / len(t_BO)
+    return Measured(square / max(variance, 1e-30), out.entries / len(t_BO), int(dead), loss)
 
 
 def _auxk(
@@ -135,19 +137,29 @@ def _update(state: State, grads: Params, lr: float, unit_decoder: bool, frozen: 
     p = state.p
     unit_decoder = unit_decoder and "W_dec" not in frozen
     if unit_decoder:
-        for g_FO, W_FO in zip(grads["W_dec"].split(ROWS), p["W_dec"].split(ROWS), strict=True):
-            g_FO.addcmul_(torch.linalg.vecdot(g_FO, W_FO)[:, None], W_FO, value=-1)
+        _drop_along(grads["W_dec"], p["W_dec"])
     for name, parameter in p.items():
         parameter.grad = None if name in frozen else grads[name]
     for group in state.optimiser.param_groups:
         group["lr"] = lr * group["rate"]
     state.optimiser.step()
     state.optimiser.zero_grad(set_to_none=True)
-    if unit_decoder:
+    if unit_decoder and gpu.runs(p["W_dec"]):
+        gpu.divide_by_norm_(p["W_dec"])
+    elif unit_decoder:
         p["W_dec"].div_(p["W_dec"].norm(dim=1, keepdim=True))
     if "threshold" in p:
         p["threshold"].clamp_(min=0.0)
     state.step += 1
+
+
+def _drop_along(grad_FO: Tensor, W_FO: Tensor) -> None:
+    """In place: the gradient of each row less its part along the row, whose norm is 1."""
+    if gpu.runs(W_FO):
+        gpu.drop_along_(grad_FO, W_FO)
+        return
+    for g, W in zip(grad_FO.split(ROWS), W_FO.split(ROWS), strict=True):
+        g.addcmul_(torch.linalg.vecdot(g, W)[:, None], W, value=-1)
 
 
 def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, done: float) -> None:
