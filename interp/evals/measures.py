@@ -13,6 +13,8 @@ from typing import Any
 from interp.corpus import TokenBlocks
 from interp.evals.fidelity import evaluate
 from interp.evals.figure import Section
+from interp.evals.probing import probing
+from interp.evals.probing_tasks import Plan
 from interp.evals.sections import fidelity_section
 from interp.models import Model
 from interp.sae import SAE
@@ -64,6 +66,11 @@ def _fidelity(setting: Setting) -> Section:
     return fidelity_section(found, setting.said(), time.perf_counter() - began)
 
 
+def _probing(setting: Setting) -> Section:
+    plan = Plan(seed=setting.seed)
+    return probing(setting.model, setting.sae, norm_cutoff=setting.norm_cutoff, plan=plan)
+
+
 MEASURES: tuple[Measure, ...] = (
     Measure(
         name="fidelity",
@@ -71,6 +78,15 @@ MEASURES: tuple[Measure, ...] = (
         version=1,
         make=_fidelity,
         headline=("fvu", "delta_ce", "recovered_mean", "dead_share"),
+    ),
+    Measure(
+        name="probing",
+        title="Sparse probing",
+        version=1,
+        make=_probing,
+        headline=("auroc_k1", "auroc_k5", "less_neurons_k1", "less_dense_k16"),
+        text=False,
+        default=False,  # five minutes for the first SAE of a model, one for each after it
     ),
 )
 """In the order in which a report has them."""

@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import zstandard
 
@@ -62,10 +63,14 @@ def _corpus(name: str, about: str, read: Callable[[], Iterator[Document]]) -> Co
     return Corpus(name=name, licence=LICENCE, about=about, version=version("sae-probes"), passes_on=False, read=read)
 
 
-def _rows(name: str) -> Iterator[tuple[int, str, str]]:
-    """(Row number, prompt, label) of a set."""
-    path = places.package_folder("sae_probes") / "data" / "cleaned_data" / f"{name}.csv.zst"
-    with path.open("rb") as raw:
+def labelled_folder() -> Path:
+    """Where the sets lie, a file each; InterpError when the package is not installed."""
+    return places.package_folder("sae_probes") / "data" / "cleaned_data"
+
+
+def labelled_rows(name: str) -> Iterator[tuple[int, str, str]]:
+    """(Row number, prompt, label) of a set; InterpError when the package is not installed."""
+    with (labelled_folder() / f"{name}.csv.zst").open("rb") as raw:
         text = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), encoding="utf-8", newline="")
         for row, entry in enumerate(csv_rows(csv.DictReader(text))):
             yield row, entry["prompt"], entry["target"]
@@ -75,7 +80,7 @@ def _each(source: str, sets: Mapping[str, Callable[[str, str], str]], *, least: 
     """The rows of the sets as documents of at least `least` characters, each text once."""
     seen: set[bytes] = set()
     for name, said in sets.items():
-        for row, prompt, label in _rows(name):
+        for row, prompt, label in labelled_rows(name):
             doc = Document(text=said(prompt, label), source=source, title=f"{name}:{row}", topic=name.partition("_")[2])
             if len(doc.text) >= least and doc.digest not in seen:
                 seen.add(doc.digest)
@@ -123,7 +128,7 @@ def _whole(text: str) -> str:
 
 def _questions() -> Iterator[Document]:
     passages: dict[str, list[str]] = {}
-    for _, prompt, _ in _rows("45_context_ans"):
+    for _, prompt, _ in labelled_rows("45_context_ans"):
         passage, question, choices = prompt.rsplit("\n", 2)
         passages.setdefault(passage, []).append(f"{question}\n{_choices(choices)}")
     for number, (passage, asked) in enumerate(passages.items()):
@@ -132,7 +137,9 @@ def _questions() -> Iterator[Document]:
     for name in ("36_sciq_tf", "44_phys_tf", "47_reasoning_tf", "55_open_qa"):
         topic = name.partition("_")[2]
         right = (
-            _choices(prompt.strip()) for _, prompt, label in _rows(name) if not (name == "36_sciq_tf" and label == "0")
+            _choices(prompt.strip())
+            for _, prompt, label in labelled_rows(name)
+            if not (name == "36_sciq_tf" and label == "0")
         )
         for number, text in enumerate(flow.gathered(dict.fromkeys(right), GATHERED)):
             yield Document(text=text, source="questions", title=f"{name}:{number}", topic=topic)
