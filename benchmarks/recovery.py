@@ -17,7 +17,7 @@ Scores  F1 of each latent as a detector of the feature nearest its decoder row; 
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -29,56 +29,17 @@ from sae_lens.saes.matryoshka_batchtopk_sae import (
     MatryoshkaBatchTopKTrainingSAE,
     MatryoshkaBatchTopKTrainingSAEConfig,
 )
-from sae_lens.synthetic import (
-    FoldedNormalMagnitudeConfig,
-    HierarchyConfig,
-    LinearMagnitudeConfig,
-    LowRankCorrelationConfig,
-    OrthogonalizationConfig,
-    SyntheticModel,
-    SyntheticModelConfig,
-    ZipfianFiringProbabilityConfig,
-    eval_sae_on_synthetic_data,
-)
+from sae_lens.synthetic import SyntheticModel, eval_sae_on_synthetic_data
 from sae_lens.training.sae_trainer import SAETrainer
 from torch import Tensor
 
 from interp import places
+from interp.recipe.worlds import BATCH, D_SAE, HELD_OUT, HELD_OUT_SEED, POOL_SEED, PREFIXES, K, batches, world_config
 
-BATCH, D_SAE, K, PREFIXES = 1024, 128, 4, (8, 32, 128)
-POOL, HELD_OUT, CALIBRATION = 2_000_000, 40_000, 65_536
-POOL_SEED, HELD_OUT_SEED, CEILING_SEED, PROBE_ROWS = 1, 2, 3, 100_000
+POOL, CALIBRATION = 2_000_000, 65_536
+CEILING_SEED, PROBE_ROWS = 3, 100_000
 FOLDER = places.cache() / "recovery"
 SCORES = ("F1", "MCC", "EV", "L0", "uniqueness", "dead")
-
-
-def world_config(number: int) -> SyntheticModelConfig:
-    """World 1 is SAELens' benchmark with 512 features of its 16,384; 2 and 3 have other seeds and structure.
-
-    4, 5 and 6 are 1, 2 and 3 from other seeds.
-    """
-    number, other = (number - 3, 10_000) if number > 3 else (number, 0)
-    forest = {"branching_factor": 4, "max_depth": 3, "mutually_exclusive_min_depth": 0}
-    forest |= {"compensate_probabilities": True, "scale_children_by_parent": True}
-    size, seed, correlation = (512, 96), 42, LowRankCorrelationConfig(rank=10, correlation_scale=0.1)
-    hierarchy = HierarchyConfig(total_root_nodes=16, mutually_exclusive_portion=1.0, **forest)
-    if number == 2:
-        seed, hierarchy, correlation = 1042, None, LowRankCorrelationConfig(rank=10, correlation_scale=0.2)
-    elif number == 3:
-        size, seed = (1024, 128), 2042
-        hierarchy = HierarchyConfig(total_root_nodes=32, mutually_exclusive_portion=0.5, **forest)
-    return SyntheticModelConfig(
-        num_features=size[0],
-        hidden_dim=size[1],
-        firing_probability=ZipfianFiringProbabilityConfig(exponent=0.5, max_prob=0.3, min_prob=3e-3),
-        hierarchy=hierarchy,
-        orthogonalization=OrthogonalizationConfig(num_steps=100, lr=3e-4),
-        correlation=correlation,
-        mean_firing_magnitudes=LinearMagnitudeConfig(start=5.0, end=4.0),
-        std_firing_magnitudes=FoldedNormalMagnitudeConfig(mean=0.5, std=0.5),
-        bias=0.5,
-        seed=seed + other,
-    )
 
 
 @cache
@@ -98,15 +59,6 @@ def pool(number: int) -> Tensor:
     with places.whole_file(path) as partial:
         torch.save(samples, partial)
     return samples
-
-
-def batches(samples: Tensor, seed: int) -> Iterator[Tensor]:
-    """Batches of the pool without end, shuffled anew in each pass; the seed alone sets the order."""
-    draw = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(samples), generator=draw)
-        for rows in order[: len(order) // BATCH * BATCH].split(BATCH):
-            yield samples[rows]
 
 
 def scores(number: int, sae: Any) -> dict[str, float]:

@@ -116,7 +116,8 @@ def test_where_no_parent_is_found_absorption_is_not_said(truth):
     found = measure_planted(made(beside, beside), truth)
     assert found["parents_found"].value == 0
     assert found["absorbed"].value is None
-    assert found["absorbed"].note == "no parent was found, so none can be silent"
+    assert found["split"].value is None
+    assert found["absorbed"].note == "no parent was found, so none can be silent or split"
 
 
 def test_without_a_hierarchy_there_is_nothing_to_absorb(truth):

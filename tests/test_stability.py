@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from interp.checkpoint import load
 from interp.evals.figure import Section
 from interp.evals.stability import Training, measure_stability
 from interp.sae.rows import partners, random_rows, rows_by_chance, unit
 from interp.types import InterpError
+from tests.test_transfer import permuted, write
 
 FIRES = np.arange(1, 41)
 
@@ -130,3 +132,19 @@ def test_each_other_training_has_its_row_and_the_section_is_json():
 def test_what_cannot_be_compared_is_refused(others, fires, said):
     with pytest.raises(InterpError, match=said):
         measure_stability(training("0", random_rows(40, 16, 1)), others, fires)
+
+
+# ---- of checkpoints ----
+
+
+def test_a_checkpoints_beginning_is_made_again_from_its_card(wb, checkpoint, tmp_path):
+    """A copy in another order has the card, and so the beginning, of what it was copied from: all that they share is inherited."""
+    made, _ = permuted(load(checkpoint), noise=0.0)
+    found = wb.stability([write(made, tmp_path / "permuted", checkpoint)])
+    assert found["mcc"].value == pytest.approx(1, abs=1e-5)
+    assert found["start_mcc"].value == pytest.approx(1, abs=1e-6)
+    assert found["stabilised"].value is None
+    assert found["moved"].value > 0.05
+    assert found.of["firings"] == int(wb.index.features["fires"].sum())
+    with pytest.raises(InterpError, match="is given twice"):
+        wb.stability([checkpoint])

@@ -17,7 +17,7 @@ absorption: read it beside `parents_found`.
     silent alone the same at positions without a child: what the parent's latent misses anyway
     absorbed     share of positions with a child at which the parent's latent is off, while the latent of a child that is on fires, and
                  that one's row carries the parent: in row ≈ α v_child + β v_parent (least squares), α > 0 and β ≥ CARRIES α
-    split        share of parents that several latents detect together (one of them fires) by more than SPLIT in F1 better than the
+    split        share of found parents that several latents detect together (one of them fires) by more than SPLIT in F1 better than the
                  best one does; latents are added greedily, at most SEVERAL, on one half of the rows, and judged on the other
 
 Intervals are bootstraps over latents, pairs or parents.
@@ -171,8 +171,9 @@ class _Parent:
     absorbed: int
     alone: int
     silent_alone: int
-    rise: float
-    """Of F1, when several latents detect it together."""
+    split: bool
+    """Whether several latents detect it better together."""
+    one: int = 1
 
 
 def _hierarchy(sae: SAE, truth: Truth, fires_NF: Bool[Tensor, "N F"]) -> tuple[Figure, ...]:
@@ -217,7 +218,7 @@ def _count(
         absorbed=int((silent_N & carried_N).sum()),
         alone=int(alone_N.sum()),
         silent_alone=int((alone_N & ~fires_N).sum()),
-        rise=_rise(fires_NF, on_N),
+        split=_rise(fires_NF, on_N) > SPLIT,
     )
 
 
@@ -254,14 +255,10 @@ def _said(counts: Sequence[_Parent]) -> tuple[Figure, ...]:
             n=len(of),
             unit="parents",
             better="lower",
-            note="" if known else "no parent was found, so none can be silent",
+            note="" if known else "no parent was found, so none can be silent or split",
         )
 
-    ones = np.ones(len(counts))
-    found_U, split_U = (
-        np.array([one.found for one in counts], float),
-        np.array([one.rise > SPLIT for one in counts], float),
-    )
+    found_U, ones = np.array([one.found for one in counts], float), np.ones(len(counts))
     return (
         Figure(
             name="parents_found", says=f"share of parents with a row at a cosine of at least {FOUND:g}",
@@ -271,8 +268,6 @@ def _said(counts: Sequence[_Parent]) -> tuple[Figure, ...]:
               found, "absorbed", "with_child"),
         share("silent", "share of positions with a child at which the found parent's latent is off", found, "silent", "with_child"),
         share("silent_alone", "share of positions without a child at which it is off", found, "silent_alone", "alone"),
-        Figure(
-            name="split", says=f"share of parents that several latents detect better than one by over {SPLIT:g} in F1",
-            value=float(split_U.mean()), interval=bootstrap_ratio(split_U, ones), n=len(counts), unit="parents", better="lower",
-        ),
+        share("split", f"share of found parents that several latents detect better than one by over {SPLIT:g} in F1",
+              found, "split", "one"),
     )  # fmt: skip

@@ -96,6 +96,7 @@ class Workbench(Opened):
     autolabel = labelling.autolabel
     build_evidence = evidencing.build_evidence
     replication = replicating.replication
+    stability = replicating.stability
     random_null = replicating.random_null
     explain = explaining.explain
     edit_tests = falsifying.edit_tests

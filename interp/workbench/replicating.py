@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp import places
+from interp.evals.figure import Section
+from interp.evals.stability import Training, measure_stability
 from interp.evidence import labels as labels_part
 from interp.evidence import random_null as nulls
 from interp.evidence import replication as again
@@ -21,6 +23,7 @@ from interp.index import FeatureIndex
 from interp.labels.testing import Ground, RandomNull
 from interp.models.randomised import read_name
 from interp.progress import bar
+from interp.training.state import initial_decoder
 from interp.types import InterpError
 from interp.workbench.labelling import that_fire, trials
 from interp.workbench.opening import Opened
@@ -70,6 +73,31 @@ def replication(
         with places.whole_file(path) as partial:
             write_part(table, partial)
     return table
+
+
+def stability(
+    wb: Opened, others: Sequence[str | Path | Opened], *, fires_F: np.ndarray | None = None, seed: int = 0
+) -> Section:
+    """How much of the dictionary other trainings of the same recipe found, and how far they came to each other from where they began.
+
+    `others` are SAEs of other seeds; `fires_F` are the features' firings, by which they are weighed (without: those of the index). The decoders that
+    trainings began with are made again from their cards (`evals.stability`).
+    Raises InterpError as `replication` does where the SAEs are not of one model and hook point, and when there is no index to count firings.
+    """
+    benches = [_opened(wb, each) for each in others]
+    _check(wb, benches, None)
+    if fires_F is None:
+        fires_F = wb.index.features["fires"].to_numpy()
+    own, *trainings = (_training(bench) for bench in (wb, *benches))
+    return measure_stability(own, trainings, fires_F, seed=seed)
+
+
+def _training(bench: Opened) -> Training:
+    try:
+        start = initial_decoder(bench.card.recipe)
+    except InterpError:  # of other libraries, transcoders and crosscoders: what needs it is then not said
+        start = None
+    return Training(bench.card.name, bench.sae.W_dec, bench.sae.W_enc, start)
 
 
 def _opened(wb: Opened, other: str | Path | Opened) -> Opened:
