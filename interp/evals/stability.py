@@ -58,7 +58,7 @@ def measure_stability(
 ) -> Section:
     """How stable one training's dictionary is, by others of the same recipe with other seeds; `fires_F` are its firings in some text.
 
-    Takes three assignments a training: at 9,216 features a minute and a half on one core.
+    Takes three assignments a training, each a gigabyte at 9,216 features.
     Raises InterpError when there is no other, when widths differ, or when no feature fires.
     """
     _check(own, others, fires_F)
