@@ -35,6 +35,7 @@ from interp.training.state import State, adam, initial
 
 KINDS = ("topk", "batchtopk", "jumprelu", "matryoshka")
 SIZES = ((768, 24_576), (2304, 65_536))
+SMALL = ((64, 1024), (96, 2048))
 CHECKED = (96, 2048, 8, 512)
 """d_in, d_sae, k and rows a batch of what is compared with the CPU."""
 STEPS = 20
@@ -348,7 +349,7 @@ def check(report: Report, device: torch.device) -> None:
 def measure(report: Report, device: torch.device, quick: bool, profiled: bool) -> None:
     """(b): speed, at each size the yardstick first."""
     gpu = device.type == "cuda"
-    sizes = SIZES if gpu or not quick else ((64, 1024), (96, 2048))
+    sizes = SIZES if gpu or not quick else SMALL
     seconds = (0.3 if gpu else 0.02) if quick else 1.5
     for batch in (4096, 16_384) if not quick else (4096 if gpu else 256,):
         for d_in, d_sae in sizes:

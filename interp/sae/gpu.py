@@ -21,7 +21,7 @@ ALIGN = 64
 """Columns of an encoder matrix are filled up with zeros to a multiple of this: tensor cores need rows that begin at
 multiples of 16 bytes."""
 SPARSE_SHARE = 1 / 192
-"""As in kernels.py; dense products cost a GPU less."""
+"""As in kernels.py, reckoned and not measured; dense products cost a GPU less."""
 TILE, CHUNK, COLUMNS, ENTRIES = 2048, 32, 256, 16
 
 
