@@ -3,7 +3,7 @@
 1  its files as they are                              5  metrics that `evaluate` found, into the card
 2  the index, cut to its examples                     6  sealed: hashes, numbers on the probe
 3  labels, shipped and own                            7  README.md
-4  the evidence that holds here                       8  the pin, to be told apart from it
+4  the evidence and the report that hold here         8  the pin, to be told apart from it
 """
 
 import shutil
@@ -14,9 +14,10 @@ from typing import Any
 
 from interp import places
 from interp.checkpoint import Card
-from interp.checkpoint.files import EVIDENCE, LABELS, hashes, pin, present
+from interp.checkpoint.files import EVIDENCE, LABELS, REPORT, hashes, pin, present
 from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
+from interp.evals.report import read_report
 from interp.index import FeatureIndex
 from interp.index.cut import cut
 from interp.labels import LabelBook
@@ -47,13 +48,14 @@ def publish(
     labels: LabelBook,
     metrics: Mapping[str, Mapping[str, Any]],
     evidence: Path | None = None,
+    report: Path | None = None,
     address: str = "",
     device: str = "auto",
     without_text: bool = False,
 ) -> Published:
     """Put a checkpoint with all that is known of it into `into`, which appears whole; the source stays as it is.
 
-    `evidence` is the file that holds of these weights. `address` is where it will be found, for the README. `without_text` leaves out the tokens of every document, and not of
+    `evidence` is the file, and `report` the folder of the report, that hold of these weights. `address` is where it will be found, for the README. `without_text` leaves out the tokens of every document, and not of
     those alone that may not be passed on; their hashes, titles and positions stay. Raises InterpError when the checkpoint's
     own hashes contradict its files, `into` exists, or another model answers to the card's name.
     """
@@ -64,7 +66,7 @@ def publish(
     left = [f"{name}: no file of a checkpoint" for name in other]
     with places.whole_folder(into) as made:
         for name, path in files.items():
-            if not name.startswith("index/") and name not in (LABELS, EVIDENCE, "checks.json"):
+            if not name.startswith("index/") and name not in (LABELS, EVIDENCE, *REPORT, "checks.json"):
                 (made / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, made / name)
         left += _put_index(index, made, card, folder, without_text)
@@ -75,11 +77,16 @@ def publish(
             shutil.copyfile(evidence, made / EVIDENCE)
         else:
             left.append(f"evidence: none was made of these weights (`interp evidence {folder}`)")
-        found = card.metrics | {name: dict(value) for name, value in metrics.items()}
+        found = {name: value for name, value in card.metrics.items() if name != "report"}
+        found |= {name: dict(value) for name, value in metrics.items()}
         if not found:
             left.append(
                 "metrics: none were measured; `interp evaluate SAE --corpus TEXT`, or publish with --metrics TEXT"
             )
+        if report is not None:
+            found["report"] = _put_report(report, made, card)
+        else:
+            left.append(f"report: none was made of these weights (`interp evaluate {folder}`)")
         card = replace(card, metrics=found, files={}).write(made)
         left += _put_readme(made, address)
         left += _sealed(made, card, device)
@@ -103,6 +110,14 @@ def _put_index(index: FeatureIndex | None, made: Path, card: Card, folder: Path,
             "where whoever opens it has it"
         )
     return left
+
+
+def _put_report(report: Path, made: Path, card: Card) -> dict[str, Any]:
+    """Copy the report's files; what the card says of it comes back."""
+    for name in REPORT:
+        if (report / name).exists():
+            shutil.copyfile(report / name, made / name)
+    return read_report(made / REPORT[0], card.sae_sha256).for_card()
 
 
 def _put_readme(made: Path, address: str) -> list[str]:
@@ -148,7 +163,9 @@ def carries(files: Mapping[str, Path]) -> list[str]:
         said.append(counted(count, "label"))
     if EVIDENCE in files:
         said.append("evidence of its features")
-    return said + [name for name in files if name == README or name.startswith(("presets", "report"))]
+    if REPORT[0] in files:
+        said.append("report")
+    return said + [name for name in files if name == README or name.startswith(("presets", "report/"))]
 
 
 def lacks(
@@ -157,6 +174,7 @@ def lacks(
     index: FeatureIndex | None,
     metrics: Mapping[str, Any],
     evidence: Path | None = None,
+    report: Path | None = None,
 ) -> list[str]:
     """What this machine knows of a checkpoint and its files do not hold, with what would bring it along."""
     said = []
@@ -174,6 +192,10 @@ def lacks(
         shipped_evidence is None or places.sha256_file(shipped_evidence) != places.sha256_file(evidence)
     ):
         said.append("evidence: made on this machine (`interp evidence SAE --beside`, or `interp publish`)")
+    if report is not None and (
+        REPORT[0] not in files or places.sha256_file(files[REPORT[0]]) != places.sha256_file(report / REPORT[0])
+    ):
+        said.append("report: made on this machine (`interp evaluate SAE --beside`, or `interp publish`)")
     raw = places.read_json(files["card.json"]) if "card.json" in files else {}
     new = [name for name in metrics if name not in (raw.get("metrics") or {})]
     if new:

@@ -228,7 +228,7 @@ def test_an_sae_is_trained_straight_from_the_model(monkeypatch, capsys, tiny_fol
     assert {path.name for path in (tmp_path / "sae").iterdir()} >= {"card.json", "cfg.json", "sae_weights.safetensors"}
 
 
-@pytest.mark.parametrize(("command", "goes_on"), [("train", True), ("evaluate", False)])
+@pytest.mark.parametrize(("command", "goes_on"), [("train", True), ("evaluate", True), ("meaning", False)])
 def test_ctrl_c_says_whether_the_same_command_goes_on(
     monkeypatch, capsys, store, checkpoint, tmp_path, command, goes_on
 ):
@@ -236,8 +236,9 @@ def test_ctrl_c_says_whether_the_same_command_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("interp.recipe.one.train", stop)
-    monkeypatch.setattr("interp.workbench.Workbench.evaluate", stop)
-    given = {"train": [store.folder, HOOK, tmp_path / "sae"], "evaluate": [checkpoint]}
+    monkeypatch.setattr("interp.workbench.Workbench.report", stop)
+    monkeypatch.setattr("interp.workbench.Workbench.meaning", stop)
+    given = {"train": [store.folder, HOOK, tmp_path / "sae"], "evaluate": [checkpoint], "meaning": [checkpoint]}
     code, _, err = call(monkeypatch, capsys, command, *given[command])
     assert code == 130
     assert "interp: stopped" in err

@@ -47,7 +47,7 @@ def test_one_step_ships_index_labels_and_metrics_sealed(bare, text_folder, tmp_p
     assert done.carries[1:] == [
         "card (sealed)", "metrics (held_out)", "index of examples over 8,192 tokens", "1 label", "README.md"
     ]  # fmt: skip
-    assert [phrase.partition(":")[0] for phrase in done.left_out] == ["index", "evidence"]
+    assert [phrase.partition(":")[0] for phrase in done.left_out] == ["index", "evidence", "report"]
     found = verify(tmp_path / "out")
     assert found.verdict == "verified", found.differs
     assert {claim.status for claim in found.claims if claim.what == "labels"} == {"only hashed"}

@@ -13,10 +13,11 @@ from safetensors import SafetensorError, safe_open
 from interp import places
 from interp.checkpoint.card import WEIGHTS
 from interp.checkpoint.shared import shared_files
+from interp.render.sheet import HEAD as PAGE_HEAD
 from interp.types import InterpError
 
 KNOWN = re.compile(
-    r"(card|cfg|checks|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|LICENSE"
+    r"(card|cfg|checks|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|report\.html|LICENSE"
     r"|(lenses|sae_weights|sparsity)\.safetensors|(trained|evidence)\.parquet"
     r"|index/[a-z0-9_]{1,60}\.(parquet|json|safetensors)|(presets|report)/[a-z0-9_.-]{0,60}[a-z0-9_]\.(json|jsonl|md|csv|parquet)"
 )
@@ -26,6 +27,8 @@ EDITED = re.compile(r"labels\.jsonl|README\.md|card\.json|presets.*|LICENSE")
 """What people go on changing, or what holds the hashes itself: the card has no hash of these, but for published labels."""
 LABELS = "labels.jsonl"
 EVIDENCE = "evidence.parquet"
+REPORT = ("report.json", "report.md", "report.html")
+"""What was measured, and the same for people."""
 INDEX = "index/index.json"
 PARTS = re.compile(r"(\d+)")
 LARGEST_TEXT = 256 * 2**20
@@ -188,6 +191,8 @@ def _check_text(name: str, path: Path, kind: str) -> None:
             raise InterpError(f"{name} holds a null byte, so it is no text.")
         if kind == "json":
             json.loads(text)
+        if kind == "html" and not (text.startswith(PAGE_HEAD) and text.lower().count("http-equiv") == 1):
+            raise InterpError(f"{name} is no page that this project writes: it does not begin by refusing scripts.")
         for number, line in enumerate(text.split("\n") if kind == "jsonl" else [], 1):
             if line.strip() and not isinstance(json.loads(line), dict):
                 raise InterpError(f"{name}, line {number}: not a JSON object.")

@@ -3,6 +3,7 @@
 from interp.cli import (
     comparing,
     dashboard,
+    evaluating,
     evidence,
     finding,
     indexing,
@@ -25,6 +26,7 @@ __all__ = [
     "app",
     "comparing",
     "dashboard",
+    "evaluating",
     "evidence",
     "finding",
     "indexing",

@@ -1,4 +1,4 @@
-"""Indexes and evaluations on the command line."""
+"""Indexes, meaning and lenses on the command line."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,29 +9,11 @@ from interp.render.terminal import table, tell
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from interp.commands.indexing import Fidelity, Lenses, Meaning
+    from interp.commands.indexing import Lenses, Meaning
 
 
 def _indexed(index: Indexed, _: Asked) -> None:
     tell(f"index in {index.where}")
-
-
-def _evaluated(found: "Fidelity", _: Asked) -> None:
-    measures = found.to_dict()
-    table(["measure", "value"], [[key, _measure(value)] for key, value in measures.items()])
-    if None in (measures["recovered_zero"], measures["recovered_mean"]):
-        tell(
-            "Where ablation adds nothing to the loss beyond chance (its interval reaches 0), no share of it is recovered."
-        )
-
-
-def _measure(value: Any) -> Any:
-    """A measure as a person reads it: an interval as its ends, a count with its thousands."""
-    if value is None:
-        return "cannot be told"
-    if isinstance(value, tuple):
-        return " to ".join(f"{end:.4g}" for end in value)
-    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _meant(meaning: "Meaning", _: Asked) -> None:
@@ -88,8 +70,5 @@ def _figure(figure: "Sequence[float]") -> str:
 
 
 register("index", _indexed, "interp index saes/mine --corpus wiki-en --tokens 200000", face=("background",))
-register(
-    "evaluate", _evaluated, "interp evaluate saes/mine --corpus wiki-en --tokens 50000", face=("as_json", "background")
-)
 register("meaning", _meant, "interp meaning saes/mine --table meaning.csv", face=("as_json", "background"))
 register("lenses", _lenses, "interp lenses SAE --rounds 16 --beside", face=("as_json", "background"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from interp.commands import (
     comparing,
+    evaluating,
     evidence,
     finding,
     indexing,
@@ -58,7 +59,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command(training.sweep, resumes=True),
     "selftest": Command(training.selftest, changes=False),
     "index": Command(indexing.index, resumes=True),
-    "evaluate": Command(indexing.evaluate),
+    "evaluate": Command(evaluating.evaluate, resumes=True),
     "compare": Command(comparing.compare),
     "meaning": Command(indexing.meaning),
     "lenses": Command(indexing.lenses, resumes=True),

@@ -1,4 +1,4 @@
-"""Indexes of where features and neurons fire, and what an SAE measures on held-out text."""
+"""Indexes of where features and neurons fire, what features mean, and lenses."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from interp.commands.options import Device, Option, Restart, Sae
 from interp.types import InterpError
 
 if TYPE_CHECKING:
-    from interp.evals import Fidelity
     from interp.evals.meaning import Meaning
     from interp.workbench.says import Lenses
 
@@ -82,19 +81,6 @@ def index(
         memory_gib=memory,
     )
     return Indexed(str(where))
-
-
-def evaluate(
-    sae: Sae,
-    *,
-    corpus: Annotated[str, Option("Text to measure on, of which the held-out split is read.")] = "wiki-en",
-    tokens: Annotated[int, Option("How many tokens to measure on.", low=256)] = 50_000,
-) -> "Fidelity":
-    """FVU, L0, dead features and the model's loss with the SAE in place, on held-out text.
-
-    Raises InterpError when no position of the text counts.
-    """
-    return open_sae(sae).evaluate(corpus, tokens)
 
 
 def meaning(

@@ -56,6 +56,8 @@ class Measure:
     """Whether null SAEs are measured by it too; not where it needs more of an SAE than its weights (an index, labels)."""
     text: bool = True
     """Whether it reads the report's own text; one that brings its own does not change with it."""
+    on: str = ""
+    """What else its figures depend on (a hash of the index, say)."""
     default: bool = True
     """Whether it is made when no section is named; what takes many minutes is asked for."""
 
@@ -92,8 +94,11 @@ MEASURES: tuple[Measure, ...] = (
 """In the order in which a report has them."""
 
 
-def find_measures(names: tuple[str, ...], among: tuple[Measure, ...] = MEASURES) -> tuple[Measure, ...]:
-    """The measures of these names, in the order of `among`; without names, those that are made by default.
+def find_measures(
+    names: tuple[str, ...], among: tuple[Measure, ...] = MEASURES, *, everything: bool = False
+) -> tuple[Measure, ...]:
+    """The measures of these names, in the order of `among`; without names, those that are made by default,
+    or `everything`.
 
     Raises InterpError for a name that no measure has.
     """
@@ -101,4 +106,4 @@ def find_measures(names: tuple[str, ...], among: tuple[Measure, ...] = MEASURES)
     for name in names:
         if name not in known:
             raise unknown("section of a report", name, known)
-    return tuple(measure for measure in among if (measure.name in names if names else measure.default))
+    return tuple(measure for measure in among if (measure.name in names if names else everything or measure.default))

@@ -42,7 +42,11 @@ def fidelity_section(found: Fidelity, of: Mapping[str, Any], seconds: float = 0.
             )
         )
     return Section(
-        name="fidelity", title="Fidelity", figures=tuple(figures), of={**of, "counted": found.tokens}, seconds=seconds
+        name="fidelity",
+        title="Fidelity",
+        figures=tuple(figures),
+        of={**of, "counted": found.tokens, "blocks": found.blocks},
+        seconds=seconds,
     )
 
 

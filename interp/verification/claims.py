@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interp.checkpoint import Card
-from interp.checkpoint.files import EVIDENCE, LABELS, present
+from interp.checkpoint.files import EVIDENCE, LABELS, REPORT, present
 from interp.render.words import counted
 from interp.verification.verdict import Check, Claim, Status
 
@@ -75,7 +75,13 @@ def _beside(folder: Path, checks: Sequence[Check]) -> list[Claim]:
         looked = [check for check in checks if check.what == "evidence"]
         wrong = [check.what for check in looked if check.verdict == "differs"]
         add("evidence", looked[0].found if looked else "of its features", EVIDENCE, *wrong)
+    if REPORT[0] in files:
+        looked = [check for check in checks if check.what == "report"]
+        wrong = [check.what for check in looked if check.verdict == "differs"]
+        add("report", looked[0].found if looked else "of the SAE", REPORT[0], *wrong)
     for name in files:
+        if name in REPORT[1:]:
+            add(name, "the report, for people", name)
         if name == "README.md" or name.startswith("presets") or name == "training_log.jsonl":
             add(name, "", name)
     return made

@@ -36,6 +36,7 @@ from interp.verification.measure import activations
 from interp.verification.metrics import check_metrics
 from interp.verification.numbers import CHECKS, check_fit, check_probe, open_for, read_checks, trial_of
 from interp.verification.probe import probe_blocks
+from interp.verification.report import check_report
 from interp.verification.sample import BLOCKS, Sample, check_sample, draw, readable
 from interp.verification.tables import check_belongs, check_counts, check_tokens
 from interp.verification.verdict import Check, Verification, differs, unchecked
@@ -88,7 +89,7 @@ def _made_anew(folder: Path, card: Card, asked: Asked, seed: int) -> tuple[list[
         sae = load(folder, check=False)
     except InterpError as error:
         return [differs("weights", str(error))], ""
-    tested = check_evidence(folder, card, sae.d_sae)
+    tested = check_evidence(folder, card, sae.d_sae) + check_report(folder, card)
     try:
         model = open_for(card, asked.model, asked.device)
     except InterpError as error:

@@ -31,6 +31,7 @@ from interp.workbench import (
     reading,
     replaying,
     replicating,
+    reporting,
     sharing,
     steering,
     transferring,
@@ -92,6 +93,7 @@ class Workbench(Opened):
     evaluate = measuring.evaluate
     compare = comparing.compare_with
     meaning = measuring.meaning
+    report = reporting.report
 
     autolabel = labelling.autolabel
     build_evidence = evidencing.build_evidence

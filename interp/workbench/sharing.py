@@ -16,6 +16,7 @@ from interp.types import InterpError
 from interp.workbench.evidencing import evidence_file
 from interp.workbench.measuring import evaluate
 from interp.workbench.opening import Opened
+from interp.workbench.reporting import find_report
 
 if TYPE_CHECKING:
     from interp.checkpoint.archive import Packed
@@ -50,6 +51,7 @@ def publish(
         labels=wb.labels,
         metrics=evaluations.kept(wb.card.sae_sha256),
         evidence=evidence_file(wb),
+        report=find_report(wb),
         address=address,
         device=wb.device,
         without_text=without_text,
@@ -63,7 +65,7 @@ def lacks(wb: Opened) -> list[str]:
 
     files, _ = present(wb.folder)
     metrics = evaluations.kept(wb.card.sae_sha256)
-    return publishing.lacks(files, wb.labels, wb.index_or_none(), metrics, evidence_file(wb))
+    return publishing.lacks(files, wb.labels, wb.index_or_none(), metrics, evidence_file(wb), find_report(wb))
 
 
 def pack(wb: Opened, into: str | Path, *, labels: bool = False) -> "Packed":

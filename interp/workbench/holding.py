@@ -1,0 +1,106 @@
+"""The open SAE held against SAEs that found nothing: each measured by the same functions on the same tokens."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from interp.checkpoint.files import below
+from interp.corpus import Corpus, tokenize
+from interp.evals.figure import Section
+from interp.evals.measures import MEASURES, Measure, Setting
+from interp.evals.nulls import (
+    CODES,
+    FROZEN,
+    RANDOM_MODEL,
+    ROWS,
+    Null,
+    ShuffledCodes,
+    discrimination,
+    with_shuffled_rows,
+)
+from interp.evals.report import DISCRIMINATION, Of, make_report
+from interp.models import Model
+from interp.render.terminal import say
+from interp.sae import SAE
+from interp.types import InterpError
+from interp.workbench.opening import Opened
+
+TRAINED = "trained"
+KINDS: dict[str, Null] = {"frozen": FROZEN, "random": RANDOM_MODEL}
+"""Kinds of null by the folder that their checkpoints lie in, beside that of the trained ones."""
+POSITIONS = 16_384
+"""Tokens that nulls, and the trained SAEs beside them, are measured on."""
+
+
+def held_against(wb: Opened, folder: str, text: Corpus, about: Setting, keep: Path) -> Measure:
+    """The measure whose section has a row for each figure and null; the SAEs lie in `folder`, as the recipe of nulls leaves them:
+    `trained/`, `frozen/` and `random/`, a checkpoint for each seed in each. Shuffled codes and rows are made of the trained ones.
+    """
+
+    def make(setting: Setting) -> Section:
+        if not folder:
+            raise InterpError(
+                "not measured: it needs SAEs of the same recipe that found nothing; `python recipes/smollm2_nulls.py` trains "
+                "those of the embedded one, and `interp evaluate SAE --nulls FOLDER` measures them."
+            )
+        return _held(wb, Path(folder), text, about, keep)
+
+    return Measure(
+        name=DISCRIMINATION, title="What tells a trained SAE from one that found nothing", version=1, make=make,
+        nulls=False, default=bool(folder),
+    )  # fmt: skip
+
+
+def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path) -> Section:
+    trained = [_open(wb, path) for path in below(folder / TRAINED)]
+    others = {null: [_open(wb, path) for path in below(folder / kind)] for kind, null in KINDS.items()}
+    if not trained or not any(others.values()):
+        raise InterpError(
+            f"{folder} has no checkpoints in {TRAINED}/ and in one of {', '.join(f'{kind}/' for kind in KINDS)}; it is to hold "
+            "SAEs of one recipe, a folder for each seed."
+        )
+
+    models = {}
+    for each in (*trained, *(one for some in others.values() for one in some)):
+        models[each.folder] = wb.model if each.card.model_sha256 == wb.card.model_sha256 else each.model
+        each.sae.to(models[each.folder].device)  # before its codes are shuffled
+
+    def sections(of: Opened, sae: SAE, what: str) -> Sequence[Section]:
+        return _measured(of, sae, what, models[of.folder], text, about, keep)
+
+    own = [sections(each, each.sae, "") for each in trained]
+    nulls: dict[Null, Sequence[Sequence[Section]]] = {
+        null: [sections(each, each.sae, "") for each in some] for null, some in others.items() if some
+    }
+    nulls[CODES] = [sections(each, ShuffledCodes(each.sae, n), f"codes {n}") for n, each in enumerate(trained)]
+    nulls[ROWS] = [sections(each, with_shuffled_rows(each.sae, n), f"rows {n}") for n, each in enumerate(trained)]
+    return discrimination(own, nulls)
+
+
+def _open(wb: Opened, path: Path) -> Opened:
+    """A checkpoint; InterpError when it is not of the open SAE's hook point and width."""
+    other = Opened.open(path)
+    if (other.card.hook_name, other.sae.d_sae) != (wb.card.hook_name, wb.sae.d_sae):
+        raise InterpError(
+            f"{path} has {other.sae.d_sae:,} features of {other.card.hook_name}, and {wb.card.name} {wb.sae.d_sae:,} of "
+            f"{wb.card.hook_name}; a null is to be like it in everything but what was learnt."
+        )
+    return other
+
+
+def _measured(
+    of: Opened, sae: SAE, what: str, model: Model, text: Corpus, about: Setting, keep: Path
+) -> Sequence[Section]:
+    """The sections of every measure that nulls have too, kept like those of a report."""
+    blocks = tokenize(text, model, min(POSITIONS, about.blocks.positions), split="heldout")
+    setting = replace(about, model=model, sae=sae, blocks=blocks, norm_cutoff=of.card.mask.cutoffs)
+    name = f"{of.card.name} {what}".strip()
+    own = hashlib.sha256(f"{of.card.sae_sha256} {what}".encode()).hexdigest()
+    known = Of(
+        name=name, model=of.card.model, model_sha256=of.card.model_sha256, sae_sha256=own, hook_name=of.card.hook_name,
+        d_sae=sae.d_sae, text=about.of, tokens_sha256=blocks.sha256(), positions=blocks.positions, documents=0, seed=about.seed,
+    )  # fmt: skip
+    measures = [one for one in MEASURES if one.nulls and one.default]
+    say(f"beside it: {name}")
+    return make_report(known, setting, measures, keep, named=False, versions={}, among=measures).sections
