@@ -89,8 +89,6 @@ def evaluate(
     """
     if into and not into.endswith(".html"):
         raise InterpError(f"--into {into} is no name of a page; give one that ends in .html.")
-    from interp.evals.depths import side_by_side_page
-    from interp.evals.page import page
     from interp.workbench.reporting import flat, report_folder
 
     asked: dict[str, Any] = {
@@ -108,8 +106,15 @@ def evaluate(
     except InterpError:
         figures = {}
     if into:
-        text = side_by_side_page([report, *others]) if others else page(report)
-        with places.whole_file(Path(into)) as partial:
-            partial.write_text(text, encoding="utf-8")
+        _write_page([report, *others], Path(into))
     where = bench.folder if beside else report_folder(report.of.sae_sha256)
     return Evaluated(report, others, figures, str(where))
+
+
+def _write_page(reports: "Sequence[Report]", into: Path) -> None:
+    """The page of a report, or of several side by side."""
+    from interp.evals.depths import side_by_side_page
+    from interp.evals.page import page
+
+    with places.whole_file(into) as partial:
+        partial.write_text(side_by_side_page(reports) if len(reports) > 1 else page(reports[0]), encoding="utf-8")
