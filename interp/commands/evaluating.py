@@ -107,8 +107,7 @@ def evaluate(
         figures = {}
     if into:
         _write_page([report, *others], Path(into))
-    where = bench.folder if beside else report_folder(report.of.sae_sha256)
-    return Evaluated(report, others, figures, str(where))
+    return Evaluated(report, others, figures, str(bench.folder if beside else report_folder(report.of.sae_sha256)))
 
 
 def _write_page(reports: "Sequence[Report]", into: Path) -> None:
