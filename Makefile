@@ -3,6 +3,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+# Processes that the quick tests are shared out to, a file at a time; each with one thread, for two that wait for each other on the
+# same core take many times as long. The slow ones (kills, servers, browsers, limits of memory) have the
+# machine for themselves.
+WORKERS ?= 2
 
 .PHONY: demo test test-all test-installed browser check lint types arrows format bench bench-quality bench-peers
 
@@ -17,7 +21,7 @@ demo: $(READY)
 	$(BIN)/interp dashboard
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 test-all: test browser
 	$(BIN)/python -m pytest -m slow

@@ -27,7 +27,7 @@ from interp.recipe import train_checkpoint
 from interp.training import TrainConfig
 from interp.workbench import EMBEDDED, Workbench
 
-torch.set_num_threads(2)
+torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 ROOT = Path(__file__).parent.parent
 HOOK = "blocks.1.hook_resid_post"
 SHIPPED = [
