@@ -156,11 +156,6 @@ class Report:
         """Strict JSON, the same bytes for the same report."""
         return places.strict_json(self.to_dict(), indent=1, sort_keys=True) + "\n"
 
-    def _repr_html_(self) -> str:
-        from interp.evals.page import body_html
-
-        return str(body_html(self))
-
 
 def read_report(path: Path, sae_sha256: str | None = None) -> Report:
     """The report in a file.
