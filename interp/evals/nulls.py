@@ -50,6 +50,7 @@ RANDOM_MODEL: Null = "random-weight model"
 CODES: Null = "shuffled codes"
 ROWS: Null = "shuffled rows"
 SEPARATES = 3.0
+"""The least z, in standard deviations between seeds, of a figure that tells a trained SAE from a null."""
 LEAST_SEEDS = 2
 """On each side, or there is no spread to measure by."""
 

@@ -19,12 +19,11 @@ from typing import Any
 from interp import places
 from interp.evals.figure import Figure, Section
 from interp.evals.measures import MEASURES, Measure, Setting
+from interp.evals.nulls import SEPARATES
 from interp.types import InterpError
 
 FORMAT = 1
 FILE = "report.json"
-SEPARATES = 3.0
-"""The least z, in standard deviations between seeds, of a figure that tells a trained SAE from a null."""
 DISCRIMINATION = "discrimination"
 """The name of the section that has a row for each figure and null."""
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from interp.evals.figure import Figure
-from interp.evals.report import DISCRIMINATION, SEPARATES, Report, Standing
+from interp.evals.nulls import SEPARATES
+from interp.evals.report import DISCRIMINATION, Report, Standing
 from interp.render.words import duration
 
 ROWS = 40

@@ -11,13 +11,16 @@ from interp.evals.figure import Better, Figure, Section
 from interp.evals.measures import Measure, Setting
 from interp.evals.sections import meaning_section
 from interp.evidence.card import find_evidence
+from interp.evidence.labels import TOLD
 from interp.statistics import wilson
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence
 from interp.workbench.measuring import meaning
 from interp.workbench.opening import Opened
 
-JUDGED = ("confirmed", "refuted", "undecided")
+ABOVE = ("confirmed", TOLD)
+"""Verdicts on a label that lies above the nulls of its own SAE."""
+JUDGED = (*ABOVE, "refuted", "undecided")
 """Verdicts on a label that was tried and fired often enough to be judged."""
 
 
@@ -93,7 +96,8 @@ def _labels(column: Mapping[str, np.ndarray]) -> list[Figure]:
     live = verdict != "never fires"
     words: dict[str, tuple[str, Better]] = {
         "confirmed": ("the features whose label is confirmed on documents that it was not made from", "higher"),
-        "undecided": ("the features whose label is neither confirmed nor refuted", "lower"),
+        TOLD: ("the features whose label is told from chance, but not from labels of a random-weight model", ""),
+        "undecided": ("the features whose label is neither told from chance nor refuted", "lower"),
         "refuted": ("the features whose label is refuted", "lower"),
         "too few": ("the features that fire there too seldom for their label to be judged", ""),
         "no claim": ("the features for which no claim was found", ""),
@@ -105,12 +109,12 @@ def _labels(column: Mapping[str, np.ndarray]) -> list[Figure]:
     judged = np.isin(verdict, JUDGED)
     made.append(
         _share(
-            "confirmed_of_judged",
-            "the labels that could be judged that are confirmed",
-            int((verdict == "confirmed").sum()),
+            "told_of_judged",
+            "the labels that could be judged that are told from chance, confirmed ones among them",
+            int(np.isin(verdict, ABOVE).sum()),
             int(judged.sum()),
             "higher",
-            "confirmed means told from chance, not that the label says all that the feature does",
+            "told from chance is not yet that the label says all that the feature does",
         )
     )
     return made
@@ -118,9 +122,9 @@ def _labels(column: Mapping[str, np.ndarray]) -> list[Figure]:
 
 def _final(column: Mapping[str, np.ndarray]) -> list[Figure]:
     before, after = ([str(value) for value in column[name]] for name in ("label_verdict", "label_final_verdict"))
-    both = [later for earlier, later in zip(before, after, strict=True) if earlier == "confirmed" and later in JUDGED]
-    says = "the confirmed labels that are confirmed on the final documents too, of those that fire often enough there"
-    return [_share("confirmed_final", says, sum(later == "confirmed" for later in both), len(both), "higher")]
+    both = [later for earlier, later in zip(before, after, strict=True) if earlier in ABOVE and later in JUDGED]
+    says = "the labels told from chance that are so on the final documents too, of those that fire often enough there"
+    return [_share("told_final", says, sum(later in ABOVE for later in both), len(both), "higher")]
 
 
 def _effects(column: Mapping[str, np.ndarray]) -> list[Figure]:
