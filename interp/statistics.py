@@ -89,6 +89,56 @@ def bootstrap_ratio(
     return float(low), float(high)
 
 
+def bootstrap_median(
+    value_N: Shaped[np.ndarray, " N"], unit_N: Shaped[np.ndarray, " N"], seed: int = 0
+) -> tuple[float, float] | None:
+    """(low, high) of the median of values that belong to units numbered from 0, which are drawn; None for a single unit."""
+    count = int(unit_N.max()) + 1 if len(unit_N) else 0
+    if count < 2:
+        return None
+    draw, medians = np.random.default_rng(seed), []
+    order = np.argsort(value_N, kind="stable")
+    sorted_N, unit_N = value_N[order], unit_N[order]
+    step = max(DRAWN_AT_ONCE // len(value_N), 1)
+    for start in range(0, DRAWS, step):
+        times_DU = draw.multinomial(count, np.full(count, 1 / count), min(step, DRAWS - start))
+        below_DN = np.cumsum(times_DU[:, unit_N], axis=1, dtype=np.int64)
+        middle_D = np.argmax(2 * below_DN >= below_DN[:, -1:], axis=1)
+        medians.append(sorted_N[middle_D])
+    low, high = np.percentile(np.concatenate(medians), TAILS)
+    return float(low), float(high)
+
+
+def bootstrap_difference(
+    one_U: tuple[Shaped[np.ndarray, " U"], Shaped[np.ndarray, " U"]],
+    other_V: tuple[Shaped[np.ndarray, " V"], Shaped[np.ndarray, " V"]],
+    *,
+    paired: bool,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """(low, high) of the difference of two ratios of sums, other less one, each given as (numerators, denominators).
+
+    `paired`: unit by unit the same ones, which are drawn together; else each side is drawn for itself. None where a side
+    has a single unit or nothing to divide by.
+    """
+    if min(len(one_U[0]), len(other_V[0])) < 2 or not one_U[1].sum() > 0 or not other_V[1].sum() > 0:
+        return None
+    assert not paired or len(one_U[0]) == len(other_V[0])
+    draw, differences = np.random.default_rng(seed), []
+
+    def ratio(side: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> np.ndarray:
+        return np.asarray(side[0][rows].sum(1) / np.maximum(side[1][rows].sum(1), 1e-300))
+
+    step = max(DRAWN_AT_ONCE // max(len(one_U[0]), len(other_V[0])), 1)
+    for start in range(0, DRAWS, step):
+        size = min(step, DRAWS - start)
+        rows = draw.integers(0, len(one_U[0]), (size, len(one_U[0])))
+        others = rows if paired else draw.integers(0, len(other_V[0]), (size, len(other_V[0])))
+        differences.append(ratio(other_V, others) - ratio(one_U, rows))
+    low, high = np.percentile(np.concatenate(differences), TAILS)
+    return float(low), float(high)
+
+
 @overload
 def permutation_p(observed: float, null_D: Shaped[np.ndarray, " D"]) -> float: ...
 @overload

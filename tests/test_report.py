@@ -47,7 +47,7 @@ def test_the_section_of_fidelity_has_the_figures_of_evaluate(setting):
         own = getattr(found, figure.name, None)
         if own is not None:
             assert figure.value == pytest.approx(own, rel=1e-6), figure.name
-    assert section["fvu"].interval == pytest.approx(found.fvu_interval, rel=1e-6)
+    assert section["fvu"].interval[0] < found.fvu < section["fvu"].interval[1]  # over documents, not over blocks
     assert section.of["tokens_sha256"] == setting.blocks.sha256()
     assert Section.from_dict(json.loads(json.dumps(section.to_dict()))) == section
 

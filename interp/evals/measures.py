@@ -5,17 +5,19 @@ A new measure is a file of this room with one function that returns a `Section`,
 that first. A null SAE is measured by the same functions: no measure knows what it measures.
 """
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interp.corpus import TokenBlocks
-from interp.evals.fidelity import evaluate
+from interp.evals.baseline import Baseline, Reconstructed, read_baseline, reconstruct
+from interp.evals.bias import measure_bias
+from interp.evals.dark_matter import measure_dark_matter
+from interp.evals.fidelity import measure_fidelity
 from interp.evals.figure import Section
+from interp.evals.geometry import measure_geometry
 from interp.evals.probing import probing
 from interp.evals.probing_tasks import Plan
-from interp.evals.sections import fidelity_section
 from interp.models import Model
 from interp.sae import SAE
 from interp.types import unknown
@@ -33,6 +35,31 @@ class Setting:
     seed: int = 0
     of: Mapping[str, Any] = field(default_factory=dict)
     """What the text is: name, version, split, licence; goes into `Section.of` as `text`."""
+    ev_said: float | None = None
+    """What the SAE's card says of EV: far less is no SAE of this model and hook point."""
+    baselines: list[Baseline] = field(default_factory=list, repr=False)
+    """What was read of the model; `replace(setting, sae=…)` goes on with it, so that nulls repeat no untouched pass."""
+    rows: list[Reconstructed] = field(default_factory=list, repr=False)
+    """What the SAE makes of it: encoded once for all measures."""
+
+    @property
+    def baseline(self) -> Baseline:
+        """The activations at the SAE's hook points; read once for all SAEs of the same ones. Raises InterpError as `read_baseline` does."""
+        hooks = (self.sae.reads, self.sae.writes)
+        for base in self.baselines:
+            same = base.model is self.model and base.blocks is self.blocks and base.cutoffs == self.norm_cutoff
+            if same and (base.reads, base.writes) == hooks:
+                return base
+        base = read_baseline(self.model, self.sae, self.blocks, norm_cutoff=self.norm_cutoff)
+        self.baselines.append(base)
+        return base
+
+    @property
+    def reconstructed(self) -> Reconstructed:
+        """What the SAE makes of the baseline's rows; made once. Raises InterpError as `reconstruct` does."""
+        if not self.rows or self.rows[0].sae is not self.sae:
+            self.rows[:] = [reconstruct(self.baseline, self.sae)]
+        return self.rows[0]
 
     def said(self) -> dict[str, Any]:
         """What belongs into `Section.of` of whatever is measured on the blocks."""
@@ -63,9 +90,15 @@ class Measure:
 
 
 def _fidelity(setting: Setting) -> Section:
-    began = time.perf_counter()
-    found = evaluate(setting.model, setting.sae, setting.blocks, norm_cutoff=setting.norm_cutoff)
-    return fidelity_section(found, setting.said(), time.perf_counter() - began)
+    made = measure_fidelity(
+        setting.baseline, setting.reconstructed, seed=setting.seed, ev_said=setting.ev_said
+    )  # fmt: skip
+    return _about(setting, made)
+
+
+def _about(setting: Setting, section: Section) -> Section:
+    """The section with what its text is."""
+    return replace(section, of={**section.of, **setting.said()})
 
 
 def _probing(setting: Setting) -> Section:
@@ -77,9 +110,33 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         name="fidelity",
         title="Fidelity",
-        version=1,
+        version=2,
         make=_fidelity,
-        headline=("fvu", "delta_ce", "recovered_mean", "dead_share"),
+        headline=("fvu", "delta_ce", "recovered_mean", "dead_share", "kl_ratio"),
+    ),
+    Measure(
+        name="bias",
+        title="Shrinkage and bias",
+        version=1,
+        make=lambda setting: _about(setting, measure_bias(setting.baseline, setting.reconstructed)),
+        headline=("shrinkage",),
+    ),
+    Measure(
+        name="dark_matter",
+        title="Dark matter: the error's linear part",
+        version=1,
+        make=lambda setting: _about(
+            setting, measure_dark_matter(setting.baseline, setting.reconstructed, seed=setting.seed)
+        ),
+        headline=("error_r2", "nonlinear"),
+    ),
+    Measure(
+        name="geometry",
+        title="Decoder geometry",
+        version=1,
+        make=lambda setting: measure_geometry(setting.sae, seed=setting.seed),
+        headline=("duplicates",),
+        text=False,
     ),
     Measure(
         name="probing",

@@ -1,54 +1,10 @@
-"""What `fidelity` and `meaning` found, as sections of a report."""
+"""What `meaning` found, as a section of a report."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from interp.evals.fidelity import Fidelity
 from interp.evals.figure import Better, Figure, Section
 from interp.evals.meaning import CLASSES, Meaning
-
-FIDELITY: tuple[tuple[str, str, Better], ...] = (
-    ("fvu", "FVU: share of the activations' variance that is not explained", "lower"),
-    ("l0", "L0: features that fire at a position, in the mean", ""),
-    ("dead_share", "share of the features that fire on none of the counted tokens", "lower"),
-    ("delta_ce", "ΔCE: what the reconstruction in place adds to the model's loss, in nats a token", "lower"),
-    ("recovered_zero", "CE recovered, against zero ablation", "higher"),
-    ("recovered_mean", "CE recovered, against mean ablation", "higher"),
-    ("ce", "loss of the model untouched, in nats a token", ""),
-    ("ce_sae", "loss with the reconstruction in place", "lower"),
-    ("ce_zero", "loss with zeros in place", ""),
-    ("ce_mean", "loss with the mean in place", ""),
-)
-"""Name, what it is, which way it is better; each is a field of `Fidelity`."""
-
-
-def fidelity_section(found: Fidelity, of: Mapping[str, Any], seconds: float = 0.0) -> Section:
-    """The section `fidelity`; intervals are over blocks of text."""
-    figures = []
-    for name, says, better in FIDELITY:
-        value, blocks = getattr(found, name), name != "dead_share"
-        figures.append(
-            Figure(
-                name=name,
-                says=says,
-                value=value,
-                interval=getattr(found, f"{name}_interval", None),
-                n=found.blocks if blocks else found.tokens,
-                unit="blocks" if blocks else "tokens",
-                better=better,
-                note=""
-                if value is not None
-                else "what the ablation adds to the loss cannot be told from 0, so no share of it is recovered",
-            )
-        )
-    return Section(
-        name="fidelity",
-        title="Fidelity",
-        figures=tuple(figures),
-        of={**of, "counted": found.tokens, "blocks": found.blocks},
-        seconds=seconds,
-    )
-
 
 CLASS_SAYS = {
     "piece": "parts of longer words",
