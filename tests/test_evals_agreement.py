@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from interp.checkpoint import save
+from interp.checkpoint import save_weights
 from interp.evals.baseline import measure_losses, read_baseline, reconstruct
 from interp.evals.fidelity import measure_fidelity
 from interp.models import Edit
@@ -58,7 +58,7 @@ def theirs(sae: SAE, tiny, blocks, folder) -> dict[str, float]:
     import sae_lens
     from sae_lens.training.activation_scaler import ActivationScaler
 
-    save(sae, folder)
+    save_weights(sae, folder, dtype=torch.float32)
     loaded = sae_lens.SAE.load_from_disk(folder)
     loaded.cfg.metadata.hook_name = HOOK
     store, scaler = SimpleNamespace(get_batch_tokens=lambda n: blocks.tokens_NT), ActivationScaler()

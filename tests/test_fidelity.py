@@ -141,7 +141,8 @@ def test_several_dictionaries_share_the_passes_that_do_not_depend_on_them(tiny, 
         ("delta_ce", "delta_ce"),
         ("recovered_mean", "recovered_mean"),
     ):
-        assert together[1][name].value == pytest.approx(getattr(report, old), rel=1e-6)
+        want = getattr(report, old)  # None where what the ablation adds cannot be told from 0
+        assert together[1][name].value == (want if want is None else pytest.approx(want, rel=1e-6)), name
 
 
 def test_first_positions_and_sinks_are_apart(tiny, blocks):
@@ -199,9 +200,8 @@ def test_an_error_that_is_linear_in_the_data_is_found_to_be(base, wb):
     assert trained["error_r2"].value < 0.99
     e_PO = base.rows(base.writes) - made.made_PO
     noise = replace(made, made_PO=made.made_PO + e_PO - e_PO[torch.randperm(len(e_PO), generator=torch.Generator().manual_seed(0))])  # fmt: skip
-    assert (
-        abs(measure_dark_matter(base, noise)["error_r2"].value) < 0.05
-    )  # errors of other positions: nothing to predict
+    # Errors of other positions: nothing to predict, and less than nothing on documents that were not fitted.
+    assert measure_dark_matter(base, noise)["error_r2"].value < 0.05
 
 
 def test_duplicates_and_the_floor_of_a_flat_decoder():
