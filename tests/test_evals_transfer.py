@@ -1,13 +1,12 @@
 """Transfer: a dictionary on other texts and on a sibling of its model whose weights were changed a little."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from interp.corpus import open_corpus, tokenize
+from interp.corpus import Corpus, Document, tokenize
 from interp.evals.transfer import Place, in_template, measure_transfer
 from interp.models import open_model
 from interp.statistics import bootstrap_difference
@@ -42,18 +41,19 @@ def test_a_sibling_of_the_model_is_compared_document_by_document(home, tiny_fold
         assert same.interval == (0, 0)  # paired: the same documents are drawn on both sides
 
 
-def test_another_text_is_not_paired_and_conversations_are_a_row_of_their_own(home, tiny, tmp_path, tiny_folder):
+def test_another_text_is_not_paired_and_conversations_are_a_row_of_their_own(home, tiny, tiny_folder):
     sae = copies(16, Hook(HOOK), scale=0.8)
     turns = [{"role": "user", "content": "What is the capital of Italy?"}, {"role": "assistant", "content": "Rome."}]
-    lines = [json.dumps({"messages": turns}) for _ in range(30)]
-    (tmp_path / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    told = tuple((turn["role"], turn["content"]) for turn in turns)
+    docs = [Document(text=f"{told} {i}", source="chat", title=str(i), turns=told) for i in range(30)]
+    chats = Corpus(name="chat", licence="", about="", read=lambda: docs)
     with pytest.raises(InterpError, match="has no chat template"):
         in_template(tiny, home.blocks)
     talks = open_model(str(tiny_folder), dtype="float32")
     talks.tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     with pytest.raises(InterpError, match="this text has no conversations"):
         in_template(talks, home.blocks)
-    blocks = tokenize(open_corpus(tmp_path), talks, 512)
+    blocks = tokenize(chats, talks, 512)
     chat = Place(name="chat template", model=talks, blocks=blocks, norm_cutoff=1e9, only=in_template(talks, blocks))
     section = measure_transfer(sae, home, [chat])
     row = section.rows[1]

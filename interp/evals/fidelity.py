@@ -173,6 +173,7 @@ def measure_fidelity(
         "counted": base.positions,
         "predicted": int(base.predicted_P.sum()),
         "documents": base.documents.count,
+        "blocks": len(base.counted_NT),
         "tokens_sha256": base.blocks.sha256(),
         "model_dtype": base.model.dtype_name,
         "seed": seed,
