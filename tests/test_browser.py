@@ -94,3 +94,25 @@ def test_back_forward_and_reload_show_what_the_address_says(browser, dashboard, 
     shown("dead:yes")
     browser.send("Page.reload")
     shown("dead:yes")
+
+
+def press(browser, key):
+    """A key that gives a character."""
+    browser.send("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)
+    browser.send("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+
+def test_a_slash_goes_to_the_search_and_a_question_mark_lists_the_keys(browser, dashboard):
+    browser.open(dashboard)
+    browser.wait("!!document.querySelector('input[aria-label=Search]')")
+    press(browser, "/")
+    assert browser.run("document.activeElement.ariaLabel") == "Search"
+    press(browser, "?")  # in a text field it is a character
+    assert browser.run("document.activeElement.value.endsWith('?')")
+    browser.open(f"{dashboard}/library")
+    browser.shows("recomputed on this machine")
+    press(browser, "?")
+    dialog = "[...document.querySelectorAll('.st-key-keyboard *')].map(e => (e.shadowRoot ?? e).querySelector?.('dialog[open]')).find(Boolean)"
+    assert "search" in browser.wait(f"{dialog}?.innerText")
+    press(browser, "/")  # the list is open: it goes nowhere
+    assert "library" in browser.run("location.pathname")

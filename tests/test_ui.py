@@ -1,5 +1,6 @@
 """Every page through Streamlit's AppTest, on the embedded SAE and real activations."""
 
+import tomllib
 from urllib.parse import urlencode
 
 import pytest
@@ -204,3 +205,9 @@ def test_a_sweep_shows_its_verdict_its_curve_and_its_record():
 def test_a_bad_edit_in_the_url_is_a_sentence():
     assert "cannot be read" in run("steer", edits="11,clamp").error[0].value
     assert "no edit 'push'" in run("steer", edits="11,push,2").error[0].value
+
+
+def test_a_clone_run_by_streamlit_itself_has_the_same_theme():
+    own = tomllib.loads((ROOT / "interp" / "ui" / "theme.toml").read_text())
+    clone = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    assert clone["theme"] == own["theme"]

@@ -17,6 +17,7 @@ def main(folder: str, port: str, host: str) -> None:
         "server.fileWatcherType": "none",
         "client.toolbarMode": "minimal",  # without Deploy; .streamlit/config.toml is read in a clone only
         "client.showErrorDetails": "none",
+        "theme.base": str(Path(__file__).parent / "theme.toml"),
     }
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
     script = Path(__file__).parent / "entry" / "app.py"

@@ -1,25 +1,45 @@
 """Navigation: the pages, each with a URL that opens it again."""
 
+from pathlib import Path
+
 import streamlit as st
 
-from interp.ui.shared import ICON, PAGES, chosen
+from interp.ui import keys
+from interp.ui.shared import ICON, PAGES, chosen, switcher
+
+NAMED = {
+    "features": "Features",
+    "feature": "Feature",
+    "neuron": "Neuron",
+    "prompt": "Prompt",
+    "steer": "Steer",
+    "library": "Library",
+}
+"""The pages in the order of the bar: the file in `pages/`, and what it is called."""
+FIRST = "features"
 
 
 def main() -> None:
-    st.set_page_config(page_title="interp", page_icon=ICON, layout="wide")
-    pages = [
-        st.Page(PAGES / "features.py", title="Features", icon=":material/table_rows:", default=True),
-        st.Page(PAGES / "feature.py", title="Feature", icon=":material/lightbulb:"),
-        st.Page(PAGES / "neuron.py", title="Neuron", icon=":material/hub:"),
-        st.Page(PAGES / "prompt.py", title="Prompt", icon=":material/gradient:"),
-        st.Page(PAGES / "steer.py", title="Steer", icon=":material/explore:"),
-        st.Page(PAGES / "library.py", title="Library", icon=":material/menu_book:"),
-    ]
-    here = st.navigation(pages, position="hidden")
-    with st.container(horizontal=True):  # links of our own, for Streamlit's menu forgets which SAE is open
-        for each in pages:
-            st.page_link(each, query_params={"sae": chosen()})
+    """Draw the page that the URL names, under the bar that leads to all of them."""
+    pages = {name: st.Page(PAGES / f"{name}.py", title=title, default=name == FIRST) for name, title in NAMED.items()}
+    here = st.navigation(list(pages.values()), position="hidden")
+    st.set_page_config(page_title=f"{here.title} · interp", page_icon=ICON, layout="wide")
+    st.html(Path(__file__).parent / "style.css")
+    bar(pages)
     here.run()
+
+
+def bar(pages: dict[str, "st.Page"]) -> None:
+    """One line: links of our own, for Streamlit's menu forgets which SAE is open; which SAE that is; the keys."""
+    sae = {"sae": chosen()}
+    with st.container(horizontal=True, key="bar"):
+        with st.container(key="brand", width="content"):
+            st.page_link(pages[FIRST], label="interp", query_params=sae)
+        for name, each in pages.items():
+            with st.container(key=f"nav-{name}", width="content"):
+                st.page_link(each, query_params=sae)
+        switcher(pages[FIRST])
+        keys.listen()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the pages share: the open workbench, errors as sentences, and links between pages."""
+"""What the pages share: the frame of a page, the SAE it speaks of, its URL, links to other pages, charts, empty states."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from interp.commands import EMBEDDED, use_threads
-from interp.commands.finding import AboutSae, ShownFeature, about, feature, find_folder
+from interp.commands.finding import AboutSae, ShownFeature, about, feature, find_folder, library
 from interp.render import tokens_html
 from interp.render.words import TRAINED, TRAINED_MEANS
 from interp.types import InterpError
@@ -37,9 +37,11 @@ def chosen() -> str:
 
 
 @contextmanager
-def page(title: str) -> Iterator[AboutSae]:
-    """The page's frame: heading, the SAE it speaks of, and mistakes shown as one sentence."""
-    st.title(title)
+def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
+    """The page's frame: heading (without, the page draws its own), the SAE it speaks of, mistakes shown as one sentence."""
+    top = st.container(horizontal=True, key="heading")
+    if heading:
+        top.title(title, width="content", anchor=False)
     here = chosen()
     if st.session_state.get("sae", here) != here:  # what was typed and made belongs to another SAE
         st.session_state.clear()
@@ -49,10 +51,52 @@ def page(title: str) -> Iterator[AboutSae]:
             use_threads()
             opened = about(here)
         remember(sae=here)
-        st.caption(f"{opened.name} · {opened.d_sae:,} features · {opened.hook} of {opened.model}")
+        if heading:
+            top.caption(
+                plain(f"{opened.name} · {opened.d_sae:,} features · {opened.hook} of {opened.model}"), width="content"
+            )
         yield opened
     except InterpError as error:
         st.error(str(error), icon=":material/block:")
+
+
+def empty(title: str, text: str, *, key: str = "empty") -> Any:
+    """The container of an empty state: what would be here and why it is not; what is drawn in it leads on.
+
+    `key` begins with `empty`, and differs where a page has two.
+    """
+    there = st.container(key=key)
+    there.markdown(f"**{plain(title)}**")
+    there.caption(plain(text))
+    return there
+
+
+def switcher(first: Any) -> None:
+    """The SAE that the page speaks of; opened, the others on this machine, each a link."""
+    here = chosen()
+    with st.popover(
+        plain(Path(here).name), key="switch", type="tertiary", on_change="rerun", icon=":material/stacks:"
+    ) as menu:
+        if not menu.open:
+            return
+        for folder, name, about_it in shelf():
+            mark = " ✓" if folder == str(Path(here).resolve()) else ""
+            st.page_link(first, label=plain(f"{name}{mark}"), query_params={"sae": folder})
+            st.caption(plain(about_it))
+
+
+@st.cache_data(show_spinner=False, ttl=30)
+def shelf() -> list[tuple[str, str, str]]:
+    """(folder, name, model and hook point) of every checkpoint that can be read here."""
+    return [
+        (
+            str(Path(entry.folder).resolve()),
+            entry.name,
+            f"{entry.features or 0:,} features · {entry.hook} of {entry.model}",
+        )
+        for entry in library()
+        if not entry.problem
+    ]
 
 
 def remember(**values: Any) -> None:
@@ -138,6 +182,11 @@ def bars(x: list[float], y: list[float], title: str, x_title: str, *, log_y: boo
     if log_y:
         figure.update_yaxes(type="log")
     return figure
+
+
+def chart(figure: go.Figure, key: str, alt: str) -> None:
+    """A chart without a row of buttons over it; `alt` says in words what it shows, for those who cannot see it."""
+    st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False})
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
