@@ -1,7 +1,7 @@
 """SAEs that found nothing, and trained ones of the same length to hold them against: block 15 of SmolLM2-135M-Instruct.
 
     python recipes/smollm2_nulls.py                  # after the harvest of recipes/smollm2.py and the random one of smollm2_again.py
-    python recipes/smollm2_nulls.py trained frozen   # or some stages: trained, frozen, random
+    python recipes/smollm2_nulls.py trained frozen   # or some stages: trained, frozen, random, seeds, planted, sibling
 
 Each stage goes on where it stopped, and a trained SAE is kept. All are of the embedded recipe and width on the harvest's first three
 million training tokens, TRIAL_EPOCHS times over, so that a trained SAE and a null differ in one thing only; each takes three
@@ -12,29 +12,49 @@ frozen   decoder rows stay the random ones that they begin as; encoder, biases a
 random   the recipe on activations of a copy of the model with shuffled weights, over the same tokens. Seed 0 is the SAE that
          `smollm2_again.py random` has made, the others are trained on its activations (`random/train`, which that recipe says may be
          deleted; then they are not made, and there is a single SAE).
+seeds    copies of the SAEs of full length that `smollm2_again.py seeds` has made.
+planted  the recipe, trained and frozen, in a world whose features are known (`interp.recipe.worlds`); kept, three minutes each.
+sibling  the model, fine-tuned on SIBLING_STEPS batches of Python's own library; ten minutes of one core, half a gigabyte.
+
+`interp evaluate SAE --everything --nulls FOLDER` then finds all of them in the folder `nulls` of the recipe's cache.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import smollm2 as embedded
 import smollm2_again as again
+import torch
 
+from interp import places
 from interp.activations import ActivationStore
 from interp.checkpoint import Card
+from interp.corpus import open_corpus, tokenize
+from interp.models import open_model
+from interp.models.embedded import smollm2_folder
+from interp.progress import bar
+from interp.recipe import worlds
+from interp.recipe.worlds import measure_recipe
 from interp.render.terminal import say
 
 HOOK, D_SAE = again.HOOK, again.D_SAE
 SEEDS = (0, 1, 2)
 FROZEN = ("W_dec",)
-KINDS = ("trained", "frozen", "random")
+NULLS = embedded.WORK / "nulls"
+SIBLING_STEPS, SIBLING_BLOCKS, SIBLING_RATE = 60, 4, 1e-4
 
 
 def folder(kind: str, seed: int) -> Path:
-    """Where the SAE of a kind (one of KINDS) and a seed is kept."""
-    if (kind, seed) == ("random", 0):
-        return again.random_folder()
-    return embedded.WORK / "nulls" / kind / f"seed-{seed}"
+    """Where the SAE of a kind (trained, frozen, random) and a seed is kept."""
+    return NULLS / kind / f"seed-{seed}"
+
+
+def copied(made: Path, into: Path) -> None:
+    """A checkpoint that another recipe made, put beside the others; whole or not at all."""
+    if not (into / "card.json").exists():
+        with places.whole_folder(into) as partial:
+            shutil.copytree(made, partial, ignore=shutil.ignore_patterns("index", ".*"), dirs_exist_ok=True)
 
 
 def train(kind: str, seed: int, store: ActivationStore, heldout: Path, frozen: tuple[str, ...] = ()) -> None:
@@ -65,8 +85,9 @@ def stage_frozen() -> None:
 def stage_random() -> None:
     """The same of the random copy; without its training activations there is its one SAE only."""
     work = embedded.WORK / "random"
-    if not (folder("random", 0) / "card.json").exists():
+    if not (again.random_folder() / "card.json").exists():
         again.stage_random()
+    copied(again.random_folder(), folder("random", 0))
     if not (work / "train" / "manifest.json").exists():
         say(f"{work / 'train'} has been deleted: SAEs of further seeds need it (smollm2_again.py random makes it).")
         return
@@ -75,7 +96,57 @@ def stage_random() -> None:
         train("random", seed, store, work / "heldout")
 
 
-STAGES = {"trained": stage_trained, "frozen": stage_frozen, "random": stage_random}
+def stage_seeds() -> None:
+    """Those of full length with other seeds."""
+    for seed in again.SEEDS:
+        if not (again.seed_folder(seed) / "card.json").exists():
+            again.stage_seeds()
+        copied(again.seed_folder(seed), NULLS / "seeds" / f"seed-{seed}")
+
+
+def stage_planted() -> None:
+    """What the recipe finds in a planted world, and what a frozen decoder does there."""
+    for kind in ("trained", "frozen"):
+        for seed in SEEDS:
+            found = measure_recipe(Card.read(folder(kind, seed)).recipe, seed=seed, rows=worlds.ROWS)
+            say(f"planted, {kind}, seed {seed}: MCC {found['mcc'].value:.3f}")
+
+
+def stage_sibling() -> None:
+    """The model, trained a little on code: what a user's own fine-tune is to the SAE."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    into = NULLS / "sibling"
+    if (into / "config.json").exists():
+        return
+    source = smollm2_folder()
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    tokens = SIBLING_STEPS * SIBLING_BLOCKS * 256
+    blocks = tokenize(open_corpus("python"), open_model("smollm2"), tokens, split="train")
+    rule = torch.optim.AdamW(model.parameters(), lr=SIBLING_RATE)
+    with bar("fine-tune", SIBLING_STEPS, "steps") as step:
+        for tokens_NT in blocks.tokens_NT.split(SIBLING_BLOCKS)[:SIBLING_STEPS]:
+            tokens_NT = tokens_NT.long()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = model(tokens_NT, labels=tokens_NT).loss
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
+            step(1)
+    say(f"sibling: the loss of its last batch is {loss.item():.3f} nats.")
+    with places.whole_folder(into) as partial:
+        model.to(torch.bfloat16).save_pretrained(partial)
+        AutoTokenizer.from_pretrained(source).save_pretrained(partial)
+
+
+STAGES = {
+    "trained": stage_trained,
+    "frozen": stage_frozen,
+    "random": stage_random,
+    "seeds": stage_seeds,
+    "planted": stage_planted,
+    "sibling": stage_sibling,
+}
 
 
 if __name__ == "__main__":

@@ -618,6 +618,8 @@ def _nulls_are_made(monkeypatch, tmp_path, recipe):
     monkeypatch.setattr(recipe, "TRIAL_SHARDS", 1)
     nulls = _embedded_recipe(monkeypatch, tmp_path, "smollm2_nulls")
     monkeypatch.setattr(nulls, "SEEDS", (0, 1))
+    monkeypatch.setattr(nulls, "SIBLING_STEPS", 1)
+    monkeypatch.setattr("interp.recipe.worlds.ROWS", 65_536)
     for _ in range(2):  # called again, all is there
         for stage in nulls.STAGES.values():
             stage()
@@ -629,3 +631,7 @@ def _nulls_are_made(monkeypatch, tmp_path, recipe):
     assert Card.read(nulls.folder("random", 1)).model == "random-1:smollm2"
     recipes = [Card.read(nulls.folder(kind, 1)).recipe for kind in ("trained", "frozen")]
     assert recipes[0]["rows_seen"] == recipes[1]["rows_seen"]
+    copies = [load(nulls.NULLS / "seeds" / f"seed-{seed}") for seed in nulls.again.SEEDS]
+    assert torch.equal(copies[0].W_dec, load(nulls.again.seed_folder(nulls.again.SEEDS[0])).W_dec)
+    sibling = open_model(str(nulls.NULLS / "sibling"))
+    assert sibling.tokenizer.get_vocab() == open_model("smollm2").tokenizer.get_vocab()

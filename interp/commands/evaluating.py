@@ -62,7 +62,7 @@ def evaluate(
         str,
         Option(
             "Folder of SAEs that found nothing, beside trained ones of the same recipe (trained/, frozen/, random/, a folder for "
-            "each seed), which every figure is held against."
+            "each seed), which every figure is held against; seeds/ and sibling/ there are other seeds and a fine-tuned model."
         ),
     ] = "",
     seed: Annotated[int, Option("Number from which all that is drawn begins.", low=0)] = 0,
@@ -89,6 +89,7 @@ def evaluate(
     """
     if into and not into.endswith(".html"):
         raise InterpError(f"--into {into} is no name of a page; give one that ends in .html.")
+    from interp.recipe.worlds import PLANTED
     from interp.workbench.reporting import flat, report_folder
 
     asked: dict[str, Any] = {
@@ -97,6 +98,7 @@ def evaluate(
         "seed": seed,
         "beside": beside,
         "nulls": nulls,
+        "extra": (PLANTED,),
     }
     bench = open_sae(sae, device)
     report = bench.report(corpus, tokens, **asked)

@@ -14,8 +14,9 @@ beside it; none is interpolated. An SAE cannot be read at a higher L0 than its o
 the same hook points, for elsewhere it is a share of something else; ΔCE and KL are in nats of the same tokens everywhere.
 
 Intervals are 95 % percentile bootstraps over documents, the same documents drawn for both of a pair (`statistics`). p is of the
-randomisation test in which each document's difference may have the other sign, two-sided (the smaller tail doubled). Where more
-than two are compared a difference must hold by Benjamini and Hochberg's q over all comparisons of the run, too.
+randomisation test in which each document's difference may have the other sign, two-sided (the smaller tail doubled). A
+difference holds where the interval leaves out 0 and p is at most .05, for a bootstrap of few documents is too narrow; where
+more than two are compared, Benjamini and Hochberg's q over all comparisons of the run must be at most .05, too.
 
 Axes    D document, C comparison.
 """
@@ -256,7 +257,8 @@ def _difference(
 ) -> Difference:
     value, interval = float(above_D.sum() / below_D.sum()), bootstrap_ratio(above_D, below_D)
     assert interval is not None  # there are two documents
-    higher = "" if interval[0] <= 0 <= interval[1] or (q is not None and q > Q) else a if value > 0 else b
+    told = not interval[0] <= 0 <= interval[1] and max(p, q or 0.0) <= Q
+    higher = "" if not told else a if value > 0 else b
     better = higher if not higher or MEASURES[measure][1] == "higher" else b if higher == a else a
     words = MEASURES[measure][0]
     if better:

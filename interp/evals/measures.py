@@ -35,6 +35,8 @@ class Setting:
     seed: int = 0
     of: Mapping[str, Any] = field(default_factory=dict)
     """What the text is: name, version, split, licence; goes into `Section.of` as `text`."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """How the SAE was trained, as its card says (`Card.recipe`); empty where nobody knows."""
     ev_said: float | None = None
     """What the SAE's card says of EV: far less is no SAE of this model and hook point."""
     baselines: list[Baseline] = field(default_factory=list, repr=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from interp.checkpoint.files import below
 from interp.corpus import Corpus, tokenize
 from interp.evals.figure import Section
-from interp.evals.measures import MEASURES, Measure, Setting
+from interp.evals.measures import Measure, Setting
 from interp.evals.nulls import (
     CODES,
     FROZEN,
@@ -33,10 +33,12 @@ POSITIONS = 16_384
 """Tokens that nulls, and the trained SAEs beside them, are measured on."""
 
 
-def held_against(wb: Opened, folder: str, text: Corpus, about: Setting, keep: Path) -> Measure:
-    """The measure whose section has a row for each figure and null; the SAEs lie in `folder`, as the recipe of nulls leaves them:
-    `trained/`, `frozen/` and `random/`, a checkpoint for each seed in each. Shuffled codes and rows are made of the trained ones.
+def held_against(wb: Opened, folder: str, text: Corpus, about: Setting, keep: Path, by: Sequence[Measure]) -> Measure:
+    """The measure whose section has a row for each figure of `by` and each null; the SAEs lie in `folder`, as the recipe of nulls
+    leaves them: `trained/`, `frozen/` and `random/`, a checkpoint for each seed in each. Shuffled codes and rows are made of
+    the trained ones.
     """
+    measures = [one for one in by if one.nulls]
 
     def make(setting: Setting) -> Section:
         if not folder:
@@ -44,7 +46,7 @@ def held_against(wb: Opened, folder: str, text: Corpus, about: Setting, keep: Pa
                 "not measured: it needs SAEs of the same recipe that found nothing; `python recipes/smollm2_nulls.py` trains "
                 "those of the embedded one, and `interp evaluate SAE --nulls FOLDER` measures them."
             )
-        return _held(wb, Path(folder), text, about, keep)
+        return _held(wb, Path(folder), text, about, keep, measures)
 
     return Measure(
         name=DISCRIMINATION, title="What tells a trained SAE from one that found nothing", version=1, make=make,
@@ -52,7 +54,7 @@ def held_against(wb: Opened, folder: str, text: Corpus, about: Setting, keep: Pa
     )  # fmt: skip
 
 
-def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path) -> Section:
+def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path, measures: Sequence[Measure]) -> Section:
     trained = [_open(wb, path) for path in below(folder / TRAINED)]
     others = {null: [_open(wb, path) for path in below(folder / kind)] for kind, null in KINDS.items()}
     if not trained or not any(others.values()):
@@ -67,7 +69,7 @@ def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path) ->
         each.sae.to(models[each.folder].device)  # before its codes are shuffled
 
     def sections(of: Opened, sae: SAE, what: str) -> Sequence[Section]:
-        return _measured(of, sae, what, models[of.folder], text, about, keep)
+        return _measured(of, sae, what, models[of.folder], text, about, keep, measures)
 
     own = [sections(each, each.sae, "") for each in trained]
     nulls: dict[Null, Sequence[Sequence[Section]]] = {
@@ -90,17 +92,18 @@ def _open(wb: Opened, path: Path) -> Opened:
 
 
 def _measured(
-    of: Opened, sae: SAE, what: str, model: Model, text: Corpus, about: Setting, keep: Path
+    of: Opened, sae: SAE, what: str, model: Model, text: Corpus, about: Setting, keep: Path, measures: Sequence[Measure]
 ) -> Sequence[Section]:
-    """The sections of every measure that nulls have too, kept like those of a report."""
+    """The sections of these measures, kept like those of a report."""
     blocks = tokenize(text, model, min(POSITIONS, about.blocks.positions), split="heldout")
-    setting = replace(about, model=model, sae=sae, blocks=blocks, norm_cutoff=of.card.mask.cutoffs)
+    setting = replace(
+        about, model=model, sae=sae, blocks=blocks, norm_cutoff=of.card.mask.cutoffs, recipe=of.card.recipe
+    )
     name = f"{of.card.name} {what}".strip()
     own = hashlib.sha256(f"{of.card.sae_sha256} {what}".encode()).hexdigest()
     known = Of(
         name=name, model=of.card.model, model_sha256=of.card.model_sha256, sae_sha256=own, hook_name=of.card.hook_name,
         d_sae=sae.d_sae, text=about.of, tokens_sha256=blocks.sha256(), positions=blocks.positions, documents=0, seed=about.seed,
     )  # fmt: skip
-    measures = [one for one in MEASURES if one.nulls and one.default]
     say(f"beside it: {name}")
     return make_report(known, setting, measures, keep, named=False, versions={}, among=measures).sections

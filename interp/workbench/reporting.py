@@ -15,13 +15,14 @@ from interp.checkpoint.files import REPORT
 from interp.corpus import Corpus, TokenBlocks, open_corpus, tokenize
 from interp.evals import record
 from interp.evals.figure import Section
-from interp.evals.measures import MEASURES, Setting, find_measures
+from interp.evals.measures import MEASURES, Measure, Setting, find_measures
 from interp.evals.page import page
 from interp.evals.report import FILE, Of, Report, kept_path, make_report, read_report
 from interp.evals.told import markdown
 from interp.render.terminal import say
 from interp.render.words import duration
 from interp.types import InterpError
+from interp.workbench.elsewhere import elsewhere_measures
 from interp.workbench.holding import held_against
 from interp.workbench.known_shares import own_measures
 from interp.workbench.opening import Opened
@@ -42,10 +43,12 @@ def report(
     seed: int = 0,
     beside: bool = False,
     nulls: str = "",
+    extra: Sequence[Measure] = (),
 ) -> Report:
     """Everything that is measured of the SAE on the held-out documents of a text: `only` the sections that are named, or all
     that can be made here (with `everything`, those that take many minutes too). `nulls` is a folder of SAEs that found
-    nothing, which every figure is held against (`holding.py`).
+    nothing, which every figure is held against (`holding.py`), and of other seeds and siblings (`elsewhere.py`). `extra` are measures
+    beside those of `evals` and of this room.
 
     Sections are kept under INTERP_HOME as they are made: stopped and called again, it goes on where it was. `beside` writes
     report.json, report.md and report.html into the SAE's folder too. Raises InterpError for an unknown section, a named one
@@ -59,12 +62,14 @@ def report(
     documents = check_enough(blocks, tokens)
     about = {"name": text.name, "licence": text.licence, "version": text.version, "split": "heldout"}
     setting = Setting(
-        model=wb.model, sae=wb.sae, blocks=blocks, norm_cutoff=wb.card.mask.cutoffs, seed=seed, of=about
+        model=wb.model, sae=wb.sae, blocks=blocks, norm_cutoff=wb.card.mask.cutoffs, seed=seed, of=about, recipe=wb.card.recipe
     )  # fmt: skip
     of = identity(wb, setting, documents)
     folder = report_folder(wb.card.sae_sha256)
-    held = held_against(wb, nulls, text, setting, report_folder("nulls"))
-    measures = (*MEASURES, *own_measures(wb), held)
+    measures = (*MEASURES, *extra, *elsewhere_measures(wb, text, nulls), *own_measures(wb))
+    compared = find_measures((), measures, everything=everything)
+    held = held_against(wb, nulls, text, setting, report_folder("nulls"), compared)
+    measures = (*measures, held)
     wanted = find_measures(tuple(only), measures, everything=everything)
 
     def done(section: Section, kept: bool) -> None:
