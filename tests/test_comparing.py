@@ -169,7 +169,7 @@ def test_figures_are_those_of_evaluate_and_of_a_slow_way_at_a_lower_l0(tiny, goo
         for edits in ([], [Edit(HOOK, put)])
     )
     predicted = own[:, :-1] & (blocks.tokens_NT[:, 1:] != blocks.separator)
-    kl = (clean.exp() * (clean - there)).sum(-1)[:, :-1][predicted].mean()
+    kl = (clean.exp() * (clean - there)).sum(-1)[own].mean()  # at every position that counts, as in a report
     target = blocks.tokens_NT[:, 1:][..., None]
     loss = (clean - there)[:, :-1].gather(-1, target)[..., 0][predicted].mean()
     assert row["kl"].value == pytest.approx(float(kl), rel=1e-4, abs=1e-7)

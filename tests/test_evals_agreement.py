@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from interp.checkpoint import save_weights
-from interp.evals.baseline import measure_losses, read_baseline, reconstruct
+from interp.evals.baseline import read_baseline, reconstruct
 from interp.evals.fidelity import measure_fidelity
+from interp.evals.in_place import measure_losses
 from interp.models import Edit
 from interp.sae import SAE
 from interp.types import Hook

@@ -8,13 +8,14 @@ import torch
 
 from interp.checkpoint import load
 from interp.evals import evaluate
-from interp.evals.baseline import Losses, _spread, kl_divergence, random_error, read_baseline, reconstruct
+from interp.evals.baseline import Losses, _spread, read_baseline, reconstruct
 from interp.evals.bias import measure_bias
 from interp.evals.dark_matter import measure_dark_matter
 from interp.evals.documents import Documents
 from interp.evals.fidelity import measure_fidelity, measure_several
 from interp.evals.figure import Section
 from interp.evals.geometry import measure_geometry, nearest_cosines
+from interp.evals.in_place import kl_divergence, random_error
 from interp.models import Model, open_model
 from interp.sae import SAE
 from interp.types import Hook, InterpError

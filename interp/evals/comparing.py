@@ -1,12 +1,7 @@
 """Several SAEs of one model on the same tokens: each as it is and at equal L0, and which is better by how much.
 
-Definitions (sums and means over the positions that count for all of them)
-    L0           entries a position, as counted on this text.
-    EV           1 - Σ‖y - ŷ‖² / Σ‖y - mean y‖², one global sum each, in float64.
-    ΔCE          mean next-token cross entropy in nats with ŷ in place of y, less that of the untouched model.
-    KL           mean Σ_v p(v) (ln p(v) - ln p̂(v)) in nats, p of the untouched model and p̂ with ŷ in place.
-    recovered    (CE ablated - CE with ŷ) / (CE ablated - CE untouched), against zeros and against the mean.
-    difference   of A and B: A's less B's, in each of EV, ΔCE and KL, at the same L0.
+L0, EV, ΔCE, KL and what is recovered are those of `fidelity`, over the positions that count for all of them; a *difference* of A and B
+is A's less B's, in each of EV, ΔCE and KL, at the same L0.
 
 At equal L0 an SAE passes the strongest of what it passes (`sae.sparser`): of the rule topk the k strongest of every position,
 else what reaches the one level at which exactly so many entries pass on this text. Every figure is measured at the L0 that stands
@@ -22,18 +17,21 @@ Axes    D document, C comparison.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from interp.corpus import TokenBlocks
+from interp.evals.baseline import ROWS, Baseline, Losses, read_baselines, reconstruct
 from interp.evals.comparison import MEASURES, Compared, Comparison, Difference, Q, Row
-from interp.evals.figure import Figure
-from interp.evals.side_by_side import Documents, Reading, Survey, all_hooks, measure, survey, written
-from interp.mask import Mask
+from interp.evals.documents import Documents
+from interp.evals.fidelity import NOTHING_ADDED
+from interp.evals.in_place import measure_losses
 from interp.models import Model
 from interp.progress import bar
 from interp.sae import SAE
@@ -46,6 +44,40 @@ GRID = (16, 32, 64, 128, 256, 512)
 LEAST_DOCUMENTS = 2
 FEW_DOCUMENTS = 20
 """With fewer, what is printed says that intervals are rough."""
+Key = tuple[str, int | None]
+"""A reading: which SAE, at which L0."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One dictionary at one sparsity."""
+
+    sae: str
+    """The letter it is compared by."""
+    wanted: int | None
+    """The L0 it is read at; None: its own."""
+    sparser: Sparser
+    whole: bool = False
+    """Whether it passes all that the dictionary passes, so that it is the reading at its own L0 once more."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What was measured of one reading, by counted position."""
+
+    base: Baseline
+    error_P: np.ndarray
+    l0_P: np.ndarray
+    losses: Losses
+
+    def above_and_below(self, measure: str) -> tuple[np.ndarray, np.ndarray]:
+        """What a measure is the ratio of; of ev, what is left of 1."""
+        clean_P = self.base.losses["clean"].ce_P
+        if measure == "ev":
+            return self.error_P, self.base.spread_P
+        if measure == "delta_ce":
+            return self.losses.ce_P - clean_P, self.base.predicted_P.astype(np.float64)
+        return self.losses.kl_P, np.ones(self.base.positions)
 
 
 @torch.inference_mode()
@@ -66,24 +98,28 @@ def compare(
     Raises InterpError for fewer than two SAEs, one that does not fit the model, a text without two documents, and an L0 that fewer
     than two can be read at.
     """
-    _check(model, saes, blocks, l0s)
-    mask, passes = _common(cutoffs), 2 + 2 * len({written(sae) for sae in saes.values()})
-    guess = passes + len(saes) * (1 + (len(l0s) or 2))
-    with bar(f"compare, about {guess} passes", guess * blocks.positions, "tokens read") as step:
-        seen = survey(model, saes, blocks, mask, batch_blocks, step)
-        readings = plan(saes, seen, l0s)
-        sums = measure(model, readings, blocks, seen, batch_blocks, step)
-    if len(sums.rows_D) < LEAST_DOCUMENTS:
-        raise InterpError(
-            "the text that counts is of one document, and differences are judged over documents; give more tokens."
+    _check(saes, blocks, l0s)
+    places = {(sae.reads, sae.writes) for sae in saes.values()}
+    passes = 1 + 3 * len(places) + len(saes) * (1 + (len(l0s) or 2))
+    with bar(f"compare, about {passes} passes", passes * blocks.positions, "tokens read") as step:
+        read = read_baselines(
+            model, list(saes.values()), blocks, cutoffs=_lowest(cutoffs), batch_blocks=batch_blocks, step=step
         )
-    if not sums.predictions_D.sum():
-        raise InterpError("no counted position of this text has a token after it to be predicted; give longer texts.")
-    rows = tuple(_row(reading, saes[reading.sae], sums) for reading in readings)
+        bases = dict(zip(saes, read, strict=True))
+        if read[0].documents.count < LEAST_DOCUMENTS:
+            raise InterpError(
+                "the text that counts is of one document, and differences are judged over documents; give more tokens."
+            )
+        readings = plan(saes, {letter: _strengths(bases[letter], sae) for letter, sae in saes.items()}, bases, l0s)
+        found = _measure(bases, readings, step)
+    rows = tuple(_row(reading, found[reading.sae, reading.wanted]) for reading in readings)
     compared = tuple(about) or tuple(described(letter, sae) for letter, sae in saes.items())
-    of = dict(of or {}) | _of(model, blocks, seen, sums)
     return Comparison(
-        saes=compared, rows=rows, differences=_differences(saes, readings, sums), notes=_notes(saes, rows, l0s), of=of
+        saes=compared,
+        rows=rows,
+        differences=_differences(saes, readings, found),
+        notes=_notes(saes, rows, l0s),
+        of=dict(of or {}) | _of(model, blocks, read),
     )
 
 
@@ -96,39 +132,45 @@ def described(letter: str, sae: SAE, given: str = "", assumed: Sequence[str] = (
         d_sae=sae.d_sae,
         rule=sae.rule,
         reads=tuple(str(hook) for hook in sae.reads),
-        writes=written(sae),
+        writes=_written(sae),
         assumed=tuple(assumed),
     )
 
 
-def _check(model: Model, saes: Mapping[str, SAE], blocks: TokenBlocks, l0s: Sequence[int]) -> None:
+def _check(saes: Mapping[str, SAE], blocks: TokenBlocks, l0s: Sequence[int]) -> None:
     if len(saes) < 2:
         raise InterpError("one SAE is nothing to compare; give two or more.")
     if any(l0 < 1 for l0 in l0s):
         raise InterpError(f"an L0 to compare at is {min(l0s)}; it is a number of features from 1 on.")
     if len(blocks.documents) < LEAST_DOCUMENTS:
         raise InterpError("the text is one document, and differences are judged over documents; give more tokens.")
-    all_hooks(model, saes)
 
 
-def _common(cutoffs: Mapping[str, Mapping[str, float]]) -> Mask:
-    """The mask under which a position counts where it does for all: the lowest cut-off at each hook point."""
+def _written(sae: SAE) -> tuple[str, ...]:
+    """The hook points that it writes."""
+    return tuple(str(hook) for hook in sae.writes)
+
+
+def _lowest(cutoffs: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The cut-offs under which a position counts where it does for all: the lowest at each hook point."""
     lowest: dict[str, float] = {}
     for each in cutoffs.values():
         for hook, cutoff in each.items():
             lowest[hook] = min(cutoff, lowest.get(hook, math.inf))
-    return Mask(lowest)
+    return lowest
 
 
 # ---- which readings ----
 
 
-def plan(saes: Mapping[str, SAE], seen: Survey, l0s: Sequence[int] = ()) -> list[Reading]:
-    """Every SAE as it is, and at each L0 that it can be read at.
+def plan(
+    saes: Mapping[str, SAE], strengths: Mapping[str, Tensor], bases: Mapping[str, Baseline], l0s: Sequence[int] = ()
+) -> list[Reading]:
+    """Every SAE as it is, and at each L0 that it can be read at; `strengths` are of all that each passes on its baseline.
 
     Raises InterpError when an L0 that was asked is one that fewer than two can be read at.
     """
-    own = {letter: len(seen.strengths[letter]) / seen.rows for letter in saes}
+    own = {letter: len(strengths[letter]) / bases[letter].positions for letter in saes}
     lowest = math.floor(min(own.values()))
     grid = sorted(set(l0s)) or [*(l0 for l0 in GRID if l0 < lowest), *([lowest] if lowest else [])]
     readings = [Reading(letter, None, Sparser(sae)) for letter, sae in saes.items()]
@@ -139,13 +181,19 @@ def plan(saes: Mapping[str, SAE], seen: Survey, l0s: Sequence[int] = ()) -> list
             raise InterpError(
                 f"fewer than two of these can be read at L0 {l0}: their own are {reach}; ask for a lower one."
             )
-        readings += [_reading(letter, saes[letter], l0, seen) for letter in can]
+        readings += [
+            _reading(letter, saes[letter], l0, strengths[letter], l0 * bases[letter].positions) for letter in can
+        ]
     return readings
 
 
-def _reading(letter: str, sae: SAE, l0: int, seen: Survey) -> Reading:
-    strength_N = seen.strengths[letter]
-    entries = l0 * seen.rows
+def _strengths(base: Baseline, sae: SAE) -> Tensor:
+    """Of every entry that it passes at counted positions."""
+    strong = Sparser(sae)
+    return torch.cat([strong.strengths(sae.active(x_BD)).cpu() for x_BD in base.rows(sae.reads).split(ROWS)])
+
+
+def _reading(letter: str, sae: SAE, l0: int, strength_N: Tensor, entries: int) -> Reading:
     if sae.rule == "topk" and sae.k is not None:
         return Reading(letter, l0, Sparser(sae, k=l0), whole=l0 >= sae.k)
     return Reading(letter, l0, Sparser(sae, level=level_of(strength_N, entries)), whole=entries == len(strength_N))
@@ -162,83 +210,104 @@ def _how(reading: Reading) -> str:
     )
 
 
-# ---- figures ----
+# ---- measured ----
 
 
-def _row(reading: Reading, sae: SAE, sums: Documents) -> Row:
-    place, one = written(sae), sums.readings[reading.sae, reading.wanted]
-    documents = len(sums.rows_D)
+def _measure(
+    bases: Mapping[str, Baseline], readings: Sequence[Reading], step: Callable[[int], None]
+) -> dict[Key, _Found]:
+    """Every reading, each put in place once; the untouched and the ablated passes are run once for each baseline."""
+    found: dict[Key, _Found] = {}
+    for base in {id(base): base for base in bases.values()}.values():
+        here = [reading for reading in readings if bases[reading.sae] is base and not reading.whole]
+        made = {}
+        for reading in here:
+            one = reconstruct(base, reading.sparser)
+            # As the model takes them, which is half of the memory where it runs in bfloat16.
+            made[reading.sae, reading.wanted] = replace(one, made_PO=one.made_PO.to(base.model.dtype))
+        names = {key: f"{key[0]} {key[1]}" for key in made}
+        losses = measure_losses(base, {names[key]: one.change() for key, one in made.items()}, step=step)
+        found |= {key: _Found(base, one.error_P, one.l0_P, losses[names[key]]) for key, one in made.items()}
+    whole = {(r.sae, r.wanted): found[r.sae, None] for r in readings if r.whole}
+    return found | whole
 
-    def figure(
-        name: str, says: str, above_D: np.ndarray, below_D: np.ndarray, better: Any = "", turn: float = 0.0
-    ) -> Figure:
-        """A ratio of sums, or what it leaves of 1."""
-        found, interval = float(above_D.sum() / below_D.sum()), bootstrap_ratio(above_D, below_D)
-        if turn:
-            found = turn - found
-            interval = None if interval is None else (turn - interval[1], turn - interval[0])
-        return Figure(
-            name=name, says=says, value=found, interval=interval, n=documents, unit="documents", better=better
-        )
 
-    added_D = one.ce_D - sums.ce_D
-    figures = [
-        figure("l0", "active features a token", one.entries_D, sums.rows_D),
-        figure("ev", "explained variance", one.error_D, sums.spread_D[place], "higher", 1.0),
-        figure("delta_ce", "what it adds to the loss, nats a token", added_D, sums.predictions_D, "lower"),
-        figure("kl", "KL from the untouched model, nats a token", one.kl_D, sums.predictions_D, "lower"),
-    ]
+def _row(reading: Reading, found: _Found) -> Row:
+    base, docs = found.base, found.base.documents
+    figures = [docs.mean("l0", "active features a token", found.l0_P)]
+    says = {
+        "ev": "explained variance",
+        "delta_ce": "what it adds to the loss, nats a token",
+        "kl": "KL from the untouched model, nats a token",
+    }
+    for measure, words in says.items():
+        better = MEASURES[measure][1]
+        above_P, below_P = found.above_and_below(measure)
+        figures.append(docs.ratio(measure, words, above_P, below_P, better=better, less_from_one=measure == "ev"))
+    clean_P = base.losses["clean"].ce_P
     for how in ("zero", "mean"):
-        ablation_D = sums.ablated_D[place, how] - sums.ce_D
-        name, says = f"recovered_{how}", f"share of the loss that {how} ablation adds and it does not"
-        sure = bootstrap_ratio(ablation_D, sums.predictions_D)
-        if sure is None or sure[0] <= 0:
-            note = "what ablation adds to the loss cannot be told from 0, so no share of it is recovered"
-            figures.append(
-                Figure(name=name, says=says, value=None, n=documents, unit="documents", better="higher", note=note)
+        words = f"share of the loss that {how} ablation adds and it does not"
+        added_P, ablation_P = found.losses.ce_P - clean_P, base.losses[how].ce_P - clean_P
+        figures.append(
+            docs.ratio(
+                f"recovered_{how}",
+                words,
+                added_P,
+                ablation_P,
+                better="higher",
+                less_from_one=True,
+                certain=NOTHING_ADDED,
             )
-        else:
-            figures.append(figure(name, says, added_D, ablation_D, "higher", 1.0))
+        )
     return Row(letter=reading.sae, wanted=reading.wanted, how=_how(reading), figures=tuple(figures))
 
 
-def _of(model: Model, blocks: TokenBlocks, seen: Survey, sums: Documents) -> dict[str, Any]:
-    predictions = float(sums.predictions_D.sum())
+def _of(model: Model, blocks: TokenBlocks, read: Sequence[Baseline]) -> dict[str, Any]:
+    one = read[0]
+    predictions = int(one.predicted_P.sum())
     ablated = {
-        f"ce_{how} at {', '.join(place)}": float(ce_D.sum() / predictions)
-        for (place, how), ce_D in sums.ablated_D.items()
+        f"ce_{how} at {', '.join(map(str, base.writes))}": float(base.losses[how].ce_P.sum() / predictions)
+        for base in read
+        for how in ("zero", "mean")
     }
     return {
         "model": model.name,
         "dtype": model.dtype_name,
         "tokens": blocks.positions,
         "tokens_sha256": blocks.sha256(),
-        "documents": len(sums.rows_D),
-        "counted": seen.rows,
-        "predictions": int(predictions),
-        "ce": float(sums.ce_D.sum() / predictions),
+        "documents": one.documents.count,
+        "counted": one.positions,
+        "predictions": predictions,
+        "ce": float(one.losses["clean"].ce_P.sum() / predictions),
     } | ablated
 
 
 # ---- differences ----
 
 
-def _differences(saes: Mapping[str, SAE], readings: Sequence[Reading], sums: Documents) -> tuple[Difference, ...]:
+def _differences(
+    saes: Mapping[str, SAE], readings: Sequence[Reading], found: Mapping[Key, _Found]
+) -> tuple[Difference, ...]:
     """Of every pair that was read at the same L0, and of every pair as it is."""
-    have = {(reading.sae, reading.wanted) for reading in readings}
     raw: list[tuple[str, str, str, int | None, np.ndarray, np.ndarray]] = []
     for wanted in dict.fromkeys(reading.wanted for reading in readings):
         for a, b in combinations(saes, 2):
-            if not {(a, wanted), (b, wanted)} <= have:
+            if not {(a, wanted), (b, wanted)} <= found.keys():
                 continue
-            one, other = sums.readings[a, wanted], sums.readings[b, wanted]
-            if written(saes[a]) == written(saes[b]):
-                raw.append((a, b, "ev", wanted, other.error_D - one.error_D, sums.spread_D[written(saes[a])]))
-            raw.append((a, b, "delta_ce", wanted, one.ce_D - other.ce_D, sums.predictions_D))
-            raw.append((a, b, "kl", wanted, one.kl_D - other.kl_D, sums.predictions_D))
+            for measure in MEASURES:
+                if measure == "ev" and _written(saes[a]) != _written(saes[b]):
+                    continue
+                one, other = (found[letter, wanted] for letter in (a, b))
+                (above_P, below_P), (others_P, _) = (each.above_and_below(measure) for each in (one, other))
+                turned_P = others_P - above_P if measure == "ev" else above_P - others_P
+                raw.append((a, b, measure, wanted, *_sums(one.base.documents, turned_P, below_P)))
     p_C = _two_sided(np.stack([difference_D for *_, difference_D, _ in raw]))
     q_C = benjamini_hochberg(p_C) if len(saes) > 2 else None
     return tuple(_difference(*one, float(p_C[c]), None if q_C is None else float(q_C[c])) for c, one in enumerate(raw))
+
+
+def _sums(documents: Documents, above_P: np.ndarray, below_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return documents.sums(above_P), documents.sums(below_P)
 
 
 def _two_sided(difference_CD: np.ndarray) -> np.ndarray:
@@ -274,10 +343,10 @@ def _difference(
 
 def _notes(saes: Mapping[str, SAE], rows: Sequence[Row], l0s: Sequence[int]) -> tuple[str, ...]:
     notes = []
-    places = dict.fromkeys(written(sae) for sae in saes.values())
+    places = dict.fromkeys(_written(sae) for sae in saes.values())
     if len(places) > 1:
         at = "; ".join(
-            f"{', '.join(letter for letter, sae in saes.items() if written(sae) == place)} at {', '.join(place)}"
+            f"{', '.join(letter for letter, sae in saes.items() if _written(sae) == place)} at {', '.join(place)}"
             for place in places
         )
         notes.append(f"They write different hook points ({at}): explained variance is not compared between these.")

@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from interp.evals.figure import Figure
+from interp.evals.figure import Better, Figure
 
 Q = 0.05
 """The largest q-value of a difference that is told apart, where more than two are compared."""
-MEASURES = {"ev": ("explained variance", "higher"), "delta_ce": ("ΔCE", "lower"), "kl": ("KL", "lower")}
+MEASURES: dict[str, tuple[str, Better]] = {
+    "ev": ("explained variance", "higher"),
+    "delta_ce": ("ΔCE", "lower"),
+    "kl": ("KL", "lower"),
+}
 """What is compared: its words, and which way is better."""
 
 

@@ -39,18 +39,10 @@ from typing import Any
 import numpy as np
 
 from interp.corpus import TokenBlocks
-from interp.evals.baseline import (
-    Baseline,
-    Losses,
-    Reconstructed,
-    measure_losses,
-    passes,
-    random_error,
-    read_baseline,
-    reconstruct,
-)
+from interp.evals.baseline import Baseline, Losses, Reconstructed, read_baseline, reconstruct
 from interp.evals.figure import Figure, Section
 from interp.evals.floor import number_floor
+from interp.evals.in_place import measure_losses, passes, random_error
 from interp.models import Model
 from interp.progress import bar
 from interp.sae import SAE

@@ -8,9 +8,10 @@ Axes    P counted position.
 import numpy as np
 import torch
 
-from interp.evals.baseline import Baseline, kl_divergence, log_probabilities
+from interp.evals.baseline import Baseline
 from interp.evals.documents import Documents
 from interp.evals.figure import Figure
+from interp.evals.in_place import kl_divergence, log_probabilities
 from interp.models import open_model
 from interp.types import InterpError
 

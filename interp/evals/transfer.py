@@ -22,9 +22,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from interp.corpus import TokenBlocks
-from interp.evals.baseline import Baseline, Losses, Reconstructed, measure_losses, read_baseline, reconstruct
+from interp.evals.baseline import Baseline, Losses, Reconstructed, read_baseline, reconstruct
 from interp.evals.documents import Documents
 from interp.evals.figure import Better, Figure, Section
+from interp.evals.in_place import measure_losses
 from interp.models import Model
 from interp.sae import SAE
 from interp.statistics import bootstrap_difference

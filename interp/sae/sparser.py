@@ -85,7 +85,11 @@ class Sparser:
 
     def reconstruct(self, x_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B O"]:
         """What they come to."""
-        return self.sae.decode_active(self.active(x_BD), x_BD)
+        return self.decode_active(self.active(x_BD), x_BD)
+
+    def decode_active(self, active: Active, x_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B O"]:
+        """What active entries come to; as the SAE's."""
+        return self.sae.decode_active(active, x_BD)
 
     @property
     def name(self) -> str:
