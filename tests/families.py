@@ -134,6 +134,33 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """By family: its configuration's class in transformers, and small numbers for it."""
+_BOTH: dict[str, Any] = {
+    "d_model": WIDTH,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 512,
+    "decoder_start_token_id": 0,
+}
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertConfig", _OLD),
+    "roberta": ("RobertaConfig", _OLD),
+    "albert": ("AlbertConfig", _OLD | {"embedding_size": 16}),
+    "distilbert": ("DistilBertConfig", {"dim": WIDTH, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
+    "modernbert": ("ModernBertConfig", _OLD | {"cls_token_id": 1, "sep_token_id": 2}),
+    "electra": ("ElectraConfig", _OLD | {"embedding_size": WIDTH}),
+}
+ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": (
+        "T5Config",
+        {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
+    ),
+    "bart": ("BartConfig", _BOTH),
+    "marian": ("MarianConfig", _BOTH),
+}
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
@@ -154,18 +181,21 @@ def tokenizer(size: int = 400) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
 
 
-def save(family: str, folder: Path, *, extra_rows: int = 0) -> Path:
+def save(family: str, folder: Path, *, extra_rows: int = 0, head: str = "") -> Path:
     """A random model of the family in a folder; weights are large, and norms far from 1, so that a slip shows.
 
-    `extra_rows` are rows of the embedding that no token has; negative: tokens that have no row.
+    `extra_rows` are rows of the embedding that no token has; negative: tokens that have no row. `head` is the class of
+    transformers that makes the model, by default the one with logits.
     """
     import transformers
 
-    kind, numbers = FAMILIES[family]
+    kind, numbers = (FAMILIES | ENCODERS | ENCODER_DECODERS)[family]
+    usual = "MaskedLM" if family in ENCODERS else "Seq2SeqLM" if family in ENCODER_DECODERS else "CausalLM"
     words = tokenizer()
     base = {"vocab_size": len(words) + extra_rows, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     torch.manual_seed(1)
-    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind)(**numbers, **base)).float()
+    config = getattr(transformers, kind)(**numbers, **base)
+    model = getattr(transformers, head or f"AutoModelFor{usual}").from_config(config).float()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:

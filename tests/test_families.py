@@ -12,7 +12,7 @@ from interp.steering import Clamp
 from interp.training import TrainConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
-from tests.families import FAMILIES, WIDTH, save, sentences
+from tests.families import ENCODER_DECODERS, ENCODERS, FAMILIES, WIDTH, save, sentences
 
 torch.set_num_threads(1)
 
@@ -86,15 +86,21 @@ def test_a_family_runs_reads_out_and_continues_as_its_own_library_does(folders, 
                 text.append(token)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "qwen2", "gemma2", "gemma3", "phi", "opt", "bloom",
-                                    "olmo", "mixtral", "deepseek_v2", "mamba", "rwkv", "recurrent_gemma"])  # fmt: skip
+WHOLE = ["llama", "gpt2", "gpt_neox", "qwen2", "gemma2", "gemma3", "phi", "opt", "bloom", "olmo", "mixtral", "deepseek_v2",
+         "mamba", "rwkv", "recurrent_gemma", "bert", "roberta", "albert", "modernbert", "t5", "bart", "marian"]  # fmt: skip
+QUICK = ("gemma3", "mixtral", "mamba", "bert", "t5")
+"""One of each kind; the others are slow only for being many."""
+
+
+@pytest.mark.parametrize(
+    "family", [family if family in QUICK else pytest.param(family, marks=pytest.mark.slow) for family in WHOLE]
+)
 def test_the_whole_way(folders, family, tmp_path):
-    """Train on a stream, index, look at a feature, search by every kind of key, steer, with effects and replay."""
+    """Train on a stream, index, look at a feature, search by every kind of key, then steer with replay, or ablate."""
     text = tmp_path / "docs.jsonl"
     text.write_text("".join(json.dumps({"text": s}) + "\n" for s in sentences(300)), encoding="utf-8")
     model = open_model(str(folders(family)), dtype="float32")
-    hook = "blocks.1.hook_resid_post"
+    hook = ("decoder_" if family in ENCODER_DECODERS else "") + "blocks.1.hook_resid_post"
     from interp.activations import stream
 
     source = stream(model, open_corpus(text), [hook], 6_000)
@@ -104,13 +110,23 @@ def test_the_whole_way(folders, family, tmp_path):
     alive = int(wb.index.features["density"].to_numpy().argmax())
     page = wb.feature(alive)
     assert page.examples
-    for query in ("density:1e-5..1", "token:/city/", "fires:'the blue city'", "like:3", "promotes:city"):
+    queries = ["density:1e-5..1", "token:/city/", "fires:'the blue city'", "like:3"]
+    for query in queries + ["promotes:city"] * (family not in ENCODERS):
         wb.search(query)
     spectrum = wb.spectrum("the city reads music")
     assert len(spectrum.tokens) == len(spectrum.counted)
-    run = wb.steer("the city", [Clamp(feature=alive, strength=2 * page.max)], max_new_tokens=4)
-    assert wb.replay(json.loads(run.to_json())).sentence()
     assert wb.card.model_sha256 == model.fingerprint()
+    if model.generates:
+        run = wb.steer("the city", [Clamp(feature=alive, strength=2 * page.max)], max_new_tokens=4)
+        assert wb.replay(json.loads(run.to_json())).sentence()
+    else:
+        fires = int(spectrum.features[spectrum.values.argmax()])
+        ablation = wb.ablate("the city reads music", fires)
+        assert len(ablation.tokens) == len(ablation.change) == len(spectrum.tokens)
+        assert max(ablation.activation) == pytest.approx(float(spectrum.values.max()), rel=1e-4)
+        assert ablation.largest > 0
+        with pytest.raises(InterpError, match="so no token is the next one"):
+            wb.effects(alive)
 
 
 @pytest.mark.parametrize("extra", [40, -1])
@@ -207,34 +223,7 @@ def test_a_final_norm_that_is_none_of_the_known_is_refused(folders):
         model.unembedding()
 
 
-def both_ways(folder):
-    """A BERT of random weights, which attends to what follows as well."""
-    from transformers import AutoModelForCausalLM, BertConfig
-
-    from tests.families import tokenizer
-
-    words = tokenizer()
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
-    )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                parameter.normal_(0, 0.25)
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-    return open_model(str(folder), dtype="float32")
-
-
-def test_a_model_that_reads_both_ways_continues_nothing(tmp_path):
-    opened = both_ways(tmp_path)
-    with pytest.raises(InterpError, match="reads a text in both directions"):
-        opened.generate([opened.prompt("the city")])
-
-
-def test_a_family_without_hook_points_is_refused_in_a_sentence(tmp_path):
+def test_a_family_unknown_to_the_bridge_is_read_by_its_modules_paths(tmp_path, capsys):
     from transformers import CTRLConfig, CTRLLMHeadModel
 
     from tests.families import tokenizer
@@ -242,8 +231,16 @@ def test_a_family_without_hook_points_is_refused_in_a_sentence(tmp_path):
     words = tokenizer()
     CTRLLMHeadModel(CTRLConfig(vocab_size=len(words), n_embd=32, n_layer=1, n_head=4, dff=64)).save_pretrained(tmp_path)
     words.save_pretrained(tmp_path)
-    with pytest.raises(
-        InterpError, match="is a CTRLLMHeadModel, for which TransformerLens finds no hook points"
-    ) as told:
-        open_model(str(tmp_path))
-    assert len(str(told.value)) < 400
+    capsys.readouterr()
+    model = open_model(str(tmp_path), dtype="float32")
+    told = capsys.readouterr().err
+    assert "is a CTRLLMHeadModel, for which TransformerLens finds no hook points" in told
+    assert "Its hook points are its modules, by their paths." in told
+    assert len(told) < 400
+    tokens = torch.tensor([model.prompt("the city of blue music")])
+    plain = model.run(tokens, ["transformer.h.0"], logits=True)
+    assert plain.activations["transformer.h.0"].shape == (1, tokens.shape[1], 32)
+    with torch.inference_mode():
+        assert torch.equal(plain.logits, model.module(tokens).logits)
+    gone = model.run(tokens, edits=[Edit("transformer.h.0", lambda x, site: torch.zeros_like(x))], logits=True)
+    assert not torch.equal(gone.logits, plain.logits)

@@ -26,7 +26,7 @@ from interp.render.words import counted
 from interp.types import FeatureRef, InterpError
 
 if TYPE_CHECKING:
-    from interp.commands.steering import Effects, Replay, SteerBatch, SteerRun, StrengthSweep
+    from interp.commands.steering import Ablation, Effects, Replay, SteerBatch, SteerRun, StrengthSweep
 
 KINDS = {"clamp": "Clamp", "add": "Add", "scale": "Scale", "ablate": "Ablate", "orthogonal": "Orthogonal"}
 """Options by the edits that they make, in the order in which these act."""
@@ -273,6 +273,12 @@ def _effects(measured: "Effects", _: Asked) -> None:
         table(["raises", "nats", "lowers", "nats"], [[visible(a), x, visible(b), y] for (a, x), (b, y) in pairs])
 
 
+def _ablated(measured: "Ablation", _: Asked) -> None:
+    tell(measured.sentence())
+    rows = zip(measured.tokens, measured.activation, measured.change, strict=True)
+    table(["position", "activation", measured.unit], [[visible(text), active, change] for text, active, change in rows])
+
+
 def _replayed(replay: "Replay", _: Asked) -> None:
     tell(replay.sentence())
 
@@ -309,6 +315,12 @@ add(
     COMMANDS["steer"],
     _steer_parameters(),
     about=_steer.__doc__ or "",
+)
+register(
+    "ablate",
+    _ablated,
+    "interp ablate SAE 1234 'The best city is Paris.'",
+    to_json=lambda measured, _: measured.to_json(),
 )
 register("effects", _effects, "interp effects SAE 1234", to_json=lambda measured, _: measured.to_json())
 register("replay", _replayed, "interp replay run.json", after=_leave_when_it_differs)

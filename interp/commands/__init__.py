@@ -81,6 +81,7 @@ COMMANDS: dict[str, Command] = {
     "steer": Command(steering.steer),
     "sweep_strengths": Command(steering.sweep_strengths),
     "effects": Command(steering.effects, changes=False),
+    "ablate": Command(steering.ablate, changes=False),
     "replay": Command(steering.replay, changes=False),
     "presets": Command(steering.presets, changes=False),
     "preset": Command(steering.preset, changes=False),

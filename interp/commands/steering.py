@@ -15,7 +15,7 @@ from interp.commands.options import Feature, Option, Sae
 from interp.types import FeatureRef, InterpError
 
 if TYPE_CHECKING:
-    from interp.steering import Effects, FeatureEdit, Replay, SteerBatch, SteerRun, StrengthSweep
+    from interp.steering import Ablation, Effects, FeatureEdit, Replay, SteerBatch, SteerRun, StrengthSweep
     from interp.workbench import Workbench
 
 Edits = Annotated[Sequence[Mapping[str, Any]], Option("Edits to make, in this order, each a JSON object.")]
@@ -160,6 +160,18 @@ def effects(
     Raises InterpError when there is no such feature, and when it fires nowhere.
     """
     return open_sae(sae).effects(number, contexts=contexts, strength=strength)
+
+
+def ablate(
+    sae: Sae,
+    number: Feature,
+    text: Annotated[str, Option("The text in which the feature is ablated.")],
+) -> "Ablation":
+    """What ablating a feature changes in what the model gives for a text; also of models that continue nothing.
+
+    Raises InterpError when there is no such feature, and for a text that is empty or too long.
+    """
+    return open_sae(sae).ablate(text, number)
 
 
 def replay(

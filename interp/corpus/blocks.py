@@ -1,12 +1,14 @@
 """Text to token blocks, with document boundaries and provenance.
 
 A block is 256 positions: the separator, then documents packed one after the other with the separator between them; a
-document that does not fit goes on in the next block. Position p of a corpus is offset p % 256 of block p // 256.
+document that does not fit goes on in the next block. For a model that reads texts by themselves (an encoder) each block has
+one document, or a part of one that does not fit, between the tokens that it puts around a text, and is filled up with the
+separator. Position p of a corpus is offset p % 256 of block p // 256.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -33,7 +35,13 @@ BLOCK = 256
 class Tokenizes(Protocol):
     """What a model offers a corpus."""
 
-    separator: int
+    @property
+    def separator(self) -> int:
+        """The token between documents, which is never counted."""
+
+    @property
+    def alone(self) -> tuple[int, int] | None:
+        """The tokens before and after each text, where the model reads texts by themselves; None where they are packed."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the text alone."""
@@ -146,14 +154,40 @@ def tokenize(
     and after it how many documents and tokens came of it and what was left out. Raises InterpError when the corpus has no
     text in that split.
     """
-    wanted = -(-tokens // block) * (block - 1)
-    stream, owner = [], []
-    rows: list[tuple[Any, ...]] = []
-    length = 0
     reading = Reading()
     if corpus.mixed:
         say(f"text: {corpus.name}: {corpus.about}.")
-    for doc in _readable(corpus, reading, split):
+    pack = _alone if model.alone else _packed
+    packed, rows = pack(_readable(corpus, reading, split), model, -(-tokens // block), block)
+    if not rows:
+        raise InterpError(f"the corpus {corpus.name} has no text" + (f" in the split {split!r}." if split else "."))
+    names = ("document", "source", "title", "topic", "split", "sha256", "passes_on", "chat")
+    documents = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+    if reading.files:
+        documents = documents.replace_schema_metadata({"reading": json.dumps(reading.summary())})
+    more = f"; {reading.sentence()}" if reading.files else ""
+    more += f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
+    tokens_NT, document_NT = packed
+    say(f"text: {counted(len(rows), 'document')}, {counted(tokens_NT.size, 'token')}{more}.")
+    return TokenBlocks(
+        tokens_NT=torch.from_numpy(tokens_NT),
+        document_NT=torch.from_numpy(document_NT),
+        documents=documents.set_column(0, "document", documents["document"].cast(pa.uint32())),
+        separator=model.separator,
+    )
+
+
+_Packed = tuple[tuple[np.ndarray, np.ndarray], list[tuple[Any, ...]]]
+"""(tokens and the document of each, both (N, T)), and a row of the documents table for each document."""
+
+
+def _packed(documents: Iterable[Document], model: Tokenizes, blocks: int, block: int) -> _Packed:
+    """So many blocks of documents, one after the other, each block opened by the separator."""
+    wanted = blocks * (block - 1)
+    stream, owner = [], []
+    rows: list[tuple[Any, ...]] = []
+    length = 0
+    for doc in documents:
         ids = np.asarray([model.separator, *document_tokens(model, doc)], dtype=np.int64)
         # The block's own prefix separates a document that opens a block.
         ids = ids[1:] if length % (block - 1) == 0 else ids
@@ -164,7 +198,7 @@ def tokenize(
         if length >= wanted:
             break
     if not rows:
-        raise InterpError(f"the corpus {corpus.name} has no text" + (f" in the split {split!r}." if split else "."))
+        return (np.zeros((0, block), np.int64), np.zeros((0, block), np.int64)), rows
     blocks = -(-min(length, wanted) // (block - 1))
     short = blocks * (block - 1) - length
     if short > 0:  # the corpus ended inside a block: separators, which are masked, fill it
@@ -172,21 +206,29 @@ def tokenize(
         owner.append(np.full(short, len(rows) - 1, dtype=np.int64))
     body = np.concatenate(stream)[: blocks * (block - 1)].reshape(blocks, block - 1)
     owners = np.concatenate(owner)[: blocks * (block - 1)].reshape(blocks, block - 1)
-    rows = rows[: int(owners[-1, -1]) + 1]
-    names = ("document", "source", "title", "topic", "split", "sha256", "passes_on", "chat")
-    documents = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
-    if reading.files:
-        documents = documents.replace_schema_metadata({"reading": json.dumps(reading.summary())})
-    more = f"; {reading.sentence()}" if reading.files else ""
-    more += f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
-    say(f"text: {counted(len(rows), 'document')}, {counted(blocks * block, 'token')}{more}.")
     prefix = np.full((blocks, 1), model.separator, dtype=np.int64)
-    return TokenBlocks(
-        tokens_NT=torch.from_numpy(np.concatenate([prefix, body], 1)),
-        document_NT=torch.from_numpy(np.concatenate([owners[:, :1], owners], 1)),
-        documents=documents.set_column(0, "document", documents["document"].cast(pa.uint32())),
-        separator=model.separator,
-    )
+    tokens_NT, document_NT = np.concatenate([prefix, body], 1), np.concatenate([owners[:, :1], owners], 1)
+    return (tokens_NT, document_NT), rows[: int(owners[-1, -1]) + 1]
+
+
+def _alone(documents: Iterable[Document], model: Tokenizes, blocks: int, block: int) -> _Packed:
+    """So many blocks, each with one document or a part of one, as a model reads it that reads texts by themselves."""
+    assert model.alone is not None
+    first, last = model.alone
+    tokens_NT, document_NT = np.full((blocks, block), last, np.int64), np.zeros((blocks, block), np.int64)
+    rows: list[tuple[Any, ...]] = []
+    made = 0
+    for doc in documents:
+        ids = np.asarray(document_tokens(model, doc), dtype=np.int64)
+        for start in range(0, len(ids), block - 2):
+            if made < blocks:
+                part = ids[start : start + block - 2]
+                tokens_NT[made, 0], tokens_NT[made, 1 : len(part) + 1] = first, part
+                document_NT[made], made = len(rows), made + 1
+        rows.append((len(rows), *_about(doc)))
+        if made == blocks:
+            break
+    return (tokens_NT[:made], document_NT[:made]), rows
 
 
 def _about(doc: Document) -> tuple[str | bool, ...]:

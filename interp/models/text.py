@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from interp.models.families import Frame
 from interp.models.vocabulary import vocabulary, vocabulary_bytes
 from interp.types import InterpError
 
@@ -19,10 +20,20 @@ ANY = 2**31
 class Text:
     """A model's own tokenizer, for any number of threads: it keeps its settings on itself."""
 
-    def __init__(self, tokenizer: Any, module: nn.Module, name: str, separator: int, n_ctx: int) -> None:
+    def __init__(self, tokenizer: Any, module: nn.Module, name: str, frame: Frame, n_ctx: int) -> None:
         self.tokenizer, self.module, self.name = tokenizer, module, name
-        self.separator, self.n_ctx = separator, n_ctx
+        self.frame, self.n_ctx = frame, n_ctx
         self._turn = threading.Lock()
+
+    @property
+    def separator(self) -> int:
+        """The token between documents, or after each."""
+        return self.frame.separator
+
+    @property
+    def alone(self) -> tuple[int, int] | None:
+        """The tokens before and after a text that is read by itself; None where texts are packed."""
+        return self.frame.around
 
     @cached_property
     def embedded(self) -> int:
@@ -72,13 +83,18 @@ class Text:
         tokens = self.tokenize(text, special=special)
         if not tokens:
             raise InterpError("the text is empty; give at least one word.")
-        if not (special and tokens[0] in {self.separator, *self.tokenizer.all_special_ids}):
-            tokens = [self.separator, *tokens]
+        known = {self.frame.first, self.frame.separator, *self.tokenizer.all_special_ids} if special else set()
+        around = self.framed([])
+        own = len(tokens)
+        tokens = [*(() if tokens[0] in known else around[:1]), *tokens, *(() if tokens[-1] in known else around[1:])]
         if len(tokens) > self.n_ctx:
-            raise InterpError(
-                f"the text has {len(tokens) - 1:,} tokens, and {self.name} reads at most {self.n_ctx - 1:,}; shorten it."
-            )
+            most = self.n_ctx - len(around)
+            raise InterpError(f"the text has {own:,} tokens, and {self.name} reads at most {most:,}; shorten it.")
         return tokens
+
+    def framed(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens with what the family puts around a text."""
+        return [self.frame.first, *tokens, *([self.frame.separator] if self.frame.alone else [])]
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """Token ids of a conversation, and InterpError as `Model.chat` says."""
@@ -105,18 +121,20 @@ class Text:
             return str(self.tokenizer.decode(list(tokens)))
 
     def some_tokens(self, count: int) -> list[int]:
-        """The separator and tokens from all over the vocabulary, to see what a model does with any text."""
+        """The first token of a text and tokens from all over the vocabulary, to see what a model does with any text."""
         known = min(self.embedded, 2**15)
-        return [self.separator, *(known * part // count for part in range(1, count))]
+        return [self.frame.first, *(known * part // count for part in range(1, count))]
 
     def padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """(tokens, which are real) of the prompts as rows of one length, filled with separators on the left."""
+        """(tokens, which are real) of the prompts as rows of one length, filled with separators on the left (texts that are read
+        by themselves: on the right)."""
         longest = max(map(len, prompts), default=0)
-        tokens_BT = torch.full((len(prompts), longest), self.separator)
+        tokens_BT = torch.full((len(prompts), longest), self.frame.separator)
         real_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
         for row, prompt in enumerate(prompts):
-            tokens_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt))
-            real_BT[row, longest - len(prompt) :] = True
+            first = 0 if self.frame.alone else longest - len(prompt)
+            tokens_BT[row, first : first + len(prompt)] = torch.tensor(list(prompt))
+            real_BT[row, first : first + len(prompt)] = True
         return tokens_BT, real_BT
 
 

@@ -1,6 +1,7 @@
 """Edit features while the model runs; sweep, control, judge, record and replay what that does."""
 
 from interp.renamed import renamed
+from interp.steering.ablation import Ablation, ablate
 from interp.steering.apply import editable
 from interp.steering.binding import BoundEdit, Hooked, bind
 from interp.steering.compiling import compile_edits, model_edit
@@ -22,6 +23,7 @@ from interp.steering.verdict import OPENINGS, Verdict, judge
 __all__ = [
     "OPENINGS",
     "Ablate",
+    "Ablation",
     "Add",
     "BoundEdit",
     "Clamp",
@@ -44,6 +46,7 @@ __all__ = [
     "StrengthSweepConfig",
     "Verdict",
     "When",
+    "ablate",
     "bind",
     "compare",
     "compile_edits",

@@ -109,6 +109,7 @@ def effects(
     -1 where none did. The controls write the same amounts along features `matched` in density and along noise, of which
     every context has its own. Raises InterpError when there is no context, or the feature cannot be edited.
     """
+    steered.model.check_causal("effects on the next token")
     if not contexts:
         raise InterpError(f"feature {feature} fires nowhere in the index, so there is no context to try it in.")
     edits: dict[str, FeatureEdit] = {

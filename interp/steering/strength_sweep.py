@@ -85,6 +85,7 @@ def bind_sweep(steered: SteeredModel, of: Steerable, config: StrengthSweepConfig
 
     Raises InterpError, before anything is generated, when the sweep cannot be made.
     """
+    steered.model.check_causal("a sweep")
     check_strength(of.largest, describe_feature(of.feature))
     if of.largest <= 0:
         raise InterpError(

@@ -130,6 +130,7 @@ def judge(steered: SteeredModel, of: Steerable, *, prompts: Sequence[str] = OPEN
 
     Raises InterpError when the feature cannot be steered, or the unembedding does not read what it writes.
     """
+    steered.model.check_causal("a verdict")
     ids = steered.tokenize(prompts)
     sampling = Sampling(max_new_tokens=min(GENERATED, steered.model.n_ctx - max(map(len, ids))))
     request = steered.request(ids, [[], [of.edit(of.largest)]], sampling)

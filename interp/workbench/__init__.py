@@ -65,6 +65,7 @@ class Workbench(Opened):
     sweep = steering.sweep
     verdict = steering.verdict
     effects = steering.effects
+    ablate = steering.ablate
     difference_of_means = steering.difference_of_means
     bind = steering.bind
     bind_sweep = steering.bind_sweep

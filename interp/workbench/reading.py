@@ -73,7 +73,7 @@ def largest(wb: Opened, texts: Sequence[str], tokens: int) -> np.ndarray:
 
     Sinks are left out, as everywhere. Texts of similar length are run together.
     """
-    return _encoded(wb, [[wb.model.separator, *wb.model.tokenize(text)[:tokens]] for text in texts]).largest()
+    return _encoded(wb, [wb.model.framed(wb.model.tokenize(text)[:tokens]) for text in texts]).largest()
 
 
 def untangled(wb: Opened, neurons: FeatureIndex, examples: list[Example]) -> dict[int, list[tuple[int, float, str]]]:
@@ -81,7 +81,7 @@ def untangled(wb: Opened, neurons: FeatureIndex, examples: list[Example]) -> dic
     peak_F = np.maximum(wb.index.features["max"].to_numpy(), 1e-12)
     first = [e.position - e.peak for e in examples]
     items = [
-        [wb.model.separator, *neurons.tokens[low : low + len(e.tokens)].tolist()]
+        wb.model.framed(neurons.tokens[low : low + len(e.tokens)].tolist())
         for low, e in zip(first, examples, strict=True)
     ]
     named: dict[int, list[tuple[int, float, str]]] = {}

@@ -10,6 +10,8 @@ from interp.checkpoint.files import resolve
 from interp.corpus import read_texts
 from interp.sae.dictionary import one_written
 from interp.steering import (
+    Ablate,
+    Ablation,
     Add,
     BoundEdit,
     Clamp,
@@ -183,6 +185,17 @@ def verdict(wb: Opened, feature: int | FeatureRef | Direction, *, largest: float
     """Controller, detector, both or neither, and the figures that say so."""
     bind(wb, [Add(feature=feature, strength=largest or 1.0)])
     return steering.judge(wb.steered, steerable(wb, feature, largest=largest))
+
+
+def ablate(wb: Opened, text: str, feature: int | FeatureRef) -> Ablation:
+    """What ablating the feature changes in what the model gives for the text, beside features that fire about as often.
+
+    For models of every family, those that continue nothing among them. Raises InterpError when there is no such feature, and
+    for a text that is empty or too long.
+    """
+    own = own_feature(wb, feature)
+    bind(wb, [Ablate(feature=own)])
+    return steering.ablate(wb.steered, own, wb.model.prompt(text), matched(wb, own))
 
 
 def effects(
