@@ -1,12 +1,15 @@
 """Every page through Streamlit's AppTest, on the embedded SAE and real activations."""
 
+import json
+import re
 import tomllib
 from urllib.parse import urlencode
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from interp.commands.labelling import current_marks
+from interp.commands.inspecting import again
+from interp.commands.labelling import current_marks, label
 from interp.workbench import EMBEDDED, Workbench
 from tests.conftest import ROOT
 
@@ -19,6 +22,13 @@ def run(page, **query):
     app.run()
     assert not app.exception
     return app
+
+
+def sheet(app):
+    """The HTML of a page's sheet."""
+    found = [json.loads(each.proto.json)["html"] for each in app.get("bidi_component") if each.proto.json]
+    assert len(found) == 1
+    return found[0]
 
 
 def at(app, key):
@@ -64,6 +74,10 @@ def test_every_link_carries_the_sae_it_came_from(checkpoint, text_folder, monkey
     links = [link.proto for link in app.get("page_link")]
     assert len(links) >= 6 + (page in ("features", "feature", "neuron", "prompt"))
     assert all(wanted in link.query_string for link in links)
+    if page == "feature":
+        addresses = re.findall(r'href="([^"]*)"', sheet(app))
+        assert len(addresses) > 10
+        assert all(wanted in address for address in addresses)
     if page != "library":
         assert at(app, "sae") == str(checkpoint)
     for frame in app.dataframe:
@@ -113,20 +127,55 @@ def test_a_feature_opens_by_its_url_and_tries_a_text():
     number = run("features", q="token:/^ ?Paris$/").dataframe[0].value["feature"][0].rpartition("=")[2]
     app = run("feature", feature=number, text="The Eiffel Tower is in Paris.")
     assert app.number_input[0].value == int(number)
-    assert app.metric[0].label == "Density"
-    captions = " ".join(caption.value for caption in app.caption)
-    assert "Largest activation here" in captions
-    assert app.dataframe[0].value["promotes"].notna().all()
+    shown = sheet(app)
+    assert "Largest activation here" in shown
+    assert "your text" in shown  # marked in the histogram
+    order = [
+        shown.index(title)
+        for title in ("What speaks against it", "Where it fires", "Trial of the label", "Activations", "Neighbours")
+    ]
+    assert order == sorted(order)
+    assert "<th>promotes</th>" in shown
+    assert urlencode({"sae": str(ROOT / EMBEDDED), "feature": number}).replace("&", "&amp;") in shown  # its own link
+
+
+def test_a_figure_is_measured_again_from_its_page(checkpoint):
+    app = run("feature", sae=str(checkpoint), feature="3")
+    assert 'data-again="near"' in sheet(app)
+    app.session_state["ran"] = {(str(checkpoint), 3, "near"): again(str(checkpoint), 3, "near")}
+    app.run()
+    assert '<span class="pill good">agrees</span>' in sheet(app)
+
+
+def test_what_is_hostile_in_a_label_stays_text():
+    app = run("feature", feature="13")
+    app.text_input(key="text-13").set_value("<img src=x onerror=alert(1)>")
+    app.text_input(key="tags-13").set_value("<b>")
+    next(button for button in app.button if button.label == "Save label").click().run()
+    assert not app.exception
+    shown = sheet(app)
+    assert "&lt;img src=x onerror=alert(1)&gt;" in shown
+    assert "<img" not in shown
+    assert "<b>&lt;" not in shown
+    next(button for button in app.button if button.label == "Undo the last change").click().run()
+    assert "onerror" not in sheet(app)
+
+
+def test_the_page_of_a_feature_follows_its_label_and_its_index(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    assert "automatic" in sheet(run("feature", sae=str(checkpoint), feature="5")).lower()
+    label(str(checkpoint), 5, "a name of another session")
+    assert "a name of another session" in sheet(run("feature", sae=str(checkpoint), feature="5"))
 
 
 def test_a_label_is_saved_from_the_page():
     app = run("feature", feature="11")
     app.text_input(key="text-11").set_value("a <script>label</script>")
     app.text_input(key="author-11").set_value("test")
-    app.button[0].click().run()
+    next(button for button in app.button if button.label == "Save label").click().run()
     assert not app.exception
-    assert "script" in app.header[0].value
-    assert "<script>" not in app.header[0].value  # escaped for Markdown
+    assert "&lt;script&gt;" in sheet(app)
+    assert "<script>" not in sheet(app)
     run("feature", feature="11").text_input(key="text-11").set_value("").run()
 
 
@@ -135,7 +184,7 @@ def test_tags_and_a_star_are_saved_from_the_page_and_taken_back():
     app.text_input(key="text-12").set_value("marked")
     app.text_input(key="tags-12").set_value("one, two")
     app.checkbox(key="star-12").check()
-    app.button[0].click().run()
+    next(button for button in app.button if button.label == "Save label").click().run()
     assert not app.exception
     marks = current_marks(EMBEDDED, 12)
     assert (marks.text, marks.tags, marks.starred) == ("marked", ("one", "two"), True)

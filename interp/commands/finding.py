@@ -170,6 +170,23 @@ def feature(sae: Sae, number: Feature) -> ShownFeature:
     return ShownFeature(page, detection, sentence(detection))
 
 
+def index_time(sae: Sae) -> str:
+    """Which index is read, and when it and what its features say were written."""
+    bench = open_sae(sae)
+    paths = (bench.index.folder / "index.json", bench.said_path, bench.folder / "lenses.safetensors")
+    return " ".join(f"{path} {path.stat().st_mtime_ns}" for path in paths if path.exists())
+
+
+def live_feature(sae: Sae, seed: Annotated[int, Option("Number from which the draw begins.")]) -> int:
+    """A feature that fires, drawn by a seed; InterpError when none does."""
+    import numpy as np
+
+    live = np.flatnonzero(open_sae(sae).index.features["fires"].to_numpy() > 0)
+    if not len(live):
+        raise InterpError(f"no feature of {sae} fires in its index.")
+    return int(np.random.default_rng(seed).choice(live))
+
+
 def name_feature(sae: Sae, number: Feature) -> str:
     """The feature's label, or its automatic description."""
     return open_sae(sae).name(number)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from interp.commands.opening import open_sae
+from interp.commands.opening import open_book, open_sae
 from interp.commands.options import Device, Feature, Option, Sae
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def label(
     """
     from interp.types import check_feature
 
-    book = _book(sae)
+    book = open_book(sae)
     check_feature(number, book.d_sae, sae)
     if predicate:
         check_predicate(predicate)
@@ -70,7 +70,7 @@ def undo_label(sae: Sae, number: Feature) -> "list[Label]":
     It is one step, and a revision like any other: undone once more, what was taken back holds again. All revisions come
     back, the oldest first. Raises InterpError when nothing was said of the feature on this machine.
     """
-    book = _book(sae)
+    book = open_book(sae)
     book.undo(number)
     return book.history(number)
 
@@ -92,12 +92,12 @@ def check_predicate(text: str) -> None:
 
 def current_label(sae: Sae, number: Feature) -> "Label | None":
     """The label that a feature has now; None where it has none, or it was withdrawn."""
-    return _book(sae).get(number)
+    return open_book(sae).get(number)
 
 
 def current_marks(sae: Sae, number: Feature) -> "Label | None":
     """What holds of a feature now, its tags and star also where it has no name; None where nothing was ever said of it."""
-    return next(reversed(_book(sae).history(number)), None)
+    return next(reversed(open_book(sae).history(number)), None)
 
 
 def statuses() -> tuple[str, ...]:
@@ -299,20 +299,10 @@ def in_words(label: "Label") -> str:
         return label.text
 
 
-def _book(sae: str) -> "LabelBook":
-    """The labels of a checkpoint, whose weights and model stay closed."""
-    from interp.checkpoint.files import resolve
-    from interp.labels import LabelBook
-
-    return LabelBook.of(resolve(sae))
-
-
 def _book_and_source(sae: str) -> "tuple[LabelBook, Source]":
     """The labels of a checkpoint, and what Neuronpedia would call it."""
     from interp.checkpoint.card import Card
     from interp.checkpoint.files import resolve
-    from interp.labels import LabelBook
     from interp.labels.neuronpedia import Source
 
-    folder = resolve(sae)
-    return LabelBook.of(folder), Source.of(Card.read(folder))
+    return open_book(sae), Source.of(Card.read(resolve(sae)))

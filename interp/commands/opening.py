@@ -6,13 +6,36 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from interp.labels import LabelBook
     from interp.workbench import Workbench
 
 KEPT = 4
 """Checkpoints that stay open; the one that was asked for longest ago is let go of first."""
 _open: "OrderedDict[tuple[str, ...], tuple[Workbench, str]]" = OrderedDict()
 """Each with the times of its full index and of what its features say, which another process (a job) may write meanwhile."""
+_books: "OrderedDict[tuple[str, ...], LabelBook]" = OrderedDict()
 _lock = threading.Lock()
+
+
+def open_book(sae: str) -> "LabelBook":
+    """The labels of a checkpoint, whose weights and model stay closed; the same book until its files change.
+
+    Those that came with a checkpoint take a tenth of a second to read. Raises InterpError when there is no such checkpoint.
+    """
+    from interp import places
+    from interp.checkpoint.files import resolve
+    from interp.labels import LabelBook
+
+    folder = resolve(sae)
+    with _lock:
+        homes = str(places.data()), os.environ.get("INTERP_LABELS", ""), _time(str(folder / "labels.jsonl"))
+        made = _known(str(folder), str(folder.resolve()), *homes)
+        book = _books.get(made) or LabelBook.of(folder)
+        _books[made] = book
+        _books.move_to_end(made)
+        while len(_books) > KEPT:
+            _books.popitem(last=False)
+        return book
 
 
 def open_sae(sae: str, device: str = "auto") -> "Workbench":

@@ -3,7 +3,7 @@
 Axes    N position, F feature, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,6 +66,8 @@ class Example:
     """Whether the SAE was trained on the document: `yes`, `no` or `unknown`."""
     unread: str = ""
     """Why its text is not here, and what would bring it; its tokens are then UNREAD."""
+    ids: tuple[int, ...] = ()
+    """The tokens' ids; none where the text is not here."""
 
 
 class FeatureIndex(IndexFiles):
@@ -334,11 +336,22 @@ class FeatureIndex(IndexFiles):
 
     def examples(self, feature: int, window: int = WINDOW) -> list[Example]:
         """The feature's examples, strongest first, then by band."""
-        position, value = self.fired(feature)
+        fired = self.fired(feature)
         start, stop = np.searchsorted(self._examples["feature"], [feature, feature + 1])
-        at = dict(zip(position.tolist(), value.astype(float).tolist(), strict=True))
-        rows = self._examples.iloc[start:stop].itertuples()
-        return [self._example(row, at, min(window, WINDOW)) for row in rows]
+        rows = self._examples.iloc[start:stop]
+        columns = (rows[name].tolist() for name in ("position", "value", "band"))
+        shown = min(window, WINDOW)
+        return [self._example(p, value, band, fired, shown) for p, value, band in zip(*columns, strict=True)]
+
+    def stretches(self, feature: int, positions: Sequence[int], window: int = WINDOW) -> list[Example]:
+        """The text around any positions as examples are shown, with what is stored of the feature there; their band is 0."""
+        fired = position, value = self.fired(feature)
+        place = np.searchsorted(position, positions)
+        stored = [p < len(position) and int(position[p]) == at for p, at in zip(place, positions, strict=True)]
+        strength = [float(value[p]) if there else 0.0 for p, there in zip(place, stored, strict=True)]
+        return [
+            self._example(int(p), x, 0, fired, min(window, WINDOW)) for p, x in zip(positions, strength, strict=True)
+        ]
 
     @cached_property
     def _examples(self) -> pd.DataFrame:
@@ -348,23 +361,28 @@ class FeatureIndex(IndexFiles):
         self._below("examples", table["feature"].to_numpy(), self.d_sae, "features")
         return table.to_pandas()
 
-    def _example(self, row: Any, at: dict[int, float], window: int) -> Example:
-        position = int(row.position)
+    def _example(
+        self, position: int, value: float, band: int, fired: tuple[np.ndarray, np.ndarray], window: int
+    ) -> Example:
         low, high = self.stretch(position, window)
+        values = np.zeros(high - low)
+        own = slice(*np.searchsorted(fired[0], [low, high]))
+        values[fired[0][own].astype(np.int64) - low] = fired[1][own]
         document = self.documents.iloc[int(self.document_at[position])]
         source, missing = str(document["source"]), bool(self.missing[position])
         return Example(
             position=position,
-            value=float(row.value),
-            band=int(row.band),
+            value=float(value),
+            band=band,
             tokens=[UNREAD] * (high - low) if missing else self.text(self.tokens[low:high]),
-            values=[at.get(p, 0.0) for p in range(low, high)],
+            values=values.tolist(),
             peak=position - low,
             source=source,
             title=str(document["title"]),
             split=str(document["split"]),
             trained_on=str(document[TRAINED_ON]),
             unread=self.read_text.why.get(source, "") if missing else "",
+            ids=() if missing else tuple(self.tokens[low:high].tolist()),
         )
 
     def stretch(self, position: int, window: int) -> tuple[int, int]:

@@ -213,11 +213,11 @@ def _is(path: Path, about: Mapping[str, object]) -> bool:
 def _effects(wb: Opened, folder: Path, restart: bool) -> None:
     from interp.evidence import EffectsConfig, Passages, choose_positions, measure_effects
 
-    model, index = _exact(wb), wb.index
+    model, index = exact(wb), wb.index
     measure_effects(model, wb.sae, Passages.of(index), choose_positions(index), folder, EffectsConfig(restart=restart))
 
 
-def _exact(wb: Opened) -> "Model":
+def exact(wb: Opened) -> "Model":
     """The model in float32: small effects drown in fewer digits."""
     from interp.models import open_model
 
