@@ -158,6 +158,8 @@ def carries(files: Mapping[str, Path]) -> list[str]:
         said.append(f"index of {kept} over {int(meta.get('positions', 0)):,} tokens")
     if "lenses.safetensors" in files:
         said.append("lenses")
+    if "map.safetensors" in files:
+        said.append("map")
     if LABELS in files:
         count = sum(bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8").splitlines())
         said.append(counted(count, "label"))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from interp.commands.indexing import Lenses, Meaning
+    from interp.commands.mapping import Mapped
 
 
 def _indexed(index: Indexed, _: Asked) -> None:
@@ -69,6 +70,11 @@ def _figure(figure: "Sequence[float]") -> str:
     return "cannot be told" if mean is None else f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
+def _mapped(made: "Mapped", _: Asked) -> None:
+    tell(f"map of {made.features:,} features in {made.where}")
+
+
+register("map", _mapped, "interp map SAE --beside", command="map", face=("as_json", "background"))
 register("index", _indexed, "interp index saes/mine --corpus wiki-en --tokens 200000", face=("background",))
 register("meaning", _meant, "interp meaning saes/mine --table meaning.csv", face=("as_json", "background"))
 register("lenses", _lenses, "interp lenses SAE --rounds 16 --beside", face=("as_json", "background"))

@@ -191,6 +191,11 @@ class LabelBook:
         """The current label of every feature that has one; the same mapping until something else is said."""
         return self._now().named
 
+    @property
+    def version(self) -> str:
+        """A text that changes whenever something is said of a feature, by whichever process."""
+        return str(self._now().version)
+
     def newest(self) -> Mapping[int, Label]:
         """The newest version of every feature's label: those that were withdrawn included, and what has tags or a star only.
 

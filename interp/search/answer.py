@@ -71,6 +71,8 @@ class Collection:
     """Each feature's largest activation on each text, of which so many tokens are read, shape (N, F); runs the model."""
     meanings: "Callable[[list[str]], Tensor] | None" = None
     """Unit sentence vectors of texts, shape (N, E)."""
+    inside: Callable[[np.ndarray], np.ndarray] | None = None
+    """Which features stand inside an outline of places on the map, shares of its width and height: (P, 2) to (F,)."""
     evidence: Callable[[], Evidence] | None = None
     """Raises InterpError, with the command, where none was made."""
 

@@ -47,6 +47,7 @@ KEYS = {
     "effect": "ablated, it changes the next token by this KL in nats: low..high",
     "exceeds": "it causes more than its controls: yes or no",
     "replicates": "other trainings have found it again, so many or more: replicates:2",
+    "map": "stands on the map inside this outline, as a lasso draws it: map:X,Y;X,Y;X,Y in thousandths across and upwards",
     "sort": "order: score, feature, density, max, label or effect",
 }
 REGEX_KEYS = ("token", "context", "promotes", "suppresses", "later", "topic")

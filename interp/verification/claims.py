@@ -66,6 +66,8 @@ def _beside(folder: Path, checks: Sequence[Check]) -> list[Claim]:
         add("index: meanings", "of descriptions", "index/meanings.safetensors", "meanings of features")
     if "lenses.safetensors" in files:
         add("lenses", "what features are disposed to say", "lenses.safetensors")
+    if "map.safetensors" in files:
+        add("map", "where features stand in a picture", "map.safetensors")
     if LABELS in files:
         count = sum(
             bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8", errors="replace").splitlines()

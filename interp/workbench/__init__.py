@@ -27,6 +27,7 @@ from interp.workbench import (
     indexing,
     known,
     labelling,
+    mapping,
     measuring,
     reading,
     replaying,
@@ -105,6 +106,9 @@ class Workbench(Opened):
     edit_tests = falsifying.edit_tests
     show_edit = falsifying.show_edit
     transfer_labels = transferring.transfer_labels
+
+    make_map = mapping.make_map
+    feature_map = mapping.feature_map
 
     publish = sharing.publish
     lacks = sharing.lacks

@@ -17,6 +17,7 @@ from interp.types import InterpError
 from interp.views import FeaturePage, NeuronPage, feature_page
 from interp.workbench.evidencing import evidence
 from interp.workbench.indexing import neuron_index, neurons
+from interp.workbench.mapping import inside_outline
 from interp.workbench.opening import Opened
 from interp.workbench.reading import largest, spectrum, untangled
 
@@ -54,6 +55,7 @@ def _collection(wb: Opened) -> Collection:
         activations=_kept(wb, "activations", partial(spectrum, wb)),
         largest=_kept(wb, "largest", partial(largest, wb)),
         meanings=_meanings(wb),
+        inside=partial(inside_outline, wb),
         evidence=partial(evidence, wb),
     )
 

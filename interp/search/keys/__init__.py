@@ -6,7 +6,7 @@ in `query.KEYS`.
 
 from interp.lenses.lens import LATER
 from interp.search.answer import Handler
-from interp.search.keys import facts, positions, running, tested, weights, words
+from interp.search.keys import facts, placed, positions, running, tested, weights, words
 
 HANDLERS: dict[str, Handler] = {
     "text": words.find_text,
@@ -37,4 +37,5 @@ HANDLERS: dict[str, Handler] = {
     "effect": tested.find_effect,
     "exceeds": tested.find_exceeds,
     "replicates": tested.find_replicates,
+    "map": placed.find_map,
 }
