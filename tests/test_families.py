@@ -244,3 +244,27 @@ def test_a_family_unknown_to_the_bridge_is_read_by_its_modules_paths(tmp_path, c
         assert torch.equal(plain.logits, model.module(tokens).logits)
     gone = model.run(tokens, edits=[Edit("transformer.h.0", lambda x, site: torch.zeros_like(x))], logits=True)
     assert not torch.equal(gone.logits, plain.logits)
+
+
+def test_an_sae_of_one_expert_is_trained_and_indexed_on_the_tokens_sent_to_it(folders, tmp_path):
+    text = tmp_path / "docs.jsonl"
+    text.write_text("".join(json.dumps({"text": s}) + "\n" for s in sentences(300)), encoding="utf-8")
+    model = open_model(str(folders("mixtral")), dtype="float32")
+    hook = "blocks.1.mlp.experts.2.hook_out"
+    from interp.activations import stream
+
+    source = stream(model, open_corpus(text), [hook], 6_000)
+    train_checkpoint(source, hook, tmp_path / "sae", d_sae=64, k=8, batch=512, config=TrainConfig(lr=3e-3))
+    wb = Workbench.open(tmp_path / "sae", labels=f"sqlite:///{tmp_path}/labels.sqlite")
+    wb.build_index(open_corpus(text), 6_000, beside=True)
+    tokens = source.blocks.tokens_NT
+    sent = ~model.run(tokens, [hook]).activations[hook].isnan().any(-1)
+    assert 0 < wb.index.kept.sum() <= int((sent & source.blocks.real_NT()).sum()) < source.blocks.real_NT().sum()
+    alive = int(wb.index.features["density"].to_numpy().argmax())
+    prompt = [model.prompt("the city of blue music")]
+    plain, steered = (
+        model.run(torch.tensor(prompt), edits=wb.steered.compile([edits]), logits=True).logits
+        for edits in ([], [Clamp(feature=alive, strength=50.0)])
+    )
+    assert steered.isfinite().all()
+    assert not torch.equal(plain, steered)

@@ -84,6 +84,62 @@ def test_a_text_beside_a_longer_one_is_read_as_alone(opened, family):
             assert torch.allclose(filled[row, 1 : len(prompt)], alone[1:], atol=1e-5)
 
 
+MIXTURES = ["mixtral", "qwen2_moe", "olmoe", "deepseek_v2"]
+
+
+def expert_outputs(model, x_ND, layer):
+    """(the router's logits, what each expert makes of every token) by hand, from the layer's weights."""
+    owner = next(m for n, m in model.module.named_modules() if f".{layer}." in n and hasattr(m, "down_proj")
+                 and m.down_proj.ndim == 3)  # fmt: skip
+    gate_up_END, down_EDM = owner.gate_up_proj, owner.down_proj
+    gate, up = torch.einsum("nd,emd->enm", x_ND, gate_up_END).chunk(2, -1)
+    return torch.einsum("enm,edm->end", owner.act_fn(gate) * up, down_EDM)
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_router_logits_and_experts_outputs_are_hook_points(opened, family):
+    model = opened(family)
+    tokens_BT = torch.tensor([model.prompt(TEXTS[0])] * 2)
+    into = "blocks.1.mlp.hook_in"
+    router = "blocks.1.mlp.hook_router_logits"
+    outs = [f"blocks.1.mlp.experts.{e}.hook_out" for e in range(model.shapes()[router][0])]
+    run = model.run(tokens_BT, [into, router, *outs], logits=True)
+    x_ND = run.activations[into].flatten(0, 1)
+    logits_NE = run.activations[router].flatten(0, 1)
+    sent = [~run.activations[out].isnan().any(-1).flatten() for out in outs]
+    top_NK = logits_NE.topk(2).indices
+    with torch.inference_mode():
+        made_END = expert_outputs(model, x_ND, 1)
+    for expert, sent_N in enumerate(sent):
+        assert torch.equal(sent_N, (top_NK == expert).any(1))
+        ours = run.activations[outs[expert]].flatten(0, 1)[sent_N]
+        assert torch.allclose(ours, made_END[expert][sent_N], atol=1e-4)
+    # Reading changes no bit; nor does an edit that changes nothing. Zeros do, and so do other logits of the router.
+    plain = model.run(tokens_BT).logits
+    assert torch.equal(run.logits, plain)
+    busy = outs[max(range(len(outs)), key=lambda e: int(sent[e].sum()))]
+    for name in (router, busy):
+        same = model.run(tokens_BT, edits=[Edit(name, lambda x, site: x.clone())], logits=True).logits
+        assert torch.equal(same, plain)
+        gone = model.run(tokens_BT, edits=[Edit(name, lambda x, site: torch.zeros_like(x))], logits=True).logits
+        assert float((gone - plain).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["mixtral", "deepseek_v2"])
+def test_a_token_goes_where_the_routers_logits_are_moved(opened, family):
+    model = opened(family)
+    tokens_BT = torch.tensor([model.prompt(TEXTS[0])])
+    router, out = "blocks.1.mlp.hook_router_logits", "blocks.1.mlp.experts.3.hook_out"
+
+    def to_the_last(x_BTE, site):
+        x_BTE = x_BTE.clone()
+        x_BTE[..., 3] = 1000.0
+        return x_BTE
+
+    moved = model.run(tokens_BT, [out], [Edit(router, to_the_last)]).activations[out]
+    assert not moved.isnan().any()
+
+
 @pytest.mark.parametrize("family", ENCODERS)
 def test_an_encoder_reads_each_text_as_its_library_does_and_continues_none(opened, family):
     model = opened(family)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from interp.models.families import Frame
+from interp.models.families.experts import tap_experts
 from interp.models.families.family import context
 from interp.models.model import Model
 from interp.types import InterpError
@@ -74,7 +75,7 @@ def bridge_model(
         source=source,
         module=module,
         tokenizer=tokenizer,
-        hook_points=dict(bridge.hook_dict),
+        hook_points=dict(bridge.hook_dict) | tap_experts(module),
         frame=frame,
         n_ctx=context(hf_model.config),
         attention="sdpa" if swaps else "eager",
