@@ -57,6 +57,11 @@ class Losses:
     kl_P: Float[np.ndarray, " P"]
     """Nats, from the untouched pass; nan where KL was not asked for."""
 
+    def put(self, some: slice, ce_P: np.ndarray, kl_P: np.ndarray, predicted_P: np.ndarray) -> None:
+        """Fill in some positions; the loss counts where something is predicted."""
+        self.ce_P[some] = np.where(predicted_P[some], ce_P, 0.0)
+        self.kl_P[some] = kl_P
+
 
 @dataclass(eq=False)
 class Baseline:

@@ -11,7 +11,7 @@ import torch
 from interp.evals.baseline import Baseline
 from interp.evals.documents import Documents
 from interp.evals.figure import Figure
-from interp.evals.in_place import kl_divergence, log_probabilities
+from interp.evals.in_place import Predictions, logits_of
 from interp.models import open_model
 from interp.types import InterpError
 
@@ -48,8 +48,8 @@ def _floor(base: Baseline) -> Figure:
     tokens_NT, counted_NT = base.blocks.tokens_NT[:blocks], base.counted_NT[:blocks]
     kl_P = []
     for tokens, counted in zip(tokens_NT.split(1), counted_NT.split(1), strict=True):
-        log_p, log_q = (log_probabilities(one, tokens, counted) for one in (exact, model))
-        kl_P.append(kl_divergence(log_p[0], log_q[0]).cpu().numpy())
+        said, here = (logits_of(one, tokens) for one in (exact, model))
+        kl_P.append(Predictions(tokens, counted).ce_and_kl(said, here)[1])
     document_P = base.blocks.document_NT[:blocks][counted_NT].numpy()
     if not len(document_P):
         return _none(base, "no position of the first blocks counts")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.evals.baseline import Baseline, Change, Losses, Reconstructed, Step, quiet
@@ -25,6 +25,8 @@ from interp.types import Hook
 
 LOGITS = 110_000_000
 """Numbers in the logits of one pass: half a gigabyte in float32."""
+CACHED = 400_000
+"""Numbers of the logits that a processor looks at at once: eight rows of 49,152, a few megabytes with what is made of them."""
 
 
 def zero(base: Baseline) -> Change:
@@ -85,14 +87,13 @@ def measure_losses(
     last = 0
     for tokens, counted_NT in zip(tokens_NT.split(blocks), base.counted_NT.split(blocks), strict=True):
         first, last = last, last + int(counted_NT.sum())
-        log_p = log_probabilities(base.model, tokens, counted_NT)
-        made["clean"].kl_P[first:last] = 0
-        _add(made["clean"], first, log_p, None, tokens, counted_NT, base)
+        some, here = slice(first, last), Predictions(tokens, counted_NT)
+        clean = logits_of(base.model, tokens)
+        made["clean"].put(some, here.ce(clean), np.zeros(last - first), base.predicted_P)
         step(tokens.numel())
         for name, change in run.items():
-            edits = _edits(base.writes, counted_NT, change(first, last))
-            log_q = log_probabilities(base.model, tokens, counted_NT, edits)
-            _add(made[name], first, log_q, log_p if kl else None, tokens, counted_NT, base)
+            logits = logits_of(base.model, tokens, _edits(base.writes, counted_NT, change(first, last)))
+            made[name].put(some, *here.ce_and_kl(clean if kl else None, logits), base.predicted_P)
             step(tokens.numel())
     for name in ("clean", *(name for name in ablations if name not in base.losses)):
         base.losses[name] = made[name]
@@ -113,32 +114,46 @@ def _edits(writes: Sequence[Hook], counted_NT: Tensor, rows_PO: Tensor) -> list[
     return [Edit(str(hook), put(part)) for hook, part in zip(writes, parts, strict=True)]
 
 
-def log_probabilities(model: Model, tokens_NT: Tensor, counted_NT: Tensor, edits: Sequence[Edit] = ()) -> list[Tensor]:
-    """float32 log-probabilities at the counted positions of each block."""
+def logits_of(model: Model, tokens_NT: Tensor, edits: Sequence[Edit] = ()) -> Float[Tensor, "N T V"]:
+    """The model's logits at all positions of some blocks."""
     logits = model.run(tokens_NT, edits=edits, logits=True).logits
     assert logits is not None
-    keep_NT = counted_NT.to(logits.device)
-    return [torch.log_softmax(row[keep].float(), dim=-1) for row, keep in zip(logits, keep_NT, strict=True)]
+    return logits
 
 
-def _add(
-    losses: Losses,
-    first: int,
-    log_q: list[Tensor],
-    log_p: list[Tensor] | None,
-    tokens_NT: Tensor,
-    counted_NT: Tensor,
-    base: Baseline,
-) -> None:
-    """Put in the loss and, beside `log_p`, the KL of each counted position of some blocks."""
-    for n, log_q_PV in enumerate(log_q):
-        some = slice(first, first + len(log_q_PV))
-        following_T = tokens_NT[n].roll(-1)[counted_NT[n]].to(log_q_PV.device)
-        ce_P = -log_q_PV.gather(1, following_T[:, None]).squeeze(1).double().cpu().numpy()
-        losses.ce_P[some] = np.where(base.predicted_P[some], ce_P, 0.0)
-        if log_p is not None:
-            losses.kl_P[some] = kl_divergence(log_p[n], log_q_PV).cpu().numpy()
-        first += len(log_q_PV)
+class Predictions:
+    """The counted positions of some blocks, whose logits are looked at a few rows at a time.
+
+    A few rows of logits stay in the processor's cache; all of a batch in float32 would be gigabytes that are made,
+    read and thrown away for every pass.
+    """
+
+    def __init__(self, tokens_NT: Int[Tensor, "N T"], counted_NT: Bool[Tensor, "N T"]) -> None:
+        self.where_P2 = counted_NT.nonzero()
+        self.following_P = tokens_NT.roll(-1, dims=1)[counted_NT]
+
+    def ce(self, logits_NTV: Float[Tensor, "N T V"]) -> Float[np.ndarray, " P"]:
+        """-log of the probability of the token after each position, in nats."""
+        return self.ce_and_kl(None, logits_NTV)[0]
+
+    def ce_and_kl(
+        self, clean_NTV: Float[Tensor, "N T V"] | None, logits_NTV: Float[Tensor, "N T V"]
+    ) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+        """(CE, KL from `clean_NTV`) of each position in nats; without `clean_NTV` KL is nan."""
+        device, ce, kl = logits_NTV.device, [], []
+        rows = max(1, (CACHED if device.type == "cpu" else LOGITS) // logits_NTV.shape[-1])
+        for where_R2, following_R in zip(self.where_P2.split(rows), self.following_P.split(rows), strict=True):
+            block_R, place_R = where_R2.to(device).unbind(1)
+            log_q_RV = logits_NTV[block_R, place_R].float().log_softmax(-1)
+            ce.append(-log_q_RV.gather(1, following_R.to(device)[:, None]).squeeze(1))
+            if clean_NTV is not None:
+                log_p_RV = clean_NTV[block_R, place_R].float().log_softmax(-1)
+                kl.append(kl_divergence(log_p_RV, log_q_RV).cpu())
+        size = len(self.where_P2)
+        ce_P = torch.cat(ce).cpu().double().numpy() if ce else np.zeros(0)
+        if clean_NTV is None:
+            return ce_P, np.full(size, np.nan)
+        return ce_P, torch.cat(kl).double().numpy() if kl else np.zeros(0)
 
 
 def kl_divergence(log_p_PV: Float[Tensor, "P V"], log_q_PV: Float[Tensor, "P V"]) -> Float[Tensor, " P"]:
