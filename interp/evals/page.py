@@ -56,6 +56,7 @@ def _headline(report: Report) -> Html:
             element("span", short(one.figure.says, 110), kind="soft small"),
             element("b", number(one.figure.value, one.figure)),
             element("span", " · ".join(filter(None, (interval(one.figure), verdict(one)))), kind="small"),
+            element("span", short(one.figure.note, 60), kind="soft small"),  # of dead features: in how many tokens
             kind="card",
         )
         for one in known

@@ -25,7 +25,7 @@ SEEDS, SIBLING = "seeds", "sibling"
 TEXTS = ("sotu", "python-docs", "wiki-fr", "python")
 """Speeches, documentation, another language and code; their held-out documents."""
 CHAT = "chat"
-POSITIONS = 16_384
+POSITIONS = 8_192
 """Tokens of each place."""
 
 
