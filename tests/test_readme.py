@@ -1,4 +1,4 @@
-"""What the README says of features of the embedded SAE, looked up: each example does what its sentence says."""
+"""What README.md and docs/tutorial.md say of features of the embedded SAE, looked up: each example does what its sentence says."""
 
 import re
 
@@ -10,7 +10,7 @@ from interp.steering.measures import loops
 from interp.workbench import Workbench
 from tests.conftest import EMBEDDED, ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/tutorial.md"))
 SCHOOL = 5152
 
 
