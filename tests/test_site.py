@@ -1,13 +1,17 @@
-"""The documentation as a site: it builds, no link leads nowhere, and the page of commands is the command line's."""
+"""The documentation: the site builds, no link leads nowhere, the page of commands is the command line's, notebooks run."""
 
 import os
+import re
 import subprocess
 import sys
+
+import pytest
 
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "recipes"))
 import commands_page
+import notebooks
 
 
 def test_the_page_of_commands_is_what_the_command_line_takes():
@@ -29,9 +33,18 @@ def test_the_site_builds_and_every_link_in_it_leads_somewhere(tmp_path):
 
 
 def test_the_readme_is_one_page_and_its_links_lead_somewhere():
-    import re
-
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) < 150
     for link in re.findall(r"\]\(([^)#]+)", readme):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(notebooks.FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_cell_of_a_notebook_runs_and_those_that_are_committed_have_been_run(path, tmp_path, monkeypatch):
+    kept = notebooks.nbformat.read(path, as_version=4)
+    assert any("text/html" in out.get("data", {}) for cell in kept.cells for out in cell.get("outputs", []))
+    assert "/tmp" not in path.read_text(encoding="utf-8").replace("mkdtemp", "")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    book = notebooks.run(path)  # raises where a cell does
+    assert [cell.source for cell in book.cells] == [cell.source for cell in kept.cells]
