@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from interp import places
+from interp.evidence import steered
+from interp.evidence.card import evidence_folder
+from interp.evidence.part import write_part
 from interp.index import FeatureIndex
 from interp.progress import bar
 from interp.render.terminal import say
@@ -67,7 +70,18 @@ def main() -> None:
             file.flush()
             step(1)
     places.write_json(RESULTS, report(wb, rows))
+    keep(wb, [row for row in rows if row["what"] == "verdict"])
     say(f"{len(rows)} results in {RESULTS}")
+
+
+def keep(wb: Workbench, judged: list[dict[str, Any]]) -> None:
+    """The verdicts as a part of the SAE's evidence, which `interp evidence SAE` joins with the rest."""
+    about = {"sae_sha256": wb.card.sae_sha256, "model_sha256": wb.card.model_sha256, "dtype": wb.model.dtype_name}
+    about |= {"drawn": f"{EACH} of each of {STRATA} strata of density, seed {SEED}", "features": len(judged)}
+    folder = evidence_folder(wb.card.sae_sha256)
+    folder.mkdir(parents=True, exist_ok=True)
+    with places.whole_file(folder / steered.FILE) as partial:
+        write_part(steered.make_steering(judged, about), partial)
 
 
 def one(wb: Workbench, feature: int, what: str) -> dict[str, Any]:

@@ -24,14 +24,22 @@ import pyarrow.parquet as pq
 from interp import places
 from interp.checkpoint.files import EVIDENCE as FILE
 from interp.corpus.tables import decoding, read_parquet
-from interp.evidence import caused, edited, labels, replication
+from interp.evidence import caused, edited, labels, replication, steered
 from interp.evidence.part import Columns, Part, Record, Row, Said, check_columns
 from interp.render import table_html, title_html
 from interp.types import InterpError, check_feature, unknown
 
 FORMAT = 1
 META = b"interp.evidence"
-PARTS: tuple[Part, ...] = (edited.PART, labels.PART, caused.PART, replication.PART, labels.RANDOM, labels.FINAL)
+PARTS: tuple[Part, ...] = (
+    edited.PART,
+    labels.PART,
+    caused.PART,
+    steered.PART,
+    replication.PART,
+    labels.RANDOM,
+    labels.FINAL,
+)
 """In the order in which they are told."""
 BITS = 12
 """Of a real's significand that are kept: a relative error of at most 2^-12."""

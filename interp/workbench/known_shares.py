@@ -12,6 +12,7 @@ from interp.evals.measures import Measure, Setting
 from interp.evals.sections import meaning_section
 from interp.evidence.card import find_evidence
 from interp.evidence.labels import TOLD
+from interp.evidence.steered import CONTROLS
 from interp.statistics import wilson
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence
@@ -39,7 +40,7 @@ def own_measures(wb: Opened) -> tuple[Measure, ...]:
             text=False, default=False, on="" if index is None else str(index.meta.get("sha256", "")),
         ),
         Measure(
-            name="evidence", title="What was tested of features", version=1, make=lambda setting: evidence_section(wb),
+            name="evidence", title="What was tested of features", version=2, make=lambda setting: evidence_section(wb),
             headline=("confirmed", "effect_exceeds"), nulls=False, text=False,
             on="" if file is None else places.sha256_file(file),
         ),
@@ -67,6 +68,8 @@ def evidence_section(wb: Opened) -> Section:
         figures += _final(column)
     if "effect_exceeds" in column:
         figures += _effects(column)
+    if "steer_verdict" in column:
+        figures += _steered(column)
     if "again_found" in column:
         figures += _replicated(column)
     if not figures:
@@ -80,7 +83,16 @@ def evidence_section(wb: Opened) -> Section:
     )
 
 
-_ASKED = ("label_verdict", "label_final_verdict", "effect_exceeds", "effect_positions", "again_found", "again_of")
+_ASKED = (
+    "label_verdict",
+    "label_final_verdict",
+    "effect_exceeds",
+    "effect_positions",
+    "again_found",
+    "again_of",
+    "steer_verdict",
+    "steer_moves",
+)
 
 
 def _share(name: str, says: str, hits: int, of: int, better: Better = "", note: str = "") -> Figure:
@@ -132,6 +144,19 @@ def _effects(column: Mapping[str, np.ndarray]) -> list[Figure]:
     tried = [bool(value) for value in exceeds if value is not None and value == value]
     says = "the features whose ablation changes the next token more than the same amount along other features does"
     return [_share("effect_exceeds", says, sum(tried), len(tried), "higher", "q at most .1 over all features tried")]
+
+
+def _steered(column: Mapping[str, np.ndarray]) -> list[Figure]:
+    verdicts = [value for value in column["steer_verdict"] if isinstance(value, str)]
+    moves = [bool(value) for value in column["steer_moves"] if value is not None and value == value]
+    drawn = f"of {len(verdicts)} that were drawn by a rule before looking"
+    return [
+        _share("moves", "the drawn features that move the output beyond their controls", sum(moves), len(moves), "higher", drawn),
+        _share(
+            "controllers", "the drawn features that do, and leave it text", sum(value in CONTROLS for value in verdicts),
+            len(verdicts), "higher", drawn,
+        ),
+    ]  # fmt: skip
 
 
 def _replicated(column: Mapping[str, np.ndarray]) -> list[Figure]:

@@ -1,0 +1,102 @@
+"""What a feature does to the text when it is held: the part `steering`, verdicts of a study of features that were drawn by a rule.
+
+The verdict and its controls are those of `steering/verdict.py`; a verdict takes ten seconds a feature, so a study judges some, and
+the table has a row for each of them. Columns of the others are null.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from interp.evidence.part import COUNT, REAL, Part, Row, Said, about_part, make_part, read_part
+from interp.statistics import wilson
+
+FORMAT = 1
+FILE = "steering.parquet"
+CONTROLS = ("controller", "both")
+"""Verdicts on a feature that moves the output and leaves it text."""
+COLUMNS: dict[str, tuple[pa.DataType, str]] = {
+    "feature": (COUNT, "number of the feature"),
+    "verdict": (pa.string(), "controller, detector, both or neither (docs/steering.md); null where it was not drawn"),
+    "moves": (pa.bool_(), "whether it makes its tokens likelier than every control does, by twice at least"),
+    "stays_text": (pa.bool_(), "whether what the model writes meanwhile is still text"),
+    "fires": (pa.bool_(), "whether it fires on tokens one can name, over its whole range"),
+    "strength": (REAL, "activation at which it was held: its largest in the index"),
+    "shift": (REAL, "nats: how much likelier its tokens become, mean over prompts"),
+    "shift_low": (REAL, "lower end of its 95 % interval over prompts"),
+    "shift_high": (REAL, "upper end of it"),
+    "shift_control": (REAL, "nats: the largest shift of a control, of random features, noise and a random direction"),
+}
+"""By name: type, and unit and meaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steered:
+    """The verdict on one feature; `verdict` is None where it was not drawn."""
+
+    verdict: str | None
+    moves: bool | None
+    stays_text: bool | None
+    strength: float | None
+    shift: float | None
+    shift_control: float | None
+
+    def said(self) -> list[Said]:
+        """Whether it moves the output, beside its controls."""
+        if self.verdict is None or self.shift is None or self.shift_control is None:
+            return []
+        figures = (
+            f"held at {self.strength:.3g} it makes its tokens {math.exp(self.shift):.2g} times as likely (controls at most "
+            f"{math.exp(self.shift_control):.2g} times)"
+        )
+        if not self.moves:
+            return [Said(f"It is not shown to steer the model: {figures}.", shown=False)]
+        if not self.stays_text:
+            return [Said(f"It moves the output, which is then no longer text: {figures}.", shown=False)]
+        return [Said(f"It steers the model ({self.verdict}): {figures}, and what is written stays text.")]
+
+
+def make_steering(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> pa.Table:
+    """The part, of verdicts as `steering.Verdict` has them, each with its `feature`; `about` says of what it was made, and how drawn."""
+    values = {name: [row[name] for row in rows] for name in ("feature", "verdict", "moves", "fires", "strength")}
+    values["stays_text"] = [row["fluent"] for row in rows]
+    for name, at in (("shift", 0), ("shift_low", 1), ("shift_high", 2)):
+        values[name] = [row["shift"][at] for row in rows]
+    values["shift_control"] = [max(row["shift_controls"]) for row in rows]
+    return make_part("steering", FORMAT, COLUMNS, values, about)
+
+
+def read_steering(path: Path) -> pa.Table:
+    """The part's table; InterpError as `read_part`."""
+    return read_part(path, "steering", FORMAT, COLUMNS)
+
+
+def _record(row: Row) -> Steered:
+    return Steered(**{name: row[f"steer_{name}"] for name in Steered.__dataclass_fields__})
+
+
+def _summary(table: pa.Table) -> str:
+    verdicts = [value for value in table["steer_verdict"].to_pylist() if value is not None]
+    share, low, high = wilson(sum(value in CONTROLS for value in verdicts), len(verdicts))
+    return (
+        f"Of {len(verdicts):,} features that were drawn and steered {share:.1%} ({low:.1%} to {high:.1%}) move the output beyond "
+        "their controls and leave it text."
+    )
+
+
+PART = Part(
+    name="steering",
+    prefix="steer",
+    file=FILE,
+    columns=COLUMNS,
+    question="which features steer the model beyond their controls",
+    how="a study such as recipes/steering_study.py judges some, `interp steer SAE --sweep FEATURE` one",
+    read=read_steering,
+    about=lambda table: about_part(table),
+    record=_record,
+    summary=_summary,
+)

@@ -1,0 +1,56 @@
+"""Verdicts of a steering study as a part of the evidence."""
+
+import pytest
+
+from interp.evidence import steered
+from interp.evidence.card import FILE, Of, evidence_folder, join, write_evidence
+from interp.evidence.part import write_part
+from interp.workbench.known_shares import evidence_section
+
+ROWS = [
+    {"feature": 3, "verdict": "both", "moves": True, "fluent": True, "fires": True, "strength": 8.0, "shift": (2.0, 1.0, 3.0), "shift_controls": [0.1, 0.5]},
+    {"feature": 1, "verdict": "neither", "moves": True, "fluent": False, "fires": False, "strength": 4.0, "shift": (1.0, 0.8, 1.2), "shift_controls": [0.2]},
+    {"feature": 5, "verdict": "detector", "moves": False, "fluent": True, "fires": True, "strength": 2.0, "shift": (0.0, -0.2, 0.2), "shift_controls": [0.3]},
+]  # fmt: skip
+
+
+@pytest.fixture
+def kept(wb, monkeypatch, tmp_path):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
+    folder = evidence_folder(wb.card.sae_sha256)
+    folder.mkdir(parents=True)
+    table = steered.make_steering(ROWS, {"sae_sha256": wb.card.sae_sha256, "drawn": "by hand"})
+    write_part(table, folder / steered.FILE)
+    return folder / steered.FILE
+
+
+def test_a_verdict_is_told_and_what_does_not_steer_is_told_first(wb, kept):
+    known = {row["feature"]: row for row in joined(wb, kept).to_pylist()}
+    said = {
+        feature: [(each.shown, each.text) for each in steered._record(row).said()] for feature, row in known.items()
+    }
+    ((shown, text),) = said[3]
+    assert shown
+    assert (
+        "steers the model (both): held at 8 it makes its tokens 7.4 times as likely (controls at most 1.6 times)"
+        in text
+    )
+    assert [shown for shown, _ in said[1]] == [False]
+    assert "no longer text" in said[1][0][1]
+    assert "not shown to steer" in said[5][0][1]
+    assert said[0] == []
+
+
+def joined(wb, path):
+    of = Of(name="sae", model="tiny", sae_sha256=wb.card.sae_sha256, d_sae=wb.sae.d_sae)
+    return join(of, {"steering": steered.read_steering(path)})
+
+
+def test_the_report_has_the_share_of_controllers(wb, kept):
+    table = joined(wb, kept)
+    assert "Of 3 features that were drawn and steered 33.3%" in steered.PART.summary(table)
+    write_evidence(table, kept.parent / FILE)
+    section = evidence_section(wb)
+    assert section["controllers"].value == pytest.approx(1 / 3)
+    assert section["moves"].value == pytest.approx(2 / 3)
+    assert section["moves"].n == 3
