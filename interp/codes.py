@@ -23,6 +23,7 @@ from torch import Tensor
 
 from interp.mask import Mask, own_tokens
 from interp.models import Model
+from interp.models.families import given
 from interp.sae.dictionary import Dictionary, join
 from interp.types import InterpError
 
@@ -85,15 +86,23 @@ def read_items(
         if alike:
             some = [i for i in some if lengths[i] == lengths[some[0]]]
         order = order[len(some) :]
-        tokens_BT, real_BT = model.padded([items[i] for i in some])
-        yield _read(model, hooks, np.array(some), tokens_BT, None if bool(real_BT.all()) else real_BT, separator)
+        chosen = [items[i] for i in some]
+        tokens_BT, real_BT = model.padded(chosen)
+        here_BT = None if bool(real_BT.all()) else real_BT
+        yield _read(model, hooks, np.array(some), tokens_BT, here_BT, separator, given(chosen))
 
 
 def _read(
-    model: Model, hooks: Sequence[str], item_B: np.ndarray, tokens_BT: Tensor, here_BT: Tensor | None, separator: int
+    model: Model,
+    hooks: Sequence[str],
+    item_B: np.ndarray,
+    tokens_BT: Tensor,
+    here_BT: Tensor | None,
+    separator: int,
+    given: Tensor | None = None,
 ) -> Read:
     """One pass; `here_BT` is False at padding, and None where there is none."""
-    activations = model.run(tokens_BT, hooks, real_BT=here_BT).activations
+    activations = model.run(tokens_BT, hooks, real_BT=here_BT, given=given).activations
     tokens_BT = tokens_BT.to(model.device)
     place_BT = torch.arange(tokens_BT.shape[1], device=model.device).expand_as(tokens_BT)
     if here_BT is not None:

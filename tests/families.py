@@ -162,6 +162,64 @@ ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "marian": ("MarianConfig", _BOTH),
 }
 
+_SEES: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 7,
+}
+VISION: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "vit": ("ViTConfig", "ViTModel", _SEES | {"intermediate_size": 64}),
+    "dinov2": ("Dinov2Config", "Dinov2Model", _SEES | {"mlp_ratio": 2}),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersConfig",
+        "Dinov2WithRegistersModel",
+        _SEES | {"mlp_ratio": 2, "num_register_tokens": 2},
+    ),
+    "clip_vision_model": ("CLIPVisionConfig", "CLIPVisionModel", _SEES | {"intermediate_size": 64}),
+    "siglip_vision_model": ("SiglipVisionConfig", "SiglipVisionModel", _SEES | {"intermediate_size": 64}),
+}
+"""By family: its configuration's class, its model's, and small numbers."""
+_HEARS: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": (16, 16),
+    "conv_kernel": (400, 2),
+    "conv_stride": (160, 2),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+AUDIO: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "whisper": (
+        "WhisperConfig",
+        "WhisperForConditionalGeneration",
+        {
+            "vocab_size": 60,
+            "d_model": WIDTH,
+            "encoder_layers": 3,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "num_mel_bins": 16,
+            "max_source_positions": 100,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 3,
+            "suppress_tokens": None,
+            "begin_suppress_tokens": None,
+        },
+    ),
+    "hubert": ("HubertConfig", "HubertModel", _HEARS),
+    "wav2vec2": ("Wav2Vec2Config", "Wav2Vec2Model", _HEARS),
+}
+
 
 def sentences(count: int, seed: int = 0) -> list[str]:
     draw = random.Random(seed)
@@ -204,4 +262,59 @@ def save(family: str, folder: Path, *, extra_rows: int = 0, head: str = "") -> P
                 parameter.add_(torch.randn_like(parameter) * 0.4)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
+    return folder
+
+
+def save_media(family: str, folder: Path) -> Path:
+    """A random model of pictures or sound in a folder, with the way its input is prepared."""
+    import transformers
+
+    kind, model_kind, numbers = (VISION | AUDIO)[family]
+    torch.manual_seed(1)
+    model = getattr(transformers, model_kind)(getattr(transformers, kind)(**numbers)).float()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2 and "conv" not in name:
+                parameter.normal_(0, 0.25)
+    model.save_pretrained(folder)
+    if family in VISION:
+        size = {"height": 28, "width": 28}
+        transformers.ViTImageProcessorPil(size=size).save_pretrained(folder)
+    elif family == "whisper":  # clips of two seconds, 200 columns of the spectrogram
+        transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=2).save_pretrained(folder)
+    else:
+        transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    return folder
+
+
+def pictures(folder: Path, count: int = 40) -> Path:
+    """Pictures of a bright square somewhere on noise, half of them red and half blue, in a folder of each colour."""
+    import numpy as np
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for number in range(count):
+        pixels = draw.integers(0, 60, (40, 40, 3), dtype=np.uint8)
+        row, column = draw.integers(0, 30, 2)
+        pixels[row : row + 10, column : column + 10, 0 if number % 2 else 2] = 255
+        path = folder / ("red" if number % 2 else "blue") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def clips(folder: Path, count: int = 12) -> Path:
+    """Tones and noise of about a second, some at 44,100 samples a second and in two channels."""
+    import numpy as np
+    import soundfile
+
+    draw = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        rate = 44_100 if number % 3 == 0 else 16_000
+        time = np.arange(int(rate * (0.8 + 0.05 * number))) / rate
+        tone = np.sin(2 * np.pi * (200 + 100 * number) * time)
+        sound = (tone if number % 2 else draw.standard_normal(len(time))) * 0.3
+        both = np.stack([sound, sound * 0.5], 1)
+        soundfile.write(folder / f"{number}.wav", both if number % 3 == 0 else sound, rate)
     return folder

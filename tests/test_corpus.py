@@ -32,7 +32,7 @@ class Letters:
     """A tokenizer of one token a character, whose separator is 0."""
 
     separator = 0
-    alone = None
+    alone, reads = None, "text"
 
     def tokenize(self, text):
         return [ord(c) for c in text]

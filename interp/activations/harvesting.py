@@ -19,6 +19,7 @@ from interp.activations.manifest import own_manifest, read_manifest, recipe_of, 
 from interp.activations.store import ActivationStore
 from interp.corpus import Corpus, TokenBlocks, tokenize
 from interp.models import Model
+from interp.models.families import given
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.render.words import duration, size
@@ -82,7 +83,8 @@ def _harvest(
     with bar(f"harvest {model.name}", left) as step:
         for start in todo:
             rows = blocks.tokens_NT[start : start + per_shard]
-            tensors = run_shard(model, rows, recipe["hooks"], batch_blocks, step)
+            some = range(start, start + len(rows))
+            tensors = run_shard(model, blocks, some, recipe["hooks"], batch_blocks, step)
             name = f"shard-{start // per_shard:05d}.safetensors"
             with places.whole_file(folder / name) as partial:
                 save_file(tensors, partial)
@@ -126,7 +128,7 @@ def _estimate(
 ) -> None:
     """Say what the harvest will take, from one timed batch; refuse when the disk has no room."""
     rows = blocks.tokens_NT[:batch_blocks]
-    seen = model.run(rows[:1], hooks).activations
+    seen = model.run(rows[:1], hooks, given=given_of(model, blocks, range(1))).activations
     width = sum(int(x.shape[-1]) * x.element_size() for x in seen.values())
     needed, free = positions * width, places.free_bytes(folder)
     if needed * 1.02 > free:
@@ -135,19 +137,32 @@ def _estimate(
             "ask for fewer tokens or hook points, or choose a folder on a larger disk."
         )
     began = time.perf_counter()
-    model.run(rows, hooks)
+    model.run(rows, hooks, given=given_of(model, blocks, range(len(rows))))
     rate = rows.numel() / (time.perf_counter() - began)
     say(f"harvest: {positions:,} tokens, {size(needed)}, about {duration(positions / rate)} at {rate:,.0f} tokens/s")
 
 
-def run_shard(model: Model, rows_NT: Tensor, hooks: list[str], batch_blocks: int, step: Any) -> dict[str, Tensor]:
+def given_of(model: Model, blocks: TokenBlocks, some: range) -> Tensor | None:
+    """Of some blocks of pictures or sound, what the model is given, from their files; None of text.
+
+    Raises InterpError when a file is gone or cannot be read.
+    """
+    files = blocks.files(some)
+    return None if files is None else given([model.prompt(file) for file in files])
+
+
+def run_shard(
+    model: Model, blocks: TokenBlocks, some: range, hooks: list[str], batch_blocks: int, step: Any
+) -> dict[str, Tensor]:
     """Activations of some blocks on the CPU, (N, D) by hook point, and their norms, (N,) by `norm/` and its name.
 
     Raises InterpError for a hook point that is not of shape (B, T, D).
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in hooks}
-    for batch in rows_NT.split(batch_blocks):
-        for name, x in model.run(batch, hooks).activations.items():
+    for first in range(some.start, some.stop, batch_blocks):
+        part = range(first, min(first + batch_blocks, some.stop))
+        batch = blocks.tokens_NT[part.start : part.stop]
+        for name, x in model.run(batch, hooks, given=given_of(model, blocks, part)).activations.items():
             if x.ndim != 3:
                 raise InterpError(
                     f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D) can be harvested."

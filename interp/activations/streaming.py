@@ -57,23 +57,23 @@ class Stream:
         self.check_hook(hook_name)
         per = manifests.SHARD_POSITIONS // self.blocks.block
         for start in range(0, len(self.blocks.tokens_NT), per):
-            rows = self.blocks.tokens_NT[start : start + per]
+            some = range(start, min(start + per, len(self.blocks.tokens_NT)))
 
-            def read(rows: Tensor = rows) -> Tensor:
-                return self._run(rows, (hook_name,))[0]
+            def read(some: range = some) -> Tensor:
+                return self._run(some, (hook_name,))[0]
 
-            yield start * self.blocks.block, rows.numel(), read
+            yield start * self.blocks.block, len(some) * self.blocks.block, read
 
     def width(self, hook_name: str) -> int:
         self.check_hook(hook_name)
-        return int(self.model.run(self.blocks.tokens_NT[:1], [hook_name]).activations[hook_name].shape[-1])
+        return int(self._run(range(1), (hook_name,))[0].shape[-1])
 
     def norm_cutoff(self, hook_name: str) -> float:
         """The norm above which a position is a sink, from the first blocks' (see `mask.norm_cutoff`)."""
         self.check_hook(hook_name)
         key = f"cutoff/{hook_name}"
         if key not in self._last:
-            some = self.blocks.tokens_NT[:CUTOFF_BLOCKS]
+            some = range(min(CUTOFF_BLOCKS, len(self.blocks.tokens_NT)))
             norms = self._run(some, (hook_name,))[0].float().norm(dim=1)
             self._last[key] = cutoff_of(norms, self.blocks.real_NT()[:CUTOFF_BLOCKS], hook_name)
         return self._last[key]
@@ -129,7 +129,7 @@ class Stream:
 
     def _fill(self, batches: Batches, part: range, rows: int, seed: int) -> tuple[Tensor, ...]:
         if self._last.get("where") != part:  # one run of the model serves every hook point
-            made = self._run(self.blocks.tokens_NT[part.start : part.stop], tuple(self.recipe["hooks"]))
+            made = self._run(part, tuple(self.recipe["hooks"]))
             self._last.update(where=part, made=dict(zip(self.recipe["hooks"], made, strict=True)))
         by_hook: dict[str, Tensor] = self._last["made"]
         mask = Mask({hook: self.norm_cutoff(hook) for hook in batches.hooks})
@@ -147,8 +147,8 @@ class Stream:
         chosen = kept[order.repeat(-(-rows // kept.numel()))[: rows // kept.shape[1]]].view(-1)
         return tuple(by_hook[hook][chosen] for hook in batches.hooks)
 
-    def _run(self, tokens_NT: Tensor, hooks: tuple[str, ...]) -> tuple[Tensor, ...]:
-        made = run_shard(self.model, tokens_NT, list(hooks), self.batch_blocks, lambda count: None)
+    def _run(self, some: range, hooks: tuple[str, ...]) -> tuple[Tensor, ...]:
+        made = run_shard(self.model, self.blocks, some, list(hooks), self.batch_blocks, lambda count: None)
         return tuple(made[hook] for hook in hooks)
 
 

@@ -29,6 +29,8 @@ from interp.render.words import counted
 from interp.types import InterpError
 
 BLOCK = 256
+FILE = "file"
+"""Column of the documents of pictures and sound: where each lies."""
 
 
 @runtime_checkable
@@ -43,11 +45,23 @@ class Tokenizes(Protocol):
     def alone(self) -> tuple[int, int] | None:
         """The tokens before and after each text, where the model reads texts by themselves; None where they are packed."""
 
+    @property
+    def reads(self) -> str:
+        """`text`, `pictures` or `sound`."""
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the text alone."""
 
     def conversation(self, turns: Sequence[tuple[str, str]]) -> list[int] | None:
         """Token ids of (role, text) pairs in the model's own template; None where it has none."""
+
+
+@runtime_checkable
+class ReadsFiles(Tokenizes, Protocol):
+    """What a model of pictures or sound offers."""
+
+    def prompt(self, text: str, /) -> list[int]:
+        """Numbers of the places of the file of that name (its patches, its frames)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +96,13 @@ class TokenBlocks:
     def real_NT(self) -> Bool[Tensor, "N T"]:
         """True where a document's own token stands: not at a block's first position, not at a separator."""
         return own_tokens(self.tokens_NT, self.separator)
+
+    def files(self, some: range) -> list[str] | None:
+        """Of some blocks of pictures or sound the files, one each; None of text."""
+        if FILE not in self.documents.column_names:
+            return None
+        rows = self.document_NT[some.start : some.stop, 0].tolist()
+        return [str(name) for name in self.documents[FILE].take(rows).to_pylist()]
 
     def shares(self) -> dict[str, float]:
         """The part of the documents' own tokens that each source has, the largest first."""
@@ -154,21 +175,30 @@ def tokenize(
     and after it how many documents and tokens came of it and what was left out. Raises InterpError when the corpus has no
     text in that split.
     """
+    if model.reads != corpus.kind:
+        raise InterpError(f"the corpus {corpus.name} is {corpus.kind}, and this model reads {model.reads}; name such.")
     reading = Reading()
     if corpus.mixed:
-        say(f"text: {corpus.name}: {corpus.about}.")
-    pack = _alone if model.alone else _packed
-    packed, rows = pack(_readable(corpus, reading, split), model, -(-tokens // block), block)
+        say(f"{corpus.kind}: {corpus.name}: {corpus.about}.")
+    documents_read = _readable(corpus, reading, split)
+    if isinstance(model, ReadsFiles) and model.reads != "text":
+        packed, rows, files = _places(documents_read, model, tokens)
+    else:
+        pack, files = _alone if model.alone else _packed, []
+        packed, rows = pack(documents_read, model, -(-tokens // block), block)
     if not rows:
         raise InterpError(f"the corpus {corpus.name} has no text" + (f" in the split {split!r}." if split else "."))
     names = ("document", "source", "title", "topic", "split", "sha256", "passes_on", "chat")
     documents = pa.table({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+    if files:
+        documents = documents.append_column(FILE, pa.array(files))
     if reading.files:
         documents = documents.replace_schema_metadata({"reading": json.dumps(reading.summary())})
     more = f"; {reading.sentence()}" if reading.files else ""
     more += f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
     tokens_NT, document_NT = packed
-    say(f"text: {counted(len(rows), 'document')}, {counted(tokens_NT.size, 'token')}{more}.")
+    what = ("document", "token") if corpus.kind == "text" else ("file", "place")
+    say(f"{corpus.kind}: {counted(len(rows), what[0])}, {counted(tokens_NT.size, what[1])}{more}.")
     return TokenBlocks(
         tokens_NT=torch.from_numpy(tokens_NT),
         document_NT=torch.from_numpy(document_NT),
@@ -229,6 +259,26 @@ def _alone(documents: Iterable[Document], model: Tokenizes, blocks: int, block: 
         if made == blocks:
             break
     return (tokens_NT[:made], document_NT[:made]), rows
+
+
+def _places(documents: Iterable[Document], model: ReadsFiles, positions: int) -> tuple[Any, list[Any], list[str]]:
+    """A block for each picture or clip, until there are so many positions; files that cannot be read are told and left out."""
+    tokens: list[list[int]] = []
+    rows: list[tuple[Any, ...]] = []
+    files: list[str] = []
+    for doc in documents:
+        try:
+            places_T = list(model.prompt(doc.text))
+        except InterpError as error:
+            say(f"left out: {error}")
+            continue
+        tokens.append(places_T)
+        rows.append((len(rows), *_about(doc)))
+        files.append(doc.text)
+        if len(tokens) * len(places_T) >= positions:
+            break
+    tokens_NT = np.asarray(tokens, dtype=np.int64).reshape(len(tokens), -1)
+    return (tokens_NT, np.repeat(np.arange(len(rows))[:, None], tokens_NT.shape[1], 1)), rows, files
 
 
 def _about(doc: Document) -> tuple[str | bool, ...]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from interp.render.words import counted
@@ -30,12 +31,16 @@ class Document:
 
     own: bool = False
     """Is it from somebody's own files? Then it is read whichever split it is in, unless one is named."""
+    file: Path | None = None
+    """Of a picture or a clip of sound where it lies; its text is then the file's name."""
     passes_on: bool = True
     """May the text be shipped inside an index? Its corpus says so (see `Corpus.passes_on`)."""
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the text."""
+        """SHA-256 of the text, or of a picture's or clip's file."""
+        if self.file is not None:
+            return hashlib.sha256(self.file.read_bytes()).digest()
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()
 
     @property
@@ -148,6 +153,8 @@ class Corpus:
     """May its text be shipped inside an index? If not, an index that is shared holds only where it is found."""
     mixture: bool = False
     """Whether its documents are those of other corpora, of which each says itself whether it passes on."""
+    kind: str = "text"
+    """What its documents are: `text`, `pictures` or `sound`."""
     mixed: Callable[[Reading], Iterable[Document]] | None = field(default=None, repr=False)
     """The documents of somebody's own text, of several files in an order drawn from a seed, so that a part is a sample of
     them all; what they come from is written into the reading. None where `read` has an order that will do."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from interp.corpus import fields, rows
 from interp.corpus.documents import Corpus, Document, FileReading, Reading, mix
+from interp.corpus.media import media_kind, open_media
 from interp.corpus.packaged import CORPORA
 from interp.corpus.turns import drawn, in_turns
 from interp.corpus.txt import PARTINGS, described, read_txt
@@ -54,7 +55,8 @@ def open_corpus(name: str | Path, *, seed: int = 0) -> Corpus:
     """The corpus of that name: a packaged one (see `CORPORA`), a file, a folder, or `hf:org/name`, with what may follow it
     after a `#` (see the head of this module). `seed` draws the order in which its documents become tokens.
 
-    Files are .txt, .jsonl, .json, .csv, .tsv and .parquet, compressed as .gz or .zst if need be. The text of a row is its
+    Files are .txt, .jsonl, .json, .csv, .tsv and .parquet, compressed as .gz or .zst if need be; a folder without any of
+    these may hold pictures or sound (see `media`), for models that read such. The text of a row is its
     field `text`, or the only one that can be meant. Several names joined by `+` are mixed in equal shares.
     Raises InterpError for a name that is none of these, when it is not clear which field is meant, and when a file is
     missing, broken or empty.
@@ -132,10 +134,15 @@ def _parsed(text: str) -> tuple[str, Choice]:
 
 def _local(name: str, path: Path, choice: Choice, parting: str, seed: int) -> Corpus:
     alone = path.is_file()
+    if kind := (media_kind(path) if alone or not _files(path)[0] else None):
+        if choice != Choice():
+            raise InterpError(f"{name}: {kind} have no fields; name the folder or the file alone.")
+        return open_media(path, kind, name, seed)
     files, left = ({path.name: path}, 0) if alone else _files(path)
     if not files or (alone and rows.kind(path) not in KINDS):
         raise InterpError(
-            f"{path} has no text that can be read; the kinds are {', '.join(KINDS)}, also as .gz or .zst."
+            f"{path} has no text that can be read; the kinds are {', '.join(KINDS)}, also as .gz or .zst. A folder of "
+            "pictures or sound is read by a model of such."
         )
     if alone and rows.kind(path) == ".txt" and (choice.field or choice.topic or choice.column):
         raise InterpError(

@@ -20,8 +20,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.models import generation, habits
-from interp.models.families import DECODER, Family, Frame
-from interp.models.passes import Edit, Run, Site, Tried, gradients, hooked, make_site, single_pass, try_hooks, width_of
+from interp.models.families import DECODER, Family, Frame, Media
+from interp.models.passes import (
+    PROBE,
+    Edit,
+    Run,
+    Site,
+    Tried,
+    gradients,
+    hooked,
+    make_site,
+    single_pass,
+    try_hooks,
+    width_of,
+)
 from interp.models.reading import ReadsText
 from interp.models.readout import last_residual, neuron_outputs, read_unembedding
 from interp.models.turns import Turns
@@ -53,6 +65,8 @@ class Model(ReadsText):
     named_weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     """By the names that the model's own library gives them."""
     family: Family = field(default=DECODER, repr=False)
+    media: Media | None = field(default=None, repr=False)
+    """How it reads pictures or sound; None of a model of text."""
     turns: Turns = field(default_factory=Turns, repr=False)
     """Any number of threads may use a model: each forward pass, with its hooks, has the module for itself."""
 
@@ -135,13 +149,15 @@ class Model(ReadsText):
         real_BT: Bool[Tensor, "B T"] | None = None,
         last: int = 0,
         prompt_B: Int[Tensor, " B"] | None = None,
+        given: Float[Tensor, "B ..."] | None = None,
     ) -> Run:
         """Activations at the hook points `read`, after the edits, and the logits if asked.
 
         Without `logits=True` the pass ends at the last hook point asked for. Positions where `real_BT` is
         false are padding on the left: they are neither attended to nor counted. With `last`, logits are computed
         at that many positions from the end only. `prompt_B` says how many tokens of each row are its prompt, all
-        without. Threads may call this at once: each pass has its own hooks.
+        without. `given` is what a model of pictures or sound is given for each row (see `families.media`), whose places
+        the tokens then are. Threads may call this at once: each pass has its own hooks.
 
         With `grad`, what comes back is a graph: `torch.autograd.grad` of the logits, or of a later activation, with
         respect to an activation read, or to a tensor that an edit uses. The model's parameters stay constants
@@ -161,7 +177,7 @@ class Model(ReadsText):
             if grad:  # what was made in inference mode can be no part of a graph
                 tokens_BT = tokens_BT.clone()
                 real_BT, prompt_B = (x if x is None else x.clone() for x in (real_BT, prompt_B))
-            site, extra = self.site(tokens_BT.to(self.device), real_BT, prompt_B)
+            site, extra = self.site(tokens_BT.to(self.device), real_BT, prompt_B, given)
         if real_BT is not None and not bool(site.real_BT.all()) and not self.masks_padding:
             if grad:
                 raise InterpError(
@@ -172,17 +188,36 @@ class Model(ReadsText):
         return single_pass(self, site, extra, read, edits, logits=logits, last=last, grad=grad)
 
     def site(
-        self, tokens_BT: Tensor, real_BT: Tensor | None = None, prompt_B: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        real_BT: Tensor | None = None,
+        prompt_B: Tensor | None = None,
+        given: Tensor | None = None,
     ) -> tuple[Site, dict[str, Any]]:
         """Where the tokens stand, and what the module is to be told of padding; InterpError when they are too many."""
         if tokens_BT.shape[1] > self.n_ctx:
             raise InterpError(
                 f"{tokens_BT.shape[1]:,} tokens are more than the {self.n_ctx:,} that {self.name} reads; shorten the text."
             )
-        site = make_site(tokens_BT, real_BT, prompt_B, fills=self.separator if self.frame.alone else None)
+        site = make_site(
+            tokens_BT,
+            real_BT,
+            prompt_B,
+            fills=self.separator if self.frame.alone else None,
+            given=None if given is None else given.to(self.device),
+        )
+        if self.media is not None and given is None:
+            raise InterpError(f"{self.name} reads {self.media.kind}, not text; name files of such.")
         if real_BT is None or self.frame.alone:
             return site, {}
         return site, self.accepted({"attention_mask": site.real_BT.long(), "position_ids": site.position_BT})
+
+    def probe(self) -> Site:
+        """A few tokens in two rows (for some modules run once a row), or two random items."""
+        if self.media is not None:
+            places_BT, given = self.media.sample(PROBE[0])
+            return make_site(places_BT.to(self.device), given=given.to(self.device))
+        return make_site(self.some_tokens(PROBE[1]).repeat(PROBE[0], 1))
 
     def outputs(self, site: Site, options: Mapping[str, Any]) -> Tensor:
         """What the module gives at each position (see `Family.call`); hooks and turns are the caller's."""
@@ -209,18 +244,19 @@ class Model(ReadsText):
     @cached_property
     def masks_padding(self) -> bool:
         """Whether padding on the left changes nothing, found by trying: recurrent models read it like text."""
-        return habits.is_masked(self)
+        return self.media is not None or habits.is_masked(self)
 
     @cached_property
     def causal(self) -> bool:
         """Whether what follows a token changes nothing at it, found by trying."""
-        return habits.is_causal(self)
+        return self.media is None and habits.is_causal(self)
 
     def check_causal(self, what: str) -> None:
         """Raises InterpError, saying what cannot be had, when what follows a token changes what is given at it."""
         if not self.causal:
+            how = "a text in both directions" if self.media is None else self.media.kind
             raise InterpError(
-                f"{self.name} reads a text in both directions, so no token is the next one, and {what} cannot be had of it; "
+                f"{self.name} reads {how}, so no token is the next one, and {what} cannot be had of it; "
                 "`interp ablate` says what a feature changes."
             )
 
@@ -333,6 +369,8 @@ class Model(ReadsText):
 
     @cached_property
     def _unembedding(self) -> tuple[Tensor, Tensor]:
+        if not self.has_vocabulary:
+            raise InterpError(f"{self.name} has no vocabulary, so logit effects cannot be had.")
         few = self.some_tokens(4)
 
         def run() -> None:

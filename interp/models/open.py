@@ -62,7 +62,7 @@ def open_model(
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
     family, hf_model, tokenizer, attention = _load(name, where, local, kind, attention)
-    embedded = int(hf_model.get_input_embeddings().weight.shape[0])
+    embedded = 0 if family.media else int(hf_model.get_input_embeddings().weight.shape[0])
     frame = Frame(SEPARATOR, SEPARATOR) if short == "smollm2" else family.frame(tokenizer, hf_model.config, embedded)
     label = LABELS.get(short) or (Path(name).name if local else name)
     source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
@@ -119,7 +119,7 @@ def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str)
     try:
         config = AutoConfig.from_pretrained(where, local_files_only=local)
         family = family_of(config)
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
+        tokenizer = None if family.media else AutoTokenizer.from_pretrained(where, local_files_only=local)
         for tried in dict.fromkeys((attention, "eager")):
             try:
                 options: dict[str, Any] = {"dtype": kind, "attn_implementation": tried, "local_files_only": local}
@@ -130,7 +130,7 @@ def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str)
         raise AssertionError(attention)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InterpError(f"cannot open {name!r} as a language model: {first}") from error
+        raise InterpError(f"cannot open {name!r} as a model: {first}") from error
 
 
 def _folder(where: str, local: bool) -> Path | None:

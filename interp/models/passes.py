@@ -42,6 +42,8 @@ class Site:
     firing: int = 0
     """How often the hook point has fired before in this pass. A module that is called several times may see a part of the
     tokens each time (an expert those routed to it), and `tokens_BT` are then not the rows it is given."""
+    given: Tensor | None = None
+    """Of what is no text, what the model is given, an item a row; `tokens_BT` has the numbers of its places."""
     asked: bool = False
     """Whether the caller said where the prompt ends, so that an encoder–decoder takes what follows for its answer."""
 
@@ -62,6 +64,7 @@ def make_site(
     prompt_B: Int[Tensor, " B"] | None = None,
     *,
     fills: int | None = None,
+    given: Tensor | None = None,
 ) -> Site:
     """Where tokens stand: all are real unless `real_BT` says otherwise, and none was generated unless `prompt_B` does.
 
@@ -77,7 +80,7 @@ def make_site(
     else:
         real_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
     ends_B = real_BT.sum(1) if prompt_B is None else prompt_B.to(tokens_BT.device)
-    return Site(tokens_BT, real_BT, position_BT, ends_B, asked=prompt_B is not None)
+    return Site(tokens_BT, real_BT, position_BT, ends_B, given=given, asked=prompt_B is not None)
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ class Passable(Protocol):
     def outputs(self, site: Site, options: Mapping[str, Any], /) -> Tensor: ...
     def site_at(self, site: Site, hook_name: str, /) -> Site: ...
     def check_hook(self, hook_name: str) -> None: ...
-    def some_tokens(self, count: int) -> Tensor: ...
+    def probe(self) -> Site: ...
     def shapes(self) -> dict[str, tuple[int, ...]]: ...
     def fires_once(self, hook_name: str) -> bool: ...
 
@@ -286,20 +289,23 @@ def try_hooks(model: Passable) -> dict[str, Tried]:
             first.setdefault(id(module), out)
             times[id(module)] = times.get(id(module), 0) + 1
 
-    rows, length = PROBE
-    tokens_BT = model.some_tokens(length).repeat(rows, 1)
+    site = model.probe()
     with model.turns.turn():
         handles = [point.register_forward_hook(see) for point in set(model.hook_points.values())]
         try:
             with model.attention_for(list(model.hook_points)), torch.inference_mode():
-                model.outputs(make_site(tokens_BT), {})
+                model.outputs(site, {})
         finally:
             for handle in handles:
                 handle.remove()
     order = {key: rank for rank, key in enumerate(first)}
     fired = {name: id(point) for name, point in model.hook_points.items() if id(point) in first}
     return {
-        name: Tried(tuple(first[fired[name]].shape[2:]), times[fired[name]], first[fired[name]].shape[:2] == PROBE)
+        name: Tried(
+            tuple(first[fired[name]].shape[2:]),
+            times[fired[name]],
+            first[fired[name]].shape[:2] == site.tokens_BT.shape,
+        )
         for name in sorted(fired, key=lambda name: order[fired[name]])
     }
 

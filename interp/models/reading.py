@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from interp.models.families import Frame
+from interp.models.families import Frame, Media
+from interp.models.place_names import PlaceNames
 from interp.models.text import Text
 
 
@@ -23,6 +24,7 @@ class ReadsText:
     tokenizer: Any
     frame: Frame
     n_ctx: int
+    media: Media | None
 
     @property
     def device(self) -> torch.device:
@@ -39,13 +41,20 @@ class ReadsText:
         """The tokens before and after each text, where the family reads texts by themselves; None where they are packed."""
         return self.frame.around
 
+    @property
+    def reads(self) -> str:
+        """`text`, `pictures` or `sound`."""
+        return self.text.reads
+
     def framed(self, tokens: Sequence[int]) -> list[int]:
         """The tokens of a text, or of a part of one, with what the family puts around it."""
         return self.text.framed(tokens)
 
     @cached_property
     def text(self) -> Text:
-        """The tokenizer, with what the model's embedding knows of its tokens."""
+        """The tokenizer, with what the model's embedding knows of its tokens; of pictures and sound, names of places."""
+        if self.media is not None:
+            return PlaceNames(self.media, self.module, self.name, self.frame, self.n_ctx)
         return Text(self.tokenizer, self.module, self.name, self.frame, self.n_ctx)
 
     @property
@@ -75,8 +84,8 @@ class ReadsText:
         """Token ids as the model should see them: the separator, then the text.
 
         With `special`, special tokens that the text spells (a rendered chat template, say) are read as such, and no
-        separator is put before a text that begins with one. Raises InterpError when the text is empty or longer than
-        the context.
+        separator is put before a text that begins with one. Of a model of pictures or sound the text is the name of a
+        file. Raises InterpError when the text is empty or longer than the context, and when the file cannot be read.
         """
         return self.text.prompt(text, special=special)
 

@@ -37,4 +37,5 @@ def tapped_model(
         folder=folder,
         named_weights=named_weights,
         family=family,
+        media=family.media(hf_model, config, folder, name) if family.media else None,
     )

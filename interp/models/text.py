@@ -31,6 +31,11 @@ class Text:
         return self.frame.separator
 
     @property
+    def reads(self) -> str:
+        """`text`; of places, `pictures` or `sound`."""
+        return "text"
+
+    @property
     def alone(self) -> tuple[int, int] | None:
         """The tokens before and after a text that is read by itself; None where texts are packed."""
         return self.frame.around

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.models.families import given
 from interp.render import table_html, title_html, visible
 from interp.steering.apply import own_positions
 from interp.steering.binding import BoundEdit, number
@@ -89,13 +90,14 @@ def ablate(
     edit = Ablate(feature=feature)
     bound, *others = steered.bind([edit, *(replace(edit, along=_sibling(feature, other)) for other in matched)])
     tokens_1T = torch.tensor([list(tokens)], device=steered.model.device)
-    base_TV = _outputs(steered, [], tokens_1T)
-    changes = [_change(base_TV, _outputs(steered, [one], tokens_1T), steered) for one in (bound, *others)]
+    media = given([tokens])
+    base_TV = _outputs(steered, [], tokens_1T, media)
+    changes = [_change(base_TV, _outputs(steered, [one], tokens_1T, media), steered) for one in (bound, *others)]
     vocabulary = steered.vocabulary()
     return Ablation(
         feature=number(feature),
         tokens=[vocabulary[token] for token in tokens],
-        activation=_activation(steered, bound, tokens_1T),
+        activation=_activation(steered, bound, tokens_1T, media),
         unit=NATS if steered.model.has_vocabulary else RELATIVE,
         change=changes[0].tolist(),
         controls=sorted((float(change.mean()) for change in changes[1:]), reverse=True),
@@ -106,18 +108,22 @@ def _sibling(feature: int | FeatureRef, other: int) -> int | FeatureRef:
     return replace(feature, feature=other) if isinstance(feature, FeatureRef) else other
 
 
-def _outputs(steered: SteeredModel, edits: Sequence[BoundEdit], tokens_1T: Int[Tensor, "1 T"]) -> Float[Tensor, "T V"]:
+def _outputs(
+    steered: SteeredModel, edits: Sequence[BoundEdit], tokens_1T: Int[Tensor, "1 T"], media: Tensor | None
+) -> Float[Tensor, "T V"]:
     """What the model gives at each position."""
-    made = steered.model.run(tokens_1T, edits=steered.compile_bound([list(edits)], tokens_1T)).logits
+    made = steered.model.run(tokens_1T, edits=steered.compile_bound([list(edits)], tokens_1T), given=media).logits
     assert made is not None
     return made[0]
 
 
-def _activation(steered: SteeredModel, bound: BoundEdit, tokens_1T: Int[Tensor, "1 T"]) -> list[float]:
+def _activation(
+    steered: SteeredModel, bound: BoundEdit, tokens_1T: Int[Tensor, "1 T"], media: Tensor | None
+) -> list[float]:
     assert bound.feature is not None
     hooks = list(bound.feature.home.reads)
-    x = dict(steered.model.run(tokens_1T, hooks).activations.items())
-    site = steered.model.site_at(steered.model.site(tokens_1T)[0], hooks[0])
+    x = dict(steered.model.run(tokens_1T, hooks, given=media).activations.items())
+    site = steered.model.site_at(steered.model.site(tokens_1T, given=media)[0], hooks[0])
     counted_1T = bound.sinks.mask().counted(x, own_positions(site, bound.sinks.separator))
     value_T = steered.activation(bound.feature, {name: each[0] for name, each in x.items()})
     return [float(value) for value in torch.where(counted_1T[0], value_T, 0.0)]

@@ -6,10 +6,12 @@ Axes    B row, T position, V vocabulary, D width of what comes out where there i
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from interp.models.families.media import Media
 from interp.models.passes import Site
 from interp.types import InterpError
 
@@ -71,6 +73,8 @@ class Family:
     """Whether it continues texts; None: if it is found to be causal."""
     vocabulary: Callable[[nn.Module], bool] = lambda module: True
     """Whether what it gives are logits of its vocabulary."""
+    media: Callable[[nn.Module, Any, Path | None, str], Media] | None = None
+    """Of what is no text: how a model (with its configuration, folder and name) reads it."""
     caches: bool = True
     """Whether keys and values may be kept between tokens, if that is found to work."""
 

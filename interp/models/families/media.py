@@ -1,0 +1,70 @@
+"""What models read that is no text: pictures and clips of sound, and what their positions are called.
+
+A position of a picture is a patch, of a clip a frame of a few hundredths of a second. Each has a number of its own, as a token
+has: 0 is whatever stands for no part of the picture or clip (CLS, registers, the silence that fills a clip up), and is masked
+like a separator. So activations, indexes and searches take places as they take tokens.
+
+Axes    B item, T position of an item.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.types import InterpError
+
+PREPARES = "preprocessor_config.json"
+
+
+class Places(list[int]):
+    """The numbers of an item's positions, and with them what the model is given for it."""
+
+    def __init__(self, places: Sequence[int], given: Tensor) -> None:
+        super().__init__(places)
+        self.given = given
+
+
+def given(items: Sequence[Sequence[int]]) -> Tensor | None:
+    """What a model is given for these items, side by side; None for texts, whose tokens are all there is."""
+    tensors = [item.given for item in items if isinstance(item, Places)]
+    return torch.stack(tensors) if tensors else None
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """How one model reads pictures or clips."""
+
+    kind: str
+    """`pictures` or `sound`."""
+    words: list[str]
+    """What each number of a place is called; the first stands for no place."""
+    places: list[int]
+    """Of a picture, or of a clip that is full, the numbers of its positions."""
+    read: Callable[[Path], Places]
+    """A file as the model takes it; InterpError when it cannot be read."""
+    shape: tuple[int, ...]
+    """Of what the model is given for one item."""
+
+    def sample(self, rows: int) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B ..."]]:
+        """(numbers of places, what is given) of random items, to see what the model does with any."""
+        noise = torch.randn(rows, *self.shape, generator=torch.Generator().manual_seed(0))
+        return torch.tensor([self.places] * rows), noise
+
+
+def processor(kind: Any, folder: Path | None, name: str) -> Any:
+    """The model's own way of preparing its input (an Auto class of transformers); InterpError when its files do not say."""
+    if folder is None or not (folder / PREPARES).exists():
+        raise InterpError(
+            f"{name} has no {PREPARES}, so how its input is prepared is not known; put the file of the model's publisher "
+            "into its folder."
+        )
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InterpError(f"the {PREPARES} of {name} cannot be used: {first}") from error
