@@ -27,6 +27,8 @@ from safetensors import SafetensorError
 
 from interp.types import InterpError
 
+READ_ONLY = "INTERP_READ_ONLY"
+"""Set to anything, it lets nothing be written but what can be made again (`interp dashboard --read-only`)."""
 LOCK = ".lock"
 """The file in a folder that whoever works there holds; it is no part of what the folder holds."""
 _held: dict[Path, int] = {}
@@ -73,12 +75,30 @@ def package_folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def read_only() -> bool:
+    """Whether this process was told to write nothing that stays."""
+    return bool(os.environ.get(READ_ONLY))
+
+
+def refuse_read_only(what: str) -> None:
+    """Raises InterpError, which ends with `what` is not done, when this process was told to write nothing that stays."""
+    if read_only():
+        raise InterpError(f"this was started read-only (--read-only, or {READ_ONLY} in its environment), so {what}.")
+
+
+def _check_kept(path: Path) -> None:
+    """Raises InterpError for a path outside the cache when nothing that stays may be written."""
+    if read_only() and not path.absolute().resolve().is_relative_to(cache().absolute().resolve()):
+        refuse_read_only(f"{path} was not written")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` only when the block ends without an error.
 
-    Raises InterpError, with nothing left behind, when the disk is full or not writable.
+    Raises InterpError, with nothing left behind, when the disk is full or not writable, and when nothing may be written.
     """
+    _check_kept(path)
     partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +117,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes it only when the block ends without an error.
 
     Raises InterpError when something is there already or another process is making it, and when the disk is full or
-    not writable.
+    not writable, or nothing may be written.
     """
+    _check_kept(path)
     place = path.absolute()
     partial = _partial(place)
     try:
@@ -178,6 +199,7 @@ def drop_partials(folder: Path) -> None:
 
 def drop_folder(folder: Path) -> None:
     """Delete a folder in one step: a kill half-way leaves what `drop_partials` takes away, never half of the folder."""
+    _check_kept(folder)
     gone = _partial(folder)
     os.replace(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -200,6 +222,7 @@ def disk_error(path: Path, error: OSError | SafetensorError) -> InterpError:
 
 def check_writable(folder: Path) -> None:
     """Make the folder; InterpError when it cannot be, or when no file can be written in it."""
+    _check_kept(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -289,6 +312,7 @@ def local_copy(url: str) -> Path:
 
 def send(folder: Path, url: str) -> None:
     """Copy a folder's files to a URL that fsspec knows, the .json files last: they say that the rest is there."""
+    refuse_read_only(f"nothing was sent to {url}")
     files, root = _remote(url)
     files.makedirs(root, exist_ok=True)
     own = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))

@@ -30,6 +30,19 @@ class Progress:
     """Seconds until it is done at that rate."""
     note: str = ""
 
+    @property
+    def share(self) -> float | None:
+        """The part that is done, 0 to 1; None where there is no total."""
+        return min(self.done / self.total, 1.0) if self.total else None
+
+    def told(self) -> str:
+        """All of it in a line."""
+        share = f" ({self.done / self.total:.0%})" if self.total else ""
+        rate = "" if self.rate is None else f"{self.rate:,.0f} {self.unit}/s"
+        left = "" if self.left is None or self.done >= self.total else f"{duration(self.left)} left"
+        done = f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{share}"
+        return ", ".join(filter(None, [done, rate, left, self.note]))
+
 
 Listener = Callable[[Progress], None]
 _listener: Listener | None = None

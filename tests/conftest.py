@@ -12,6 +12,8 @@ import tests.shapes  # noqa: F401  (the hook looks it up by name)
 
 # A home of the tests' own, so that nobody's cache or labels are touched.
 os.environ.setdefault("INTERP_HOME", tempfile.mkdtemp(prefix="interp-test-"))
+# The folders that pages may speak of: the project's SAEs, and what the fixtures below make.
+os.environ.setdefault("INTERP_FOLDERS", str(Path(__file__).parent.parent / "saes"))
 # Triton's kernels, where it is installed, run in its interpreter, which needs no GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 install_import_hook("interp", "tests.shapes.check")
@@ -106,6 +108,7 @@ def store(tiny: Model, text_folder: Path, tmp_path_factory: pytest.TempPathFacto
 def checkpoint(store: ActivationStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BatchTopK SAE of 64 features on the tiny model, with a full index beside it."""
     folder = tmp_path_factory.mktemp("saes") / "tiny"
+    os.environ["INTERP_FOLDERS"] += f"{os.pathsep}{folder.parent}"
     train_checkpoint(store, HOOK, folder, d_sae=64, k=4, epochs=8, batch=256, config=TrainConfig(lr=5e-3))
     wb = Workbench.open(folder, labels="sqlite://")
     wb.build_index(open_corpus(Path(store.recipe["corpus"]["name"])), 8_192, beside=True)

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, runtime_checkable
 
 from interp import places
 from interp.checkpoint.files import NEEDED, check_content, check_names, pin_of, present
@@ -32,6 +32,13 @@ BLOCK = 512
 CHUNK = 2**20
 LARGEST_MANIFEST = 2**20
 MOST_FILES = 1_000
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """Bytes that are read once, from first to last: a file, an upload."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +93,26 @@ def unpack(archive: str | Path, into: str | Path) -> Packed:
     path, target = Path(archive), Path(into)
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            rows = read_manifest(file, size, path)
-            _check_room(path, target, rows)
-            with places.whole_folder(target) as partial:
-                for row in rows:
-                    _copy_out(file, row, partial, path)
-                if file.read(2 * BLOCK + 1) != bytes(2 * BLOCK):
-                    raise InterpError(f"{path} was not unpacked: it does not end where its last file does.")
-                for row in rows:
-                    check_content(row["name"], partial / row["name"])
+            return unpack_stream(file, os.fstat(file.fileno()).st_size, target, name=path)
     except OSError as error:
         raise places.disk_error(path, error) from error
+
+
+def unpack_stream(file: Readable, size: int, into: str | Path, *, name: str | Path) -> Packed:
+    """As `unpack`, of an archive of `size` bytes that is read once from its beginning, a MiB at a time, such as an upload.
+
+    `name` is what errors call it. Raises what `unpack` raises.
+    """
+    path, target = Path(name), Path(into)
+    rows = read_manifest(file, size, path)
+    _check_room(path, target, rows)
+    with places.whole_folder(target) as partial:
+        for row in rows:
+            _copy_out(file, row, partial, path)
+        if file.read(2 * BLOCK + 1) != bytes(2 * BLOCK):
+            raise InterpError(f"{path} was not unpacked: it does not end where its last file does.")
+        for row in rows:
+            check_content(row["name"], partial / row["name"])
     return _packed(target, rows, [])
 
 
@@ -106,7 +121,7 @@ def _packed(path: Path, rows: list[dict[str, Any]], left_out: list[str]) -> Pack
     return Packed(path=path, files=sizes, left_out=left_out, pin=pin_of(digests))
 
 
-def read_manifest(file: IO[bytes], size: int, path: Path) -> list[dict[str, Any]]:
+def read_manifest(file: Readable, size: int, path: Path) -> list[dict[str, Any]]:
     """The rows of the manifest at an archive's head, all of them checked; `size` is the archive's in bytes.
 
     Raises InterpError when it is not there, or not whole, or of another form than is written here.
@@ -165,7 +180,7 @@ def _check_room(path: Path, target: Path, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _copy_out(file: IO[bytes], row: dict[str, Any], folder: Path, archive: Path) -> None:
+def _copy_out(file: Readable, row: dict[str, Any], folder: Path, archive: Path) -> None:
     """One member into the folder, hashed on its way."""
     name, left = row["name"], row["size"]
     if file.read(BLOCK) != _header(name, left):

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from interp.render.terminal import tell
-from interp.render.words import duration
 
 if TYPE_CHECKING:
     from interp.jobs import Job, Progress
@@ -19,10 +18,4 @@ def say_begun(job: "Job") -> None:
 
 def how_far(progress: "Progress | None") -> str:
     """Progress in a line; nothing where there is none."""
-    if progress is None:
-        return ""
-    share = f" ({progress.done / progress.total:.0%})" if progress.total else ""
-    rate = "" if progress.rate is None else f"{progress.rate:,.0f} {progress.unit}/s"
-    left = "" if progress.left is None or progress.done >= progress.total else f"{duration(progress.left)} left"
-    done = f"{progress.what}: {progress.done:,} of {progress.total:,} {progress.unit}{share}"
-    return ", ".join(filter(None, [done, rate, left, progress.note]))
+    return "" if progress is None else progress.told()

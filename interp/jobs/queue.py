@@ -55,6 +55,7 @@ def submit(command: str, arguments: Mapping[str, Json | Path]) -> Job:
     The arguments are written to disk as they are. Paths among them begin at the working folder of this process. Raises
     InterpError for a command, an argument or a value that does not exist, and when INTERP_HOME cannot be written.
     """
+    places.refuse_read_only("no job is begun")
     room()  # a mistake in INTERP_JOBS is said before anything is written
     given = asking.plain(arguments)
     asking.fitted(command, given)
@@ -89,6 +90,7 @@ def resume(id: str) -> Job:
 
     Raises InterpError when there is none, when it is queued or runs, and when it is done.
     """
+    places.refuse_read_only(f"job {id} is not resumed")
     with turn("resuming it"):
         job = find(id)
         if not job.over or job.state == "done":
@@ -108,6 +110,7 @@ def stop(id: str, *, patience: float = PATIENCE) -> Job:
     It gets what Ctrl-C sends, and may finish its step and save; after `patience` seconds SIGTERM, and LAST_WORDS later
     SIGKILL, with all processes that it began. Raises InterpError when there is none, and when it is over already.
     """
+    places.refuse_read_only(f"job {id} is not stopped")
     with turn("stopping it", needed=False):
         job = find(id)
         if job.over:
@@ -140,6 +143,7 @@ def remove(id: str) -> None:
 
     Raises InterpError when there is none, and when it is queued or runs.
     """
+    places.refuse_read_only(f"job {id} stays")
     with turn("removing it"):
         job = find(id)
         if not job.over:
@@ -177,6 +181,8 @@ def turn(what: str, *, wait: float = WAIT, needed: bool = True) -> Iterator[None
     place = folder()
     with ExitStack() as held:
         try:
+            if places.read_only():
+                raise InterpError(f"this was started read-only, so {what} has to wait.")
             place.mkdir(mode=0o700, parents=True, exist_ok=True)  # arguments and logs are their owner's business
             held.enter_context(places.only_one(place, what, wait=wait))
         except OSError as error:

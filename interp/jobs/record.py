@@ -42,6 +42,8 @@ class Job:
     """How often it was started."""
     pid: int | None = None
     """Its process, while it runs."""
+    stopping: bool = False
+    """Whether it was asked to stop, and has not ended yet."""
     progress: Progress | None = None
     """How far the last attempt came, where the command says so."""
 
@@ -85,6 +87,7 @@ class Job:
             "error": self.error,
             "attempt": self.attempt,
             "pid": self.pid,
+            "stopping": self.stopping,
             "progress": None if self.progress is None else vars(self.progress).copy(),
             "folder": str(self.folder),
             "log": str(self.log),
@@ -171,6 +174,7 @@ def read(folder: Path) -> Job:
         exit_code=now.exit_code,
         error=why,
         attempt=now.attempt,
+        stopping=now.stopping and state == "running",
         pid=now.process.pid if now.process and state == "running" else None,
         progress=_progress(folder),
     )

@@ -15,6 +15,8 @@ POLL = 0.2
 """Seconds between two looks at a job that is followed."""
 LINE = 1_000_000
 """Characters of a line of the log that come at once, however long the line."""
+TAIL = 65_536
+"""Bytes from which the end of a log is read."""
 
 
 def jobs() -> list[Job]:
@@ -81,6 +83,20 @@ def log_lines(id: str) -> Iterator[str]:
     lines = _Lines(job(id).log)
     yield from lines.new()
     yield from lines.rest()
+
+
+def last_lines(id: str, most: int = 200) -> list[str]:
+    """The end of the job's log up to now, however long that is; lines as `log_lines` gives them, the first perhaps cut.
+
+    Raises InterpError when there is no such job.
+    """
+    try:
+        with job(id).log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            text = file.read(TAIL).decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-most:]
 
 
 class _Lines:

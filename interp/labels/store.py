@@ -145,8 +145,10 @@ class Store:
     def writing(self) -> Iterator[sa.Connection]:
         """A connection in a transaction, which is kept whole when the block ends without an error.
 
-        Nobody else writes until it ends, so that what is read in it holds when it is written.
+        Nobody else writes until it ends, so that what is read in it holds when it is written. Raises InterpError when
+        nothing may be written.
         """
+        places.refuse_read_only("labels stay as they are")
         if self.file is not None:
             self._begin(self.file)
         with self._told(), self._alone(), self._engine.begin() as db:

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from interp.commands import EMBEDDED, use_threads
-from interp.commands.finding import AboutSae, ShownFeature, about, feature, find_folder, library
+from interp.commands.allowed import allowed_sae, offered
+from interp.commands.finding import AboutSae, ShownFeature, about, feature
 from interp.render import tokens_html
 from interp.render.words import TRAINED, TRAINED_MEANS
 from interp.types import InterpError
@@ -31,7 +32,7 @@ def chosen() -> str:
     named = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     path = st.query_params.get("sae") or (named[0] if named and Path(named[0]).is_dir() else EMBEDDED)
     try:
-        return find_folder(path)
+        return allowed_sae(path)
     except InterpError:
         return path  # which the page says when it opens it
 
@@ -49,7 +50,7 @@ def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
     try:
         with st.spinner("Opening the SAE …"):
             use_threads()
-            opened = about(here)
+            opened = about(allowed_sae(here))
         remember(sae=here)
         if heading:
             top.caption(
@@ -58,6 +59,7 @@ def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
         yield opened
     except InterpError as error:
         st.error(str(error), icon=":material/block:")
+        st.stop()  # also where there is no SAE to hand to the page
 
 
 def empty(title: str, text: str, *, key: str = "empty") -> Any:
@@ -94,7 +96,7 @@ def shelf() -> list[tuple[str, str, str]]:
             entry.name,
             f"{entry.features or 0:,} features · {entry.hook} of {entry.model}",
         )
-        for entry in library()
+        for entry in offered()
         if not entry.problem
     ]
 
