@@ -301,6 +301,9 @@ class Spectrum:
     """Token of each entry."""
     features: np.ndarray
     values: np.ndarray
+    unexplained: np.ndarray | None = None
+    """Of each token's activation the share that the SAE leaves: squared error over that of its bias alone, without any feature.
+    Not a number at sinks; None of a dictionary that does not write what it reads."""
 
     def largest(self, d_sae: int) -> np.ndarray:
         """Each feature's largest activation on the text."""
@@ -321,6 +324,18 @@ class Spectrum:
         peak = self.largest(int(self.features.max()) + 1)
         order = np.argsort(-peak, kind="stable")[:count]
         return [int(f) for f in order if peak[f] > 0]
+
+    def strongest_in(self, first: int, last: int, count: int) -> list[int]:
+        """The features with the largest activation on the tokens from `first` up to `last`, which is left out, in the order in
+        which they first fire there."""
+        at = (self.rows >= first) & (self.rows < last)
+        if not at.any():
+            return []
+        features, values, rows = self.features[at], self.values[at], self.rows[at]
+        order = np.argsort(-values, kind="stable")
+        kept = list(dict.fromkeys(features[order].tolist()))[:count]
+        begins = {int(f): int(rows[features == f].min()) for f in kept}
+        return sorted(begins, key=lambda f: (begins[f], kept.index(f)))
 
     def matrix(self, features: Sequence[int]) -> np.ndarray:
         """Activations of shape (features, tokens)."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from interp.labels import LabelBook
     from interp.workbench import Workbench
+    from interp.workbench.opening import SharedModels
 
 KEPT = 4
 """Checkpoints that stay open; the one that was asked for longest ago is let go of first."""
 _open: "OrderedDict[tuple[str, ...], tuple[Workbench, str]]" = OrderedDict()
 """Each with the times of its full index and of what its features say, which another process (a job) may write meanwhile."""
 _books: "OrderedDict[tuple[str, ...], LabelBook]" = OrderedDict()
+_models: "dict[str, SharedModels]" = {}
+"""The one place where models are opened, once there is one: all checkpoints of a model, in every session, share it."""
 _lock = threading.Lock()
 
 
@@ -46,12 +49,14 @@ def open_sae(sae: str, device: str = "auto") -> "Workbench":
     from interp import places
     from interp.checkpoint.files import resolve
     from interp.workbench import Workbench
+    from interp.workbench.opening import SharedModels
 
     folder = resolve(sae)
     with _lock:
+        models = _models.setdefault("all", SharedModels())
         homes = str(places.cache()), str(places.data()), os.environ.get("INTERP_LABELS", "")
         made = _known(str(folder), str(folder.resolve()), device, *homes)
-        bench, before = _open.get(made) or (Workbench.open(folder, device=device), "")
+        bench, before = _open.get(made) or (Workbench.open(folder, device=device, models=models), "")
         full = _time(str(bench.full_index_folder / "index.json")) + _time(str(bench.said_path))
         if full != before:
             bench.__dict__.pop("index", None)  # the model stays open

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from interp import places
 from interp.checkpoint import Card, load
@@ -27,6 +28,26 @@ SAID = "lenses.safetensors"
 EMBEDDED = "saes/smollm2-135m-instruct/blocks.15.hook_resid_post/batchtopk-9216"
 
 
+class SharedModels:
+    """Models that several workbenches have open: each is in memory once, for as long as one of them needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._open: WeakValueDictionary[tuple[object, ...], Model] = WeakValueDictionary()
+
+    def open(self, name: str, dtype: str, device: str, attention: str) -> Model:
+        """As `open_model`; a folder whose files were written anew is opened anew. Raises what that raises."""
+        local = Path(name)
+        files = sorted((each.name, each.stat().st_mtime_ns) for each in local.iterdir()) if local.is_dir() else []
+        key = (name, dtype, device, attention, *files)
+        with self._lock:
+            model = self._open.get(key)
+            if model is None:
+                model = open_model(name, dtype=dtype, device=device, attention=attention)
+                self._open[key] = model
+            return model
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """One open SAE, as the rooms of the workbench take it; threads (pages in several browser tabs) may share it."""
@@ -40,10 +61,19 @@ class Opened:
     """Of what is opened once for all threads."""
     _answers: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What the model said of texts that were searched with, so that a page can be drawn again at once."""
+    _models: SharedModels = field(default_factory=SharedModels, repr=False)
+    """Where its model is opened, or found open."""
 
     @classmethod
-    def open(cls: type[Kind], path: str | Path = EMBEDDED, *, device: str = "auto", labels: str | None = None) -> Kind:
-        """The checkpoint in a folder, with its labels (a SQLAlchemy URL moves them elsewhere).
+    def open(
+        cls: type[Kind],
+        path: str | Path = EMBEDDED,
+        *,
+        device: str = "auto",
+        labels: str | None = None,
+        models: SharedModels | None = None,
+    ) -> Kind:
+        """The checkpoint in a folder, with its labels (a SQLAlchemy URL moves them elsewhere); `models` are shared with others.
 
         The model and the index are opened when they are first needed. Raises InterpError when the folder is
         no checkpoint with a card.
@@ -56,7 +86,7 @@ class Opened:
         sae = load(folder)
         card = Card.read(folder)
         book = LabelBook(card.sae_sha256, sae.d_sae, url=labels, shipped=folder / "labels.jsonl")
-        return cls(sae, card, folder, book, device)
+        return cls(sae, card, folder, book, device, _models=models or SharedModels())
 
     @property
     def model(self) -> Model:
@@ -69,7 +99,7 @@ class Opened:
         # As when its activations were harvested; bfloat16 only where it is native, for elsewhere it takes minutes.
         native = native_bfloat16(resolve_device(self.device))
         dtype = "float32" if self.card.dtype == "bfloat16" and not native else self.card.dtype
-        model = open_model(self.card.model, dtype=dtype, device=self.device, attention=self.card.attention)
+        model = self._models.open(self.card.model, dtype, self.device, self.card.attention)
         here = model.fingerprint_like(self.card.model_sha256)
         if here != self.card.model_sha256:
             raise InterpError(

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from interp.codes import ITEMS_AT_ONCE, Codes, encode_rows, hooks_read, read_items
 from interp.codes import encode as encode_items
 from interp.index import Example, FeatureIndex
 from interp.progress import bar
-from interp.sae.dictionary import join
+from interp.sae.dictionary import join, reads_what_it_writes
 from interp.types import InterpError
 from interp.views import Spectrum
 from interp.workbench.opening import Opened
@@ -55,17 +57,31 @@ def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bo
     Raises InterpError when the text is empty or longer than the model reads.
     """
     ids = wb.model.prompt(text, special=special)
-    codes = encode_items(
-        wb.model, wb.sae, [ids], wb.card.mask, separator=wb.card.separator, include_masked=include_masked
-    )
-    vocabulary = wb.model.vocabulary
+    vocabulary, separator = wb.model.vocabulary, wb.card.separator
+    with torch.inference_mode():
+        (read,) = read_items(wb.model, hooks_read(wb.model, wb.sae), [ids], separator=separator, at_once=ITEMS_AT_ONCE)
+        counted_T = wb.card.mask.counted(read.x, read.real_BT)[0]
+        x_TD = join(wb.sae, read.x)[0]
+        entries = encode_rows(wb.sae, x_TD, torch.ones_like(counted_T) if include_masked else counted_T)
     return Spectrum(
         tokens=[vocabulary[token] for token in ids],
-        counted=codes.counted_P.tolist(),
-        rows=codes.position_A,
-        features=codes.feature_A,
-        values=codes.value_A,
+        counted=counted_T.tolist(),
+        rows=entries.row_A,
+        features=entries.feature_A,
+        values=entries.value_A,
+        unexplained=_unexplained(wb, x_TD, counted_T) if reads_what_it_writes(wb.sae) else None,
     )
+
+
+@torch.inference_mode()
+def _unexplained(wb: Opened, x_TD: Float[Tensor, "T D"], counted_T: Bool[Tensor, " T"]) -> Float[np.ndarray, " T"]:
+    """Squared error over the squared error of no feature, the SAE's bias alone; not a number where it does not count."""
+    rows_ND = x_TD[counted_T].to(wb.sae.device)
+    bias_1D = wb.sae.decode(torch.zeros(1, wb.sae.d_sae, device=wb.sae.device))
+    left_N = (rows_ND - wb.sae.reconstruct(rows_ND)).square().sum(-1) / (rows_ND - bias_1D).square().sum(-1)
+    out_T = np.full(len(x_TD), np.nan)
+    out_T[counted_T.cpu().numpy()] = left_N.cpu().numpy()
+    return out_T
 
 
 def largest(wb: Opened, texts: Sequence[str], tokens: int) -> np.ndarray:

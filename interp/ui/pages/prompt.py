@@ -1,63 +1,124 @@
-"""Prompt: the spectrum of a text, feature by token, and each token's strongest features."""
+"""Prompt: a text as a score of its features, the share of each token that the SAE does not explain, a token's strongest features."""
 
-import plotly.graph_objects as go
 import streamlit as st
 
-from interp.commands.finding import name_feature, read_spectrum
-from interp.render import chart_text, visible
-from interp.ui.shared import bound, link, page, plain
+from interp.commands.finding import AboutSae, name_feature, read_spectrum
+from interp.commands.steering import largest_activation
+from interp.render import Html, visible
+from interp.render.score import Row, reading_line, score_line, strongest_list
+from interp.render.tag import join, tag
+from interp.types import InterpError
+from interp.ui.shared import bound, empty, page, plain, url
+from interp.ui.sheet import sheet
 from interp.views import Spectrum
 
 EXAMPLE = "The Eiffel Tower is in Paris, the capital of France."
-ROWS = 30
-LABEL = 48
+LINE = 32  # tokens of a line of the score
+ROWS = 10  # features of a line
+LISTED = 15  # features of a token
+LABEL = 60  # letters of a feature's name
+LONGEST = 1_000  # letters of a text that links carry
 
 
-def heat_map(sae: str, spectrum: Spectrum, features: list[int]) -> go.Figure:
-    matrix = spectrum.matrix(features)
-    names = [chart_text(f"{feature} {name_feature(sae, feature)}"[:LABEL]) for feature in features]
-    figure = go.Figure(
-        go.Heatmap(
-            z=matrix,
-            x=[chart_text(f"{i} {visible(token)}") for i, token in enumerate(spectrum.tokens)],
-            y=names,
-            colorscale="Oranges",
-            zmin=0,
-            hovertemplate="%{y}<br>token %{x}<br>activation %{z:.2f}<extra></extra>",
-            colorbar={"title": "activation"},
+@st.cache_data(show_spinner=False, max_entries=32)
+def read(sae: str, sae_sha256: str, text: str) -> Spectrum:
+    """The spectrum; `sae_sha256` changes with the weights."""
+    return read_spectrum(sae, text)
+
+
+def address(feature: int, text: str) -> str:
+    """The feature's page, on which the text is marked where it is short."""
+    return url("feature", feature=feature, **({"text": text} if len(text) <= LONGEST else {}))
+
+
+def score(opened: AboutSae, spectrum: Spectrum, text: str, chosen: int | None) -> Html:
+    """Line after line, each with the features that are strongest on it."""
+    lines = []
+    for first in range(0, len(spectrum.tokens), LINE):
+        last = min(first + LINE, len(spectrum.tokens))
+        features = spectrum.strongest_in(first, last, ROWS)
+        matrix = spectrum.matrix(features)
+        rows = [
+            Row(
+                feature,
+                name_feature(opened.sae, feature)[:LABEL],
+                address(feature, text),
+                matrix[at, first:last].tolist(),
+                largest_activation(opened.sae, feature),
+            )
+            for at, feature in enumerate(features)
+        ]
+        left = None if spectrum.unexplained is None else spectrum.unexplained[first:last].tolist()
+        lines.append(score_line(spectrum.tokens[first:last], first, rows, left, chosen))
+    return join(*lines)
+
+
+def token(opened: AboutSae, spectrum: Spectrum, text: str, at: int) -> Html:
+    """One token's strongest features."""
+    strongest = spectrum.top(at, LISTED)
+    head = tag("h2", tag("span", f"{at} ", class_="faint"), visible(spectrum.tokens[at]))
+    if not strongest:
+        why = (
+            "Nothing is encoded here: this position is a sink."
+            if not spectrum.counted[at]
+            else "No feature fires here."
         )
-    )
-    figure.update_layout(height=120 + 22 * len(features), margin={"l": 10, "r": 10, "t": 20, "b": 10})
-    figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(type="category", tickangle=-60)
-    return figure
+        return join(head, tag("p", why, class_="faint"))
+    own = (spectrum.rows == at).sum()
+    left = "" if spectrum.unexplained is None else f"; {spectrum.unexplained[at]:.0%} of it is not explained"
+    rows = [
+        (
+            feature,
+            name_feature(opened.sae, feature)[:LABEL],
+            value,
+            value / max(largest_activation(opened.sae, feature), 1e-9),
+        )
+        for feature, value in strongest
+    ]
+    said = f"{own} features fire{left}. The bar: of the feature's largest activation in the index."
+    return join(head, tag("p", said, class_="note"), strongest_list(rows, lambda feature: address(feature, text)))
+
+
+def chosen_token(spectrum: Spectrum) -> int:
+    """The token in the URL, else the last one. Raises InterpError for one that the text has not."""
+    given = st.query_params.get("token", "")
+    if not given:
+        return len(spectrum.tokens) - 1
+    if not given.isascii() or not given.isdigit() or int(given) >= len(spectrum.tokens):
+        if st.session_state.get("prompt-text") not in (None, st.query_params.get("text", EXAMPLE)):
+            return len(spectrum.tokens) - 1  # another text was typed, which is shorter
+        raise InterpError(
+            f"token {given[:20]!r} in the URL is none of this text, which has 0 to {len(spectrum.tokens) - 1}."
+        )
+    return int(given)
 
 
 with page("Prompt") as opened:
     text = bound(st.text_area, "Text", "text", EXAMPLE, height=110)
     if not text.strip():
-        st.info("Paste a text to see which features fire on it.")
+        empty(
+            "No text", "Paste one to see which features fire on each of its tokens, and what of it they do not explain."
+        )
         st.stop()
     with st.spinner("Running the model …"):
-        spectrum = read_spectrum(opened.sae, text)
+        spectrum = read(opened.sae, opened.sae_sha256, text)
+    chosen = chosen_token(spectrum)
+    st.session_state["prompt-text"] = text
     left_out = sum(not counted for counted in spectrum.counted)
-    st.caption(
-        f"{len(spectrum.tokens)} tokens; {left_out} left out as sinks (the first position, separators, massive norms)."
+    sinks = (
+        f"{len(spectrum.tokens)} tokens; {left_out} left out as sinks (the first position, separators, massive norms)"
     )
-    features = spectrum.strongest(ROWS)
-    st.subheader("Spectrum")
-    st.plotly_chart(heat_map(opened.sae, spectrum, features), key="spectrum")
-    st.subheader("Each token's strongest features")
-    chosen = st.segmented_control(
-        "Token",
-        range(len(spectrum.tokens)),
-        default=len(spectrum.tokens) - 1,
-        format_func=lambda i: plain(f"{i} {visible(spectrum.tokens[i])}"),
-        label_visibility="collapsed",
+    whole = "" if spectrum.unexplained is None else ". The darker a word, the more of it the SAE leaves unexplained"
+    st.caption(plain(f"{sinks}{whole}."))
+    line = None if spectrum.unexplained is None else spectrum.unexplained.tolist()
+    body = tag(
+        "div",
+        reading_line(spectrum.tokens, line, chosen),
+        tag(
+            "div",
+            tag("div", tag("h2", "Spectrum"), score(opened, spectrum, text, chosen), class_="score"),
+            tag("div", token(opened, spectrum, text, chosen), class_="chosen"),
+            class_="beside",
+        ),
     )
-    if chosen is not None:
-        strongest = spectrum.top(chosen, 10)
-        if not strongest:
-            st.info("Nothing is encoded here: this position is a sink.")
-        for feature, value in strongest:
-            link("feature", plain(f"{feature} · {value:.2f} · {name_feature(opened.sae, feature)}"), feature=feature)
+    sheet(body, key="prompt", state={"token": str(chosen)})

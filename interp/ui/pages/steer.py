@@ -1,4 +1,4 @@
-"""Steer: hold features at chosen strengths, read default and steered text side by side, and sweep with controls."""
+"""Steer: features held at chosen strengths, default and steered text side by side, sweeps with controls."""
 
 import json
 from typing import Any
@@ -9,15 +9,19 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from interp.commands import steering
-from interp.commands.finding import AboutSae, name_feature
+from interp.commands.allowed import read_only
+from interp.commands.finding import AboutSae, name_feature, search
 from interp.render import chart_text
 from interp.types import InterpError
-from interp.ui.shared import ACCENT, bound, page, plain, remember, show_tokens
+from interp.ui import work
+from interp.ui.shared import ACCENT, bound, link, page, plain, remember, show_tokens
 
 Edit = dict[str, Any]
 KINDS = {"clamp": "Clamp", "add": "Add", "scale": "Scale", "ablate": "Ablate", "orthogonal": "Orthogonal"}
 WITHOUT_STRENGTH = ("ablate", "orthogonal")
-EMPTY = [{"feature": 0, "kind": "clamp", "strength": 8.0, "where": "all", "above": None}]
+COLUMNS = {"feature": "Int64", "kind": "object", "strength": "float64", "where": "object", "above": "float64"}
+FOUND = 6  # features that the box offers
+LEAST, MOST = -2.0, 6.0  # ends of a slider, times the feature's largest activation
 COLOURS = {
     "feature": ACCENT,
     "random features": "#6b7280",
@@ -59,7 +63,7 @@ def from_url() -> list[dict[str, Any]]:
             )
         except ValueError:
             raise InterpError(f"the edit {part!r} in the URL cannot be read; it is feature,kind,strength.") from None
-    return rows or EMPTY
+    return rows
 
 
 def to_url(rows: pd.DataFrame) -> str:
@@ -89,12 +93,84 @@ def edits_of(rows: pd.DataFrame) -> list[Edit]:
     return edits
 
 
-def strengths(sae: str, edits: list[Edit]) -> None:
-    """What the chosen features are, and how strong they get on text."""
-    for edit in edits:
-        feature = edit["feature"]
-        largest, name = steering.largest_activation(sae, feature), name_feature(sae, feature)
-        st.caption(plain(f"feature {feature}: {name}; its largest activation in the index is {largest:.2f}"))
+def find(sae: str) -> None:
+    """A box that finds features by name or number, each a button that adds it."""
+    asked = st.text_input(
+        "Add a feature", key="steer-find", placeholder="by its name or number: Paris, past tense, 1234", width=460
+    )
+    if not asked.strip():
+        return
+    if asked.strip().isdigit():
+        numbers = [int(asked)]
+        steering.largest_activation(sae, numbers[0])  # which says that there is no such feature
+    else:
+        numbers = [hit.feature for hit in search(sae, asked, limit=FOUND).hits]
+    with st.container(horizontal=True, gap="small"):
+        for number in numbers:
+            label = plain(f"{number} {name_feature(sae, number)}"[:70])
+            st.button(label, key=f"add-{number}", icon=":material/add:", on_click=add, args=(sae, number))
+    if not numbers:
+        st.caption("No feature is found by that.")
+
+
+def add(sae: str, number: int) -> None:
+    """A row that holds the feature at its largest activation."""
+    strength = round(steering.largest_activation(sae, number), 2) or 1.0
+    row = {"feature": number, "kind": "clamp", "strength": strength, "where": "all", "above": None}
+    put(pd.concat([st.session_state.steer_edited, frame([row])], ignore_index=True))
+
+
+def slid(at: int, key: str, unit: float) -> None:
+    """The strength that a slider says, in units of `unit`, into the row at that place."""
+    rows = st.session_state.steer_edited.copy()
+    rows.loc[rows.index[at], "strength"] = round(st.session_state[key] * unit, 3)
+    put(rows)
+
+
+def dropped(at: int) -> None:
+    """The edits without the one at that place."""
+    rows = st.session_state.steer_edited
+    put(rows.drop(index=rows.index[at]).reset_index(drop=True))
+
+
+def put(rows: pd.DataFrame) -> None:
+    """These are the edits now, in the table and in the URL."""
+    state = st.session_state
+    state.steer_rows, state.steer_table, state.steer_url = rows, state.get("steer_table", 0) + 1, to_url(rows)
+    remember(edits=state.steer_url)
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def sliders(sae: str, rows: pd.DataFrame) -> None:
+    """A line for each edit: the feature by its name, its strength in units of its own largest activation."""
+    for at, row in enumerate(rows.dropna(subset=["feature"]).itertuples()):
+        number, kind = int(row.feature), str(row.kind)
+        largest = steering.largest_activation(sae, number)
+        unit = 1.0 if kind == "scale" else largest or 1.0
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"line-edit-{at}"):
+            link("feature", plain(f"{number} {name_feature(sae, number)}"[:60]), feature=number)
+            words = f"{kind} · largest {largest:.2f}" + (
+                f" · {row.where}" if row.where not in (None, "", "all") else ""
+            )
+            st.caption(plain(words), width="content")
+            if kind not in WITHOUT_STRENGTH:
+                key = f"slide-{at}-{number}-{row.strength:g}-{kind}"
+                value = min(max(float(row.strength) / unit, LEAST), MOST)
+                st.slider(
+                    "times its largest" if kind != "scale" else "factor", LEAST, MOST, value, 0.05, format="%.2f ×",
+                    key=key, on_change=slid, args=(at, key, unit), width=360,
+                )  # fmt: skip
+            st.button(
+                "Remove",
+                key=f"drop-{at}-{number}",
+                icon=":material/close:",
+                type="tertiary",
+                on_click=dropped,
+                args=(at,),
+            )
 
 
 def edit_table(opened: AboutSae) -> pd.DataFrame:
@@ -102,7 +178,7 @@ def edit_table(opened: AboutSae) -> pd.DataFrame:
     state = st.session_state
     given = st.query_params.get("edits", "")
     if state.get("steer_url") != given:  # a new page, or the browser went back or forward
-        state.steer_rows = pd.DataFrame(from_url()).astype({"above": "float64"})
+        state.steer_rows = frame(from_url())
         state.steer_table = state.get("steer_table", 0) + 1
     state.steer_url = given
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
@@ -154,12 +230,17 @@ def generate_tab(sae: str, edits: list[Edit]) -> None:
     top_p = bound(number[2], "Top-p", "top_p", 1.0, min_value=0.01, max_value=1.0, step=0.05)
     seed = bound(number[3], "Seed", "seed", 0, min_value=0, max_value=2**31 - 1)
     chat = bound(columns[4].toggle, "Chat template", "chat", False)
-    if st.button("Generate", type="primary") and prompt.strip():
-        shown = st.empty()
+    asked = st.button("Generate", type="primary") and bool(prompt.strip())
+    run = st.session_state.get("steer_run")
+    if run is None and not asked:
+        return
+    default, steered_text = side_by_side()
+    if asked:
 
         def show(baseline: str, steered: str) -> None:
-            with shown:
-                show_tokens([steered], [0.0], 1.0)
+            for place, text in ((default, baseline), (steered_text, steered)):
+                with place:
+                    show_tokens([text], [0.0], 1.0)
 
         with st.spinner("Generating with and without the edits …"):
             st.session_state.steer_run = steering.steer(
@@ -173,17 +254,10 @@ def generate_tab(sae: str, edits: list[Edit]) -> None:
                 chat=chat,
                 on_text=show,
             )
-        shown.empty()
-    run = st.session_state.get("steer_run")
-    if run is None:
-        return
-    left, right = st.columns(2, gap="large", border=True)
-    with left:
-        st.subheader("Default")
-        show_tokens([run.baseline], [0.0], 1.0)
-    with right:
-        st.subheader("Steered")
-        show_tokens([run.steered], [0.0], 1.0)
+    run = st.session_state.steer_run
+    for place, text in ((default, run.baseline), (steered_text, run.steered)):
+        with place:
+            show_tokens([text], [0.0], 1.0)
     if run.baseline == run.steered:
         st.info("The text did not change: try a larger strength.")
     for sentence in run.conflicts:
@@ -191,7 +265,20 @@ def generate_tab(sae: str, edits: list[Edit]) -> None:
     st.caption("One run, no controls: that a text changes does not show that the feature means what its label says.")
     with st.expander("Record of this run"):
         st.json(json.loads(run.to_json()), expanded=False)
-    st.download_button("Download the record", run.to_json(), "steer.json", "application/json")
+    st.download_button(
+        "Download the record", run.to_json(), "steer.json", "application/json",
+        help="`interp replay steer.json` repeats the run and says whether it is identical.",
+    )  # fmt: skip
+
+
+def side_by_side() -> tuple[Any, Any]:
+    """Where the default and the steered text go, both while they are written."""
+    places = []
+    for column, title in zip(st.columns(2, gap="large", border=True), ("Default", "Steered"), strict=True):
+        with column:
+            st.subheader(title, anchor=False)
+            places.append(st.empty())
+    return places[0], places[1]
 
 
 def sweep_tab(sae: str, edits: list[Edit]) -> None:
@@ -280,6 +367,8 @@ def curve(found: Any, measure: str) -> go.Figure:
 
 
 def save_as_preset(sae: str, edits: list[Edit]) -> None:
+    if not edits or read_only():
+        return
     with st.expander("Keep these edits as a preset"):
         name = st.text_input("Name of the preset")
         note = st.text_input("Note")
@@ -289,10 +378,16 @@ def save_as_preset(sae: str, edits: list[Edit]) -> None:
 
 with page("Steer") as opened:
     sae = opened.sae
-    rows = edit_table(opened)
+    work.rules()
+    top = st.container()
+    with st.expander("The edits as a table: places, thresholds, other kinds", expanded=False):
+        rows = edit_table(opened)
+    st.session_state.steer_edited = rows
     table_edits = edits_of(rows)
     steering.check_edits(sae, table_edits)
-    strengths(sae, table_edits)
+    with top:
+        find(sae)
+        sliders(sae, rows)
     remember(edits=to_url(rows))
     st.session_state.steer_url = to_url(rows)
     all_edits = [*preset_edits(sae), *table_edits]
