@@ -19,9 +19,12 @@ PAGES = {
     "": "features",
     "feature?feature=3": "Where it fires",
     "neuron?neuron=0.3": "The features nearest",
-    "prompt?text=The%20cat": "Each token",
+    "prompt?text=The%20cat": "left out as sinks",
     "steer?edits=3,clamp,4": "Generate",
+    "train": "Recipe",
+    "evaluate": "No report of this SAE yet",
     "library": "recomputed on this machine",
+    "jobs": "No job yet",
 }
 
 

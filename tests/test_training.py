@@ -594,7 +594,8 @@ def test_a_log_holds_each_step_once_however_often_the_run_was_killed(tmp_path):
     run()
     run()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(line["step"], line["finished"]) for line in lines if not line["notes"]] == [(50, False), (60, True)]
+    steps = [(line["step"], line["finished"]) for line in lines if not line["notes"]]
+    assert steps == [*((step, False) for step in range(10, 61, 10)), (60, True)]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(tmp_path / "tb"))
@@ -880,7 +881,7 @@ def test_listeners_hear_every_step_and_logs_are_written(tmp_path):
     assert [step.step for step in heard] == [*range(1, 61), 60]
     assert heard[-1].sae is not None
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 50, 60]
+    assert [line["step"] for line in lines] == [1, 10, 20, 30, 40, 50, 60, 60]
     assert lines[-1]["finished"]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -31,6 +31,11 @@ def sheet(app):
     return found[0]
 
 
+def press(app, label):
+    next(button for button in app.button if button.label == label).click().run()
+    assert not app.exception
+
+
 def at(app, key):
     """A value of the URL, however this Streamlit gives it."""
     value = app.query_params[key]
@@ -73,7 +78,9 @@ def test_every_link_carries_the_sae_it_came_from(checkpoint, text_folder, monkey
     wanted = urlencode({"sae": str(checkpoint)})
     links = [link.proto for link in app.get("page_link")]
     assert len(links) >= 6 + (page in ("features", "feature", "neuron", "prompt"))
-    assert all(wanted in link.query_string for link in links)
+    others = [link for link in links if wanted not in link.query_string]
+    # The shelf leads to other SAEs, each by its own name.
+    assert not others or (page == "library" and all("sae=" in link.query_string for link in others))
     if page == "feature":
         addresses = re.findall(r'href="([^"]*)"', sheet(app))
         assert len(addresses) > 10
@@ -90,7 +97,7 @@ def test_every_link_carries_the_sae_it_came_from(checkpoint, text_folder, monkey
 
 def test_another_sae_in_the_url_begins_with_nothing_of_the_one_before(checkpoint):
     app = run("steer", sae=str(checkpoint), edits="3,clamp,4", prompt="The cat", tokens="2")
-    app.button[0].click().run()
+    press(app, "Generate")
     assert [header.value for header in app.subheader] == ["Default", "Steered"]
     app.query_params["sae"] = EMBEDDED
     app.run()
@@ -216,18 +223,39 @@ def test_a_neuron_is_laid_beside_its_features(monkeypatch, tmp_path):
 
 
 def test_the_prompt_page_shows_the_spectrum_of_the_urls_text():
-    app = run("prompt", text="The cat <script>sat</script>.")
+    app = run("prompt", text="The cat <script>sat</script>.", token="3")
     assert app.text_area[0].value == "The cat <script>sat</script>."
     assert "left out as sinks" in app.caption[1].value
-    assert app.subheader[0].value == "Spectrum"
+    shown = sheet(app)
+    assert "<h2>Spectrum</h2>" in shown
+    assert "<script>" not in shown
+    assert re.search(r'data-set="token=3" aria-pressed="true"', shown)
+    assert "not explained" in shown
+    assert at(app, "token") == "3"
+    links = re.findall(r'href="([^"]*)"', shown)
+    assert all("feature?sae=" in link and "text=" in link for link in links)
+    assert "none of this text" in run("prompt", text="The cat", token="99").error[0].value
 
 
 def test_steering_shows_both_texts_side_by_side():
     app = run("steer", prompt="The best city is", edits="11,clamp,20", tokens="8")
-    app.button[0].click().run()
-    assert not app.exception
+    press(app, "Generate")
     assert [header.value for header in app.subheader] == ["Default", "Steered"]
     assert at(app, "edits") == "11,clamp,20"
+
+
+def test_a_feature_is_found_by_its_number_and_held_by_a_slider_in_units_of_its_largest(checkpoint):
+    app = run("steer", sae=str(checkpoint))
+    assert not app.slider
+    app.text_input(key="steer-find").set_value("3").run()
+    app.button(key="add-3").click().run()
+    largest = float(at(app, "edits").split(",")[2])
+    assert app.slider[0].value == pytest.approx(1.0, abs=0.01)
+    app.slider[0].set_value(2.0).run()
+    assert not app.exception
+    assert float(at(app, "edits").split(",")[2]) == pytest.approx(2 * largest, rel=0.01)
+    press(app, "Remove")
+    assert not app.slider
 
 
 def test_edits_with_places_and_thresholds_are_in_the_url():

@@ -58,6 +58,12 @@ def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
 
 def side_by_side_page(reports: Sequence[Report]) -> str:
     """One HTML page: the classes by depth where they were measured, and every figure."""
+    title = "SAEs side by side"
+    return sheet_html(title, join_html([element("h1", title), side_by_side_html(reports)]))
+
+
+def side_by_side_html(reports: Sequence[Report]) -> Html:
+    """What stands on that page."""
     who = names(reports)
     texts = {report.of.tokens_sha256 for report in reports}
     said = (
@@ -73,14 +79,10 @@ def side_by_side_page(reports: Sequence[Report]) -> str:
     )
     kinds = ["small", "says", *["num"] * len(reports)]
     rows = [[section, says, *values] for section, _, says, *values in side_by_side(reports)]
-    return sheet_html(
-        "SAEs side by side",
-        join_html(
-            [
-                element("h1", "SAEs side by side"),
-                element("p", f"{said} Intervals are 95 %.", kind="soft"),
-                drawn,
-                rows_html(["section", "", *who], rows, kinds),
-            ]
-        ),
+    return join_html(
+        [
+            element("p", f"{said} Intervals are 95 %.", kind="soft"),
+            drawn,
+            rows_html(["section", "", *who], rows, kinds),
+        ]
     )

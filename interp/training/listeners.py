@@ -10,15 +10,15 @@ from interp.training.step import Step
 from interp.types import InterpError
 
 Listener = Callable[[Step], None]
-EVERY = 50
+OFTEN, EVERY = 10, 50
 
 
 def json_log(path: str | Path) -> Listener:
-    """Append every fiftieth step, every warning and the last step to a JSONL file."""
+    """Append every tenth step of the first five hundred, then every fiftieth, every warning and the last step to a JSONL file."""
     file = Path(path)
 
     def listen(step: Step) -> None:
-        if step.step % EVERY == 0 or step.notes or step.sae is not None:
+        if step.step % (OFTEN if step.step <= 10 * EVERY else EVERY) == 0 or step.notes or step.sae is not None:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with file.open("a", encoding="utf-8") as out:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from interp.ui import keys
+from interp.ui import door, keys
 from interp.ui.shared import ICON, PAGES, chosen, switcher
 
 NAMED = {
@@ -13,7 +13,10 @@ NAMED = {
     "neuron": "Neuron",
     "prompt": "Prompt",
     "steer": "Steer",
+    "train": "Train",
+    "evaluate": "Evaluate",
     "library": "Library",
+    "jobs": "Jobs",
 }
 """The pages in the order of the bar: the file in `pages/`, and what it is called."""
 FIRST = "features"
@@ -25,6 +28,8 @@ def main() -> None:
     here = st.navigation(list(pages.values()), position="hidden")
     st.set_page_config(page_title=f"{here.title} · interp", page_icon=ICON, layout="wide")
     st.html(Path(__file__).parent / "style.css")
+    if door.shut():
+        return
     bar(pages)
     here.run()
 
