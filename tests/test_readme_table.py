@@ -1,13 +1,19 @@
 """The README's table of measured figures is what the shipped reports hold, and nothing else."""
 
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from interp.evals.figure import Figure, Section
 from interp.evals.report import Of, Report
+from interp.evidence.card import FILE, read_evidence
+from interp.evidence.card import Of as Weights
+from interp.evidence.labels import TOLD
 from interp.types import InterpError
+from interp.workbench import EMBEDDED, Workbench
+from interp.workbench.known_shares import shares
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "recipes"))
@@ -61,3 +67,20 @@ def test_the_table_stands_between_its_marks_and_a_figure_put_there_by_hand_is_no
     assert readme_table.filled(made, []) == empty
     with pytest.raises(InterpError, match="has not one line"):
         readme_table.filled("no marks", BOTH)
+
+
+def test_the_readmes_figures_of_features_are_those_of_the_shipped_evidence():
+    wb = Workbench.open(ROOT / EMBEDDED, labels="sqlite://")
+    path = wb.folder / FILE  # the shipped one, even where a newer was joined on this machine
+    known = read_evidence(path, Weights(name="", model="", sae_sha256=wb.card.sae_sha256, d_sae=wb.sae.d_sae))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    verdicts = Counter(known.column("label_verdict").tolist())
+    told = verdicts["confirmed"] + verdicts[TOLD]
+    assert f"{told:,} ({told / wb.sae.d_sae:.1%})".replace("%", " %") in readme
+    assert f"better than labels of a random-weight model, too: {verdicts['confirmed']}" in readme
+    figures = {figure.name: figure for figure in shares(known)}
+    for name, words in (("told_final", "{:.1%} of {:,}"), ("effect_exceeds", "{0:.1%}"), ("replicated", "{0:.1%}")):
+        figure = figures[name]
+        assert words.format(figure.value, figure.n).replace("%", " %") in readme, name
+    moves = sum(bool(value) for value in known.column("steer_moves") if value is not None)
+    assert f"{moves} move the output beyond their controls" in readme

@@ -10,7 +10,7 @@ from interp import places
 from interp.evals.figure import Better, Figure, Section
 from interp.evals.measures import Measure, Setting
 from interp.evals.sections import meaning_section
-from interp.evidence.card import find_evidence
+from interp.evidence.card import EvidenceTable, find_evidence
 from interp.evidence.labels import TOLD
 from interp.evidence.steered import CONTROLS
 from interp.statistics import wilson
@@ -60,6 +60,20 @@ def evidence_section(wb: Opened) -> Section:
     Raises InterpError when there is no evidence of these weights.
     """
     began, known = time.perf_counter(), evidence(wb)
+    figures = shares(known)
+    if not figures:
+        raise InterpError(f"the evidence of {wb.card.name} has no part that a share is made of; `interp evidence SAE`.")
+    return Section(
+        name="evidence",
+        title="What was tested of features",
+        figures=tuple(figures),
+        of={"parts": list(known.parts), "not made": dict(known.missing), "sae_sha256": wb.card.sae_sha256},
+        seconds=time.perf_counter() - began,
+    )
+
+
+def shares(known: EvidenceTable) -> list[Figure]:
+    """The figures of the parts that are there."""
     column = {name: known.column(name) for name in known.table.column_names if name in _ASKED}
     figures: list[Figure] = []
     if "label_verdict" in column:
@@ -72,15 +86,7 @@ def evidence_section(wb: Opened) -> Section:
         figures += _steered(column)
     if "again_found" in column:
         figures += _replicated(column)
-    if not figures:
-        raise InterpError(f"the evidence of {wb.card.name} has no part that a share is made of; `interp evidence SAE`.")
-    return Section(
-        name="evidence",
-        title="What was tested of features",
-        figures=tuple(figures),
-        of={"parts": list(known.parts), "not made": dict(known.missing), "sae_sha256": wb.card.sae_sha256},
-        seconds=time.perf_counter() - began,
-    )
+    return figures
 
 
 _ASKED = (
