@@ -555,6 +555,7 @@ def test_the_labels_of_an_open_sae_are_tried(wb, tmp_path, monkeypatch):
     assert told.row["edit_tried"] == one.tried
     assert one.said()[0].text in told.sentences()
     assert "edits" in APART <= MAKERS.keys()
+    assert "Not tried by editing; `interp evidence" in " ".join(wb.evidence[common[2]].sentences())
     with pytest.raises(InterpError, match=r"no feature 64 in .*, which has features 0 to 63"):
         wb.edit_tests([64])
 
@@ -613,3 +614,17 @@ def test_a_table_of_another_kind_is_named(llama, stock, tmp_path):
         read_edits(tmp_path / "b.parquet")
     assert PART >= 1
     assert set(KINDS) == {"near", "far", "case", "number", "negation", "cut 8", "cut 2", "shuffled"}
+
+
+def test_with_a_limit_labels_are_drawn_and_a_longer_run_holds_a_shorter_one(wb):
+    index = wb.index
+    for feature in (int(f) for f in np.argsort(-index.features["density"].to_numpy())[:6]):
+        wb.labels.set(feature, "anything", predicate="token:/./", note="proposed: at all its firings, by hand")
+
+    def tried(limit):
+        wb.build_evidence(["edits"], limit=limit)
+        return {number for number in range(wb.sae.d_sae) if wb.evidence[number].row["edit_tried"] is not None}
+
+    two = tried(2)
+    assert len(two) == 2
+    assert two < tried(4)

@@ -17,6 +17,9 @@ def evidence(
         Sequence[str],
         Option("A part to make: labels, effects or edits; repeatable. Without: all but edits, which take hours."),
     ] = (),
+    limit: Annotated[
+        int | None, Option("Try the labels of so many features by editing, drawn at random, instead of all.", low=1)
+    ] = None,
     beside: Annotated[bool, Option("Write the table into the SAE's folder too, to be shared with it.")] = False,
     restart: Annotated[bool, Option("Make the parts anew instead of going on where a call before stopped.")] = False,
     device: Device = "auto",
@@ -30,7 +33,7 @@ def evidence(
 
     Raises InterpError for an unknown part, and when none can be made or one that was named cannot.
     """
-    return open_sae(sae, device).build_evidence(parts, beside=beside, restart=restart)
+    return open_sae(sae, device).build_evidence(parts, limit=limit, beside=beside, restart=restart)
 
 
 def evidence_time(sae: Sae) -> str:

@@ -243,9 +243,24 @@ class _Outdated:
         return [Said(f"Tried by editing of another claim only ({self.claim}); {_HOW}.", shown=False)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _NotTried:
+    """A feature without a label that claims something, or one that a run with a limit left out."""
+
+    def said(self) -> list[Said]:
+        return [
+            Said(
+                "Not tried by editing; `interp evidence SAE --parts edits` tries labels that claim something.",
+                shown=False,
+            )
+        ]
+
+
 def _record(row: Row) -> Record:
     """Of a feature's joined evidence."""
     claim, now = row["edit_claim"], row.get("label_claim")
+    if row["edit_tried"] is None:
+        return _NotTried()
     return _Outdated(claim=claim) if claim and now and claim != now else edit_test(row, "edit_")
 
 

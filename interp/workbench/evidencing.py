@@ -38,11 +38,23 @@ class Built:
     """What the evidence comes to; what is missing first."""
 
 
-def build_evidence(wb: Opened, parts: Sequence[str] = (), *, beside: bool = False, restart: bool = False) -> Built:
+@dataclass(frozen=True)
+class Asked:
+    """How parts are to be made."""
+
+    restart: bool = False
+    """Anew, whatever is there."""
+    limit: int | None = None
+    """Of how many features, for a part that takes hours."""
+
+
+def build_evidence(
+    wb: Opened, parts: Sequence[str] = (), *, limit: int | None = None, beside: bool = False, restart: bool = False
+) -> Built:
     """Make the parts that are named (all that can be made here within minutes, unless told) and join them with those that are there.
 
-    Each part goes on where a call before it was ended, and one that is done is only looked at. `beside` writes the joined file into
-    the SAE's folder too. Raises InterpError for an unknown part, when one that was named cannot be made, when none can, and when
+    Each part goes on where a call before it was ended, and one that is done is only looked at. With `limit`, labels of so many
+    features, drawn at random from those that have one, are tried by editing. `beside` writes the joined file into the SAE's folder too. Raises InterpError for an unknown part, when one that was named cannot be made, when none can, and when
     another process is at it.
     """
     wanted = [find_part(name).name for name in parts] or [name for name in MAKERS if name not in APART]
@@ -63,7 +75,7 @@ def build_evidence(wb: Opened, parts: Sequence[str] = (), *, beside: bool = Fals
                 continue
             began = time.perf_counter()
             try:
-                MAKERS[name](wb, folder, restart)
+                MAKERS[name](wb, folder, Asked(restart, limit))
             except InterpError as error:
                 if parts:
                     raise
@@ -164,7 +176,7 @@ def evidence_file(wb: Opened) -> Path | None:
 # ---- the parts ----
 
 
-def _labels(wb: Opened, folder: Path, restart: bool) -> None:
+def _labels(wb: Opened, folder: Path, asked: Asked) -> None:
     index = wb.index
     if index.partial:
         raise InterpError(
@@ -185,9 +197,9 @@ def _labels(wb: Opened, folder: Path, restart: bool) -> None:
         "lacks": of.lacks,
     }
     path = folder / labels.PART.file
-    if not restart and _is(path, about):
+    if not asked.restart and _is(path, about):
         return
-    if restart and of.run.folder.exists():
+    if asked.restart and of.run.folder.exists():
         with places.only_one(of.run.folder, "autolabel"):
             for kept in of.run.folder.glob("*.json"):
                 kept.unlink()
@@ -210,11 +222,13 @@ def _is(path: Path, about: Mapping[str, object]) -> bool:
     return all(told.get(name) == value for name, value in about.items())
 
 
-def _effects(wb: Opened, folder: Path, restart: bool) -> None:
+def _effects(wb: Opened, folder: Path, asked: Asked) -> None:
     from interp.evidence import EffectsConfig, Passages, choose_positions, measure_effects
 
     model, index = exact(wb), wb.index
-    measure_effects(model, wb.sae, Passages.of(index), choose_positions(index), folder, EffectsConfig(restart=restart))
+    measure_effects(
+        model, wb.sae, Passages.of(index), choose_positions(index), folder, EffectsConfig(restart=asked.restart)
+    )
 
 
 def exact(wb: Opened) -> "Model":
@@ -227,15 +241,15 @@ def exact(wb: Opened) -> "Model":
     return open_model(model.source, dtype="float32", device=wb.device, attention=wb.card.attention)
 
 
-def _edits(wb: Opened, folder: Path, restart: bool) -> None:
-    try_evidence(wb, restart=restart)
+def _edits(wb: Opened, folder: Path, asked: Asked) -> None:
+    try_evidence(wb, restart=asked.restart, limit=asked.limit)
 
 
-MAKERS: dict[str, Callable[[Opened, Path, bool], None]] = {
+MAKERS: dict[str, Callable[[Opened, Path, Asked], None]] = {
     labels.PART.name: _labels,
     caused.PART.name: _effects,
     edited.PART.name: _edits,
 }
-"""By part, in this order: writes the part's file into the folder, or leaves one that is of the same; the flag makes it anew."""
+"""By part, in this order: writes the part's file into the folder, or leaves one that is of the same."""
 APART = frozenset({edited.PART.name})
 """Made only when they are named, for they take hours."""

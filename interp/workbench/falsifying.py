@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from interp.evidence import labels as tried
@@ -55,16 +56,19 @@ def show_edit(wb: Opened, failure: Failure, *, config: EditsConfig | None = None
     return show_failure(failure, Stock.of(wb.index), config or EditsConfig(), special)
 
 
-def try_evidence(wb: Opened, *, restart: bool = False) -> None:
-    """Try the labels that the evidence tells of, or, where none were tried for it, those of the book.
+def try_evidence(wb: Opened, *, restart: bool = False, limit: int | None = None, seed: int = 0) -> None:
+    """Try the labels that the evidence tells of, or, where none were tried for it, those of the book; with `limit` so many of
+    them, drawn at random from the seed: a longer run holds those of a shorter one.
 
     Raises InterpError as `edit_tests` does.
     """
     config, claims = EditsConfig(restart=restart), evidence_claims(wb)
+    features = sorted(claims or wb.labels.all())
+    drawn = np.random.default_rng(seed).permutation(features)[:limit].tolist()
     if claims:
-        _try(wb, list(claims.values()), config)
+        _try(wb, [claims[feature] for feature in drawn], config)
     else:
-        edit_tests(wb, config=config)
+        edit_tests(wb, drawn, config=config)
 
 
 def evidence_claims(wb: Opened) -> dict[int, Label]:
