@@ -616,7 +616,8 @@ def test_a_table_of_another_kind_is_named(llama, stock, tmp_path):
     assert set(KINDS) == {"near", "far", "case", "number", "negation", "cut 8", "cut 2", "shuffled"}
 
 
-def test_with_a_limit_labels_are_drawn_and_a_longer_run_holds_a_shorter_one(wb):
+def test_with_a_limit_labels_are_drawn_and_a_longer_run_holds_a_shorter_one(wb, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
     index = wb.index
     for feature in (int(f) for f in np.argsort(-index.features["density"].to_numpy())[:6]):
         wb.labels.set(feature, "anything", predicate="token:/./", note="proposed: at all its firings, by hand")
