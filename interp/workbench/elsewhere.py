@@ -9,14 +9,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from interp.checkpoint import Card
 from interp.checkpoint.files import below
-from interp.corpus import Corpus, archives, open_corpus, tokenize
+from interp.corpus import Corpus, TokenBlocks, archives, open_corpus, tokenize
 from interp.corpus.pins import ARCHIVES
 from interp.evals.figure import Section
 from interp.evals.measures import Measure, Setting
 from interp.evals.transfer import Place, in_template, measure_transfer
-from interp.models import open_model
+from interp.models import Model, open_model
 from interp.types import InterpError
 from interp.workbench.opening import Opened
 from interp.workbench.replicating import stability
@@ -25,8 +27,8 @@ SEEDS, SIBLING = "seeds", "sibling"
 TEXTS = ("sotu", "python-docs", "wiki-fr", "python")
 """Speeches, documentation, another language and code; their held-out documents."""
 CHAT = "chat"
-POSITIONS = 8_192
-"""Tokens of each place."""
+POSITIONS, SPREAD = 8_192, 16
+"""Tokens of each place, and of how many times as many they are taken: a few long documents would give no interval."""
 
 
 def elsewhere_measures(wb: Opened, text: Corpus, folder: str) -> tuple[Measure, ...]:
@@ -36,7 +38,7 @@ def elsewhere_measures(wb: Opened, text: Corpus, folder: str) -> tuple[Measure, 
     weights = [Card.read(path).sae_sha256 for path in seeds]
     return (
         Measure(
-            name="transfer", title="On other texts and models", version=1, nulls=False, default=False,
+            name="transfer", title="On other texts and models", version=2, nulls=False, default=False,
             make=lambda setting: transfer_section(wb, text, setting, sibling),
             on=json.dumps([POSITIONS, *archives.missing(ARCHIVES), "" if sibling is None else _weights(sibling)]),
         ),
@@ -72,12 +74,12 @@ def transfer_section(wb: Opened, text: Corpus, setting: Setting, sibling: Path |
     What is not on this machine stands in `of` under `not measured`. Raises InterpError when there is no other place at all.
     """
     tokens = min(POSITIONS, setting.blocks.positions)
-    blocks = tokenize(text, wb.model, tokens, split="heldout")
+    blocks = _blocks(text, wb.model, tokens)
     home = Place(name=text.name, model=wb.model, blocks=blocks, norm_cutoff=setting.norm_cutoff)
     others, without = [], {}
     for name in (*TEXTS, CHAT):
         try:
-            others += [] if name == text.name else [_place(home, name, tokens)]
+            others += [] if name == text.name else [_place(home, name)]
         except InterpError as error:
             without[name] = str(error)
     if sibling is None:
@@ -92,9 +94,17 @@ def transfer_section(wb: Opened, text: Corpus, setting: Setting, sibling: Path |
     return replace(made, of={**made.of, "not measured": without, "positions": tokens, "seed": setting.seed})
 
 
-def _place(home: Place, name: str, tokens: int) -> Place:
+def _blocks(text: Corpus, model: Model, tokens: int) -> TokenBlocks:
+    """Held-out blocks of so many tokens, taken evenly from SPREAD times as many."""
+    all_ = tokenize(text, model, SPREAD * tokens, split="heldout")
+    wanted = min(len(all_.tokens_NT), -(-tokens // all_.block))
+    rows = torch.linspace(0, len(all_.tokens_NT) - 1, wanted).round().long()
+    return replace(all_, tokens_NT=all_.tokens_NT[rows], document_NT=all_.document_NT[rows])
+
+
+def _place(home: Place, name: str) -> Place:
     """A packaged text as the same model reads it. Raises InterpError when it is not here, or the model has no template."""
-    blocks = tokenize(open_corpus(name), home.model, tokens, split="heldout")
+    blocks = _blocks(open_corpus(name), home.model, home.blocks.positions)
     if name != CHAT:
         return replace(home, name=name, blocks=blocks)
     return replace(home, name="chat template", blocks=blocks, only=in_template(home.model, blocks))
