@@ -19,6 +19,11 @@ FLAGS = (
 CLOSED = "--host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SECONDS = 120
+TEXT = (
+    "(function deep(node) { return (node.innerText ?? '') + [...node.querySelectorAll('*')].filter((e) => e.shadowRoot)"
+    ".map((e) => [...e.shadowRoot.children].map(deep).join('\\n')).join('\\n') })(document.body)"
+)
+"""What the page shows, what stands in shadow roots (components of our own) included."""
 
 
 def executable() -> str:
@@ -96,7 +101,7 @@ class Browser:
     def shows(self, text: str) -> None:
         """Wait until the page has the text and Streamlit's script has ended."""
         running = "document.querySelector('[data-testid=stStatusWidget]')"
-        self.wait(f"document.body.innerText.includes({json.dumps(text)}) && !{running}")
+        self.wait(f"{TEXT}.includes({json.dumps(text)}) && !{running}")
 
     def picture(self, path: Path) -> None:
         shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)

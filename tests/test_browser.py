@@ -16,7 +16,8 @@ from tests.browser import Browser
 
 pytestmark = pytest.mark.slow
 PAGES = {
-    "": "features",
+    "": "Worth seeing",
+    "features": "features",
     "feature?feature=3": "Where it fires",
     "neuron?neuron=0.3": "The features nearest",
     "prompt?text=The%20cat": "left out as sinks",

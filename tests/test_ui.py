@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from urllib.parse import urlencode
 
@@ -47,9 +48,53 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def test_the_app_opens_on_the_features_table():
+def parts(app):
+    """The HTML of every sheet of a page, and what the map was given."""
+    given = [json.loads(each.proto.json) for each in app.get("bidi_component") if each.proto.json]
+    return "".join(each.get("html", "") for each in given), next((each for each in given if "drawn" in each), {})
+
+
+def test_the_app_opens_on_the_map_with_figures_and_features_worth_seeing():
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=180).run()
     assert not app.exception
+    assert app.title[0].value.startswith("9,216 features of")
+    html, drawn = parts(app)
+    for said in ("FVU", "0.131 to 0.135", "cause more than controls", "Worth seeing", "name confirmed", "name refuted"):
+        assert said in html
+    known = json.loads(drawn["drawn"])
+    assert len(known["feature"]) == 9210
+    assert "t-SNE" in known["how"]
+    assert drawn["marked"] == []
+
+
+def test_an_address_of_before_with_a_search_shows_what_it_finds_and_marks_it():
+    app = run("start", q="dead:yes")
+    html, drawn = parts(app)
+    assert "6 features found" in html
+    assert drawn["marked"] == [hit.feature for hit in Workbench.open(EMBEDDED).search("dead:yes", limit=100)]
+    assert "did you mean token" in run("start", q="tokn:/a/").error[0].value
+    app.text_input[0].set_value("The cat <b>sat</b> down there.").run()
+    assert not app.exception
+    assert at(app, "text") == "The cat <b>sat</b> down there."
+    assert "q" not in app.query_params
+    html, drawn = parts(app)
+    assert "<b>sat" not in html
+    assert drawn["marked"]
+    assert "is none of the text" in run("start", text="A cat.", token="99").error[0].value
+
+
+def test_an_sae_without_an_index_or_a_map_says_what_makes_them(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    assert any("Lay the features out" in button.label for button in run("start", sae=str(checkpoint)).button)
+    monkeypatch.setenv("INTERP_FOLDERS", str(tmp_path))
+    shutil.copytree(checkpoint, bare := tmp_path / "bare", ignore=shutil.ignore_patterns("index"))
+    app = run("start", sae=str(bare))
+    assert [error.value for error in app.error] == []
+    assert any(button.label == "Build it" for button in app.button)
+
+
+def test_the_features_page_opens_on_its_table():
+    app = run("features")
     assert app.title[0].value == "Features"
     assert len(app.dataframe[0].value) == 500
 
@@ -65,7 +110,7 @@ def test_a_search_in_the_url_is_run_and_a_typed_one_goes_into_the_url():
     assert app.dataframe[0].value["density"].between(1e-3, 1e-2).all()
 
 
-@pytest.mark.parametrize("page", ["features", "feature", "neuron", "prompt", "steer", "library"])
+@pytest.mark.parametrize("page", ["start", "features", "feature", "neuron", "prompt", "steer", "library"])
 def test_every_link_carries_the_sae_it_came_from(checkpoint, text_folder, monkeypatch, tmp_path, page):
     monkeypatch.setenv("INTERP_HOME", str(tmp_path))
     here = Workbench.open(checkpoint)

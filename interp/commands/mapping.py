@@ -30,6 +30,13 @@ def feature_map(sae: Sae) -> "FeatureMap":
     return open_sae(sae).feature_map()
 
 
+def map_laid(sae: Sae) -> bool:
+    """Whether the features were laid out; else the map shows principal components. Raises InterpError for a damaged file."""
+    from interp.workbench.mapping import kept_layout
+
+    return kept_layout(open_sae(sae)) is not None
+
+
 def map_version(sae: Sae) -> str:
     """A text that changes when the map is laid out anew, and when labels or evidence change."""
     from interp.commands.evidence import evidence_time

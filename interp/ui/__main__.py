@@ -15,6 +15,7 @@ def main(folder: str, port: str, host: str) -> None:
         "server.headless": "true",
         "browser.gatherUsageStats": "false",
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",  # what stands in a page's file by itself is not shown
         "client.toolbarMode": "minimal",  # without Deploy; .streamlit/config.toml is read in a clone only
         "client.showErrorDetails": "none",
         "theme.base": str(Path(__file__).parent / "theme.toml"),

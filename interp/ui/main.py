@@ -8,6 +8,7 @@ from interp.ui import door, keys
 from interp.ui.shared import ICON, PAGES, chosen, switcher
 
 NAMED = {
+    "start": "Start",
     "features": "Features",
     "feature": "Feature",
     "neuron": "Neuron",
@@ -19,7 +20,7 @@ NAMED = {
     "jobs": "Jobs",
 }
 """The pages in the order of the bar: the file in `pages/`, and what it is called."""
-FIRST = "features"
+FIRST = "start"
 
 
 def main() -> None:

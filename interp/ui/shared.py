@@ -40,7 +40,7 @@ def chosen() -> str:
 @contextmanager
 def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
     """The page's frame: heading (without, the page draws its own), the SAE it speaks of, mistakes shown as one sentence."""
-    top = st.container(horizontal=True, key="heading")
+    top = st.container(horizontal=True, key="heading") if heading else st.container(key="no-heading")
     if heading:
         top.title(title, width="content", anchor=False)
     here = chosen()

@@ -44,6 +44,6 @@ def _heard() -> None:
 def follow(address: str) -> None:
     """Go to a page of the dashboard by the address that `shared.url` gave; nothing happens for any other one."""
     parts = urlsplit(address)
-    name = parts.path.strip("/")
+    name = parts.path.strip("/") or "start"
     if not parts.netloc and name in {page.stem for page in PAGES.glob("*.py")}:
         st.switch_page(PAGES / f"{name}.py", query_params=dict(parse_qsl(parts.query)))

@@ -20,7 +20,7 @@ FILE = "map.safetensors"
 LAY = "`interp map SAE` lays them out so that near ones are near"
 MIXED = "mixed"
 OTHER = "other"
-SHARE, LIFT = 0.3, 2.5
+SHARE, LIFT = 0.4, 2.5
 """A feature is of a group of texts when so many of its examples are, and so many times more than of all tokens."""
 MOST_GROUPS = 8
 GROUPS = {

@@ -1,0 +1,147 @@
+"""The first page's lists as HTML: figures of the SAE, features worth seeing, what a search found, what fires on a sentence.
+
+Nothing is computed here: every number is one that `commands` gave.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from interp.render import Html, visible
+from interp.render.parts import go, tokens_row
+from interp.render.tag import join, tag
+from interp.render.words import counted
+from interp.ui.shared import url
+
+if TYPE_CHECKING:
+    from interp.commands.finding import Answer
+    from interp.commands.starting import Firing, Glimpse, Shelved, Shown
+    from interp.views import Spectrum
+
+TRY = (
+    ("token:/^ ?(Paris|London)$/", "fires on these"),
+    ("medicine and disease", "means this"),
+    ('promotes:" France"', "makes the model say it"),
+    ("confirmed:yes sort:effect", "best first"),
+    ("The Eiffel Tower is in Paris.", "what fires on it"),
+)
+"""What to try, and what that looks for."""
+LONG = 110
+"""Characters of a name in a list."""
+
+
+def figures_html(figures: "Sequence[Shown]") -> Html:
+    """The SAE's figures in a row, each with its interval below it, and what it means under the pointer."""
+    return tag(
+        "dl",
+        *(
+            tag("div", tag("dt", each.name), tag("dd", each.value, tag("small", each.interval)), title=each.says)
+            for each in figures
+        ),
+        class_="strip",
+    )
+
+
+def try_html(texts: Sequence[str]) -> Html:
+    """What to type next: `texts` are the addresses' parameters of each of TRY."""
+    links = [
+        tag("span", go(tag("code", line), address), tag("span", what, class_="faint"))
+        for (line, what), address in zip(TRY, texts, strict=True)
+    ]
+    return tag("div", tag("span", "Try", class_="faint"), *links, class_="try")
+
+
+def shelf_html(shelved: "Sequence[Shelved]") -> Html:
+    """A card for each feature worth seeing."""
+    return tag("div", *(_card(each) for each in shelved), class_="cards")
+
+
+def _card(each: "Shelved") -> Html:
+    address = url("neuron", neuron=each.neuron) if each.neuron else url("feature", feature=each.feature)
+    kind = tag("span", each.kind, class_="kind bad" if "refuted" in each.kind else "kind")
+    number = tag("span", each.neuron or each.feature, class_="number")
+    return tag(
+        "div",
+        tag("div", kind, number, class_="top"),
+        tag("div", go(_short(each.name), address, each.name), class_="name", dir="auto"),
+        _glimpse(each.glimpse),
+        tag("div", each.why, class_="note"),
+        class_="card",
+    )
+
+
+def _glimpse(seen: "Glimpse | None") -> Html | None:
+    if seen is None:
+        return None
+    top = max(seen.values, default=0.0)
+    return tag("div", tokens_row(seen.tokens, seen.values, top, seen.peak), class_="line one", dir="auto")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
+
+
+def hits_html(answer: "Answer", seen: "Sequence[Glimpse | None]", shown: int) -> Html:
+    """The first hits, each with its reason and a stretch of text."""
+    hits = answer.hits
+    rows = [
+        tag(
+            "div",
+            tag(
+                "div",
+                go(_short(hit.label), url("feature", feature=hit.feature), hit.label),
+                tag("span", hit.feature, class_="number"),
+                class_="name",
+                dir="auto",
+            ),
+            _glimpse(glimpse),
+            tag("div", "; ".join(hit.why.values()), class_="note"),
+            class_="hit",
+        )
+        for hit, glimpse in zip(hits[:shown], seen, strict=True)
+    ]
+    notes = [tag("p", note, class_="note") for note in hits.notes]
+    return join(*notes, tag("div", *rows, class_="hits"))
+
+
+def fires_html(spectrum: "Spectrum", firing: "Sequence[Firing]", token: int | None) -> Html:
+    """A sentence's tokens (a click chooses one), and the features that are strongest there."""
+    strip = [
+        tag(
+            "button",
+            visible(text) or "▯",
+            type="button",
+            class_="pick" if known else "pick sink",
+            data_set=f"token={'' if at == token else at}",
+            title=f"token {at}" if known else f"token {at}: a sink, where nothing is encoded",
+        )
+        for at, (text, known) in enumerate(zip(spectrum.tokens, spectrum.counted, strict=True))
+    ]
+    rows = [
+        tag(
+            "div",
+            tag(
+                "div",
+                go(
+                    _short(each.name),
+                    url("feature", feature=each.feature, text="".join(spectrum.tokens[1:])),
+                    each.name,
+                ),
+                tag("span", each.feature, class_="number"),
+                class_="name",
+                dir="auto",
+            ),
+            tag("div", tokens_row(each.tokens, each.values, each.top, each.peak), class_="line one", dir="auto"),
+            tag("div", f"{each.value:.3g} here; at most {each.top:.3g} in the index", class_="note"),
+            class_="hit",
+        )
+        for each in firing
+    ]
+    where = "on the whole text" if token is None else f"on ‘{visible(spectrum.tokens[token])}’"
+    head = tag("p", f"Strongest {where}; choose a token to see what fires there.", class_="note")
+    nothing = None if rows else tag("p", "Nothing is encoded here: this position is a sink.", class_="note")
+    return join(tag("div", *strip, class_="tokens"), head, nothing, tag("div", *rows, class_="hits"))
+
+
+def found_words(total: int) -> str:
+    """`1 feature`, `2,000 features`."""
+    return counted(total, "feature")
