@@ -198,7 +198,6 @@ AUDIO: dict[str, tuple[str, str, dict[str, Any]]] = {
         "WhisperConfig",
         "WhisperForConditionalGeneration",
         {
-            "vocab_size": 60,
             "d_model": WIDTH,
             "encoder_layers": 3,
             "decoder_layers": 2,
@@ -270,6 +269,10 @@ def save_media(family: str, folder: Path) -> Path:
     import transformers
 
     kind, model_kind, numbers = (VISION | AUDIO)[family]
+    if family == "whisper":
+        words = tokenizer()
+        words.save_pretrained(folder)
+        numbers = numbers | {"vocab_size": len(words)}
     torch.manual_seed(1)
     model = getattr(transformers, model_kind)(getattr(transformers, kind)(**numbers)).float()
     with torch.no_grad():

@@ -53,7 +53,11 @@ def build(folder: Path) -> Path:
 
 def check_shipped(environment: Path) -> None:
     """Every tracked file of the shipped SAE was installed."""
-    wanted = subprocess.check_output(["git", "ls-files", "saes", "requirements/embedded.txt"], cwd=ROOT, text=True)
+    wanted = subprocess.check_output(
+        ["git", "ls-files", "saes", *(f"requirements/{name}.txt" for name in ("embedded", "dinov2", "whisper"))],
+        cwd=ROOT,
+        text=True,
+    )
     missing = [n for n in wanted.splitlines() if not (environment / "share" / "interp" / n).is_file()]
     assert not missing, f"not installed: {missing}; add them to data-files in pyproject.toml"
 

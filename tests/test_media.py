@@ -139,6 +139,23 @@ def test_the_whole_way(opened, files, family, tmp_path):
         wb.steer(file, [])
 
 
+def test_whisper_writes_down_what_it_hears_and_edits_of_its_encoder_reach_the_words(opened, files):
+    model = opened("whisper")
+    clip = model.prompt(str(files["sound"] / "1.wav"))
+    (plain,) = model.transcribe([clip], most=6)
+    seen = []
+
+    def away(x_BTD, site):
+        seen.append(tuple(x_BTD.shape[:2]) == tuple(site.tokens_BT.shape))
+        return -3 * x_BTD
+
+    assert model.transcribe([clip], [Edit(HOOK, lambda x, site: x.clone())], most=6) == [plain]
+    assert model.transcribe([clip], [Edit(HOOK, away)], most=6) != [plain]
+    assert seen == [True]  # once: the encoder runs once for a clip, however much is written
+    with pytest.raises(InterpError, match="writes down nothing"):
+        opened("hubert").transcribe([opened("hubert").prompt(str(files["sound"] / "1.wav"))])
+
+
 def test_a_harvest_of_pictures_is_what_the_stream_gives(opened, files, tmp_path):
     model, corpus = opened("vit"), open_corpus(files["pictures"])
     store = harvest(model, corpus, [HOOK], 300, tmp_path / "acts")

@@ -26,7 +26,7 @@ from interp.render.words import counted
 from interp.types import FeatureRef, InterpError
 
 if TYPE_CHECKING:
-    from interp.commands.steering import Ablation, Effects, Replay, SteerBatch, SteerRun, StrengthSweep
+    from interp.commands.steering import Ablation, Effects, Replay, SteerBatch, SteerRun, StrengthSweep, Transcript
 
 KINDS = {"clamp": "Clamp", "add": "Add", "scale": "Scale", "ablate": "Ablate", "orthogonal": "Orthogonal"}
 """Options by the edits that they make, in the order in which these act."""
@@ -279,6 +279,10 @@ def _ablated(measured: "Ablation", _: Asked) -> None:
     table(["position", "activation", measured.unit], [[visible(text), active, change] for text, active, change in rows])
 
 
+def _transcribed(made: "list[Transcript]", _: Asked) -> None:
+    table(["file", "heard", "with the features held"], [[one.file, one.heard, one.edited] for one in made])
+
+
 def _replayed(replay: "Replay", _: Asked) -> None:
     tell(replay.sentence())
 
@@ -322,6 +326,7 @@ register(
     "interp ablate SAE 1234 'The best city is Paris.'",
     to_json=lambda measured, _: measured.to_json(),
 )
+register("transcribe", _transcribed, "interp transcribe SAE speech.wav --feature 12")
 register("effects", _effects, "interp effects SAE 1234", to_json=lambda measured, _: measured.to_json())
 register("replay", _replayed, "interp replay run.json", after=_leave_when_it_differs)
 add(

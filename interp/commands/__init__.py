@@ -84,6 +84,7 @@ COMMANDS: dict[str, Command] = {
     "sweep_strengths": Command(steering.sweep_strengths),
     "effects": Command(steering.effects, changes=False),
     "ablate": Command(steering.ablate, changes=False),
+    "transcribe": Command(steering.transcribe, changes=False),
     "replay": Command(steering.replay, changes=False),
     "presets": Command(steering.presets, changes=False),
     "preset": Command(steering.preset, changes=False),

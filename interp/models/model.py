@@ -36,6 +36,7 @@ from interp.models.passes import (
 )
 from interp.models.reading import ReadsText
 from interp.models.readout import last_residual, neuron_outputs, read_unembedding
+from interp.models.transcribing import transcribe
 from interp.models.turns import Turns
 from interp.models.weights import PREFIX, first_sha256, stored_types, weights_sha256
 from interp.types import InterpError, unknown
@@ -314,6 +315,10 @@ class Model(ReadsText):
         with self.turns.turn(), torch.inference_mode(), hooked(self, {}, edits, site):
             out = self.module(new_BT, use_cache=True, past_key_values=cache, **extra)
         return out.logits[:, -1], out.past_key_values
+
+    def transcribe(self, clips: Sequence[Sequence[int]], edits: Sequence[Edit] = (), most: int = 200) -> list[str]:
+        """What a model of speech writes down of clips (see `transcribing`); InterpError for others."""
+        return transcribe(self, clips, edits, most)
 
     def check_generation(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_p: float

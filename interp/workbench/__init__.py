@@ -67,6 +67,7 @@ class Workbench(Opened):
     verdict = steering.verdict
     effects = steering.effects
     ablate = steering.ablate
+    transcribe = steering.transcribe
     difference_of_means = steering.difference_of_means
     bind = steering.bind
     bind_sweep = steering.bind_sweep

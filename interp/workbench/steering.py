@@ -1,8 +1,11 @@
 """Steering with what the index and the labels know: the ways into `interp.steering` from an open SAE."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
+
+import torch
 
 from interp import steering
 from interp.checkpoint import Card, load
@@ -34,6 +37,15 @@ from interp.steering.strength_sweep import BoundSweep, run_sweep
 from interp.types import FeatureRef, InterpError
 from interp.workbench.known import matched, own_feature, steerable
 from interp.workbench.opening import Opened
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard in a file, without edits and with them."""
+
+    file: str
+    heard: str
+    edited: str
 
 
 def bind(wb: Opened, edits: Sequence[FeatureEdit]) -> list[BoundEdit]:
@@ -196,6 +208,21 @@ def ablate(wb: Opened, text: str, feature: int | FeatureRef) -> Ablation:
     own = own_feature(wb, feature)
     bind(wb, [Ablate(feature=own)])
     return steering.ablate(wb.steered, own, wb.model.prompt(text), matched(wb, own))
+
+
+def transcribe(wb: Opened, clips: Sequence[str], edits: Sequence[FeatureEdit] = ()) -> list[Transcript]:
+    """What a model of speech writes down of each file as it is, and with features of its encoder edited.
+
+    Raises InterpError for a model that writes nothing down, an edit that cannot be made, and a file that cannot be read.
+    """
+    bound, model = bind(wb, edits), wb.model
+    made = []
+    for clip in clips:
+        places = model.prompt(clip)
+        rows = wb.steered.compile_bound([bound], torch.tensor([places], device=model.device))
+        heard = model.transcribe([places])[0]
+        made.append(Transcript(clip, heard, model.transcribe([places], rows)[0] if edits else heard))
+    return made
 
 
 def effects(

