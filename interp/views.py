@@ -257,6 +257,17 @@ def neuron_named(name: str) -> tuple[int, int]:
     return neuron
 
 
+@dataclass(frozen=True)
+class Contexts:
+    """Examples of a neuron that one feature accounts for."""
+
+    feature: int | None
+    """None: no feature fires at them."""
+    name: str
+    examples: list[tuple[Example, float]]
+    """With the feature's activation there, as a share of its own largest."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NeuronPage:
     """A raw neuron, which takes part in many things, beside features that each take part in one.
@@ -273,6 +284,16 @@ class NeuronPage:
     untangled: dict[int, list[tuple[int, float, str]]]
     """For each example's position in the neurons' index, the features that fire where the neuron does: (feature, share
     of its largest activation, name), the three with the largest share. Sinks and texts' first tokens have none."""
+
+    def contexts(self, sign: str) -> "list[Contexts]":
+        """A sign's examples by the feature that fires most strongly there, in shares of its own largest: those with the most
+        examples first, and last those at which none fires."""
+        by_feature: dict[int | None, Contexts] = {}
+        for example in self.signs[sign].examples:
+            first = next(iter(self.untangled.get(example.position, [])), (None, 0.0, ""))
+            own = by_feature.setdefault(first[0], Contexts(first[0], first[2], []))
+            own.examples.append((example, first[1]))
+        return sorted(by_feature.values(), key=lambda each: (each.feature is None, -len(each.examples)))
 
     @property
     def signs(self) -> dict[str, FeaturePage]:

@@ -255,16 +255,30 @@ def test_a_feature_that_does_not_exist_is_a_sentence():
 def test_a_neuron_is_laid_beside_its_features(monkeypatch, tmp_path):
     monkeypatch.setenv("INTERP_HOME", str(tmp_path))
     app = run("neuron", neuron="15.3")
-    assert "--neurons 15` builds it" in app.error[0].value
-    Workbench.open(EMBEDDED).build_neuron_index(15, "wiki-en", 2_048)
+    assert "--neurons 15" in app.caption[1].value.replace("\\", "")
+    assert next(button for button in app.button if button.label.startswith("Index "))
+    bench = Workbench.open(EMBEDDED)
+    bench.build_neuron_index(15, "wiki-en", 2_048)
     app = run("neuron", neuron="15.3")
     assert not app.error
-    assert [header.value for header in app.subheader] == [
-        "Where it is positive",
-        "Where it is negative",
-        "The features nearest to what it writes",
+    shown = sheet(app)
+    order = [
+        shown.index(title) for title in ("Where it is positive", "Where it is negative", "Nearest to what it writes")
     ]
+    assert order == sorted(order)
+    assert "of its largest" in shown  # a feature that fires at a context, by its share
     assert "is no neuron" in run("neuron", neuron="x").error[0].value
+    found = bench.neuron(15, 3)
+    for sign, page in found.signs.items():
+        groups = found.contexts(sign)
+        assert sorted(e.position for each in groups for e, _ in each.examples) == sorted(
+            e.position for e in page.examples
+        )
+        for each in groups:
+            for example, share in each.examples:
+                here = found.untangled.get(example.position, [])
+                assert (here[0][:2] if here else (None, 0.0)) == (each.feature, share)
+        assert [each.feature is None for each in groups] == sorted(each.feature is None for each in groups)
 
 
 def test_the_prompt_page_shows_the_spectrum_of_the_urls_text():

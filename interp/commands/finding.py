@@ -202,6 +202,21 @@ def neuron(sae: Sae, name: Annotated[str, Option("The neuron, as LAYER.NUMBER, s
     return open_sae(sae).neuron(*neuron_named(name))
 
 
+def neuron_lacks(sae: Sae, name: str) -> str:
+    """Why a neuron cannot be shown, and what brings it: its layer's index was not built; empty where it was.
+
+    Raises InterpError when the name is no neuron's.
+    """
+    from interp.views import neuron_named
+
+    layer, _ = neuron_named(name)
+    try:
+        open_sae(sae).neuron_index(layer)
+    except InterpError as error:
+        return str(error)
+    return ""
+
+
 def neuron_index_time(sae: Sae, name: str) -> float:
     """When the index of the neuron's layer was made, in seconds; InterpError when there is none."""
     from interp.views import neuron_named

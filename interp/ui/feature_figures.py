@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from interp.commands.inspecting import Again
 
 KINDS = {"holds": "good", "does not": "bad", "unclear": "doubt"}
+DRAWN = ("labels", "effects", "replication", "edits")
+"""Parts of the evidence that have sections."""
 TOO_LITTLE = "too little text"
 FORMS = {"code": "what looks like code", "list": "lists"}
 ROWS = 8
@@ -37,6 +39,7 @@ def figures(
         activations(of.shown.page, yours),
         promotes(of.shown.page, line("promotes")),
         effect(of, line("effect")),
+        further(of),
         neighbours(of, line("near")),
     ]
     return under, beside
@@ -192,6 +195,16 @@ def effect(of: Inspected, line: Html | None) -> Html | None:
         side=f"KL {record.kl:.2g} nats",
         name="effect",
     )
+
+
+def further(of: Inspected) -> Html | None:
+    """What else was tested and shown, in sentences: parts of the evidence that have no figure of their own here."""
+    evidence = of.shown.page.evidence
+    records = {} if evidence is None else evidence.records
+    said = [each.text for name, record in records.items() if name not in DRAWN for each in record.said() if each.shown]
+    if not said:
+        return None
+    return fold("Also shown", tag("ul", [tag("li", worded(text), class_="yes") for text in said]), name="further")
 
 
 def _measured(words: str, value: float | None, low: float | None, high: float | None, most: float) -> Html:

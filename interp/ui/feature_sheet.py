@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BANDS = {"all": "all", "0": "strongest", "1": "1st fifth", "2": "2nd", "3": "3rd", "4": "4th", "5": "weakest fifth"}
 """By the URL's `band`: what the button is called."""
+SHOWN_AS = {"band": tuple(BANDS), "context": ("snippet", "full")}
+"""How examples are shown, by the URL's keys; the first holds without."""
 VERDICTS = {
     "confirmed": ("good", "Its claim was tried on text it was not made from, and lies above every null."),
     "told from chance": (
@@ -98,7 +100,7 @@ def _verdict(of: Inspected) -> list[object]:
     said = of.headline
     shown: list[object] = []
     if said.status:
-        by = " · ".join(each for each in (said.author or "no author", said.method, _day(said.created)) if each)
+        by = " · ".join(each for each in (said.author or "no author", said.method, day(said.created)) if each)
         shown += [
             pill(said.status, STATUS.get(said.status, "plain"), "What the label book says."),
             tag("span", by, class_="note"),
@@ -120,7 +122,8 @@ def _verdict(of: Inspected) -> list[object]:
     return shown
 
 
-def _day(created: str) -> str:
+def day(created: str) -> str:
+    """A date as people read it; empty where there is none."""
     try:
         return datetime.fromisoformat(created).strftime("%-d %B %Y")
     except ValueError:

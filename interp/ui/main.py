@@ -11,6 +11,8 @@ NAMED = {
     "start": "Start",
     "features": "Features",
     "feature": "Feature",
+    "labels": "Labels",
+    "compare": "Compare",
     "neuron": "Neuron",
     "prompt": "Prompt",
     "steer": "Steer",

@@ -2,7 +2,7 @@
 // Text is only ever set as text; the HTML is the server's, in which every string was escaped.
 
 const NARROW = 640
-const STAYS = ["first", "against", "examples"] // open on narrow pages too
+const STAYS = ["first", "against", "examples", "sign-positive"] // open on narrow pages too
 
 function visible(token) {
   return token.replaceAll(" ", "·")
@@ -47,7 +47,7 @@ function point(root, tip, place, event) {
   const wide = tip.offsetWidth
   tip.style.left = `${Math.max(0, Math.min(event.clientX - box.left + 10, box.width - wide - 4))}px`
   tip.style.top = `${event.clientY - box.top + 18}px`
-  for (const plot of root.querySelectorAll("[data-name='activation']")) {
+  for (const plot of (place.closest(".one") ?? root).querySelectorAll("[data-name$='activation']")) {
     const line = plot.querySelector(".pointer")
     const [low, high] = [Number(plot.dataset.low), Number(plot.dataset.high)]
     if (!line) continue

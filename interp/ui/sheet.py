@@ -4,7 +4,7 @@ What happens in it comes back as triggers: a link that was followed, a state tha
 to be measured again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -35,6 +35,12 @@ def sheet(body: Html, *, key: str, about: str = "", state: Mapping[str, str] | N
     if result.go:
         follow(str(result.go))
     return str(result.again or "")
+
+
+def shown_as(allowed: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """How a sheet is shown, as the URL says; the first of the allowed values where it says nothing, or nothing known."""
+    given = {name: st.query_params.get(name, values[0]) for name, values in allowed.items()}
+    return {name: value if value in allowed[name] else allowed[name][0] for name, value in given.items()}
 
 
 def _heard() -> None:

@@ -8,13 +8,11 @@ from interp.commands.finding import AboutSae, index_time, live_feature, read_spe
 from interp.commands.inspecting import Inspected, again, inspect_feature
 from interp.commands.labelling import current_label, current_marks, label, statuses, undo_label
 from interp.types import InterpError, check_feature
-from interp.ui.feature_sheet import BANDS, feature_html
+from interp.ui.feature_sheet import SHOWN_AS, feature_html
 from interp.ui.keys import on_key
 from interp.ui.shared import bound, page, remember
-from interp.ui.sheet import sheet
+from interp.ui.sheet import sheet, shown_as
 from interp.views import Spectrum
-
-STATE = {"band": tuple(BANDS), "context": ("snippet", "full")}  # by the URL's keys; the first holds without
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
@@ -120,12 +118,6 @@ def label_editor(sae: str, feature: int) -> None:
             st.dataframe(pd.DataFrame([vars(version) for version in history]), hide_index=True)
 
 
-def state() -> dict[str, str]:
-    """How examples are shown, as the URL says."""
-    given = {name: st.query_params.get(name, allowed[0]) for name, allowed in STATE.items()}
-    return {name: value if value in STATE[name] else STATE[name][0] for name, value in given.items()}
-
-
 def measured_again(sae: str, feature: int, figure: str) -> None:
     """Measure it, and keep what came out for as long as the page is open."""
     kept = st.session_state.setdefault("ran", {})
@@ -146,6 +138,6 @@ with page("Feature", heading=False) as opened:
     read = spectrum(sae, opened.sae_sha256, text) if text.strip() else None
     ran = {key[2]: found for key, found in st.session_state.get("ran", {}).items() if key[:2] == (sae, number)}
     shown = feature_html(opened, of, text=read, ran=ran)
-    figure = sheet(shown, key="feature", about=f"{sae} {number}", state=state())
+    figure = sheet(shown, key="feature", about=f"{sae} {number}", state=shown_as(SHOWN_AS))
     if figure:
         measured_again(sae, number, figure)
