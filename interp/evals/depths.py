@@ -9,6 +9,8 @@ from interp.evals.told import interval, number, short
 from interp.render import Html, Point, curves_svg
 from interp.render.sheet import element, join_html, rows_html, sheet_html
 
+SHOWN = 30
+"""Words of the table of words, in the order in which they were drawn."""
 BLOCK = re.compile(r"\.(\d+)\.")
 
 
@@ -56,6 +58,16 @@ def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if ends is None else (100 * ends[0], 100 * ends[1])
 
 
+def same_words(reports: Sequence[Report]) -> list[list[str]]:
+    """A row for each word that all of them were asked for: the word, then each one's best feature for it and its F1."""
+    found = [
+        {row["word"]: row for section in report.sections if section.name == "words" for row in section.rows}
+        for report in reports
+    ]
+    common = [word for word in found[0] if all(word in one for one in found)]
+    return [[word, *(f"{one[word]['feature']} (F1 {one[word]['f1']:.2f})" for one in found)] for word in common]
+
+
 def side_by_side_page(reports: Sequence[Report]) -> str:
     """One HTML page: the classes by depth where they were measured, and every figure."""
     title = "SAEs side by side"
@@ -77,6 +89,10 @@ def side_by_side_html(reports: Sequence[Report]) -> Html:
         if any(len(curve) > 1 for curve in curves.values())
         else Html("")
     )
+    words = same_words(reports)
+    if words:
+        head = element("h2", f"The same words: {len(words):,} drawn by a rule, the first {min(SHOWN, len(words))} here")
+        drawn = join_html([drawn, head, rows_html(["word", *who], words[:SHOWN], ["says", *["num"] * len(reports)])])
     kinds = ["small", "says", *["num"] * len(reports)]
     rows = [[section, says, *values] for section, _, says, *values in side_by_side(reports)]
     return join_html(

@@ -20,7 +20,6 @@ from interp.evals.nulls import (
     with_shuffled_rows,
 )
 from interp.evals.report import DISCRIMINATION, Of, make_report
-from interp.models import Model
 from interp.render.terminal import say
 from interp.sae import SAE
 from interp.types import InterpError
@@ -63,13 +62,18 @@ def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path, me
             "SAEs of one recipe, a folder for each seed."
         )
 
-    models = {}
+    # Blocks of one model are one object, so that its untouched and ablated passes are run once for all SAEs of it.
+    settings: dict[str, Setting] = {}
     for each in (*trained, *(one for some in others.values() for one in some)):
-        models[each.folder] = wb.model if each.card.model_sha256 == wb.card.model_sha256 else each.model
-        each.sae.to(models[each.folder].device)  # before its codes are shuffled
+        weights = each.card.model_sha256
+        if weights not in settings:
+            model = wb.model if weights == wb.card.model_sha256 else each.model
+            blocks = tokenize(text, model, min(POSITIONS, about.blocks.positions), split="heldout")
+            settings[weights] = replace(about, model=model, blocks=blocks, baselines=[])
+        each.sae.to(settings[weights].model.device)  # before its codes are shuffled
 
     def sections(of: Opened, sae: SAE, what: str) -> Sequence[Section]:
-        return _measured(of, sae, what, models[of.folder], text, about, keep, measures)
+        return _measured(of, sae, what, settings[of.card.model_sha256], keep, measures)
 
     own = [sections(each, each.sae, "") for each in trained]
     nulls: dict[Null, Sequence[Sequence[Section]]] = {
@@ -92,13 +96,11 @@ def _open(wb: Opened, path: Path) -> Opened:
 
 
 def _measured(
-    of: Opened, sae: SAE, what: str, model: Model, text: Corpus, about: Setting, keep: Path, measures: Sequence[Measure]
+    of: Opened, sae: SAE, what: str, about: Setting, keep: Path, measures: Sequence[Measure]
 ) -> Sequence[Section]:
     """The sections of these measures, kept like those of a report."""
-    blocks = tokenize(text, model, min(POSITIONS, about.blocks.positions), split="heldout")
-    setting = replace(
-        about, model=model, sae=sae, blocks=blocks, norm_cutoff=of.card.mask.cutoffs, recipe=of.card.recipe
-    )
+    blocks = about.blocks
+    setting = replace(about, sae=sae, norm_cutoff=of.card.mask.cutoffs, recipe=of.card.recipe, rows=[])
     name = f"{of.card.name} {what}".strip()
     own = hashlib.sha256(f"{of.card.sae_sha256} {what}".encode()).hexdigest()
     known = Of(

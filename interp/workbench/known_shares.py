@@ -10,6 +10,7 @@ from interp import places
 from interp.evals.figure import Better, Figure, Section
 from interp.evals.measures import Measure, Setting
 from interp.evals.sections import meaning_section
+from interp.evals.words import measure_words
 from interp.evidence.card import EvidenceTable, find_evidence
 from interp.evidence.labels import TOLD
 from interp.evidence.steered import CONTROLS
@@ -33,11 +34,22 @@ def own_measures(wb: Opened) -> tuple[Measure, ...]:
         found = meaning(wb, seed=setting.seed)
         return meaning_section(found, _on_index(wb, setting.seed), time.perf_counter() - began)
 
+    def words(setting: Setting) -> Section:
+        index, fires = wb.index, wb.index.features["fires"].to_numpy()
+        of = _on_index(wb, setting.seed)
+        return measure_words(
+            index.vocabulary, index.token_counts, fires, index.fires_on_each, of=of, seed=setting.seed
+        )  # fmt: skip
+
     index, file = wb.index_or_none(), find_evidence(wb.folder, wb.card.sae_sha256)
     return (
         Measure(
             name="meaning", title="What features mean", version=1, make=mean, headline=("by_meaning",), nulls=False,
             text=False, default=False, on="" if index is None else str(index.meta.get("sha256", "")),
+        ),
+        Measure(
+            name="words", title="One word, one feature", version=1, make=words, nulls=False, text=False,
+            on="" if index is None else str(index.meta.get("sha256", "")),
         ),
         Measure(
             name="evidence", title="What was tested of features", version=2, make=lambda setting: evidence_section(wb),
