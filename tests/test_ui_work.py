@@ -1,5 +1,6 @@
 """The pages of work through Streamlit's AppTest: jobs, training, reports, the library; read-only; who may come in."""
 
+import io
 import json
 import os
 
@@ -10,6 +11,7 @@ from interp import jobs
 from interp.commands import evaluating, sharing
 from interp.commands.allowed import FOLDERS
 from interp.places import READ_ONLY
+from interp.types import InterpError
 from tests.conftest import HOOK, ROOT
 
 PAGES = ("jobs", "train", "evaluate", "library")
@@ -139,6 +141,23 @@ def test_the_library_shows_every_checkpoint_of_its_folders_and_no_other(given, c
         assert "is not in the folders" in run("library", checkpoint, root=outside).error[0].value
     assert "no SAE at" in run("library", checkpoint, card=str(ROOT / "saes")).error[0].value
     assert "no SAE at" in run("features", ROOT / "saes").error[0].value
+
+
+def test_an_uploaded_archive_is_checked_and_becomes_a_checkpoint_whole_or_not_at_all(given, checkpoint):
+    sharing.pack(str(checkpoint), into=given / "a.interp.tar")
+    raw = (given / "a.interp.tar").read_bytes()
+    app = run("library", checkpoint)
+    for damaged in (raw[:-1], raw[:5000] + b"x" + raw[5001:], b"not a tar", raw.replace(b"cfg.json", b"../a.txt")):
+        app.file_uploader(key="bring-file").set_value(("<b>../x y.interp.tar", damaged, "application/x-tar"))
+        press(again(app), "Check and unpack")
+        assert "was not unpacked" in texts(app)
+        assert sorted(path.name for path in given.rglob("*")) in (["a.interp.tar"], ["a.interp.tar", "imported"])
+    app.file_uploader(key="bring-file").set_value(("a.interp.tar", raw, "application/x-tar"))
+    app.text_input(key="bring-file-name").set_value("theirs/a")
+    press(again(app), "Check and unpack")
+    assert (given / "theirs" / "a" / "card.json").read_bytes() == (checkpoint / "card.json").read_bytes()
+    with pytest.raises(InterpError, match="an upload may have 500 MiB"):
+        sharing.unpack_upload(io.BytesIO(raw), sharing.LARGEST_UPLOAD + 1, "large", given / "large")
 
 
 @pytest.mark.slow

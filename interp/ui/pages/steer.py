@@ -150,27 +150,22 @@ def sliders(sae: str, rows: pd.DataFrame) -> None:
         number, kind = int(row.feature), str(row.kind)
         largest = steering.largest_activation(sae, number)
         unit = 1.0 if kind == "scale" else largest or 1.0
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"line-edit-{at}"):
-            link("feature", plain(f"{number} {name_feature(sae, number)}"[:60]), feature=number)
-            words = f"{kind} · largest {largest:.2f}" + (
-                f" · {row.where}" if row.where not in (None, "", "all") else ""
-            )
-            st.caption(plain(words), width="content")
-            if kind not in WITHOUT_STRENGTH:
-                key = f"slide-{at}-{number}-{row.strength:g}-{kind}"
-                value = min(max(float(row.strength) / unit, LEAST), MOST)
-                st.slider(
-                    "times its largest" if kind != "scale" else "factor", LEAST, MOST, value, 0.05, format="%.2f ×",
-                    key=key, on_change=slid, args=(at, key, unit), width=360,
-                )  # fmt: skip
-            st.button(
-                "Remove",
-                key=f"drop-{at}-{number}",
-                icon=":material/close:",
-                type="tertiary",
-                on_click=dropped,
-                args=(at,),
-            )
+        with st.container(key=f"line-edit-{at}"):
+            name, what, strength, gone = st.columns([4, 2, 4, 1], vertical_alignment="center")
+        with name:
+            link("feature", plain(f"{number} {name_feature(sae, number)}"[:80]), feature=number)
+        words = [kind, "" if row.where in (None, "", "all") else str(row.where), f"largest {largest:.2f}"]
+        what.caption(plain(" · ".join(filter(None, words))))
+        if kind not in WITHOUT_STRENGTH:
+            key = f"slide-{at}-{number}-{row.strength:g}-{kind}"
+            value = min(max(float(row.strength) / unit, LEAST), MOST)
+            strength.slider(
+                f"Strength of {number}", LEAST, MOST, value, 0.05, key=key, on_change=slid, args=(at, key, unit),
+                format="%.2f × its largest" if kind != "scale" else "%.2f ×", label_visibility="collapsed",
+            )  # fmt: skip
+        gone.button(
+            "Remove", key=f"drop-{at}-{number}", icon=":material/close:", type="tertiary", on_click=dropped, args=(at,)
+        )
 
 
 def edit_table(opened: AboutSae) -> pd.DataFrame:
