@@ -6,6 +6,8 @@ from pathlib import Path
 
 from streamlit.web.cli import main as streamlit
 
+from interp.commands.sharing import LARGEST_UPLOAD
+
 
 def main(folder: str, port: str, host: str) -> None:
     """Serve the dashboard; it comes back when the server ends."""
@@ -16,6 +18,7 @@ def main(folder: str, port: str, host: str) -> None:
         "browser.gatherUsageStats": "false",
         "server.fileWatcherType": "none",
         "runner.magicEnabled": "false",  # what stands in a page's file by itself is not shown
+        "server.maxUploadSize": str(LARGEST_UPLOAD // 2**20),
         "client.toolbarMode": "minimal",  # without Deploy; .streamlit/config.toml is read in a clone only
         "client.showErrorDetails": "none",
         "theme.base": str(Path(__file__).parent / "theme.toml"),

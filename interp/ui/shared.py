@@ -58,7 +58,8 @@ def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
             )
         yield opened
     except InterpError as error:
-        st.error(str(error), icon=":material/block:")
+        # Commands in it stay code, and nothing that was typed or imported becomes a link or a picture.
+        st.error(str(error).replace("[", "\\[").replace("<", "\\<"), icon=":material/block:")
         st.stop()  # also where there is no SAE to hand to the page
 
 

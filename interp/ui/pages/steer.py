@@ -123,14 +123,14 @@ def add(sae: str, number: int) -> None:
 def slid(at: int, key: str, unit: float) -> None:
     """The strength that a slider says, in units of `unit`, into the row at that place."""
     rows = st.session_state.steer_edited.copy()
-    rows.loc[rows.index[at], "strength"] = round(st.session_state[key] * unit, 3)
+    rows.loc[at, "strength"] = round(st.session_state[key] * unit, 3)
     put(rows)
 
 
 def dropped(at: int) -> None:
     """The edits without the one at that place."""
     rows = st.session_state.steer_edited
-    put(rows.drop(index=rows.index[at]).reset_index(drop=True))
+    put(rows.drop(index=at).reset_index(drop=True))
 
 
 def put(rows: pd.DataFrame) -> None:
@@ -146,8 +146,8 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def sliders(sae: str, rows: pd.DataFrame) -> None:
     """A line for each edit: the feature by its name, its strength in units of its own largest activation."""
-    for at, row in enumerate(rows.dropna(subset=["feature"]).itertuples()):
-        number, kind = int(row.feature), str(row.kind)
+    for row in rows.dropna(subset=["feature"]).itertuples():
+        at, number, kind = row.Index, int(row.feature), str(row.kind)
         largest = steering.largest_activation(sae, number)
         unit = 1.0 if kind == "scale" else largest or 1.0
         with st.container(key=f"line-edit-{at}"):
@@ -203,7 +203,7 @@ def preset_edits(sae: str) -> list[Edit]:
     left, right = st.columns(2)
     names = [preset["name"] for preset in steering.presets(sae)]
     name = left.selectbox("Preset", ["", *names], help="Its edits act before those of the table.")
-    file = right.file_uploader("Preset from a file", type="json")
+    file = right.file_uploader("Preset from a file", type="json", max_upload_size=1)
     if file is None and not name:
         return []
     try:
