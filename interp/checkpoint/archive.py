@@ -101,7 +101,7 @@ def unpack(archive: str | Path, into: str | Path) -> Packed:
 def unpack_stream(file: Readable, size: int, into: str | Path, *, name: str | Path) -> Packed:
     """As `unpack`, of an archive of `size` bytes that is read once from its beginning, a MiB at a time, such as an upload.
 
-    `name` is what errors call it. Raises what `unpack` raises.
+    `name` is what errors call it. Raises InterpError as `unpack` does.
     """
     path, target = Path(name), Path(into)
     rows = read_manifest(file, size, path)
