@@ -45,7 +45,8 @@ def texts(app):
     """All that a page says in words."""
     kinds = ("markdown", "caption", "error", "success", "info", "warning", "code", "title", "subheader")
     parts = [each.value for kind in kinds for each in getattr(app, kind)]
-    return "\n".join([*parts, *(each.proto.body for each in app.get("html")), *links(app)])
+    sheets = [json.loads(each.proto.json).get("html", "") for each in app.get("bidi_component") if each.proto.json]
+    return "\n".join([*parts, *(each.proto.body for each in app.get("html")), *sheets, *links(app)])
 
 
 def links(app):

@@ -13,7 +13,6 @@ from interp.types import InterpError
 
 if TYPE_CHECKING:
     from interp.evals.report import Report
-    from interp.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -45,20 +44,19 @@ def shown_report(sae: Sae) -> ShownReport | None:
     """
     from interp.evals.page import body_html
 
-    bench = open_sae(sae)
-    found = _find(bench)
+    found = _find(sae)
     if found is None:
         return None
     report, where = found
     made = datetime.fromtimestamp((where / "report.json").stat().st_mtime, UTC)
     names = tuple(section.name for section in report.sections)
-    return ShownReport(bench.card.name, str(bench.folder), where, made, names, body_html(report))
+    return ShownReport(report.of.name, sae, where, made, names, body_html(report))
 
 
 def has_report(sae: Sae) -> bool:
-    """Whether there is a report of the SAE, one that can be read."""
+    """Whether there is a report of the SAE, as its card and the folders tell: neither its weights nor the report are read."""
     try:
-        return _find(open_sae(sae)) is not None
+        return _where(sae)[0] is not None
     except InterpError:
         return False
 
@@ -72,7 +70,7 @@ def reports_beside(saes: Sequence[str]) -> Html:
 
     reports = []
     for sae in saes:
-        found = _find(open_sae(sae))
+        found = _find(sae)
         if found is None:
             raise InterpError(f"{Path(sae).name} has no report yet; `interp evaluate {sae}` makes it.")
         reports.append(found[0])
@@ -89,12 +87,25 @@ def section_names(sae: Sae) -> dict[str, str]:
     return {measure.name: measure.title for measure in (*MEASURES, *own_measures(open_sae(sae)))}
 
 
-def _find(bench: "Workbench") -> "tuple[Report, Path] | None":
-    from interp.evals.report import FILE, read_report
-    from interp.workbench.reporting import find_report
+def _where(sae: Sae) -> tuple[Path | None, str]:
+    """(the folder of the report that holds, the SHA-256 of the weights); of the folders, the one made on this machine comes first.
 
-    where = find_report(bench)
-    return None if where is None else (read_report(where / FILE, bench.card.sae_sha256), where)
+    Raises InterpError when there is no such checkpoint, or it has no card.
+    """
+    from interp.checkpoint import Card
+    from interp.checkpoint.files import REPORT, resolve
+    from interp.workbench.reporting import report_folder
+
+    folder = resolve(sae)
+    own = Card.read(folder).sae_sha256
+    return next((each for each in (report_folder(own), folder) if (each / REPORT[0]).exists()), None), own
+
+
+def _find(sae: Sae) -> "tuple[Report, Path] | None":
+    from interp.evals.report import FILE, read_report
+
+    where, own = _where(sae)
+    return None if where is None else (read_report(where / FILE, own), where)
 
 
 def comparison_file(name: str) -> Path:

@@ -28,6 +28,12 @@ LOOKS: dict[str, tuple[str, Any]] = {
     "lost": (":material/help:", "red"),
 }
 """Icon and colour of a job's state; the word stands beside them."""
+_figures = st.components.v2.component(
+    "interp.figures",
+    html="<div class='root'></div>",
+    css=(HERE / "figures.css").read_text(encoding="utf-8"),
+    js=(HERE / "figures.js").read_text(encoding="utf-8"),
+)
 EVERY = 1.5
 """Seconds between two looks at a job that is under way."""
 SELDOM = 10.0
@@ -50,9 +56,9 @@ def rules() -> None:
 
 
 def sheet(html: Html, key: str) -> None:
-    """Figures and tables that `render/sheet.py` made, in the page's own colours."""
-    with st.container(key=f"sheet-{key}"):
-        st.html(html)
+    """Figures, tables and plots that `render/sheet.py` made, in the page's own colours (`st.html` leaves plots out)."""
+    assert isinstance(html, Html)  # what is not made by `render` is not shown
+    _figures(key=f"sheet-{key}", data={"html": str(html)})
 
 
 def begin(command: str, arguments: Mapping[str, Any], *, note: str = "work") -> None:
