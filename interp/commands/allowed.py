@@ -153,7 +153,7 @@ def harvests() -> "list[Harvest]":
 def _harvest(folder: Path) -> "list[Harvest]":
     """What the manifest of a folder says; nothing where it is of something else."""
     try:
-        made = places.read_json(folder / "manifest.json")
+        made = places.read_json(folder / "manifest.json")["recipe"]
         text, hooks = str(made["corpus"]["name"]), tuple(map(str, made["hooks"]))
         return [Harvest(str(folder), str(made["model"]), hooks, int(made["positions"]), text)]
     except (InterpError, KeyError, TypeError, ValueError):

@@ -35,6 +35,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "l0": ("L0", "active features a token"),
     "alive": ("features alive", "born and firing, of all"),
 }
+INDEXED = 200_000  # tokens of a text in which features are looked for
 SHOWN = 12  # earlier runs that are linked
 
 
@@ -264,10 +265,10 @@ def leads_on(run: Run, job: Job) -> None:
 
 
 def index(folder: str, job: Job) -> None:
-    """Begin the index of a trained SAE, over the text that it was trained on, beside it."""
+    """Begin the index of a trained SAE beside it: over the activations that it was trained on, or so much of the text."""
     text = str(job.arguments.get("corpus") or "")
-    given = {"sae": folder, "tokens": 200_000, "beside": True} | ({"corpus": text} if text else {})
-    work.begin("index", given, note=f"index-{folder}")
+    of = {"corpus": text, "tokens": INDEXED} if text else {"acts": str(job.arguments["source"])}
+    work.begin("index", {"sae": folder, "beside": True} | of, note=f"index-{folder}")
 
 
 # ---- the page ----
