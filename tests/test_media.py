@@ -195,6 +195,28 @@ def test_kinds_that_do_not_fit_are_refused(opened, files, tmp_path):
         opened("vit").unembedding()
 
 
+def test_tensors_that_no_file_holds_are_told_and_are_no_part_of_the_fingerprint(tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    folder = save_media("vit", tmp_path / "vit")
+    weights = load_file(folder / "model.safetensors")
+    assert [name for name in weights if name.startswith("pooler")]
+    rest = {name: x for name, x in weights.items() if not name.startswith("pooler")}
+    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+    capsys.readouterr()
+    names = {open_model(str(folder), dtype="float32").fingerprint() for _ in range(2)}
+    assert "its files hold no pooler.dense.bias, pooler.dense.weight, which are random" in capsys.readouterr().err
+    assert len(names) == 1
+
+
+def test_code_that_comes_with_weights_is_not_run(tmp_path):
+    config = {"model_type": "new", "architectures": ["New"], "auto_map": {"AutoConfig": "new.NewConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "new.py").write_text("raise SystemExit('it was run')", encoding="utf-8")
+    with pytest.raises(InterpError, match="needs code that comes with its weights, which is not run here"):
+        open_model(str(tmp_path))
+
+
 def test_a_model_whose_input_is_not_described_is_refused(tmp_path):
     folder = save_media("vit", tmp_path / "vit")
     (folder / "preprocessor_config.json").unlink()

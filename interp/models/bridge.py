@@ -15,7 +15,7 @@ from torch import nn
 
 from interp.models.families import Frame
 from interp.models.families.experts import tap_experts
-from interp.models.families.family import context
+from interp.models.families.family import context, saved_weights
 from interp.models.model import Model
 from interp.types import InterpError
 
@@ -64,7 +64,7 @@ def bridge_model(
     folder: Path | None = None,
 ) -> Model:
     """A Model over a Hugging Face model; InterpError when TransformerBridge does not know its architecture."""
-    named_weights = dict(hf_model.state_dict())
+    named_weights = saved_weights(hf_model)
     bridge = _boot(hf_model, tokenizer, name)
     module = bridge.original_model.eval()
     module.requires_grad_(False)

@@ -126,21 +126,42 @@ def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str)
     hf_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        config = AutoConfig.from_pretrained(where, local_files_only=local)
+        # Code that comes with weights is never run, and nobody is asked whether to.
+        safe: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(where, **safe)
         family = family_of(config)
         speaks = not family.media or config.model_type == "whisper"
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local) if speaks else None
+        tokenizer = AutoTokenizer.from_pretrained(where, **safe) if speaks else None
         for tried in dict.fromkeys((attention, "eager")):
             try:
-                options: dict[str, Any] = {"dtype": kind, "attn_implementation": tried, "local_files_only": local}
-                return family, family.opens(config).from_pretrained(where, **options), tokenizer, tried
+                options = {"dtype": kind, "attn_implementation": tried, "local_files_only": local}
+                return family, _whole(family.opens(config), where, options, name), tokenizer, tried
             except (ValueError, ImportError) as error:
                 if tried == "eager" or "attention implementation" not in str(error):
                     raise
         raise AssertionError(attention)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "trust_remote_code" in str(error):
+            raise InterpError(
+                f"{name} needs code that comes with its weights, which is not run here; models that transformers knows by "
+                "itself can be opened."
+            ) from error
         raise InterpError(f"cannot open {name!r} as a model: {first}") from error
+
+
+def _whole(kind: Any, where: str, options: dict[str, Any], name: str) -> Any:
+    """The model; says which of its tensors are in no file, and therefore random. They are left out of its fingerprint."""
+    model, told = kind.from_pretrained(where, output_loading_info=True, **options)
+    weights = model.state_dict()
+    kept = {weights[key].data_ptr() for key in weights if key not in told["missing_keys"]}
+    model.unsaved = sorted(
+        key for key in told["missing_keys"] if key in weights and weights[key].data_ptr() not in kept
+    )
+    if model.unsaved:
+        some = ", ".join(model.unsaved[:3]) + (" ..." if len(model.unsaved) > 3 else "")
+        say(f"{name}: its files hold no {some}, which are random: nothing that depends on them can be trusted.")
+    return model
 
 
 def _folder(where: str, local: bool) -> Path | None:

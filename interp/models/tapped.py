@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.models.families import Family, Frame
-from interp.models.families.family import context
+from interp.models.families.family import context, saved_weights
 from interp.models.model import Model
 
 
@@ -22,7 +22,7 @@ def tapped_model(
 ) -> Model:
     """A Model over a Hugging Face model, by a family that makes hook points itself."""
     assert family.points is not None
-    config, named_weights = hf_model.config, dict(hf_model.state_dict())
+    config, named_weights = hf_model.config, saved_weights(hf_model)
     hf_model.eval().requires_grad_(False)
     return Model(
         name=name,

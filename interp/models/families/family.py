@@ -102,6 +102,12 @@ def _embedded(tokenizer: Any, embedded: int, tokens: tuple[str | None, ...]) -> 
     )
 
 
+def saved_weights(module: Any) -> dict[str, Tensor]:
+    """The module's tensors by name, but for those that no file holds (`unsaved`), which differ at every opening."""
+    unsaved = set(getattr(module, "unsaved", ()))
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in unsaved}
+
+
 def output(made: Any) -> Tensor:
     """The logits of what a module of transformers gave, or its last vectors."""
     logits = getattr(made, "logits", None)
