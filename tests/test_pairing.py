@@ -86,6 +86,8 @@ def test_the_page_lays_two_features_two_saes_and_two_texts_side_by_side(checkpoi
     assert "Which features tell two texts apart?" in run("compare", sae=str(checkpoint), mode="texts").markdown[0].value
     assert "in the URL is none of" in run("compare", mode="x").error[0].value
     assert "no feature 99" in run("compare", sae=str(checkpoint), a="1", b="99").error[0].value
+    outside = run("compare", mode="saes", **{"with": str(tmp_path)})
+    assert outside.error  # another SAE's folder is one of those that were given, or none
     other = EMBEDDED.replace("blocks.15", "blocks.5").replace("9216", "4608")
     assert "held out" in sheet(run("compare", mode="saes", **{"with": other}))
     assert "Beside which other SAE?" in run("compare", mode="saes").markdown[0].value

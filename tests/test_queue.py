@@ -104,3 +104,16 @@ def test_an_empty_queue_leads_on(book):
     assert not app.exception
     assert any("Nothing waits here" in each.value for each in app.markdown)
     assert "in the URL is none of" in run("labels", sae=sae, which="x").error[0].value
+
+
+def test_read_only_pages_show_the_queue_and_the_feature_and_offer_nothing_that_writes(book, monkeypatch):
+    sae, live = book
+    monkeypatch.setenv("INTERP_READ_ONLY", "1")
+    app = run("labels", sae=sae, author="ada")
+    assert not app.error
+    assert not {"Accept", "Refute", "Undo"} & {button.label for button in app.button}
+    assert "neither confirmed nor refuted" in sheet(app)
+    app = run("feature", sae=sae, feature=str(live[0]))
+    assert not app.error
+    assert not any(button.label == "Save label" for button in app.button)
+    assert "data-again" not in sheet(app)

@@ -5,8 +5,9 @@ from typing import Any
 import streamlit as st
 
 from interp import jobs
+from interp.commands.allowed import allowed_sae
 from interp.commands.evidence import evidence_time
-from interp.commands.finding import AboutSae, about, find_folder, index_time, name_feature
+from interp.commands.finding import AboutSae, about, index_time, name_feature
 from interp.commands.inspecting import Inspected, inspect_feature
 from interp.commands.labelling import current_label
 from interp.commands.pairing import card_figures, pair_features, pair_texts
@@ -41,7 +42,7 @@ def another(opened: AboutSae, key: str = "with") -> str:
     known = {folder: name for folder, name, _ in shelf()}
     known.setdefault(opened.sae, opened.name)
     asked = st.query_params.get(key, "")
-    given = find_folder(asked) if asked else opened.sae
+    given = allowed_sae(asked) if asked else opened.sae
     known.setdefault(given, given)
     choices = list(known)
     chosen = st.selectbox(

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from interp.commands.allowed import read_only
 from interp.commands.evidence import evidence_time
 from interp.commands.finding import AboutSae, index_time, live_feature, read_spectrum
 from interp.commands.inspecting import Inspected, again, inspect_feature
@@ -64,8 +65,9 @@ def controls(opened: AboutSae) -> tuple[int, str]:
             placeholder="Try it on a sentence …",
             label_visibility="collapsed",
         )
-        with st.popover("Label", key="label-editor", width="content"):
-            label_editor(opened.sae, number)
+        if not read_only():
+            with st.popover("Label", key="label-editor", width="content"):
+                label_editor(opened.sae, number)
     return number, text
 
 
@@ -137,7 +139,7 @@ with page("Feature", heading=False) as opened:
     of = inspected(sae, opened.sae_sha256, number, version)
     read = spectrum(sae, opened.sae_sha256, text) if text.strip() else None
     ran = {key[2]: found for key, found in st.session_state.get("ran", {}).items() if key[:2] == (sae, number)}
-    shown = feature_html(opened, of, text=read, ran=ran)
+    shown = feature_html(opened, of, text=read, ran=ran, read_only=read_only())
     figure = sheet(shown, key="feature", about=f"{sae} {number}", state=shown_as(SHOWN_AS))
     if figure:
         measured_again(sae, number, figure)

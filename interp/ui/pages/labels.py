@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from interp.commands.allowed import read_only
 from interp.commands.evidence import evidence_time
 from interp.commands.finding import index_time
 from interp.commands.inspecting import Inspected, inspect_feature
@@ -146,7 +147,10 @@ with page("Labels", heading=False) as opened:
             link("features", "all features")
         of = None
     else:
-        actions(sae, number, which, order, author)
+        if read_only():
+            st.caption(":material/lock: These pages are read-only: names are given and judged elsewhere.")
+        else:
+            actions(sae, number, which, order, author)
         version = f"{current_label(sae, number)} {evidence_time(sae)} {index_time(sae)}"
         of = inspected(sae, opened.sae_sha256, number, version)
     shown = queue_html(opened, queue, of, done=len(st.session_state.get("decided", [])))
