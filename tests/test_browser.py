@@ -114,9 +114,41 @@ def test_a_slash_goes_to_the_search_and_a_question_mark_lists_the_keys(browser, 
     press(browser, "?")  # in a text field it is a character
     assert browser.run("document.activeElement.value.endsWith('?')")
     browser.open(f"{dashboard}/library")
-    browser.shows("recomputed on this machine")
+    listens = "[...document.querySelectorAll('.st-key-keyboard *')].some((e) => e.shadowRoot?.querySelector('.open')?.onclick)"
+    browser.wait(f"location.pathname == '/library' && {listens}")
     press(browser, "?")
     dialog = "[...document.querySelectorAll('.st-key-keyboard *')].map(e => (e.shadowRoot ?? e).querySelector?.('dialog[open]')).find(Boolean)"
     assert "search" in browser.wait(f"{dialog}?.innerText")
     press(browser, "/")  # the list is open: it goes nowhere
     assert "library" in browser.run("location.pathname")
+
+
+def test_a_click_on_the_map_opens_a_feature_and_an_outline_becomes_a_search(browser, dashboard):
+    state = "[...document.querySelectorAll('*')].map((e) => e.shadowRoot?.querySelector('.map')?.interp).find(Boolean)"
+    where = (
+        f"(() => {{ const s = {state}; if (!s?.px) return null; const box = s.canvas.getBoundingClientRect(); "
+        "return s.map.feature.map((f, i) => [f, box.left + s.px[i], box.top + s.py[i]]) })()"
+    )
+
+    def mouse(kind, x, y):
+        browser.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    browser.open(dashboard)
+    browser.shows("Worth seeing")
+    found = browser.wait(where)
+    x, y = max(x for _, x, _ in found) + 8, max(y for _, _, y in found) + 8
+    left, top = min(x for _, x, _ in found) - 8, min(y for _, _, y in found) - 8
+    mouse("mousePressed", left, top)
+    for step in range(1, 11):
+        mouse("mouseMoved", left + (x - left) * step / 10, top)
+    for step in range(1, 11):
+        mouse("mouseMoved", x, top + (y - top) * step / 10)
+    mouse("mouseMoved", left, y)
+    mouse("mouseReleased", left, y)
+    browser.wait("location.search.includes('q=map')")
+    browser.shows("found")
+    _, x, y = browser.wait(where)[0]
+    mouse("mousePressed", x, y)
+    mouse("mouseReleased", x, y)
+    browser.wait("location.pathname == '/feature'")
+    assert "sae=" in browser.run("location.search")

@@ -110,6 +110,25 @@ def test_a_search_in_the_url_is_run_and_a_typed_one_goes_into_the_url():
     assert app.dataframe[0].value["density"].between(1e-3, 1e-2).all()
 
 
+def test_the_conditions_of_a_search_are_chips_that_are_taken_away_and_added():
+    app = run("features", q="token:/^ ?(Paris|London)$/ density:1e-5..1e-2")
+    assert app.multiselect[0].value == ["token:/^ ?(Paris|London)$/", "density:1e-5..1e-2"]
+    app.multiselect[0].set_value(["density:1e-5..1e-2", "confirmed:yes"]).run()
+    assert not app.exception
+    assert at(app, "q") == "density:1e-5..1e-2 confirmed:yes"
+    shown = app.dataframe[0].value
+    assert set(shown["status"]) == {"confirmed"}
+    assert shown["effect"].notna().any()
+    assert shown["firings"].map(len).eq(20).all()
+    html, drawn = parts(app)
+    assert sorted(drawn["marked"]) == sorted(
+        hit.feature for hit in Workbench.open(EMBEDDED).search("density:1e-5..1e-2 confirmed:yes", limit=2000)
+    )
+    assert "more than its controls" in html
+    app.multiselect[0].set_value([]).run()
+    assert "q" not in app.query_params
+
+
 @pytest.mark.parametrize("page", ["start", "features", "feature", "neuron", "prompt", "steer", "library"])
 def test_every_link_carries_the_sae_it_came_from(checkpoint, text_folder, monkeypatch, tmp_path, page):
     monkeypatch.setenv("INTERP_HOME", str(tmp_path))

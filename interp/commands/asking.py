@@ -1,6 +1,16 @@
 """A search taken apart and put together again, for pages whose buttons stand for its conditions."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from interp.commands.opening import open_sae
+from interp.commands.options import Sae
+from interp.types import InterpError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from interp.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -45,3 +55,99 @@ def narrowed(query: str, condition: str) -> str:
     keys = {each.key for each in new} - {""}
     kept = [each.text for each in conditions(query) if each.key not in keys]
     return " ".join([*kept, *(each.text for each in new)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A feature in a table, beside what the search says of it."""
+
+    status: str
+    """What became of its label; empty where it has none."""
+    histogram: list[float]
+    """Firings in twenty equal bins from 0 to its largest activation, as the logarithm of 1 + count."""
+    effect: float | None
+    """KL in nats when it is ablated; None where that was not measured."""
+    example: str
+    """A few words of its strongest example that may be shown, the token itself between brackets."""
+
+
+BINS = 20
+
+
+def rows(sae: Sae, features: list[int]) -> list[Row]:
+    """What a table shows of features. Raises InterpError when the SAE has no index."""
+    import numpy as np
+
+    from interp.index.glimpse import glimpse
+    from interp.render import visible
+    from interp.workbench.mapping import effects, standing
+
+    bench = open_sae(sae)
+    status, effect_F, counts_F = standing(bench), effects(bench), bench.index.features["histogram"].to_numpy()
+    found = []
+    for f in features:
+        bins = [float(np.log1p(part.sum())) for part in np.array_split(np.asarray(counts_F[f], dtype=float), BINS)]
+        seen = glimpse(bench.index, f)
+        words = [] if seen is None else [_own(w) if at == seen.peak else w for at, w in enumerate(seen.tokens)]
+        kl = None if effect_F is None or np.isnan(effect_F[f]) else float(effect_F[f])
+        example = "".join(words).replace("\n", "↵").replace("\t", "⇥")
+        found.append(Row(status=status[f], histogram=bins, effect=kl, example=visible(example).replace("·", " ")))
+    return found
+
+
+def _own(token: str) -> str:
+    """The example's own token between brackets, the space before it outside."""
+    text = token.lstrip(" ")
+    return f"{token[: len(token) - len(text)]}[{text}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facet:
+    """A condition that would narrow a search, and how many of its features meet it."""
+
+    what: str
+    name: str
+    condition: str
+    count: int
+
+
+def facets(sae: Sae, query: str = "") -> list[Facet]:
+    """How a search's features divide: by what became of their labels, what they cause, whether others found them, how often they fire.
+
+    Of what was not tried there is nothing. Raises InterpError for a query that cannot be read, or without an index.
+    """
+    import numpy as np
+
+    bench = open_sae(sae)
+    total = bench.search(query, limit=1).total
+    feature_H = np.array([hit.feature for hit in bench.search(query, limit=max(total, 1))], dtype=int)
+    found = _tested(bench, feature_H)
+    density_H = bench.index.features["density"].to_numpy()[feature_H]
+    for low, high in ((1e-2, 1.0), (1e-3, 1e-2), (1e-4, 1e-3), (1e-5, 1e-4), (0.0, 1e-5)):
+        count = int(((density_H >= low) & (density_H <= high)).sum())
+        name = f"{low:g} to {high:g}"
+        found.append(Facet(what="density", name=name, condition=f"density:{low:g}..{high:g}", count=count))
+    return [facet for facet in found if facet.count]
+
+
+def _tested(bench: "Workbench", feature_H: "np.ndarray") -> list[Facet]:
+    """The facets of what was tested; none where a part of the evidence was not made."""
+    import numpy as np
+
+    try:
+        columns = ("label_verdict", "effect_exceeds", "again_found")
+        verdicts, exceeds, again = (bench.evidence.column(name) for name in columns)
+    except InterpError:
+        return []
+    found = []
+    for name, count in zip(*np.unique(verdicts[feature_H].astype(str), return_counts=True), strict=True):
+        found.append(Facet(what="name", name=str(name), condition=f'verdict:"{name}"', count=int(count)))
+    cause = sum(value is True or value is np.True_ for value in exceeds[feature_H])
+    found.append(Facet(what="causes", name="more than its controls", condition="exceeds:yes", count=cause))
+    times_F = again.astype(float)
+    for times in sorted({int(x) for x in times_F[np.isfinite(times_F)]}, reverse=True):
+        count = int((times_F[feature_H] == times).sum())
+        found.append(
+            Facet(what="found again", name=f"by {times}", condition=f"replicates:{times}..{times}", count=count)
+        )
+    return found

@@ -88,7 +88,7 @@ def firing(sae: Sae, spectrum: "Spectrum", *, token: int | None = None, count: i
     found = []
     for feature, row in zip(chosen, spectrum.matrix(chosen), strict=True):
         peak = int(row.argmax()) if token is None else token
-        low, high = max(0, peak - STRETCH), min(len(row), peak + STRETCH + 1)
+        low, high = min(max(1, peak - STRETCH), peak), min(len(row), peak + STRETCH + 1)
         found.append(
             Firing(
                 feature=feature,

@@ -84,8 +84,9 @@ function draw(state) {
       const x = state.px[i], y = state.py[i]
       if (x < -5 || y < -5 || x > width + 5 || y > height + 5) continue
       pen.fillStyle = pass || !some ? state.found.of[i] : dark ? "#6b655d" : "#bdb6aa"
-      const r = some && pass ? Math.max(size * 1.5, 2.6) : size
+      const r = some && pass ? Math.max(size * 1.6, 2.8) : size
       pen.beginPath(); pen.arc(x, y, r, 0, 6.2832); pen.fill()
+      if (some && pass) { pen.lineWidth = 0.7; pen.strokeStyle = dark ? "#ebe7e0" : "#1f1c18"; pen.stroke() }
     }
   }
   pen.globalAlpha = 1
@@ -226,6 +227,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   state.marked = new Set(data.marked)
   state.canvas.setAttribute("aria-label", `Map of ${state.map.feature.length} features. ${data.alt}`)
   $(".how").textContent = state.map.how
+  host.classList.toggle("small", Boolean(data.small))
   colours(state)
   listen(state)
   if (!state.watch) { state.watch = new ResizeObserver(() => draw(state)); state.watch.observe(state.canvas) }

@@ -42,12 +42,21 @@ def _drawn(sae: str, version: str) -> str:
     return drawn_map(sae)
 
 
-def show_map(sae: str, version: str, *, marked: Sequence[int] = (), colour: str = "topic", alt: str = "") -> Did:
-    """Draw the map, `marked` features before all others; `alt` says in words what is marked."""
+def show_map(
+    sae: str, version: str, *, marked: Sequence[int] = (), colour: str = "topic", alt: str = "", small: bool = False
+) -> Did:
+    """Draw the map, `marked` features before all others; `alt` says in words what is marked. `small`: beside a table."""
     base = f"{url('feature')}&feature="
     did = _component(
         key="map",
-        data={"drawn": _drawn(sae, version), "marked": list(marked), "colour": colour, "alt": alt, "base": base},
+        data={
+            "drawn": _drawn(sae, version),
+            "marked": list(marked),
+            "colour": colour,
+            "alt": alt,
+            "base": base,
+            "small": small,
+        },
         on_opened_change=_nothing,
         on_outline_change=_nothing,
         on_colour_change=_nothing,

@@ -133,13 +133,29 @@ def feature_map(wb: Opened) -> FeatureMap:
         names=named,
         topics=topics,
         topic_F=topic_F,
-        status_F=[labels[f].status if f in labels else "" for f in range(wb.sae.d_sae)],
+        status_F=standing(wb),
         density_F=wb.index.features["density"].to_numpy(),
-        effect_F=_effects(wb),
+        effect_F=effects(wb),
     )
 
 
-def _effects(wb: Opened) -> np.ndarray | None:
+def standing(wb: Opened) -> list[str]:
+    """Of every feature, what became of its label: the verdict on text that it was not made from, where that label was tried;
+    else its status; empty where there is no label."""
+    labels = wb.labels.all()
+    said = [labels[f].status if f in labels else "" for f in range(wb.sae.d_sae)]
+    try:
+        verdict_F, claim_F = (evidence(wb).column(f"label_{name}") for name in ("verdict", "claim"))
+    except InterpError:  # nothing was tried
+        return said
+    for f, label in labels.items():
+        if claim_F[f] and label.predicate == f"at:({claim_F[f]})":
+            said[f] = str(verdict_F[f])
+    return said
+
+
+def effects(wb: Opened) -> np.ndarray | None:
+    """KL of each feature when it is ablated, nan where it was not measured; None where nothing was."""
     try:
         return evidence(wb).column("effect_kl").astype(np.float64)
     except InterpError:  # nothing was measured: the map is not coloured by it
