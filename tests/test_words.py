@@ -1,10 +1,13 @@
 """Words and the features that tell them from everything else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from interp.evals.depths import same_words
 from interp.evals.words import draw_words, measure_words
+from interp.index.each_token import fires_on_each
 from interp.types import InterpError
 from tests.test_report import small
 
@@ -35,8 +38,6 @@ def test_f1_is_that_of_the_best_detector():
     assert river["feature"] == 0
     assert river["f1"] == pytest.approx(2 * 80 / (120 + 100))
     assert section["own_feature"].value == pytest.approx(1 / len(section.rows))
-    from dataclasses import replace
-
     both = [replace(small(), sections=(section,)), replace(small(), sections=(section,))]
     assert ["river", "0 (F1 0.73)", "0 (F1 0.73)"] in same_words(both)
     assert same_words([small(), small()]) == []
@@ -45,7 +46,7 @@ def test_f1_is_that_of_the_best_detector():
 def test_counts_on_each_token_are_those_of_the_index(wb):
     index = wb.index
     tokens = np.argsort(-index.token_counts)[:5]
-    each = index.fires_on_each(tokens)
+    each = fires_on_each(index, tokens)
     for row, token in zip(each, tokens, strict=True):
         mask = np.zeros(len(index.vocabulary), dtype=bool)
         mask[token] = True

@@ -92,21 +92,12 @@ def evaluate(
     from interp.recipe.worlds import PLANTED
     from interp.workbench.reporting import flat, report_folder
 
-    asked: dict[str, Any] = {
-        "only": tuple(only),
-        "everything": everything,
-        "seed": seed,
-        "beside": beside,
-        "nulls": nulls,
-        "extra": (PLANTED,),
-    }
+    asked: dict[str, Any] = {"only": tuple(only), "everything": everything, "seed": seed, "beside": beside}
+    asked |= {"nulls": nulls, "extra": (PLANTED,)}
     bench = open_sae(sae, device)
     report = bench.report(corpus, tokens, **asked)
     others = [open_sae(other, device).report(corpus, tokens, **asked | {"nulls": ""}) for other in against]
-    try:
-        figures = flat(report)
-    except InterpError:
-        figures = {}
+    figures = flat(report) if any(section.name == "fidelity" for section in report.sections) else {}
     if into:
         _write_page([report, *others], Path(into))
     return Evaluated(report, others, figures, str(bench.folder if beside else report_folder(report.of.sae_sha256)))

@@ -31,7 +31,7 @@ def body_html(report: Report) -> Html:
                 element("span", kind="mark"),
                 "this SAE with its 95 % interval  ",
                 element("span", kind="mark null"),
-                "SAEs that found nothing, mean ± sd over seeds. Each line has a scale of its own; of shares it is 0 to 100 %.",
+                "SAEs that found nothing, mean ± sd over seeds, how many in brackets. Each line has a scale of its own; of shares it is 0 to 100 %.",
                 kind="soft small",
             ),
             *(_section(report, section) for section in report.sections),
@@ -56,7 +56,7 @@ def _headline(report: Report) -> Html:
             element("span", short(one.figure.says, 110), kind="soft small"),
             element("b", number(one.figure.value, one.figure)),
             element("span", " · ".join(filter(None, (interval(one.figure), verdict(one)))), kind="small"),
-            element("span", short(one.figure.note, 60), kind="soft small"),  # of dead features: in how many tokens
+            element("div", short(one.figure.note, 60), kind="soft small"),  # of dead features: in how many tokens
             kind="card",
         )
         for one in known
@@ -68,7 +68,9 @@ def _section(report: Report, section: Section) -> Html:
     rows = [_row(one) for one in report.standings(section)]
     parts = [
         element("h2", section.title, id_=section.name),
-        rows_html(["", "value", "", "95 %", "over", "against nulls"], rows, ["says", "num", "plot", "num", "num", ""]),
+        rows_html(
+            ["", "value", "", "95 %", "over", "against nulls"], rows, ["says", "num", "plot", "num", "num", "num"]
+        ),
     ]
     if section.rows:
         table = rows_html(*cells(section.rows))

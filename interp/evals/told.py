@@ -35,15 +35,14 @@ def interval(figure: Figure) -> str:
 
 
 def null_words(standing: Standing) -> list[str]:
-    """For each null, what the figure comes to there: `frozen decoder .41 ± .01 (3 seeds)`."""
+    """For each null, what the figure comes to there: `frozen decoder 0.41 ± 0.01 (3)`, the number of seeds in brackets."""
     said = []
     for row in standing.nulls:
         if row.get("null_mean") is None:
             said.append(f"{row['null']}: {row.get('note') or 'cannot be said'}")
             continue
-        spread = f" ± {number(row['null_sd'])}" if row.get("null_sd") is not None else ""
-        seeds = f"{row['null_n']} seed{'s' * (row['null_n'] != 1)}"
-        said.append(f"{row['null']} {number(row['null_mean'], standing.figure)}{spread} ({seeds})")
+        spread = f" ± {row['null_sd']:.1g}" if row.get("null_sd") is not None else ""
+        said.append(f"{row['null']} {row['null_mean']:.3g}{spread} ({row['null_n']})")
     return said
 
 

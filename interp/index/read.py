@@ -197,24 +197,6 @@ class FeatureIndex(IndexFiles):
             out[feature] = np.add.reduceat(counts[clean] * matching_V[token_P], start)
         return out
 
-    def fires_on_each(self, tokens_W: np.ndarray) -> np.ndarray:
-        """How often each feature fires on each of these tokens, (W, F), exact; `fires_on` adds tokens up.
-
-        Raises InterpError on an index that keeps examples only.
-        """
-        if self.partial:
-            raise InterpError(
-                f"the index in {self.folder} keeps examples only; `interp index SAE` builds the full one."
-            )
-        feature, start, token_P, count_P, _ = self._pairs
-        place_V = np.full(len(self.vocabulary), -1)
-        place_V[tokens_W] = np.arange(len(tokens_W))
-        feature_P = np.repeat(feature, np.diff(np.append(start, len(token_P))))
-        mine_P = place_V[token_P] >= 0
-        out = np.zeros((len(tokens_W), self.d_sae), dtype=np.int64)
-        out[place_V[token_P[mine_P]], feature_P[mine_P]] = count_P[mine_P]
-        return out
-
     def firings(self, feature: int) -> dict[int, int]:
         """How often a feature fires on each token; of an index that keeps examples only, on its strongest 20."""
         if self.partial:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from interp.evals.words import measure_words
 from interp.evidence.card import EvidenceTable, find_evidence
 from interp.evidence.labels import TOLD
 from interp.evidence.steered import CONTROLS
+from interp.index.each_token import fires_on_each
 from interp.statistics import wilson
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence
@@ -38,7 +40,7 @@ def own_measures(wb: Opened) -> tuple[Measure, ...]:
         index, fires = wb.index, wb.index.features["fires"].to_numpy()
         of = _on_index(wb, setting.seed)
         return measure_words(
-            index.vocabulary, index.token_counts, fires, index.fires_on_each, of=of, seed=setting.seed
+            index.vocabulary, index.token_counts, fires, partial(fires_on_each, index), of=of, seed=setting.seed
         )  # fmt: skip
 
     index, file = wb.index_or_none(), find_evidence(wb.folder, wb.card.sae_sha256)
