@@ -31,7 +31,7 @@ def body_html(report: Report) -> Html:
                 element("span", kind="mark"),
                 "this SAE with its 95 % interval  ",
                 element("span", kind="mark null"),
-                "SAEs that found nothing, mean ± sd over seeds, how many in brackets. Each line has a scale of its own; of shares it is 0 to 100 %.",
+                "SAEs that found nothing, mean ± sd over seeds. Each line has a scale of its own; of shares it is 0 to 100 %.",
                 kind="soft small",
             ),
             *(_section(report, section) for section in report.sections),

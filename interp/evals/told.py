@@ -35,14 +35,14 @@ def interval(figure: Figure) -> str:
 
 
 def null_words(standing: Standing) -> list[str]:
-    """For each null, what the figure comes to there: `frozen decoder 0.41 ± 0.01 (3)`, the number of seeds in brackets."""
+    """For each null, what the figure comes to there: `frozen decoder 0.41 ± 0.01`; how many seeds stands in the rows."""
     said = []
     for row in standing.nulls:
         if row.get("null_mean") is None:
             said.append(f"{row['null']}: {row.get('note') or 'cannot be said'}")
             continue
         spread = f" ± {row['null_sd']:.1g}" if row.get("null_sd") is not None else ""
-        said.append(f"{row['null']} {row['null_mean']:.3g}{spread} ({row['null_n']})")
+        said.append(f"{row['null']} {row['null_mean']:.3g}{spread}")
     return said
 
 

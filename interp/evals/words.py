@@ -6,12 +6,13 @@
     best        the largest F1 over all features; how many were searched is said, and the word is one of many: a feature that fires on
                 it by chance is found too, so that F1 of a dictionary that knows nothing is not 0
 
-The words follow from the text and the seed alone, so that dictionaries indexed over one text are asked for the same ones: set beside one
+Which words follows from the text and the seed alone, so that dictionaries indexed over one text are asked for the same ones: set beside one
 another, reports say where in a model a word has a feature of its own (`evals.depths`).
 
 Axes    F feature, V token of the vocabulary, W word.
 """
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,9 @@ def draw_words(vocabulary: Sequence[str], counted_V: Int[np.ndarray, " V"], seed
             f"the index's text has {len(able)} whole words that stand there {COUNTED} times or more, too few to ask for features "
             "of words; index more text."
         )
-    return np.random.default_rng(seed).permutation(able)[:WORDS].astype(np.int64)
+    # By a hash of each word, so that two texts that share most of their words share most of those that are drawn.
+    able.sort(key=lambda token: hashlib.sha256(f"{seed} {vocabulary[token]}".encode()).digest())
+    return np.array(able[:WORDS], dtype=np.int64)
 
 
 def measure_words(

@@ -50,7 +50,7 @@ def own_measures(wb: Opened) -> tuple[Measure, ...]:
             text=False, default=False, on="" if index is None else str(index.meta.get("sha256", "")),
         ),
         Measure(
-            name="words", title="One word, one feature", version=1, make=words, nulls=False, text=False,
+            name="words", title="One word, one feature", version=2, make=words, nulls=False, text=False,
             on="" if index is None else str(index.meta.get("sha256", "")),
         ),
         Measure(
