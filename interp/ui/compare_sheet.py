@@ -11,6 +11,7 @@ from interp.render.tag import join, tag
 from interp.render.words import counted
 from interp.ui.feature_sheet import STATUS, VERDICTS
 from interp.ui.shared import url
+from interp.views import FeaturePage
 
 if TYPE_CHECKING:
     from interp.commands.pairing import Differs, PairOfFeatures, PairOfTexts
@@ -121,22 +122,6 @@ def _side(name: str, opened: AboutSae, of: Inspected) -> list[object]:
     plot = histogram(
         page.histogram, 0.0, page.max, f"Histogram of activations up to {page.max:.2f}", name=f"{name}-activation"
     )
-    rows = [
-        stretch_row(
-            e.tokens,
-            e.values,
-            page.max,
-            peak=e.peak,
-            lead=f"{e.value:.2f}",
-            place=e.title or e.source,
-            more=tag("p", f"{e.source} · {e.title} · position {e.position:,}", class_="note"),
-            ids=e.ids,
-            first=e.position - e.peak,
-            unread=e.unread,
-        )
-        for e in page.examples
-        if e.band == 0
-    ][:EXAMPLES]
     tokens = [
         tag("tr", tag("td", visible(token), class_="t"), tag("td", f"{count / max(page.fires, 1):.0%}", class_="n"))
         for token, count in page.top_tokens[:TOKENS]
@@ -153,9 +138,29 @@ def _side(name: str, opened: AboutSae, of: Inspected) -> list[object]:
         tag("div", verdict, class_="verdict"),
         tag("dl", listed, class_="facts four"),
         plot,
-        tag("div", rows, class_="rows"),
+        tag("div", _strongest(page), class_="rows"),
         tag("div", pair, class_="halves always"),
     ]
+
+
+def _strongest(page: FeaturePage) -> list[Html]:
+    """Its strongest examples, a line each."""
+    return [
+        stretch_row(
+            e.tokens,
+            e.values,
+            page.max,
+            peak=e.peak,
+            lead=f"{e.value:.2f}",
+            place=e.title or e.source,
+            more=tag("p", f"{e.source} · {e.title} · position {e.position:,}", class_="note"),
+            ids=e.ids,
+            first=e.position - e.peak,
+            unread=e.unread,
+        )
+        for e in page.examples
+        if e.band == 0
+    ][:EXAMPLES]
 
 
 # ---- two lists of texts ----
