@@ -145,7 +145,7 @@ def test_packaged_corpora_give_documents(name):
         ("bad.jsonl", b'{"text": "a"}\n{"text": ', "line 2: not JSON"),
         ("notext.jsonl", b'{"n": 1}', "no field holds text; its fields are n"),
         ("bad.parquet", b"PAR?", "not readable as Parquet"),
-        ("image.png", b"x", "no text that can be read"),
+        ("archive.bin", b"x", "no text that can be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path, name, content, message):

@@ -305,9 +305,9 @@ def test_what_cannot_be_fitted_is_refused_in_a_sentence(opened, tmp_path):
 
 
 def test_what_reads_both_ways_has_no_later(tmp_path):
-    from tests.test_families import both_ways
+    from tests.families import save
 
-    model = both_ways(tmp_path)
+    model = open_model(str(save("bert", tmp_path / "bert")), dtype="float32")
     if model.last_residual is None:
         pytest.fail("BERT has no hook point for its last layer")
     with pytest.raises(InterpError, match=r"reads a text in both directions, so nothing is said later than a position"):

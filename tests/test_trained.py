@@ -12,6 +12,7 @@ from interp.corpus import Corpus, Document, mix, open_corpus, tokenize
 from interp.exports import Contents, export
 from interp.index import FeatureIndex, IndexConfig, build_index
 from interp.recipe import train_checkpoint
+from interp.render.words import TRAINED, TRAINED_MEANS
 from interp.training import TrainConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
@@ -126,15 +127,11 @@ def test_the_command_line_says_it(trained):
     assert {example["trained_on"] for example in json.loads(shown.output)["examples"]} <= {YES, NO}
 
 
-def test_the_page_marks_each_example_and_explains_the_mark(trained):
-    from tests.test_ui import run
+def test_the_page_marks_each_example_and_explains_the_mark(trained, monkeypatch):
+    monkeypatch.setenv("INTERP_FOLDERS", str(trained.folder.parent))
+    from tests.test_ui import run, sheet
 
     feature = int(trained.index.features["fires"].idxmax())
-    shown = run("feature", sae=str(trained.folder), feature=str(feature))
-    marks = [caption for caption in shown.caption if "position" in caption.value]
-    examples = trained.index.examples(feature)
-    assert len(marks) == len(examples)
-    for caption, example in zip(marks, examples, strict=True):
-        said = "not trained on" if example.trained_on == NO else "trained on"
-        assert caption.value.endswith(f"· {said}")
-        assert caption.help.startswith("The SAE was ")
+    shown = sheet(run("feature", sae=str(trained.folder), feature=str(feature)))
+    marked = {kind for kind, said in TRAINED.items() if f'title="{TRAINED_MEANS[kind]}">{said}</span>' in shown}
+    assert marked == {example.trained_on for example in trained.index.examples(feature)}

@@ -277,7 +277,7 @@ def test_a_neuron_is_laid_beside_its_features(monkeypatch, tmp_path):
     assert "--neurons 15" in app.caption[1].value.replace("\\", "")
     assert next(button for button in app.button if button.label.startswith("Index "))
     bench = Workbench.open(EMBEDDED)
-    bench.build_neuron_index(15, "wiki-en", 2_048)
+    bench.build_neuron_index(15, "wiki-en", 8_192)  # in which both signs of it fire
     app = run("neuron", neuron="15.3")
     assert not app.error
     shown = sheet(app)

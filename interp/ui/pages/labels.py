@@ -65,7 +65,7 @@ def rename(sae: str, feature: int) -> None:
 
 
 def choices() -> tuple[str, str, str]:
-    """(which wait, in which order, who decides): one row."""
+    """(which wait, in which order, who decides): one row. Raises InterpError for a value in the URL that none of them has."""
     kinds = waiting()
     which, order = st.query_params.get("which", "undecided"), st.query_params.get("order", "fires")
     for name, value, known in (("which", which, tuple(kinds)), ("order", order, orders())):
