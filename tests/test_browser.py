@@ -19,7 +19,7 @@ PAGES = {
     "": "Worth seeing",
     "features": "features",
     "feature?feature=3": "Where it fires",
-    "neuron?neuron=0.3": "The features nearest",
+    "neuron?neuron=0.3": "Nearest to what it writes",
     "prompt?text=The%20cat": "left out as sinks",
     "steer?edits=3,clamp,4": "Generate",
     "train": "Recipe",

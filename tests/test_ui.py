@@ -59,7 +59,7 @@ def test_the_app_opens_on_the_map_with_figures_and_features_worth_seeing():
     assert not app.exception
     assert app.title[0].value.startswith("9,216 features of")
     html, drawn = parts(app)
-    for said in ("FVU", "0.131 to 0.135", "cause more than controls", "Worth seeing", "name confirmed", "name refuted"):
+    for said in ("FVU", "0.141 to 0.144", "cause more than controls", "Worth seeing", "name confirmed", "name refuted"):
         assert said in html
     known = json.loads(drawn["drawn"])
     assert len(known["feature"]) == 9210

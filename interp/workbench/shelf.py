@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interp.evals.report import read_report
+from interp.evals.report import FILE, read_report
 from interp.evals.told import number
 from interp.evidence.card import EvidenceTable
 from interp.index.glimpse import Glimpse, glimpse
@@ -60,13 +60,13 @@ def headline(wb: Opened) -> list[Shown]:
 
 
 def _reported(wb: Opened) -> list[Shown]:
-    path = find_report(wb)
-    if path is None:
+    folder = find_report(wb)
+    if folder is None:
         return []
-    known = read_report(path, wb.card.sae_sha256).known_by()[:FIGURES]
+    known = read_report(folder / FILE, wb.card.sae_sha256).known_by()[:FIGURES]
     return [
         Shown(
-            name=one.figure.name,
+            name=SHORT.get(one.figure.name, one.figure.name.replace("_", " ")),
             value=number(one.figure.value, one.figure),
             interval="" if one.figure.interval is None else _to(*one.figure.interval),
             says=one.figure.says,
@@ -80,6 +80,13 @@ NAMES = {
     "delta_ce": ("ΔCE, nats", "What the model loses a token when it reads the SAE's reconstruction instead"),
     "l0": ("L0", "Features that fire on a token, mean"),
 }
+
+
+SHORT = {key: name for key, (name, _) in NAMES.items()} | {
+    "recovered_mean": "CE score",
+    "kl_ratio": "KL over random error's",
+}
+"""What figures of a report are called where there is little room."""
 
 
 def _carded(wb: Opened) -> list[Shown]:
