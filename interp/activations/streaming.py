@@ -73,9 +73,10 @@ class Stream:
         self.check_hook(hook_name)
         key = f"cutoff/{hook_name}"
         if key not in self._last:
-            some = range(min(CUTOFF_BLOCKS, len(self.blocks.tokens_NT)))
-            norms = self._run(some, (hook_name,))[0].float().norm(dim=1)
-            self._last[key] = cutoff_of(norms, self.blocks.real_NT()[:CUTOFF_BLOCKS], hook_name)
+            some, hooks = range(min(CUTOFF_BLOCKS, len(self.blocks.tokens_NT))), tuple(self.recipe["hooks"])
+            for hook, x_ND in zip(hooks, self._run(some, hooks), strict=True):  # of all, so that the model runs once
+                norms = x_ND.float().norm(dim=1)
+                self._last[f"cutoff/{hook}"] = cutoff_of(norms, self.blocks.real_NT()[:CUTOFF_BLOCKS], hook)
         return self._last[key]
 
     def batches(

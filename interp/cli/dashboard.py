@@ -17,7 +17,7 @@ def _setup(**given: Any) -> None:
 
 
 def _dashboard(**given: Any) -> None:
-    pages: Any = COMMANDS["dashboard"].call(**given | {"folder": given["folder"] or ()})
+    pages: Any = COMMANDS["dashboard"].call(**given)
     host, port = given["host"], given["port"]
     only = ", read-only" if pages.read_only else ""
     tell(f"dashboard of {pages.folder.name}{only}: http://{host}:{port}  (Ctrl-C ends it)")
@@ -32,7 +32,6 @@ def _dashboard(**given: Any) -> None:
 
 
 def _mcp(**given: Any) -> None:
-    given |= {name: given[name] or () for name in ("roots", "allow")}
     served: Any = COMMANDS["mcp"].call(given.pop("roots"), **given)
     if served.http is not None:
         say(f"tools at http://{served.host}:{served.http}/mcp  (Ctrl-C ends it)")
