@@ -169,5 +169,5 @@ def run_shard(
                 )
             parts[name].append(x.reshape(-1, x.shape[-1]).cpu())
         step(batch.numel())
-    tensors = {name: torch.cat(xs) for name, xs in parts.items()}
+    tensors = {name: torch.cat(parts.pop(name)) for name in hooks}  # one at a time: each is there twice for a moment
     return tensors | {f"norm/{name}": x.float().norm(dim=-1) for name, x in tensors.items()}

@@ -47,6 +47,12 @@ class Stream:
     def positions(self) -> int:
         return self.blocks.positions
 
+    def shuffled(self, seed: int, last: int) -> "Stream":
+        """The same with its blocks in another order, all but the `last`: so that a buffer holds parts of many texts."""
+        blocks = self.blocks.shuffled(seed, last)
+        recipe = self.recipe | {"tokens_sha256": blocks.sha256(), "blocks_shuffled": {"seed": seed, "but": last}}
+        return Stream(self.model, blocks, recipe, self.batch_blocks)
+
     def check_hook(self, hook_name: str) -> None:
         """Raises InterpError when that hook point is not streamed."""
         if hook_name not in self.recipe["hooks"]:
@@ -130,6 +136,7 @@ class Stream:
 
     def _fill(self, batches: Batches, part: range, rows: int, seed: int) -> tuple[Tensor, ...]:
         if self._last.get("where") != part:  # one run of the model serves every hook point
+            self._last.pop("made", None)  # a buffer goes before the next is filled
             made = self._run(part, tuple(self.recipe["hooks"]))
             self._last.update(where=part, made=dict(zip(self.recipe["hooks"], made, strict=True)))
         by_hook: dict[str, Tensor] = self._last["made"]

@@ -9,7 +9,7 @@ separator. Position p of a corpus is offset p % 256 of block p // 256.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -96,6 +96,13 @@ class TokenBlocks:
     def real_NT(self) -> Bool[Tensor, "N T"]:
         """True where a document's own token stands: not at a block's first position, not at a separator."""
         return own_tokens(self.tokens_NT, self.separator)
+
+    def shuffled(self, seed: int, last: int = 0) -> "TokenBlocks":
+        """The same blocks in an order that the seed draws, but for the `last`, which stay where they are."""
+        moved = max(len(self.tokens_NT) - last, 0)
+        order = torch.arange(len(self.tokens_NT))
+        order[:moved] = torch.randperm(moved, generator=torch.Generator().manual_seed(seed))
+        return replace(self, tokens_NT=self.tokens_NT[order], document_NT=self.document_NT[order])
 
     def files(self, some: range) -> list[str] | None:
         """Of some blocks of pictures or sound the files, one each; None of text."""

@@ -21,7 +21,7 @@ from interp.types import Hook, InterpError
 
 HELD_OUT_BLOCKS = 64
 """Of the text's last blocks: rows of every hook point are in memory at once."""
-BUFFER = 32_768
+BUFFER = 65_536
 """Tokens whose activations at all hook points are mixed."""
 Pair = tuple[str, str]
 """Hook points: what is read, and what is written."""
@@ -43,7 +43,8 @@ def train_layers(
     """A transcoder for each pair of hook points, all fed by the same passes; each is a checkpoint in `into/<name>`.
 
     `pairs` has (what is read, what is written) by name. Thresholds are set, and FVU and L0 are measured, on the text's last
-    HELD_OUT_BLOCKS blocks, which are not trained on. A folder that holds this very transcoder is left as it is; a run that was
+    HELD_OUT_BLOCKS blocks, which are not trained on; the others come in an order that the seed draws, so that a buffer holds parts
+    of many texts. A folder that holds this very transcoder is left as it is; a run that was
     killed goes on from `into/.run`.
 
     Raises InterpError when a pair's hook point is not streamed, when a folder holds another transcoder, when the memory does
@@ -56,6 +57,7 @@ def train_layers(
             f"{counted(blocks, 'block')} of text leave nothing to train on beside the {HELD_OUT_BLOCKS} that are measured on; "
             "stream more tokens."
         )
+    source = source.shuffled(config.seed, HELD_OUT_BLOCKS)
     measured = HeldOut(
         source, range(blocks - HELD_OUT_BLOCKS, blocks), range(blocks - HELD_OUT_BLOCKS), "the last blocks of the text"
     )

@@ -65,8 +65,9 @@ def own_memory() -> int:
 
 def own_bytes(batch: Any) -> int:
     """Bytes that a batch keeps while it waits; a view of something larger keeps nothing."""
-    parts = [batch] if isinstance(batch, Tensor) else [part for part in batch if part is not None]
-    return sum(part.nbytes for part in parts if part.untyped_storage().nbytes() == part.nbytes)
+    if isinstance(batch, Tensor):
+        return batch.nbytes if batch.untyped_storage().nbytes() == batch.nbytes else 0
+    return sum(own_bytes(part) for part in batch if part is not None)
 
 
 def sizes(
