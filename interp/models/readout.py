@@ -39,6 +39,7 @@ class Norm:
 
     gain_D: Float[Tensor, " D"]
     centred: bool
+    bias_D: Float[Tensor, " D"]
 
 
 def last_residual(hook_names: Iterable[str]) -> str | None:
@@ -72,7 +73,7 @@ def read_unembedding(
         return W_VD, torch.ones(W_VD.shape[1], device=W_VD.device)
     if seen.between is None:
         raise _unknown(name, "more than one module stands between its last layer and its unembedding")
-    norm = _fit(seen.between, W_VD.shape[1])
+    norm = fit_norm(seen.between, W_VD.shape[1])
     if norm is None:
         kind = type(getattr(seen.between, "original_component", seen.between)).__name__
         raise _unknown(name, f"its final norm ({kind}) is neither an RMSNorm nor a LayerNorm")
@@ -156,7 +157,7 @@ def _is_linear(x: Tensor, logits: Tensor, weight: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _fit(module: nn.Module, width: int) -> Norm | None:
+def fit_norm(module: nn.Module, width: int) -> Norm | None:
     """The formula of a module that normalises, or None when it computes something else."""
     alone = copy.deepcopy(module).float()  # in the model's own number type the gain would be rounded
 
@@ -186,7 +187,7 @@ def _fit(module: nn.Module, width: int) -> Norm | None:
         c_ND = x_ND - x_ND.mean(1, keepdim=True) if centred else x_ND
         ours_ND = gain_D * c_ND / c_ND.square().mean(1, keepdim=True).sqrt() + bias_D
         if float((ours_ND - theirs_ND).norm()) < CLOSE * float(theirs_ND.norm()):
-            return Norm(_exact(gain_D, alone), centred)
+            return Norm(_exact(gain_D, alone), centred, bias_D)
     return None
 
 

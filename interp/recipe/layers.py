@@ -19,9 +19,9 @@ from interp.sae import SAE, Architecture, Options
 from interp.training import TrainConfig, train_many
 from interp.types import Hook, InterpError
 
-HELD_OUT_BLOCKS = 64
+HELD_OUT_BLOCKS = 32
 """Of the text's last blocks: rows of every hook point are in memory at once."""
-BUFFER = 65_536
+BUFFER = 24_576
 """Tokens whose activations at all hook points are mixed."""
 Pair = tuple[str, str]
 """Hook points: what is read, and what is written."""

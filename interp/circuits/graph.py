@@ -1,0 +1,125 @@
+"""A graph of a prompt: its nodes, and the direct effect of each on each.
+
+Nodes stand in four groups, in this order: features (a feature at a position), errors (of a layer at a position), tokens (the embedding at
+a position), logits. `edges_NN[target, source]` is in units of the target: of a feature its pre-activation, of a logit nats.
+
+Axes    N node, K logit, T token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.types import InterpError
+
+FEATURE, ERROR, TOKEN, LOGIT = range(4)
+KINDS = ("feature", "error", "token", "logit")
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """A row a node."""
+
+    kind_N: Int[np.ndarray, " N"]
+    """FEATURE, ERROR, TOKEN or LOGIT."""
+    layer_N: Int[np.ndarray, " N"]
+    """-1 of a token, the number of layers of a logit."""
+    position_N: Int[np.ndarray, " N"]
+    index_N: Int[np.ndarray, " N"]
+    """Of a feature its number, of a token or a logit the vocabulary's, -1 of an error."""
+    value_N: Float[np.ndarray, " N"]
+    """Of a feature its activation, of a logit its weight (its probability, where the question is what comes next)."""
+    says_K: tuple[str, ...]
+    """What each logit node stands for."""
+
+    def __len__(self) -> int:
+        return len(self.kind_N)
+
+    def take(self, at: np.ndarray) -> "Nodes":
+        """Some of them, by mask or number, in their order."""
+        logits = np.flatnonzero(self.kind_N == LOGIT)
+        chosen = np.arange(len(self))[at]
+        says = tuple(self.says_K[int(np.searchsorted(logits, n))] for n in chosen if self.kind_N[n] == LOGIT)
+        arrays = {name: getattr(self, name)[at] for name in ("kind_N", "layer_N", "position_N", "index_N", "value_N")}
+        return Nodes(**arrays, says_K=says)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes and direct effects, whole or pruned."""
+
+    nodes: Nodes
+    edges_NN: Float[Tensor, "N N"]
+    """(target, source)."""
+    tokens: tuple[int, ...]
+    """The prompt's, with what the family puts before it."""
+    left_out: float = 0.0
+    """The share of the features' known influence that belongs to those that were never targets, and are no nodes."""
+    bias_S: Tensor | None = None
+    """Of each feature what its pre-activation owes to biases."""
+    influence_N: Tensor | None = None
+    """Of a pruned graph: each node's in the whole one."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What it was made of: model, its hash, transcoders, the prompt."""
+
+    def weights(self) -> Float[Tensor, " N"]:
+        """What each logit is worth, 0 at all other nodes."""
+        value = torch.from_numpy(np.where(self.nodes.kind_N == LOGIT, self.nodes.value_N, 0.0)).float()
+        return value
+
+    def at(self, kind: int, layer: int, position: int, index: int = -1) -> int:
+        """The number of a node; InterpError when the graph has no such."""
+        n = self.nodes
+        same = (n.kind_N == kind) & (n.layer_N == layer) & (n.position_N == position)
+        if kind in (FEATURE, LOGIT):
+            same &= n.index_N == index
+        found = np.flatnonzero(same)
+        if not len(found):
+            raise InterpError(
+                f"the graph has no {KINDS[kind]} {index if index >= 0 else ''} of layer {layer} at position {position}; it was "
+                "pruned, or does not fire there."
+            )
+        return int(found[0])
+
+    def part(self, kept: np.ndarray, edges_NN: Tensor, influence_N: Tensor) -> "Graph":
+        """Some of the nodes (a mask), with these edges among them."""
+        mask = torch.from_numpy(kept)
+        features = mask[torch.from_numpy(self.nodes.kind_N == FEATURE)]
+        return replace(
+            self,
+            nodes=self.nodes.take(kept),
+            edges_NN=edges_NN[mask][:, mask],
+            bias_S=None if self.bias_S is None else self.bias_S[features],
+            influence_N=influence_N[mask],
+        )
+
+    def strongest(self, count: int) -> list[tuple[int, int, float]]:
+        """(target, source, effect) of the edges that are largest in size."""
+        flat = self.edges_NN.abs().flatten()
+        top = flat.topk(min(count, int((flat > 0).sum()))).indices.tolist()
+        wide = len(self.nodes)
+        return [(n // wide, n % wide, float(self.edges_NN[n // wide, n % wide])) for n in top]
+
+
+def node_names(graph: Graph, tokens: Sequence[str]) -> list[str]:
+    """Each node in a few words: `L5 #120 @3 ' Paris'`."""
+    names = []
+    logit = iter(graph.nodes.says_K)
+    for kind, layer, position, index in zip(
+        graph.nodes.kind_N, graph.nodes.layer_N, graph.nodes.position_N, graph.nodes.index_N, strict=True
+    ):
+        at = f"@{position} {tokens[position]!r}"
+        if kind == FEATURE:
+            names.append(f"L{layer} #{index} {at}")
+        elif kind == ERROR:
+            names.append(f"L{layer} error {at}")
+        elif kind == TOKEN:
+            names.append(f"token {at}")
+        else:
+            names.append(f"logit {next(logit)}")
+    return names

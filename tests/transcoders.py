@@ -1,0 +1,36 @@
+"""Transcoders of tiny models, for tests of circuits: random ones, so that everything fires and nothing is explained well."""
+
+import torch
+
+from interp.models import Model
+from interp.sae import SAE
+
+
+def random_transcoders(model: Model, *, d_sae: int = 24, skip: bool = False, seed: int = 0) -> list[SAE]:
+    """One for every layer, whose features fire at about a third of the positions."""
+    draw = torch.Generator().manual_seed(seed)
+    layers = sorted({int(name.split(".")[1]) for name in model.hook_names() if name.startswith("blocks.")})
+    made = []
+    for layer in layers:
+        reads = next(
+            name
+            for name in (f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.ln2.hook_out")
+            if name in model.hook_names()
+        )
+        writes = f"blocks.{layer}.hook_mlp_out"
+        width = model.width(reads)
+        made.append(
+            SAE(
+                W_enc=torch.randn(width, d_sae, generator=draw) / width**0.5,
+                b_enc=torch.randn(d_sae, generator=draw) * 0.1,
+                W_dec=torch.randn(d_sae, width, generator=draw) / width**0.5,
+                b_dec=torch.randn(width, generator=draw) * 0.1,
+                threshold=torch.full((d_sae,), 0.4),
+                W_skip=torch.randn(width, width, generator=draw) / width if skip else None,
+                centred=False,
+                name=f"layer-{layer}",
+                reads=reads,
+                writes=writes,
+            )
+        )
+    return made
