@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tests.families import save
-from tests.transcoders import random_transcoders
 
 from interp.circuits.attribute import attribute, difference
 from interp.circuits.frozen import EMBEDDING, holding
@@ -12,6 +10,8 @@ from interp.circuits.prune import influence, prune, scaled, score
 from interp.circuits.replacement import Replacement, make_replacement
 from interp.models import Edit, open_model
 from interp.types import InterpError
+from tests.families import save
+from tests.transcoders import random_transcoders
 
 KINDS = ("llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "mistral")
 TEXT = "the blue city near the river reads music"
@@ -58,10 +58,12 @@ def test_an_edge_is_what_a_change_of_its_source_does_while_patterns_and_norms_ar
         if hook == EMBEDDING:
             edits.append(Edit(EMBEDDING, lambda out, _, moved=moved: out + moved[EMBEDDING]))
         run = model.run(tokens[None], replacement.reads, edits, logits=True, last=1)
-        for target in (graph.edges_NN[:, source].abs().topk(8).indices.tolist()):
+        for target in graph.edges_NN[:, source].abs().topk(8).indices.tolist():
             kind_t, layer_t, at_t = nodes.kind_N[target], nodes.layer_N[target], nodes.position_N[target]
             if kind_t == FEATURE:
-                change = (run.activations[replacement.reads[layer_t]] - clean.activations[replacement.reads[layer_t]])[0, at_t]
+                change = (run.activations[replacement.reads[layer_t]] - clean.activations[replacement.reads[layer_t]])[
+                    0, at_t
+                ]
                 did = float(change @ replacement.transcoders[layer_t].W_enc[:, nodes.index_N[target]])
             else:
                 change_V = run.logits[0, -1] - clean.logits_V
@@ -122,7 +124,10 @@ def test_fewer_nodes_are_those_of_most_influence_and_what_is_left_out_is_told(ll
         )
         if kind == FEATURE
     }
-    chosen = [known[key] for key in zip(some.nodes.layer_N[:20], some.nodes.position_N[:20], some.nodes.index_N[:20], strict=True)]
+    chosen = [
+        known[key]
+        for key in zip(some.nodes.layer_N[:20], some.nodes.position_N[:20], some.nodes.index_N[:20], strict=True)
+    ]
     assert sum(chosen) > 0.6 * sum(sorted(known.values())[-20:])
     row = whole.at(FEATURE, int(some.nodes.layer_N[3]), int(some.nodes.position_N[3]), int(some.nodes.index_N[3]))
     column = whole.at(TOKEN, -1, 2)
@@ -133,7 +138,9 @@ def test_influence_is_the_sum_of_all_paths_to_the_logits(llama):
     graph = attribute(llama, prompt(llama))
     over, weight = scaled(graph.edges_NN).double(), graph.weights().double()
     inverse = torch.linalg.inv(torch.eye(len(over), dtype=torch.float64) - over) - torch.eye(len(over))
-    torch.testing.assert_close(influence(graph.edges_NN, graph.weights()).double(), weight @ inverse, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        influence(graph.edges_NN, graph.weights()).double(), weight @ inverse, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_pruning_keeps_what_holds_the_influence(llama):
@@ -146,7 +153,8 @@ def test_pruning_keeps_what_holds_the_influence(llama):
     assert (kept.edges_NN != 0).any(1)[torch.from_numpy(middle)].all()
     assert len(prune(graph, 1.0, 1.0).nodes) <= len(graph.nodes)
     scores = score(graph)
-    assert 0 < scores.replacement < 1 and 0 < scores.completeness < 1
+    assert 0 < scores.replacement < 1
+    assert 0 < scores.completeness < 1
 
 
 def test_a_question_of_two_tokens_is_the_difference_of_their_edges(llama):
@@ -170,6 +178,7 @@ def test_sinks_have_no_features(llama):
     tokens = prompt(llama)
     cut = Replacement(llama.model, llama.transcoders, {llama.reads[1]: 0.0})
     read = cut.read(tokens)
-    assert len(read.layers[1].feature_E) == 0 and len(read.layers[0].feature_E) > 0
+    assert len(read.layers[1].feature_E) == 0
+    assert len(read.layers[0].feature_E) > 0
     torch.testing.assert_close(read.layers[1].error_TD, read.layers[1].out_TD)
     assert not read.counted_LT[:, 0].any()

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, Held, held_pass
 from interp.circuits.graph import Graph, Nodes
-from interp.circuits.prune import influence
 from interp.circuits.replacement import Read, Replacement
 from interp.progress import bar
 from interp.types import InterpError
@@ -255,8 +254,12 @@ def _nodes(sources: _Sources, target: Target, chosen: Tensor, layers: int, token
     kinds = [len(chosen), len(errors), tokens, len(logits)]
     return Nodes(
         kind_N=np.repeat(np.arange(4, dtype=np.int8), kinds),
-        layer_N=torch.cat([layer_E[chosen], errors[:, 0], torch.full_like(ids, -1), torch.full_like(logits, layers)]).numpy(),
-        position_N=torch.cat([position_E, errors[:, 1], torch.arange(tokens), torch.full_like(logits, tokens - 1)]).numpy(),
+        layer_N=torch.cat(
+            [layer_E[chosen], errors[:, 0], torch.full_like(ids, -1), torch.full_like(logits, layers)]
+        ).numpy(),
+        position_N=torch.cat(
+            [position_E, errors[:, 1], torch.arange(tokens), torch.full_like(logits, tokens - 1)]
+        ).numpy(),
         index_N=torch.cat([feature_E, torch.full((len(errors),), -1), ids, logits]).numpy(),
         value_N=torch.cat([value_E, torch.zeros(len(errors) + tokens), target.weight_K.cpu()]).numpy(),
         says_K=target.says_K,

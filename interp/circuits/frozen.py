@@ -67,7 +67,9 @@ def held_norms(model: Model) -> tuple[HeldNorm, ...]:
         owner = next((m for m in model.module.modules() if getattr(m, "hook_in", None) is point), None)
         norm = None if owner is None else fit_norm(owner, model.width(written))
         if norm is None:
-            raise InterpError(f"{written} of {model.name} is no RMSNorm or LayerNorm that is known here, so it cannot be held.")
+            raise InterpError(
+                f"{written} of {model.name} is no RMSNorm or LayerNorm that is known here, so it cannot be held."
+            )
         norm = replace(norm, gain_D=norm.gain_D.clone(), bias_D=norm.bias_D.clone())  # fitted in inference mode
         found.append(HeldNorm(read, written, norm))
     return tuple(found)
@@ -82,9 +84,7 @@ class Clean:
     logits_V: Float[Tensor, " V"]
 
 
-def clean_pass(
-    model: Model, norms: Sequence[HeldNorm], tokens_T: Int[Tensor, " T"], reads: Sequence[str]
-) -> Clean:
+def clean_pass(model: Model, norms: Sequence[HeldNorm], tokens_T: Int[Tensor, " T"], reads: Sequence[str]) -> Clean:
     """The prompt as it is, with all that a held pass needs, and what passes `reads` besides."""
     patterns = [name for name in model.hook_names() if PATTERN.fullmatch(name)]
     wanted = [*patterns, *(n.reads for n in norms), *(n.writes for n in norms), EMBEDDING, *reads]
@@ -99,13 +99,17 @@ def holding(norms: Sequence[HeldNorm], clean: Clean) -> list[Edit]:
     edits = []
     for name, pattern in clean.activations.items():
         if PATTERN.fullmatch(name):
-            edits.append(Edit(name, lambda out, _, held=pattern: held.expand_as(out)))
+            edits.append(Edit(name, partial(_replace, pattern)))
     for each in norms:
         x, y = clean.activations[each.reads], clean.activations[each.writes]
         now: dict[str, Tensor] = {}
         edits.append(Edit(each.reads, partial(_note, now)))
         edits.append(Edit(each.writes, partial(_hold, now, each, x, y, each.scale(x, y))))
     return edits
+
+
+def _replace(held: Tensor, out: Tensor, _: Site) -> Tensor:
+    return held.expand_as(out)
 
 
 def _note(now: dict[str, Tensor], out: Tensor, _: Site) -> Tensor:
@@ -127,9 +131,7 @@ class Held:
     ends: Mapping[str, Float[Tensor, "1 T D"]]
     """What passed each hook point that is pulled from; `logits` has those of the last position, (1, 1, V)."""
 
-    def pull(
-        self, end: str, towards: Float[Tensor, "N P W"], to: Sequence[str]
-    ) -> dict[str, Float[Tensor, "N T D"]]:
+    def pull(self, end: str, towards: Float[Tensor, "N P W"], to: Sequence[str]) -> dict[str, Float[Tensor, "N T D"]]:
         """For each of N directions at `end` (zero at positions that do not matter) its derivative by the leaves `to`.
 
         `towards` has P positions (all, or the last one for the logits), W wide. A leaf that nothing leads from gives zeros. Raises InterpError when `end` was not kept.
@@ -141,10 +143,7 @@ class Held:
             self.ends[end], at, towards[:, None], retain_graph=True, is_grads_batched=True, allow_unused=True
         )
         zero = partial(torch.zeros, len(towards), *at[0].shape[1:]) if at else None
-        return {
-            name: zero() if grad is None else grad[:, 0]  # type: ignore[misc]
-            for name, grad in zip(to, given, strict=True)
-        }
+        return {name: zero() if grad is None else grad[:, 0] for name, grad in zip(to, given, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -157,9 +156,7 @@ class Cut:
     """By position, for where a transcoder says nothing there is no skip either."""
 
 
-def held_pass(
-    model: Model, norms: Sequence[HeldNorm], clean: Clean, cuts: Sequence[Cut], ends: Sequence[str]
-) -> Held:
+def held_pass(model: Model, norms: Sequence[HeldNorm], clean: Clean, cuts: Sequence[Cut], ends: Sequence[str]) -> Held:
     """The held pass of the clean one's tokens, cut at `cuts`, ready to be pulled from `ends` and from the logits."""
     leaves: dict[str, Tensor] = {}
 
@@ -177,8 +174,8 @@ def held_pass(
         return [*noting, Edit(cut.writes, apply)]
 
     edits = [edit for cut in (Cut(EMBEDDING), *cuts) for edit in hold(cut)]
-    run = model.run(
-        clean.tokens_T[None], list(ends), [*edits, *holding(norms, clean)], grad=True, logits=True, last=1
-    )
+    # Cuts last: where a norm stands behind the MLP (Gemma 2), both are at one hook point, and the cut is what counts.
+    edits = [*holding(norms, clean), *edits]
+    run = model.run(clean.tokens_T[None], list(ends), edits, grad=True, logits=True, last=1)
     assert run.logits is not None
     return Held(leaves, {**dict(run.activations.items()), "logits": run.logits})

@@ -145,7 +145,9 @@ def add(
     several = [each.name for each in command.parameters if each.default == ()]
 
     def guarded(**given: Any) -> None:
-        given |= {key: () for key in several if key in given and given[key] is None}  # as Typer says that none was named
+        given |= {
+            key: () for key in several if key in given and given[key] is None
+        }  # as Typer says that none was named
         try:
             if command.computes and not given.get("background"):
                 use_threads()

@@ -109,7 +109,11 @@ def _fetch(one: Archive) -> None:
         files = [path for path in Path(place).iterdir() if path.is_file()]
         if done.returncode or len(files) != 1:
             said = (done.stderr.strip() or done.stdout.strip() or "no file came").splitlines()[-1]
-            old = " If this machine's list of packages is old, `apt-get update` renews it." if one.kind == "debian" else ""
+            old = (
+                " If this machine's list of packages is old, `apt-get update` renews it."
+                if one.kind == "debian"
+                else ""
+            )
             raise InterpError(f"{one.name} {one.version} could not be fetched ({said}).{old} {by_hand}")
         if _sha256(files[0]) != one.sha256:
             raise InterpError(f"{one.name} {one.version} came as another file than was read before. {by_hand}")
