@@ -231,7 +231,9 @@ def _graph(sources: _Sources, target: Target, chosen: Tensor, rows: Tensor, logi
     left = score[:entries].sum() - score[chosen].sum()
     nodes = _nodes(sources, target, chosen, layers, tokens)
     bias = _bias(sources, chosen, rows)
-    return Graph(nodes, edges, tuple(sources.read.clean.tokens_T.tolist()), float(left / score[:entries].sum()), bias)
+    known = float(left / score[:entries].sum().clamp_min(1e-12))
+    prompt = tuple(sources.read.clean.tokens_T.tolist())
+    return Graph(nodes, edges, prompt, known, bias, towards_KV=target.towards_KV)
 
 
 def _bias(sources: _Sources, chosen: Tensor, rows: Tensor) -> Tensor:

@@ -49,6 +49,32 @@ class Nodes:
         return Nodes(**arrays, says_K=says)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """An edge that was tried by intervention (see `intervene`); effects are in the target's unit, for all of the source."""
+
+    source: int
+    """The node's number, as the target's."""
+    target: int
+    edge: float
+    """The direct effect, as the graph has it."""
+    predicted: float
+    """The effect over all paths of the graph."""
+    measured: float
+    """In the live model, the mean over the source ablated, halved and doubled, each per unit of the source."""
+    low: float
+    high: float
+    direct: float
+    """In the live model with every other MLP held."""
+    control: float
+    """The 95th percentile of what matched controls do, in size."""
+    p: float
+    adversarial: float
+    """The size of what the direction that moves the target most does, at the same norm."""
+    verdict: str
+    """confirmed, refuted or undecided."""
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes and direct effects, whole or pruned."""
@@ -64,6 +90,10 @@ class Graph:
     """Of each feature what its pre-activation owes to biases."""
     influence_N: Tensor | None = None
     """Of a pruned graph: each node's in the whole one."""
+    towards_KV: Tensor | None = field(default=None, repr=False)
+    """Of each logit node, in their order, the direction of the logits that it is."""
+    checks: tuple[Check, ...] = ()
+    """Edges that were tried."""
     about: dict[str, Any] = field(default_factory=dict)
     """What it was made of: model, its hash, transcoders, the prompt."""
 

@@ -3,7 +3,8 @@
     MLP output  =  Σ over active features  activation · decoder row  +  b_dec  (+ W_skip · what is read)  +  error
 
 so that nothing is approximated: what the transcoder does not explain stands there as the error, and is a node of its own. Positions
-that do not count (the first, separators, sinks: `mask`) have no features; there the error is all.
+that do not count (the first, separators, sinks: `mask`) have no features; there the error is all. But what a layer puts out at a first
+position that holds the token which opens every text is the same for all prompts: it is a constant of the model, and no error.
 
 Axes    T token, D width of the residual stream, A active feature at a position, E entry (an active feature at its position).
 """
@@ -39,6 +40,7 @@ class Layer:
     feature_E: Int[Tensor, " E"]
     value_E: Float[Tensor, " E"]
     error_TD: Float[Tensor, "T D"]
+    """0 at a first position that is the same in every prompt."""
     out_TD: Float[Tensor, "T D"]
 
     @property
@@ -115,7 +117,10 @@ class Replacement:
             seen = {one.hook_name: x_TD, one.hook_name_out: y_TD}
             cut = {name: self.cutoffs[name] for name in seen if name in self.cutoffs}
             counted_T = Mask(cut).counted(seen, own)
-            layers.append(read_layer(number, one, x_TD, y_TD, counted_T))
+            layer = read_layer(number, one, x_TD, y_TD, counted_T)
+            if int(tokens_T[0]) == self.model.separator:
+                layer.error_TD[0] = 0
+            layers.append(layer)
             counted.append(counted_T)
         return Read(clean, torch.stack(counted), tuple(layers))
 

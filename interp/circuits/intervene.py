@@ -1,0 +1,333 @@
+"""What happens when what a graph says is tried: sources are moved while the model runs, and their targets are measured.
+
+Three ways to run what was moved:
+
+    live    the model itself, nothing held
+    direct  the model itself, but every other MLP puts out what it did: what then reaches a target came over no other MLP
+    held    patterns and norms held, every MLP its transcoder, encoded anew, and the error: what a graph is a linear picture of
+
+An edge is checked by moving its source (a feature's activation ablated, halved, doubled; an error or an embedding likewise) in the live
+model and measuring the target, per unit of the source. It is
+
+    confirmed   if all three have the sign that the graph predicts, the mean lies beyond 95 of 100 controls, and the predicted size is
+                within a factor of two of it
+    refuted     if the mean has the other sign, or is no larger than half of the controls
+    undecided   otherwise
+
+The prediction is the sum over all paths of the graph, for the live model has them all. A control is another feature of the same layer,
+one that does not fire there, moved by the same norm. `adversarial` is what the direction that moves the target most, by the live
+gradient and at the same norm, does to it.
+
+Axes    B row, T token, D width, N node, C control.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.circuits.frozen import EMBEDDING, holding
+from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph
+from interp.circuits.replacement import Layer, Read, Replacement
+from interp.models import Edit
+from interp.models.passes import Site
+from interp.progress import bar
+from interp.types import InterpError
+
+Way = Literal["live", "direct", "held"]
+SHARES = (-1.0, -0.5, 1.0)
+"""Ablated, halved, doubled."""
+CONTROLS = 19
+ROWS = 32
+"""Rows that run at once."""
+FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a pass left behind when something was moved."""
+
+    read: Mapping[int, Float[Tensor, "B T D"]]
+    """By layer, what its transcoder reads."""
+    logits_BV: Float[Tensor, "B V"]
+
+
+def written_by(read: Read, graph: Graph, node: int) -> tuple[int, int, Float[Tensor, " D"]]:
+    """(layer, -1 of the embedding; position; vector) that a node adds to the residual stream.
+
+    Raises InterpError for a logit, which adds nothing.
+    """
+    n = graph.nodes
+    kind, layer, at, index = (int(of[node]) for of in (n.kind_N, n.layer_N, n.position_N, n.index_N))
+    if kind == LOGIT:
+        raise InterpError("a logit adds nothing to the model, so it is the source of no edge.")
+    if kind == TOKEN:
+        return -1, at, read.clean.activations[EMBEDDING][0, at]
+    own = read.layers[layer]
+    if kind == ERROR:
+        return layer, at, own.error_TD[at]
+    return layer, at, float(n.value_N[node]) * own.transcoder.W_dec[index]
+
+
+@torch.inference_mode()
+def run_moved(
+    replacement: Replacement,
+    read: Read,
+    moves: Sequence[tuple[int, int, Float[Tensor, " D"]]],
+    way: Way,
+    layers: Sequence[int],
+) -> Moved:
+    """A row for each of the moves (layer or -1, position, what is added there), run in that way; `layers` are read."""
+    reads: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    logits = []
+    for first in range(0, len(moves), ROWS):
+        some = moves[first : first + ROWS]
+        edits = _edits(replacement, read, some, way)
+        tokens = read.clean.tokens_T.expand(len(some), -1)
+        run = replacement.model.run(tokens, [replacement.reads[layer] for layer in layers], edits, logits=True, last=1)
+        assert run.logits is not None
+        logits.append(run.logits[:, -1].float())
+        for layer in layers:
+            reads[layer].append(run.activations[replacement.reads[layer]])
+    return Moved({layer: torch.cat(parts) for layer, parts in reads.items()}, torch.cat(logits))
+
+
+def _edits(replacement: Replacement, read: Read, moves: Sequence[tuple[int, int, Tensor]], way: Way) -> list[Edit]:
+    clean = read.clean
+    added: dict[int, Tensor] = {}
+    for row, (layer, at, vector) in enumerate(moves):
+        shape = (len(moves), len(clean.tokens_T), len(vector))
+        added.setdefault(layer, vector.new_zeros(shape))[row, at] += vector
+    edits = list(holding(replacement.norms, clean)) if way == "held" else []
+    if -1 in added:
+        edits.append(Edit(EMBEDDING, partial(_add, added[-1])))
+    for number, layer in enumerate(read.layers):
+        more = added.get(number)
+        if way == "held":
+            now: dict[str, Tensor] = {}
+            edits.append(Edit(replacement.reads[number], partial(_note, now)))
+            edits.append(Edit(replacement.writes[number], partial(_encode, now, layer, read.counted_LT[number], more)))
+        elif way == "direct":
+            edits.append(Edit(replacement.writes[number], partial(_set, layer.out_TD, more)))
+        elif more is not None:
+            edits.append(Edit(replacement.writes[number], partial(_add, more)))
+    return edits
+
+
+def _add(more: Tensor, out: Tensor, _: Site) -> Tensor:
+    return out + more
+
+
+def _set(held_TD: Tensor, more: Tensor | None, out: Tensor, _: Site) -> Tensor:
+    return held_TD.expand_as(out) if more is None else held_TD + more
+
+
+def _note(now: dict[str, Tensor], out: Tensor, _: Site) -> Tensor:
+    now["x"] = out
+    return out
+
+
+def _encode(
+    now: dict[str, Tensor], layer: Layer, counted_T: Tensor, more: Tensor | None, out: Tensor, _: Site
+) -> Tensor:
+    """What the transcoder says anew, and the error; at positions that do not count what stood there."""
+    x_BTD = now.pop("x")
+    said = layer.transcoder.reconstruct(x_BTD.reshape(-1, x_BTD.shape[-1])).view(out.shape) + layer.error_TD
+    said = torch.where(counted_T[:, None], said, layer.out_TD)
+    return said if more is None else said + more
+
+
+def changes(
+    replacement: Replacement, read: Read, graph: Graph, moved: Moved, targets: Sequence[int]
+) -> Float[Tensor, "B N"]:
+    """How far each target went from what it was, in its own unit: a feature's pre-activation, a logit less the mean of all."""
+    n, parts = graph.nodes, []
+    change_BV = moved.logits_BV - read.clean.logits_V
+    for node in targets:
+        kind, layer, at, index = (int(of[node]) for of in (n.kind_N, n.layer_N, n.position_N, n.index_N))
+        if kind == FEATURE:
+            was = read.clean.activations[replacement.reads[layer]][0, at]
+            parts.append((moved.read[layer][:, at] - was) @ replacement.transcoders[layer].W_enc[:, index])
+        else:
+            parts.append(change_BV @ graph.towards_KV[node - len(n)])
+    return torch.stack(parts, dim=1)
+
+
+def total_effects(graph: Graph, sources: Sequence[int]) -> Float[Tensor, "N S"]:
+    """What each source, all of it, does to every node over all paths.
+
+    An edge is of all of its source, so a feature whose pre-activation moves by δ hands on δ / activation of its own edges: with d the
+    activations, A + A d⁻¹ A + A d⁻¹ A d⁻¹ A + …, of which these are columns.
+    """
+    n = graph.nodes
+    part_N = torch.from_numpy(
+        np.where((n.kind_N == FEATURE) & (n.value_N > 0), 1 / np.maximum(n.value_N, 1e-9), 0)
+    ).float()
+    now = graph.edges_NN[:, list(sources)]
+    total = now.clone()
+    for _ in range(len(graph.nodes)):
+        now = graph.edges_NN @ (now * part_N[:, None])
+        if not bool(now.any()):
+            break
+        total += now
+    return total
+
+
+def check_edges(
+    replacement: Replacement, read: Read, graph: Graph, edges: Sequence[tuple[int, int]], *, seed: int = 0
+) -> list[Check]:
+    """Each edge (target, source) tried in the live model (see the head of this file).
+
+    `graph` is the whole one, so that its prediction has all paths. Raises InterpError for an edge to a token or an error, or from a logit.
+    """
+    by_source: dict[int, list[int]] = {}
+    for target, source in edges:
+        if graph.nodes.kind_N[target] not in (FEATURE, LOGIT):
+            raise InterpError("only features and logits are targets: nothing makes a token or an error.")
+        by_source.setdefault(source, []).append(target)
+    predicted = total_effects(graph, list(by_source))
+    draw = torch.Generator().manual_seed(seed)
+    made: dict[tuple[int, int], Check] = {}
+    with bar("checking edges", len(edges)) as advance:
+        for column, (source, targets) in enumerate(by_source.items()):
+            for check in _check_source(replacement, read, graph, source, targets, predicted[:, column], draw):
+                made[check.target, check.source] = check
+            advance(len(targets), f"{sum(c.verdict == 'confirmed' for c in made.values())} confirmed")
+    return [made[edge] for edge in edges]
+
+
+def _check_source(
+    replacement: Replacement,
+    read: Read,
+    graph: Graph,
+    source: int,
+    targets: Sequence[int],
+    predicted_N: Tensor,
+    draw: torch.Generator,
+) -> list[Check]:
+    layer, at, vector = written_by(read, graph, source)
+    others = _controls(read, layer, at, vector, draw)
+    pulls = [_steepest(replacement, read, graph, layer, at, target) * vector.norm() for target in targets]
+    layers = sorted({int(graph.nodes.layer_N[t]) for t in targets if graph.nodes.kind_N[t] == FEATURE})
+    moves = [(layer, at, share * vector) for share in SHARES]
+    moves += [(layer, at, -other) for other in others] + [(layer, at, -pull) for pull in pulls]
+    moved = changes(replacement, read, graph, run_moved(replacement, read, moves, "live", layers), targets)
+    alone = run_moved(replacement, read, [(layer, at, -vector)], "direct", layers)
+    direct = -changes(replacement, read, graph, alone, targets)[0]
+    checks = []
+    for column, target in enumerate(targets):
+        did = moved[: len(SHARES), column] / torch.tensor(SHARES)
+        control = moved[len(SHARES) : len(SHARES) + len(others), column].abs()
+        most = float(moved[len(SHARES) + len(others) + column, column].abs())
+        mean, said = float(did.mean()), float(predicted_N[target])
+        p = (1 + int((control >= abs(mean)).sum())) / (1 + len(control))
+        checks.append(
+            Check(
+                source=source,
+                target=target,
+                edge=float(graph.edges_NN[target, source]),
+                predicted=said,
+                measured=mean,
+                low=float(did.min()),
+                high=float(did.max()),
+                direct=float(direct[column]),
+                control=float(control.quantile(0.95)),
+                p=p,
+                adversarial=most,
+                verdict=judge(said, mean, float(did.min()), float(did.max()), p),
+            )
+        )
+    return checks
+
+
+def judge(predicted: float, mean: float, low: float, high: float, p: float) -> str:
+    """confirmed, refuted or undecided, by the rule at the head of this file."""
+    if mean * predicted <= 0 or p > 0.5:
+        return "refuted"
+    near = 1 / FACTOR <= mean / predicted <= FACTOR
+    return "confirmed" if low * high > 0 and p <= 0.05 and near else "undecided"
+
+
+def _controls(read: Read, layer: int, at: int, vector: Tensor, draw: torch.Generator) -> list[Tensor]:
+    """Features of the same layer that do not fire there, each at the norm of what is moved; of the embedding, random directions.
+
+    Those that do fire there are no controls: they are what else the graph says made the target.
+    """
+    if layer < 0:
+        rows_CD = torch.randn(CONTROLS, len(vector), generator=draw)
+    else:
+        own = read.layers[layer]
+        quiet = torch.ones(own.transcoder.d_sae, dtype=torch.bool)
+        quiet[own.feature_E[own.position_E == at]] = False
+        rows_CD = own.transcoder.W_dec[quiet]
+        rows_CD = rows_CD[rows_CD.norm(dim=1) > 0]
+        rows_CD = rows_CD[torch.randperm(len(rows_CD), generator=draw)[:CONTROLS]]
+    return list(rows_CD / rows_CD.norm(dim=1, keepdim=True) * vector.norm())
+
+
+def _steepest(replacement: Replacement, read: Read, graph: Graph, layer: int, at: int, target: int) -> Tensor:
+    """The unit direction at a hook point and position along which the live model's target rises most."""
+    hook = EMBEDDING if layer < 0 else replacement.writes[layer]
+    n = graph.nodes
+    kind, layer_t, at_t, index = (int(of[target]) for of in (n.kind_N, n.layer_N, n.position_N, n.index_N))
+    logits = kind == LOGIT
+    end = replacement.reads[layer_t] if kind == FEATURE else hook
+    run = replacement.model.run(read.clean.tokens_T[None], list({hook, end}), grad=True, logits=logits, last=1)
+    if logits:
+        assert run.logits is not None
+        value = run.logits[0, -1] @ graph.towards_KV[target - len(n)]
+    else:
+        value = run.activations[end][0, at_t] @ replacement.transcoders[layer_t].W_enc[:, index]
+    (grad,) = torch.autograd.grad(value, run.activations[hook])
+    row = grad[0, at].detach()
+    return row / row.norm().clamp_min(1e-12)
+
+
+def correlate(
+    replacement: Replacement, read: Read, graph: Graph, sources: Sequence[int], way: Way = "held"
+) -> tuple[Tensor, Tensor]:
+    """(predicted, measured) changes of all active features and logits downstream, of each source ablated in turn.
+
+    What is predicted is the sum over the graph's paths; both are flat, an entry for each source and each target that it can reach.
+    """
+    n = graph.nodes
+    targets = [int(i) for i in range(len(n)) if n.kind_N[i] in (FEATURE, LOGIT)]
+    layers = list(range(len(replacement.transcoders)))
+    predicted = -total_effects(graph, sources)
+    said, did = [], []
+    for first in range(0, len(sources), ROWS):
+        some = sources[first : first + ROWS]
+        moves = []
+        for source in some:
+            layer, at, vector = written_by(read, graph, source)
+            moves.append((layer, at, -vector))
+        moved = run_moved(replacement, read, moves, way, layers)
+        change = _all_changes(replacement, read, graph, moved, targets)
+        for row in range(len(some)):
+            reached = predicted[targets, first + row] != 0
+            said.append(predicted[targets, first + row][reached])
+            did.append(change[row][reached])
+    return torch.cat(said), torch.cat(did)
+
+
+def _all_changes(
+    replacement: Replacement, read: Read, graph: Graph, moved: Moved, targets: Sequence[int]
+) -> Float[Tensor, "B N"]:
+    """As `changes`, layer by layer."""
+    n = graph.nodes
+    out = moved.logits_BV.new_zeros(len(moved.logits_BV), len(targets))
+    place = torch.tensor(targets)
+    kind, layer_N = torch.from_numpy(n.kind_N)[place], torch.from_numpy(n.layer_N)[place]
+    for layer, x_BTD in moved.read.items():
+        own = ((kind == FEATURE) & (layer_N == layer)).nonzero()[:, 0]
+        at, index = (torch.from_numpy(of)[place[own]] for of in (n.position_N, n.index_N))
+        moved_BED = (x_BTD - read.clean.activations[replacement.reads[layer]])[:, at]
+        out[:, own] = torch.einsum("bed,ed->be", moved_BED, replacement.transcoders[layer].W_enc.T[index])
+    logits = (kind == LOGIT).nonzero()[:, 0]
+    out[:, logits] = (moved.logits_BV - read.clean.logits_V) @ graph.towards_KV.T
+    return out
