@@ -47,7 +47,7 @@ def test_a_small_change_of_the_held_model_is_what_all_paths_predict(made):
         moves.append((layer, at, share * vector))
     moved = run_moved(replacement, read, moves, "held", [])
     logits = torch.from_numpy(nodes.kind_N == LOGIT)
-    did = (moved.logits_BV - read.clean.logits_V) @ graph.towards_KV.T / share
+    did = (moved.logits_BV - read.clean.logits_V) @ graph.directions_KV.T / share
     said = total[logits].T
     assert float(said.abs().max()) > 0.1
     # A feature beside its threshold may still begin to fire, so not all agree, but nearly all do.

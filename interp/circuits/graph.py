@@ -102,6 +102,13 @@ class Graph:
         value = torch.from_numpy(np.where(self.nodes.kind_N == LOGIT, self.nodes.value_N, 0.0)).float()
         return value
 
+    @property
+    def directions_KV(self) -> Float[Tensor, "K V"]:
+        """Of each logit node the direction of the logits that it is; InterpError where the graph came without them."""
+        if self.towards_KV is None:
+            raise InterpError("this graph does not say what its logits are directions of; attribute the prompt anew.")
+        return self.towards_KV
+
     def at(self, kind: int, layer: int, position: int, index: int = -1) -> int:
         """The number of a node; InterpError when the graph has no such."""
         n = self.nodes

@@ -100,9 +100,9 @@ def run_moved(
 def _edits(replacement: Replacement, read: Read, moves: Sequence[tuple[int, int, Tensor]], way: Way) -> list[Edit]:
     clean = read.clean
     added: dict[int, Tensor] = {}
-    for row, (layer, at, vector) in enumerate(moves):
+    for row, (number, at, vector) in enumerate(moves):
         shape = (len(moves), len(clean.tokens_T), len(vector))
-        added.setdefault(layer, vector.new_zeros(shape))[row, at] += vector
+        added.setdefault(number, vector.new_zeros(shape))[row, at] += vector
     edits = list(holding(replacement.norms, clean)) if way == "held" else []
     if -1 in added:
         edits.append(Edit(EMBEDDING, partial(_add, added[-1])))
@@ -154,7 +154,7 @@ def changes(
             was = read.clean.activations[replacement.reads[layer]][0, at]
             parts.append((moved.read[layer][:, at] - was) @ replacement.transcoders[layer].W_enc[:, index])
         else:
-            parts.append(change_BV @ graph.towards_KV[node - len(n)])
+            parts.append(change_BV @ graph.directions_KV[node - len(n)])
     return torch.stack(parts, dim=1)
 
 
@@ -280,7 +280,7 @@ def _steepest(replacement: Replacement, read: Read, graph: Graph, layer: int, at
     run = replacement.model.run(read.clean.tokens_T[None], list({hook, end}), grad=True, logits=logits, last=1)
     if logits:
         assert run.logits is not None
-        value = run.logits[0, -1] @ graph.towards_KV[target - len(n)]
+        value = run.logits[0, -1] @ graph.directions_KV[target - len(n)]
     else:
         value = run.activations[end][0, at_t] @ replacement.transcoders[layer_t].W_enc[:, index]
     (grad,) = torch.autograd.grad(value, run.activations[hook])
@@ -329,5 +329,5 @@ def _all_changes(
         moved_BED = (x_BTD - read.clean.activations[replacement.reads[layer]])[:, at]
         out[:, own] = torch.einsum("bed,ed->be", moved_BED, replacement.transcoders[layer].W_enc.T[index])
     logits = (kind == LOGIT).nonzero()[:, 0]
-    out[:, logits] = (moved.logits_BV - read.clean.logits_V) @ graph.towards_KV.T
+    out[:, logits] = (moved.logits_BV - read.clean.logits_V) @ graph.directions_KV.T
     return out
