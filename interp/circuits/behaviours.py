@@ -4,7 +4,7 @@
 2.  Of words that are to follow a prompt, only those are used that are one token of the tokenizer at hand, right after that
     prompt; the rest are counted. So are fillings whose two prompts have different lengths.
 3.  In the counterfactual twin the other token follows (`flips`), so that the difference of the two logits changes its sign; of
-    `greater_than` both tokens may follow it, and the difference goes to about 0.
+    `greater_than` both tokens may follow it, so that nothing is said of its sign.
 4.  A prompt is for attribution or held out by a bit of its hash, whatever else is drawn.
 
 Axes    B prompt, T position, V vocabulary.
@@ -31,6 +31,8 @@ from interp.types import InterpError, unknown
 TEMPLATE, PARAPHRASE = "template", "paraphrase"
 DRAWS = 100
 """Fillings that are drawn, at most, for each prompt that is wanted."""
+FUTILE = 500
+"""Fillings after which a tokenizer of which none was of use is given up."""
 
 
 @runtime_checkable
@@ -312,7 +314,7 @@ def _fill(
     pairs: dict[str, Pair] = {}
     why: Counter[str] = Counter()
     for number, draft in enumerate(draws(chosen, wording)):
-        if len(pairs) >= count or number >= DRAWS * count:
+        if len(pairs) >= count or number >= (DRAWS * count if pairs else FUTILE):
             break
         if draft.clean in pairs:
             continue

@@ -139,7 +139,7 @@ def _some(
     unembed_VO, gain_O = model.unembedding()
     folded_VO = unembed_VO * gain_O
     capped = [UNEMBED] if model.fires_once(UNEMBED) else []
-    run = model.run(tokens_BT, [*names, final, *capped], logits=True)
+    run = model.run(tokens_BT, [*names, final, *capped], logits=True, last=1)
     assert run.logits is not None
     last = {name: x[:, -1].flatten(1).double() for name, x in run.activations.items()}
     empty = Edit(final, lambda x, site: torch.zeros_like(x))
