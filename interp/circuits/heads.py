@@ -124,7 +124,8 @@ def _attention(
     made = []
     for row_1T in tokens_BT.split(1):  # a row's patterns of all layers are large
         run = model.run(row_1T, names)
-        made.append(torch.stack([run.activations[name][0, :, query_Q, key_Q].float().mean(1) for name in names]))
+        by_layer = [run.activations[name][0][:, query_Q, key_Q].float().mean(1) for name in names]
+        made.append(torch.stack(by_layer))
     return torch.stack(made, 2).double().cpu().numpy()
 
 
