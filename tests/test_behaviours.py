@@ -76,8 +76,9 @@ def opened(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tokenizers(opened, smollm2):
-    return {"worded": opened("llama"), "smollm2": smollm2}
+def tokenizers(opened, request):
+    """A model by name; the embedded one is opened when it is first asked for."""
+    return lambda of: opened("llama") if of == "worded" else request.getfixturevalue("smollm2")
 
 
 # ---- prompts ----
@@ -86,7 +87,7 @@ def tokenizers(opened, smollm2):
 @pytest.mark.parametrize("of", ["worded", "smollm2"])
 @pytest.mark.parametrize("name", sorted(BEHAVIOURS))
 def test_a_behaviour_has_a_hundred_different_pairs_of_one_length_with_answers_of_one_token(tokenizers, name, of):
-    model = tokenizers[of]
+    model = tokenizers(of)
     found = behaviour(name, model)
     for wording in (TEMPLATE, PARAPHRASE):
         pairs = found.select(wording)
@@ -112,7 +113,7 @@ def answers(model, pair):
 
 
 def test_in_ioi_the_target_stands_once_and_the_twin_repeats_it_instead(tokenizers):
-    found = behaviour("ioi", tokenizers["smollm2"])
+    found = behaviour("ioi", tokenizers("smollm2"))
     for pair in found.pairs:
         for tokens, once, twice in (
             (pair.clean_tokens, pair.target, pair.distractor),
@@ -126,7 +127,7 @@ def test_in_ioi_the_target_stands_once_and_the_twin_repeats_it_instead(tokenizer
 
 @pytest.mark.parametrize(("of", "digits"), [("worded", 2), ("smollm2", 1)])
 def test_in_greater_than_the_target_is_later_and_the_distractor_earlier(tokenizers, of, digits):
-    model = tokenizers[of]
+    model = tokenizers(of)
     for pair in behaviour("greater_than", model).pairs:
         century, began = map(int, re.search(r"(\d\d)(\d\d)\b", pair.clean).groups())
         target, distractor = answers(model, pair)
@@ -138,7 +139,7 @@ def test_in_greater_than_the_target_is_later_and_the_distractor_earlier(tokenize
 
 
 def test_in_capital_the_answer_is_of_the_citys_country(tokenizers):
-    model = tokenizers["smollm2"]
+    model = tokenizers("smollm2")
     capital_of = {city: capital for capital, cities in behaviour_words.CITIES.items() for city in cities.split()}
     for pair in behaviour("capital", model).pairs:
         cities = [next(city for city in capital_of if f" {city}" in text) for text in (pair.clean, pair.corrupt)]
@@ -146,7 +147,7 @@ def test_in_capital_the_answer_is_of_the_citys_country(tokenizers):
 
 
 def test_in_agreement_the_answer_follows_the_subject_and_not_the_noun_beside_it(tokenizers):
-    model = tokenizers["smollm2"]
+    model = tokenizers("smollm2")
     plural, beside = set(behaviour_words.COUNTED.values()), set(behaviour_words.BESIDE.values())
     for pair in behaviour("subject_verb", model).pairs:
         several = bool(plural & set(pair.clean.split()))
@@ -173,7 +174,7 @@ def test_no_name_city_or_noun_is_in_two_lists():
 
 
 def test_words_of_several_tokens_are_left_out_and_counted(tokenizers):
-    model = tokenizers["smollm2"]
+    model = tokenizers("smollm2")
     names = behaviour_words.MEN + behaviour_words.WOMEN
     several = [name for name in names if len(model.tokenize(f" {name}")) > 1]
     found = behaviour("ioi", model)
@@ -183,9 +184,9 @@ def test_words_of_several_tokens_are_left_out_and_counted(tokenizers):
 
 def test_what_cannot_be_had_is_said(tmp_path, tokenizers):
     with pytest.raises(InterpError, match=r"no behaviour 'io': did you mean ioi"):
-        behaviour("io", tokenizers["smollm2"])
+        behaviour("io", tokenizers("smollm2"))
     with pytest.raises(InterpError, match=r"no wording 'other'"):
-        behaviour("ioi", tokenizers["smollm2"], count=2).select("other")
+        behaviour("ioi", tokenizers("smollm2"), count=2).select("other")
     poor = open_model(str(families.save("llama", tmp_path / "poor")), dtype="float32")
     with pytest.raises(
         InterpError, match=r"several tokens of the words that ioi asks for.*try another of ioi, greater_than"

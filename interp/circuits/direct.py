@@ -78,7 +78,7 @@ class DirectAttribution:
         whole = float(self.logit_B.mean())
         return [
             {"part": self.parts[p], "logits": float(self.value_P[p]), "low": float(low_P[p]), "high": float(high_P[p])}
-            | {"share": float(self.value_P[p]) / whole}
+            | {"share": float(self.value_P[p]) / whole if whole else float("nan")}
             for p in np.argsort(-np.abs(self.value_P), kind="stable")
         ]
 

@@ -151,7 +151,7 @@ class NameMovers:
         whole = float(self.logit_B.mean())
         return [
             {"head": f"{at // heads}.{at % heads}", "logits": float(value[at].mean()), "low": float(low[at])}
-            | {"high": float(high[at]), "share": float(value[at].mean()) / whole}
+            | {"high": float(high[at]), "share": float(value[at].mean()) / whole if whole else float("nan")}
             | {"to_name": float(name[at]), "to_other": float(other[at])}
             for at in np.argsort(-value.mean(1), kind="stable")
         ]

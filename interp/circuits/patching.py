@@ -59,7 +59,10 @@ class PatchEffects:
     @property
     def share_RC(self) -> Float[np.ndarray, "R C"]:
         """The mean effect as a share of the mean difference between source and base: 1 makes the one the other."""
-        return self.effect_RC / float((self.source_B - self.base_B).mean())
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # of texts that the metric does not tell apart there is no share
+            return self.effect_RC / (self.source_B - self.base_B).mean()
 
     def table(self) -> list[dict[str, object]]:
         """A row a place, with the mean effect, its 95 % interval over prompts (nan of a single one), and the share."""
@@ -91,7 +94,8 @@ def patch_activations(
     """The effect of putting the source's activations into the base, at each hook point and column.
 
     `positions` are those that are patched, all without; with `by="position"` one at a time. Heads are slices of
-    `attn.hook_z`. Raises InterpError for texts of two lengths, hook points or positions that do not exist, and heads at
+    `attn.hook_z`. What only one reader has before it is patched for that reader alone: `hook_resid_mid` is what the MLP's norm
+    reads, beside the stream. Raises InterpError for texts of two lengths, hook points or positions that do not exist, and heads at
     another hook point.
     """
     check_pair(model, base_BT, source_BT)
