@@ -31,6 +31,8 @@ FILE, CARDS = "transcoders.safetensors", "layers.json"
 MATRICES = ("W_enc", "W_dec")
 LIMIT = 512 * 2**20
 """Bytes of a file that is opened at most."""
+WAIT = 300.0
+"""Seconds that a second process waits for the first to have expanded the file."""
 
 
 def to_rows(w_FD: Float[Tensor, "F D"]) -> tuple[Int8[Tensor, "F D"], Float[Tensor, " F"]]:
@@ -91,14 +93,16 @@ def expanded(folder: Path) -> Path:
         raise InterpError(f"{folder / FILE} is larger than {LIMIT >> 20} MiB, and is not opened.")
     if places.sha256_file(folder / FILE) != digest:
         raise InterpError(f"{folder / FILE} is not the file that {CARDS} was written for; copy the whole folder again.")
-    try:
-        with places.whole_folder(into) as partial, safe_open(folder / FILE, "pt") as file:
-            for name, card in layers.items():
-                _write(name, card, file, partial / places_name(name))
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise InterpError(
-            f"{folder / FILE} does not hold what {CARDS} says ({error}); copy the folder again."
-        ) from error
+    with places.only_one(into.parent, "the expansion", wait=WAIT):
+        if not into.exists():  # else another process has just made it
+            try:
+                with places.whole_folder(into) as partial, safe_open(folder / FILE, "pt") as file:
+                    for name, card in layers.items():
+                        _write(name, card, file, partial / places_name(name))
+            except (SafetensorError, KeyError, TypeError) as error:
+                raise InterpError(
+                    f"{folder / FILE} does not hold what {CARDS} says ({error}); copy the folder again."
+                ) from error
     return into
 
 

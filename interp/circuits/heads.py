@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.circuits.behaviours import Pair, batches
 from interp.circuits.direct import attribute_directly
-from interp.circuits.points import PATTERN, attention_heads, count_layers, each_layer
+from interp.circuits.points import PATTERN, attention_heads, count_layers
 from interp.models import Model
 from interp.render.grid import grid_html
 from interp.statistics import bootstrap_means
@@ -116,12 +116,19 @@ def _random_tokens(model: Model, length: int, rows: int, seed: int) -> Int[Tenso
     return torch.cat([torch.full((rows, 1), model.frame.first), drawn], 1)
 
 
+def _patterns(model: Model) -> list[str]:
+    """Each layer's hook point of patterns, (B, H, T, T): not one vector a position, as what is patched must be."""
+    names = [f"blocks.{layer}.{PATTERN}" for layer in range(count_layers(model))]
+    for name in names:
+        model.check_hook(name)
+    return names
+
+
 def _attention(
     model: Model, tokens_BT: Tensor, query_Q: Int[Tensor, " Q"], key_Q: Int[Tensor, " Q"]
 ) -> Float[np.ndarray, "L H B"]:
     """By head and row, the mean attention from each query position to its key position."""
-    names = each_layer(model, PATTERN)
-    made = []
+    names, made = _patterns(model), []
     for row_1T in tokens_BT.split(1):  # a row's patterns of all layers are large
         run = model.run(row_1T, names)
         by_layer = [run.activations[name][0][:, query_Q, key_Q].float().mean(1) for name in names]
@@ -183,7 +190,7 @@ def name_mover_scores(model: Model, pairs: Sequence[Pair]) -> NameMovers:
     Raises InterpError for prompts in which the target does not stand once and the distractor twice, for no prompts, and for
     families without the hook points.
     """
-    layers, heads, names = count_layers(model), attention_heads(model).count, each_layer(model, PATTERN)
+    layers, heads, names = count_layers(model), attention_heads(model).count, _patterns(model)
     for pair in pairs:
         if (pair.clean_tokens.count(pair.target), pair.clean_tokens.count(pair.distractor)) != (1, 2):
             raise InterpError(
