@@ -82,8 +82,8 @@ def measure() -> None:
         torch.zeros(LAYERS).double(),
         torch.zeros(LAYERS).double(),
     )
-    losses = {name: 0.0 for name in ("untouched", "replaced", "MLPs left out")}
-    agree = {name: 0.0 for name in losses}
+    losses = dict.fromkeys(("untouched", "replaced", "MLPs left out"), 0.0)
+    agree = dict.fromkeys(losses, 0.0)
     rows = 0
     make_replacement(model, sets["packed"], cutoffs)  # which says what does not fit
     with bar("measuring", len(blocks.tokens_NT)) as advance:
@@ -95,7 +95,7 @@ def measure() -> None:
             for layer in range(LAYERS):
                 read, written = hooks_of(layer)
                 seen = {hook: run.activations[hook] for hook in (read, written)}
-                counted_BT = Mask({read: cutoffs[read]}).counted(seen, real)
+                counted_BT = Mask({hook: cutoffs[hook] for hook in seen}).counted(seen, real)
                 x, y = seen[read][counted_BT], seen[written][counted_BT].double()
                 sums[layer] = sums[layer] + y.sum(0)
                 squares[layer] += y.square().sum()

@@ -57,7 +57,7 @@ def test_a_packed_set_is_expanded_into_folders_that_sae_lens_opens(trained, tmp_
     assert sorted(path.name for path in packed.iterdir()) == [CARDS, FILE]
     bundle, cutoffs, model_sha256 = open_layers(packed)
     assert model_sha256 == tiny.fingerprint()
-    assert set(cutoffs) == {one.hook_name for one in made.values()}
+    assert set(cutoffs) == {hook for one in made.values() for hook in (one.hook_name, one.hook_name_out)}
     for name, one in made.items():
         scale = one.W_dec.abs().amax(1, keepdim=True) / 127
         rounding = one.W_dec.abs() * 2**-10  # checkpoints are float16

@@ -29,6 +29,8 @@ from interp.types import InterpError
 
 FILE, CARDS = "transcoders.safetensors", "layers.json"
 MATRICES = ("W_enc", "W_dec")
+CUTOFF_OUT = "norm_cutoff_out"
+"""Of a transcoder's recipe: the norm of what it writes above which a position is a sink, and was not trained on."""
 LIMIT = 512 * 2**20
 """Bytes of a file that is opened at most."""
 WAIT = 300.0
@@ -73,6 +75,7 @@ def open_layers(folder: str | Path, device: str = "cpu") -> tuple[Bundle[SAE], d
     bundle = open_bundle(places_of, device)
     cards = [Card.read(card.parent) for card in sorted(Path(places_of).rglob("card.json"))]
     cutoffs = {name: value for card in cards for name, value in card.mask.cutoffs.items()}
+    cutoffs |= {card.hook_name_out: float(card.recipe[CUTOFF_OUT]) for card in cards if CUTOFF_OUT in card.recipe}
     return bundle, cutoffs, cards[0].model_sha256 if cards else ""
 
 

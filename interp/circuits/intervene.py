@@ -288,17 +288,44 @@ def _steepest(replacement: Replacement, read: Read, graph: Graph, layer: int, at
     return row / row.norm().clamp_min(1e-12)
 
 
+def predict(
+    replacement: Replacement, graph: Graph, sources: Sequence[int], share: float = -1.0
+) -> Float[Tensor, "N S"]:
+    """What moving each source by a share of itself does to every node, by the graph: layer by layer, over all paths.
+
+    As `total_effects`, but a feature that falls below its threshold is off, and hands on no more than that.
+    """
+    n = graph.nodes
+    value_N1 = torch.from_numpy(np.ascontiguousarray(n.value_N)).float()[:, None]
+    layer_N, feature_N = torch.from_numpy(n.layer_N), torch.from_numpy(n.kind_N == FEATURE)
+    level_N1 = torch.zeros(len(n), 1)
+    for layer, one in enumerate(replacement.transcoders):
+        own = feature_N & (layer_N == layer)
+        if one.threshold is not None:
+            level_N1[own, 0] = one.threshold[torch.from_numpy(n.index_N)[own]]
+    part_NS, change_NS = torch.zeros(len(n), len(sources)), torch.zeros(len(n), len(sources))
+    part_NS[list(sources), range(len(sources))] = share
+    for layer in range(len(replacement.transcoders) + 1):
+        own = (layer_N == layer) & (feature_N | torch.from_numpy(n.kind_N == LOGIT))
+        change_NS[own] = graph.edges_NN[own] @ part_NS
+        live = own & feature_N
+        still = value_N1[live] + change_NS[live] > level_N1[live]
+        moved = torch.where(still, change_NS[live] / value_N1[live].clamp_min(1e-9), -1.0)
+        part_NS[live] += torch.where(change_NS[live] != 0, moved, 0.0)
+    return change_NS
+
+
 def correlate(
     replacement: Replacement, read: Read, graph: Graph, sources: Sequence[int], way: Way = "held"
 ) -> tuple[Tensor, Tensor]:
     """(predicted, measured) changes of all active features and logits downstream, of each source ablated in turn.
 
-    What is predicted is the sum over the graph's paths; both are flat, an entry for each source and each target that it can reach.
+    What is predicted is `predict`'s; both are flat, an entry for each source and each target that it can reach.
     """
     n = graph.nodes
     targets = [int(i) for i in range(len(n)) if n.kind_N[i] in (FEATURE, LOGIT)]
     layers = list(range(len(replacement.transcoders)))
-    predicted = -total_effects(graph, sources)
+    predicted = predict(replacement, graph, sources)
     said, did = [], []
     for first in range(0, len(sources), ROWS):
         some = sources[first : first + ROWS]

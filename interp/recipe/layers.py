@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from interp import places
 from interp.activations import Batches, Stream, Together
 from interp.checkpoint import load
+from interp.checkpoint.eight_bit import CUTOFF_OUT
 from interp.device import check_memory, resolve_device
 from interp.recipe.held_out import HeldOut
 from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of, trained_on
@@ -108,6 +109,7 @@ def _train(
     for name, sae in saes.items():
         sae.name = name
         sae.set_hooks(*pairs[name])
-        card = card_of(sae, source, architecture, made[name][2], licences)
+        recipe = made[name][2] | {CUTOFF_OUT: source.norm_cutoff(pairs[name][1])}
+        card = card_of(sae, source, architecture, recipe, licences)
         keep(sae, folder / name, folder / ".run" / name, card, trained_on(source, measured.training))
     places.drop_folder(folder / ".run")
