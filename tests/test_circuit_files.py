@@ -164,7 +164,8 @@ def test_another_programs_file_is_read(graph):
     assert torch.equal(read.edges_NN, graph.edges_NN)
     assert read.names == {feature["node_id"]: EVIL}
     assert read.tokens == graph.tokens
-    assert read.influence_N is not None and bool((read.influence_N > 0).any())
+    assert read.influence_N is not None
+    assert bool((read.influence_N > 0).any())
 
 
 def broken(value, where, new):
