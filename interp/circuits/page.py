@@ -102,7 +102,7 @@ SAID = {
     "replacement": "replacement score",
     "completeness": "completeness",
     "left_out": "influence of features left out",
-    "errors": "errors' share of what inputs bring",
+    "errors": "errors among the nodes kept",
 }
 
 
@@ -126,7 +126,11 @@ def _tables(graph: Graph) -> Html:
         element("h2", "Logits"),
         rows_html(
             ["token", "weight"],
-            [[name, f"{n.value_N[at]:.3f}"] for at, name in enumerate(names) if n.kind_N[at] == LOGIT],
+            [
+                [name.removeprefix("logit "), f"{n.value_N[at]:.3f}"]
+                for at, name in enumerate(names)
+                if n.kind_N[at] == LOGIT
+            ],
         ),
         element("h2", "Features and errors of most influence"),
         rows_html(
