@@ -95,7 +95,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def graph(model):
     made = make_replacement(model, random_transcoders(model))
-    return prune(attribute(made, torch.tensor(model.prompt(TEXT))), 0.7, 0.9)
+    return prune(attribute(made, torch.tensor(model.prompt(TEXT))), 0.95, 0.98)
 
 
 @pytest.fixture(scope="module")

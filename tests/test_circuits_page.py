@@ -27,7 +27,7 @@ def graph(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     model = open_model(str(save("llama", tmp_path / "llama")), dtype="float32")
     made = make_replacement(model, random_transcoders(model))
-    found = prune(attribute(made, torch.tensor(model.prompt("the blue city near the river"))), 0.6, 0.9)
+    found = prune(attribute(made, torch.tensor(model.prompt("the blue city near the river"))), 0.95, 0.98)
     feature = next(each for each, kind in zip(found.ids, found.nodes.kind_N, strict=True) if kind == FEATURE)
     found = replace(
         found,
