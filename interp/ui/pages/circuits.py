@@ -255,14 +255,15 @@ def show(shown: ShownCircuit, file: str) -> None:
     about = shown.about
     of = " · ".join(str(about[key]) for key in ("model", "question") if about.get(key))
     kinds = [node.kind for node in shown.nodes]
-    st.markdown(f"**{plain(str(about.get('prompt', '')))}**")
+    st.markdown(f"**{plain(str(about.get('prompt', '')).strip() or 'A graph')}**")
     kept = f"{counted(kinds.count('feature'), 'feature')}, {counted(kinds.count('error'), 'error')}, {counted(len(shown.edges), 'edge')}"
     st.caption(plain(f"{of} · {len(shown.words)} tokens · {kept}"))
     scores = shown.circuit.scores
     if scores:
-        for column, (name, value) in zip(st.columns(len(scores)), scores.items(), strict=True):
-            label, means = SCORES.get(name, (name, ""))
-            column.metric(label, f"{value:.0%}", help=means)
+        with st.container(horizontal=True, gap="large"):
+            for name, value in scores.items():
+                label, means = SCORES.get(name, (name, ""))
+                st.metric(plain(label), f"{value:.0%}", help=plain(means), width="content")
     chosen = draw(shown)
     if chosen is not None:
         sheet(
