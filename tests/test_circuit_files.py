@@ -10,7 +10,7 @@ import torch
 from interp import checkpoint
 from interp.checkpoint import Card
 from interp.circuits.attribute import attribute
-from interp.circuits.graph import FEATURE, Group, group_by_name
+from interp.circuits.graph import FEATURE, Check, Group, group_by_name
 from interp.circuits.page import graph_page
 from interp.circuits.prune import prune
 from interp.circuits.replacement import make_replacement
@@ -86,6 +86,9 @@ SCHEMA = {
     },
 }
 
+NUMBERS = ("edge", "predicted", "measured", "low", "high", "direct", "control", "p", "adversarial")
+CHECK = Check(source=0, target=1, verdict="confirmed", **{name: 0.1 * n for n, name in enumerate(NUMBERS)})
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -139,7 +142,7 @@ def test_a_file_of_ours_comes_back_whole_and_is_what_the_others_schema_asks(grap
         names={inner[0]: EVIL},
         groups=(Group("two of them", tuple(inner[:2])),),
         pinned=(inner[1],),
-        checks=({"source": inner[0], "target": inner[1], "verdict": "confirmed", "p": 0.01},),
+        checks=(CHECK,),
         about={"prompt": EVIL, "model": "tiny", "keep": 0.7, "edges": 0.9},
     )
     text = to_json(full)

@@ -163,8 +163,14 @@ class Graph:
         mask = torch.from_numpy(kept)
         features = mask[torch.from_numpy(self.nodes.kind_N == FEATURE)]
         left = {each for each, there in zip(self.ids, kept, strict=True) if there}
+        number = np.cumsum(kept) - 1
         return replace(
             self,
+            checks=tuple(
+                replace(c, source=int(number[c.source]), target=int(number[c.target]))
+                for c in self.checks
+                if kept[c.source] and kept[c.target]
+            ),
             groups=tuple(g for each in self.groups if (g := _among(each, left)).members),
             pinned=tuple(each for each in self.pinned if each in left),
             names={each: name for each, name in self.names.items() if each in left},

@@ -150,9 +150,6 @@ def _tables(graph: Graph) -> Html:
         rows = [[group.name, ", ".join(by_id.get(each, each) for each in group.members)] for group in graph.groups]
         parts += [element("h2", "Groups"), rows_html(["group", "members"], rows)]
     if graph.checks:
-        rows = [
-            [by_id.get(c["source"], c["source"]), by_id.get(c["target"], c["target"]), c["verdict"]]
-            for c in graph.checks
-        ]
+        rows = [[names[c.source], names[c.target], c.verdict] for c in graph.checks]
         parts += [element("h2", "Edges that were tried"), rows_html(["from", "to", "verdict"], rows)]
     return join_html(parts)

@@ -15,14 +15,14 @@ Source  circuit-tracer's frontend/graph_models.py and Neuronpedia's graph-schema
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from interp import places
-from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Group, Nodes
+from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph, Group, Nodes
 from interp.circuits.prune import influence
 from interp.circuits.schema_check import (
     MOST_LAYERS,
@@ -103,7 +103,7 @@ def _own(graph: Graph) -> dict[str, Any]:
         "bias": None if graph.bias_S is None else graph.bias_S.tolist(),
         "influence": None if graph.influence_N is None else graph.influence_N.tolist(),
         "names": dict(graph.names),
-        "checks": [dict(each) for each in graph.checks],
+        "checks": [asdict(c) | {"source": graph.ids[c.source], "target": graph.ids[c.target]} for c in graph.checks],
         "about": dict(graph.about),
     }
 
@@ -293,8 +293,8 @@ def _ours(value: Object, own: Any) -> Graph:
             check_numbers(own, name, count, float)
     if len(own["says"]) != int((kind == LOGIT).sum()) or not all(isinstance(each, str) for each in own["says"]):
         refuse("metadata.interp.says", own["says"], "it has a text for each logit")
-    for at, check in enumerate(own["checks"]):
-        check_object(check, f"metadata.interp.checks[{at}]", {"source": str, "target": str, "verdict": str})
+    number = {each["node_id"]: at for at, each in enumerate(nodes)}
+    checks = [_check(each, f"metadata.interp.checks[{at}]", number) for at, each in enumerate(own["checks"])]
     made = Nodes(
         kind_N=kind,
         layer_N=np.array(own["layers"], np.int64),
@@ -313,9 +313,20 @@ def _ours(value: Object, own: Any) -> Graph:
         about=dict(own["about"]),
         words=tuple(map(str, own["words"])),
         names={str(key): str(name) for key, name in own["names"].items()},
-        checks=tuple(own["checks"]),
+        checks=tuple(checks),
     )
     wrong = next((at for at, (a, b) in enumerate(zip(graph.ids, nodes, strict=True)) if a != b["node_id"]), None)
     if wrong is not None:
         refuse(f"nodes[{wrong}].node_id", nodes[wrong]["node_id"], f"the node itself is {graph.ids[wrong]}")
     return graph
+
+
+def _check(value: Any, where: str, number: Mapping[str, int]) -> Check:
+    """An edge that was tried, its ends by their numbers."""
+    kinds = {each.name: (int, float) for each in fields(Check)} | {"source": str, "target": str, "verdict": str}
+    given = check_object(value, where, kinds)
+    for end in ("source", "target"):
+        if given[end] not in number:
+            refuse(f"{where}.{end}", given[end], "no node of that id is among the nodes")
+    ends = {end: number[given[end]] for end in ("source", "target")}
+    return Check(**{name: given[name] for name in kinds} | ends)
