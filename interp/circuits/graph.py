@@ -6,7 +6,7 @@ a position), logits. `edges_NN[target, source]` is in units of the target: of a 
 Axes    N node, K logit, T token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,6 +75,14 @@ class Check:
     """confirmed, refuted or undecided."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Nodes that are shown as one (a supernode), by their ids."""
+
+    name: str
+    members: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes and direct effects, whole or pruned."""
@@ -96,6 +104,33 @@ class Graph:
     """Edges that were tried."""
     about: dict[str, Any] = field(default_factory=dict)
     """What it was made of: model, its hash, transcoders, the prompt."""
+    words: tuple[str, ...] = ()
+    """The text of each token, where it is known."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What nodes are called, by id."""
+    groups: tuple[Group, ...] = ()
+    pinned: tuple[str, ...] = ()
+    """Ids of nodes that stay in sight."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Each node's id, `LAYER_FEATURE_POSITION` as other programs have it: -1 stands for the feature of an error, E for the layer of a
+        token, and a logit's layer is one more than ours."""
+        n = self.nodes
+        ids = []
+        for kind, layer, position, index in zip(n.kind_N, n.layer_N, n.position_N, n.index_N, strict=True):
+            first = {TOKEN: "E", LOGIT: str(layer + 1)}.get(int(kind), str(layer))
+            ids.append(f"{first}_{-1 if kind == ERROR else index}_{position}")
+        return ids
+
+    def spelt(self) -> tuple[str, ...]:
+        """The text of each token, its number where the text is not known."""
+        return self.words if len(self.words) == len(self.tokens) else tuple(map(str, self.tokens))
+
+    def _repr_html_(self) -> str:
+        from interp.circuits.page import graph_html
+
+        return graph_html(self)
 
     def weights(self) -> Float[Tensor, " N"]:
         """What each logit is worth, 0 at all other nodes."""
@@ -127,8 +162,18 @@ class Graph:
         """Some of the nodes (a mask), with these edges among them."""
         mask = torch.from_numpy(kept)
         features = mask[torch.from_numpy(self.nodes.kind_N == FEATURE)]
+        left = {each for each, there in zip(self.ids, kept, strict=True) if there}
+        number = np.cumsum(kept) - 1
         return replace(
             self,
+            checks=tuple(
+                replace(c, source=int(number[c.source]), target=int(number[c.target]))
+                for c in self.checks
+                if kept[c.source] and kept[c.target]
+            ),
+            groups=tuple(g for each in self.groups if (g := _among(each, left)).members),
+            pinned=tuple(each for each in self.pinned if each in left),
+            names={each: name for each, name in self.names.items() if each in left},
             nodes=self.nodes.take(kept),
             edges_NN=edges_NN[mask][:, mask],
             bias_S=None if self.bias_S is None else self.bias_S[features],
@@ -141,6 +186,25 @@ class Graph:
         top = flat.topk(min(count, int((flat > 0).sum()))).indices.tolist()
         wide = len(self.nodes)
         return [(n // wide, n % wide, float(self.edges_NN[n // wide, n % wide])) for n in top]
+
+
+def _among(group: Group, ids: set[str]) -> Group:
+    return replace(group, members=tuple(each for each in group.members if each in ids))
+
+
+def group_by_name(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The graph in which features of one name (`names`: by id) are a group, whatever their positions and layers.
+
+    A feature without a name, or with one that no other has, stays alone. Groups of before that share none of these stay.
+    """
+    called: dict[str, list[str]] = {}
+    for each, kind in zip(graph.ids, graph.nodes.kind_N, strict=True):
+        if kind == FEATURE and (name := names.get(each, "").strip()):
+            called.setdefault(name, []).append(each)
+    found = [Group(name, tuple(members)) for name, members in called.items() if len(members) > 1]
+    taken = {each for group in found for each in group.members}
+    kept = [group for group in graph.groups if not taken & set(group.members)]
+    return replace(graph, groups=(*kept, *found), names={**graph.names, **names})
 
 
 def node_names(graph: Graph, tokens: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The command line: it shows and asks, and computes nothing. A file a room of `interp.commands`."""
 
 from interp.cli import (
+    circuits,
     comparing,
     dashboard,
     evaluating,
@@ -24,6 +25,7 @@ app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""
 
 __all__ = [
     "app",
+    "circuits",
     "comparing",
     "dashboard",
     "evaluating",

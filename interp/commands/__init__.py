@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from interp.commands import (
+    circuits,
     comparing,
     evaluating,
     evidence,
@@ -88,6 +89,7 @@ COMMANDS: dict[str, Command] = {
     "replay": Command(steering.replay, changes=False),
     "presets": Command(steering.presets, changes=False),
     "preset": Command(steering.preset, changes=False),
+    "circuit": Command(circuits.circuit),
     "publish": Command(sharing.publish),
     "pack": Command(sharing.pack),
     "unpack": Command(sharing.unpack),

@@ -5,7 +5,8 @@ import re
 
 from interp.render.html import Html
 
-VOID = frozenset({"br", "hr", "img", "input", "path", "rect", "line", "circle"})
+VOID = frozenset({"br", "hr", "img", "input"})
+"""Elements without an end. Shapes of SVG have one: left open, each would hold all that follow, and none of those is drawn."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 

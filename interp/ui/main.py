@@ -16,6 +16,7 @@ NAMED = {
     "neuron": "Neuron",
     "prompt": "Prompt",
     "steer": "Steer",
+    "circuits": "Circuits",
     "train": "Train",
     "evaluate": "Evaluate",
     "library": "Library",

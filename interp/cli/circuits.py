@@ -1,0 +1,48 @@
+"""Circuits on the command line."""
+
+from typing import TYPE_CHECKING
+
+from interp.cli.app import Asked, register
+from interp.render.terminal import table, tell
+from interp.render.words import counted
+
+if TYPE_CHECKING:
+    from interp.workbench.circuits import Circuit
+
+MEANS = {
+    "replacement": "replacement score: influence that reaches tokens through features, not errors",
+    "completeness": "completeness: share of inputs that errors do not bring",
+    "left_out": "influence of active features that were not attributed",
+    "errors": "errors among the nodes kept, features being the others",
+}
+
+
+def _shown(found: "Circuit", asked: Asked) -> None:
+    about = found.to_dict()
+    of = [str(about[name]) for name in ("model", "question") if about[name]]
+    tell(f"{about['prompt']!r}" + (f"  ({', '.join(of)})" if of else ""))
+    kept = about["kept"]
+    tell(
+        f"{counted(len(about['tokens']), 'token')}; kept are {counted(kept['features'], 'feature')}, {counted(kept['errors'], 'error')} and "
+        f"{counted(kept['edges'], 'edge')}.\n"
+    )
+    for name, value in found.scores.items():
+        tell(f"{value:7.1%}  {MEANS.get(name, name)}")
+    tell("")
+    table(["logit", "weight"], [[token, f"{weight:.3f}"] for token, weight in found.logits()], wide=asked["wide"])
+    tell("")
+    rows = [[each["name"], f"{each['activation']:.3g}", f"{each['influence']:.3f}"] for each in about["features"]]
+    table(["features and errors", "activation", "influence"], rows, wide=asked["wide"])
+    tell("")
+    rows = [[each["source"], each["target"], f"{each['effect']:+.3g}"] for each in about["edges"]]
+    table(["edge from", "to", "effect"], rows, wide=asked["wide"])
+    if found.file and asked["into"]:
+        tell(f"\nthe graph is in {found.file}")
+
+
+register(
+    "circuit",
+    _shown,
+    "interp circuit 'The capital of France is' --target ' Paris' --distractor ' London' --into paris.html",
+    face=("as_json", "background", "wide"),
+)

@@ -1,0 +1,205 @@
+"""Attribution graphs: a prompt's circuit through a model's transcoders, and finished graphs."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from interp import places
+from interp.commands.allowed import given_folders
+from interp.commands.options import Device, Option
+from interp.types import InterpError
+
+if TYPE_CHECKING:
+    from interp.render.circuit import Dot
+    from interp.workbench.circuits import Circuit
+
+TRANSCODERS = "saes/smollm2-135m-instruct/transcoders"
+"""Those that come with the project."""
+KEEP, EDGES, NODES = 0.8, 0.98, 7_500
+FORMS = (".json", ".html")
+
+
+def circuit(
+    prompt: Annotated[str, Option("Text whose next token is explained, or a .json file with a finished graph.")],
+    *,
+    transcoders: Annotated[
+        str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
+    ] = TRANSCODERS,
+    target: Annotated[
+        str, Option("Explain this token, as it follows (mostly with a space before it), and not the likeliest ones.")
+    ] = "",
+    distractor: Annotated[str, Option("Explain the target rather than this token.")] = "",
+    nodes: Annotated[
+        int, Option("Features that are attributed at most, those of most influence first.", low=1)
+    ] = NODES,
+    keep: Annotated[
+        float, Option("Share of the influence on the logits that the nodes kept hold.", low=0.01, high=1)
+    ] = KEEP,
+    edges: Annotated[
+        float, Option("Share of the influence that the edges kept hold, of those between kept nodes.", low=0.01, high=1)
+    ] = EDGES,
+    model: Annotated[str, Option("The model, where the transcoders have no cards that name it.")] = "",
+    into: Annotated[
+        str,
+        Option("Write the graph to this file: .json, as circuit-tracer and Neuronpedia have it, or .html, a page."),
+    ] = "",
+    device: Device = "auto",
+) -> "Circuit":
+    """Trace which features of a prompt made its next token likely, and made each other fire: its attribution graph, pruned.
+
+    Attention patterns and the scales of norms are held as they were; what the transcoders leave over stands in the graph as errors, and how
+    much of it is theirs is told by the scores. A finished graph, of this or another program, is shown and written anew.
+
+    Raises InterpError for a target of several tokens, a prompt that memory does not hold, and transcoders that are missing or of another model.
+    """
+    if into and not into.endswith(FORMS):
+        raise InterpError(f"--into {into} is no name of a graph; give one that ends in .json or .html.")
+    if into:
+        places.check_writable(Path(into).parent)
+    from interp.workbench import circuits
+
+    if prompt.endswith(".json") and (Path(prompt).is_file() or len(prompt.split()) == 1):
+        if target or distractor:
+            raise InterpError(
+                "a finished graph answers the question it was made for; leave --target and --distractor out."
+            )
+        made = circuits.read_circuit(prompt)
+    else:
+        opened = circuits.open_circuits(transcoders, model=model, device=device)
+        made = circuits.trace_circuit(
+            opened, prompt, target=target, distractor=distractor, nodes=nodes, keep=keep, edges=edges
+        )
+        asked = {
+            "prompt": prompt,
+            "transcoders": transcoders,
+            "target": target,
+            "distractor": distractor,
+            "model": model,
+        }
+        made.graph.about["asked"] = asked | {"nodes": nodes, "keep": keep, "edges": edges}
+    return circuits.write_circuit(made, into) if into else made
+
+
+# ---- what pages ask ----
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What somebody did to a graph that is shown: nodes by their ids."""
+
+    pinned: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShownNode:
+    """A node as a page shows it."""
+
+    id: str
+    kind: str
+    layer: int
+    position: int
+    feature: int
+    activation: float
+    influence: float
+    name: str
+    called: str
+    """What a person or a run named it; empty where nobody did."""
+    pinned: bool
+    group: str
+
+
+@dataclass(frozen=True)
+class ShownCircuit:
+    """A graph as a page shows it."""
+
+    circuit: "Circuit"
+    nodes: "Sequence[ShownNode]"
+    dots: "Sequence[Dot]"
+    edges: "Sequence[tuple[int, int, float]]"
+    """(source, target, effect) by numbers of nodes, the strongest first."""
+    words: Sequence[str]
+    layers: int
+    about: "Mapping[str, object]"
+
+
+def finished_graphs() -> list[tuple[str, str]]:
+    """(file, what it is called) of the graphs in `graphs/` folders of the given folders, and of those that were made here."""
+    found = [each for root in given_folders() if root.is_dir() for each in sorted(root.glob("**/graphs/*.json"))[:200]]
+    made = sorted(_made_folder().glob("*.json"), key=lambda each: -each.stat().st_mtime)[:100]
+    return [(str(each.resolve()), _title(each)) for each in (*found, *made)]
+
+
+def _made_folder() -> Path:
+    return places.data() / "graphs"
+
+
+def _title(path: Path) -> str:
+    """The beginning of a graph's prompt, which stands near the file's beginning."""
+    with path.open("rb") as file:
+        head = file.read(200_000).decode("utf-8", "replace")
+    try:
+        start = head.index('"prompt": ') + len('"prompt": ')
+        said, _ = json.JSONDecoder().raw_decode(head, start)
+    except ValueError:
+        return path.stem
+    return str(said)[:80] or path.stem
+
+
+def allowed_graph(file: str) -> str:
+    """The file of a finished graph that a page may open. Raises InterpError for any other."""
+    known = {path for path, _ in finished_graphs()}
+    if str(Path(file).absolute().resolve()) in known:
+        return str(Path(file).absolute().resolve())
+    raise InterpError(f"there is no finished graph {file[:200]!r} here; the page lists those that there are.")
+
+
+def graph_place(asked: Mapping[str, object]) -> str:
+    """Where the graph that a page asks for is kept: a file named by what was asked."""
+    digest = hashlib.sha256(json.dumps(dict(asked), sort_keys=True).encode()).hexdigest()[:20]
+    folder = _made_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return str((folder / f"{digest}.json").resolve())
+
+
+def show_graph(source: str | bytes, edits: Edits | None = None) -> ShownCircuit:
+    """A finished graph (a file, or a file's content) with the edits. Raises InterpError when it is none."""
+    from interp.circuits.graph import KINDS
+    from interp.circuits.page import called, dots_of, layer_count, shares
+    from interp.workbench import circuits
+
+    made = circuits.read_circuit(source)
+    if edits is not None:
+        made = circuits.revise_circuit(made, pinned=edits.pinned, groups=edits.groups, names=edits.names)
+    graph = made.graph
+    n, names, own, ids = graph.nodes, called(graph), shares(graph), graph.ids
+    groups = {each: group.name for group in graph.groups for each in group.members}
+    nodes = [
+        ShownNode(
+            ids[at],
+            KINDS[int(n.kind_N[at])],
+            int(n.layer_N[at]),
+            int(n.position_N[at]),
+            int(n.index_N[at]),
+            float(n.value_N[at]),
+            float(own[at]),
+            names[at],
+            graph.names.get(ids[at], ""),
+            ids[at] in graph.pinned,
+            groups.get(ids[at], ""),
+        )
+        for at in range(len(ids))
+    ]
+    strongest = [(source_, target, effect) for target, source_, effect in graph.strongest(10**9)]
+    return ShownCircuit(made, nodes, dots_of(graph, names), strongest, graph.spelt(), layer_count(graph), graph.about)
+
+
+def export_graph(shown: ShownCircuit, form: str) -> str:
+    """The graph that is shown, as a file's content: json or html. Raises InterpError for another form."""
+    from interp.workbench.circuits import page_or_json
+
+    return page_or_json(shown.circuit, form)

@@ -1,0 +1,170 @@
+"""A graph's drawing in Plotly, and the card of one of its nodes."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from interp.commands.circuits import ShownCircuit, ShownNode
+from interp.render import Html, chart_text, visible
+from interp.render.circuit import AGAINST, FOR, LINES, place_dots, strongest_lines
+from interp.render.parts import fold
+from interp.render.parts import go as leads
+from interp.render.tag import join, tag
+
+SYMBOLS = {"feature": "circle", "error": "diamond-open", "token": "square", "logit": "triangle-up"}
+COLOURS = {"feature": "#8d5bb5", "error": "#8a8a00", "token": "#7f7f7f", "logit": "#009e73"}
+PINNED = "#e69f00"
+SLOT, ROW, LEAST, FOOT = 13, 21, 1180, 150
+"""Pixels: of a dot, of a layer, of the whole, of the tokens below."""
+WORD = 14
+LISTED = 12
+
+
+def width_of(shown: ShownCircuit, seen: Sequence[int]) -> int:
+    """Pixels that the drawing needs."""
+    placed, columns = place_dots([shown.dots[at] for at in seen], len(shown.words))
+    return max(LEAST, round(SLOT * (max([columns[-1], *(x for x, _ in placed)]) + 6)))
+
+
+def figure(shown: ShownCircuit, seen: Sequence[int], chosen: int | None) -> go.Figure:
+    """Layers over positions; of the edges, those of the chosen node, or the strongest of all."""
+    placed, columns = place_dots([shown.dots[at] for at in seen], len(shown.words))
+    place = dict(zip(seen, placed, strict=True))
+    among = [edge for edge in shown.edges if edge[0] in place and edge[1] in place]
+    own = [edge for edge in among if chosen in edge[:2]]
+    made = go.Figure()
+    if chosen is None:
+        _lines(made, strongest_lines(among), place, 1.0)
+    else:
+        _lines(made, strongest_lines(among, LINES // 2), place, 0.25)
+        _lines(made, strongest_lines(own), place, 1.0)
+    for kind, symbol in SYMBOLS.items():
+        _marks(made, shown, [at for at in seen if shown.nodes[at].kind == kind], place, symbol, chosen)
+    words = [visible(word) for word in shown.words]
+    short = [chart_text(word if len(word) <= WORD else word[: WORD - 1] + "…") for word in words]
+    made.update_layout(
+        height=ROW * (shown.layers + 2) + FOOT,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        showlegend=False,
+        hovermode="closest",
+        dragmode=False,
+        clickmode="event+select",
+    )
+    every = 1 if shown.layers <= 12 else 5
+    layers = list(range(0, shown.layers, every))
+    made.update_xaxes(
+        tickvals=columns, ticktext=short, tickangle=-90, showgrid=False, zeroline=False, fixedrange=True,
+        range=[-1.2, max([columns[-1], *(x for x, _ in placed)]) + 1.2], tickfont={"family": "monospace", "size": 11},
+    )  # fmt: skip
+    made.update_yaxes(
+        tickvals=[-1, *layers, shown.layers], ticktext=["tokens", *(f"L{layer}" for layer in layers), "logits"],
+        zeroline=False, fixedrange=True, range=[-1.8, shown.layers + 0.8],
+    )  # fmt: skip
+    return made
+
+
+def _lines(
+    made: go.Figure, lines: Sequence[tuple[int, int, float]], place: dict[int, tuple[float, float]], strong: float
+) -> None:
+    """Three strengths of each sign: a trace for each line would be slow."""
+    most = max((abs(weight) for *_, weight in lines), default=1.0) or 1.0
+    for sign, colour in ((-1, AGAINST), (1, FOR)):
+        for step in range(3):
+            part = [e for e in lines if e[2] * sign > 0 and min(int(3 * (abs(e[2]) / most) ** 0.5), 2) == step]
+            xs = [x for source, target, _ in part for x in (place[source][0], place[target][0], None)]
+            ys = [y for source, target, _ in part for y in (place[source][1], place[target][1], None)]
+            look = {"color": colour, "width": (0.7, 1.4, 2.6)[step], "dash": "solid" if sign > 0 else "dot"}
+            made.add_scatter(
+                x=xs, y=ys, mode="lines", line=look, opacity=strong * (0.25, 0.5, 0.9)[step], hoverinfo="skip"
+            )
+
+
+def _marks(
+    made: go.Figure,
+    shown: ShownCircuit,
+    nodes: Sequence[int],
+    place: dict[int, tuple[float, float]],
+    symbol: str,
+    chosen: int | None,
+) -> None:
+    ring = [
+        "#d5342b" if at == chosen else PINNED if shown.nodes[at].pinned else COLOURS[shown.nodes[at].kind]
+        for at in nodes
+    ]
+    made.add_scatter(
+        x=[place[at][0] for at in nodes],
+        y=[place[at][1] for at in nodes],
+        mode="markers",
+        marker={
+            "symbol": symbol,
+            "size": [6 + 10 * shown.dots[at].size ** 0.5 for at in nodes],
+            "color": [COLOURS[shown.nodes[at].kind] for at in nodes],
+            "line": {"color": ring, "width": [3 if at == chosen or shown.nodes[at].pinned else 1 for at in nodes]},
+        },
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
+        customdata=list(nodes),
+        text=[chart_text(shown.dots[at].says) for at in nodes],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def said(shown: ShownCircuit, seen: Sequence[int]) -> str:
+    """What the drawing shows, in words."""
+    kinds = [shown.nodes[at].kind for at in seen]
+    best = sorted((shown.nodes[at] for at in seen if shown.nodes[at].kind == "feature"), key=lambda n: -n.influence)[:3]
+    named = f" Of most influence: {'; '.join(node.name for node in best)}." if best else ""
+    return (
+        f"Attribution graph of {len(shown.words)} tokens over {shown.layers} layers: {kinds.count('feature')} features, "
+        f"{kinds.count('error')} errors, {kinds.count('logit')} logits.{named} The card below lists a node's edges."
+    )
+
+
+# ---- the card ----
+
+
+def card(shown: ShownCircuit, at: int, page: str) -> Html:
+    """A node in words: what it is, its strongest inputs and outputs; `page` is the address of the feature's own page, if it has one."""
+    node = shown.nodes[at]
+    inputs = [(source, weight) for source, target, weight in shown.edges if target == at]
+    outputs = [(target, weight) for source, target, weight in shown.edges if source == at]
+    facts = (
+        [("influence on the logits", f"{node.influence:.3g}")]
+        if node.kind != "logit"
+        else [("weight", f"{node.activation:.3f}")]
+    )
+    if node.kind == "feature":
+        facts.insert(0, ("activation", f"{node.activation:.3g}"))
+    told = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
+    link = tag("p", leads("The feature's own page", page)) if page else None
+    marks = " · ".join(
+        filter(None, ["pinned" if node.pinned else "", f"in the group {node.group}" if node.group else ""])
+    )
+    return join(
+        tag("h2", node.name),
+        tag("p", marks, class_="note") if marks else None,
+        link,
+        tag("dl", told, class_="facts"),
+        tag(
+            "div",
+            fold("Strongest inputs", _edges(shown, inputs), name="inputs", side=f"{len(inputs)} edges"),
+            fold("Strongest outputs", _edges(shown, outputs), name="outputs", side=f"{len(outputs)} edges"),
+            class_="halves",
+        ),
+    )
+
+
+def _edges(shown: ShownCircuit, ends: Sequence[tuple[int, float]]) -> Html:
+    if not ends:
+        return tag("p", "None of those that were kept.", class_="note")
+    rows = [
+        tag("tr", tag("td", _name(shown.nodes[at])), tag("td", f"{weight:+.3g}", class_="n"))
+        for at, weight in ends[:LISTED]
+    ]
+    return tag("table", tag("tr", tag("th", "node"), tag("th", "effect", class_="n")), rows)
+
+
+def _name(node: ShownNode) -> Html:
+    return tag(
+        "button", node.name, type="button", data_set=f"node={node.id}", style="white-space:normal;text-align:start"
+    )

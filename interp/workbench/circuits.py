@@ -1,0 +1,338 @@
+"""Circuits: a prompt's attribution graph through the transcoders of a model, in words and as files.
+
+Axes    T token, L layer, E active feature at a position.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from interp import places
+from interp.checkpoint import Card, load
+from interp.checkpoint.files import below
+from interp.circuits.attribute import Target, attribute, difference, likeliest
+from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Group, group_by_name
+from interp.circuits.page import called, graph_page, shares
+from interp.circuits.prune import influence, prune, score
+from interp.circuits.replacement import Read, Replacement, make_replacement
+from interp.circuits.schema import from_json, to_json
+from interp.labels import LabelBook
+from interp.models import Model, open_model
+from interp.render.words import counted, size
+from interp.types import InterpError
+
+LISTED = 20
+"""Features and edges that a record lists."""
+SPARE = 0.8
+"""Share of the free memory that a graph may take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A pruned graph, in words."""
+
+    graph: Graph
+    file: str = ""
+    """Where it was written; empty where it was not."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """replacement, completeness, left_out and errors, shares from 0 to 1; empty for a graph that does not say them."""
+        said = self.graph.about.get("scores", {})
+        known = said if isinstance(said, Mapping) else {}
+        return {str(name): float(value) for name, value in known.items() if isinstance(value, int | float)}
+
+    def logits(self) -> list[tuple[str, float]]:
+        """What each logit node stands for, and its weight."""
+        n = self.graph.nodes
+        return list(zip(n.says_K, (float(v) for v in n.value_N[n.kind_N == LOGIT]), strict=True))
+
+    def features(self, count: int = LISTED) -> list[dict[str, Any]]:
+        """The features and errors of most influence."""
+        n, own, names, ids = self.graph.nodes, shares(self.graph), called(self.graph), self.graph.ids
+        inner = [at for at in np.argsort(-own, kind="stable").tolist() if n.kind_N[at] in (FEATURE, ERROR)]
+        return [
+            {"node": ids[at], "name": names[at], "activation": float(n.value_N[at]), "influence": float(own[at])}
+            for at in inner[:count]
+        ]
+
+    def edges(self, count: int = LISTED) -> list[dict[str, Any]]:
+        """The strongest edges."""
+        names = called(self.graph)
+        return [
+            {"source": names[source], "target": names[target], "effect": effect}
+            for target, source, effect in self.graph.strongest(count)
+        ]
+
+    def command(self) -> str:
+        """What makes it again on the command line; empty where the graph does not say of what it was made."""
+        asked = self.graph.about.get("asked")
+        if not isinstance(asked, Mapping) or not asked.get("prompt"):
+            return ""
+        words = ["interp", "circuit", str(asked["prompt"])]
+        for name, value in asked.items():
+            if name != "prompt" and value not in ("", None):
+                words += [f"--{name}", str(value)]
+        return shlex.join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        n, about = self.graph.nodes, self.graph.about
+        kept = {
+            "features": int((n.kind_N == FEATURE).sum()),
+            "errors": int((n.kind_N == ERROR).sum()),
+            "edges": int((self.graph.edges_NN != 0).sum()),
+        }
+        return {
+            "prompt": about.get("prompt", ""),
+            "tokens": list(self.graph.spelt()),
+            "model": about.get("model", ""),
+            "question": about.get("question", ""),
+            "scores": dict(self.scores),
+            "kept": kept,
+            "logits": [{"token": token, "weight": weight} for token, weight in self.logits()],
+            "features": self.features(),
+            "edges": self.edges(),
+            "file": self.file,
+        }
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model read through its transcoders."""
+
+    replacement: Replacement
+    folders: tuple[str, ...]
+    """Of each layer's transcoder."""
+    books: tuple[LabelBook | None, ...]
+
+    @property
+    def model(self) -> Model:
+        return self.replacement.model
+
+
+def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "auto") -> Opened:
+    """The model of these transcoders (checkpoints below a folder), and they in the places of its MLPs.
+
+    `model` names it where they have no cards. Raises InterpError when there are none, when they are of several models or of another
+    one than is here, and when a layer has none.
+    """
+    place = Path(transcoders).expanduser()
+    root = place if place.exists() else places.shipped(str(transcoders))
+    folders = below(root) if root.is_dir() else []
+    if not folders:
+        raise InterpError(
+            f"there are no transcoders at {transcoders}; a graph needs one for every layer of the model. Name the folder that holds them "
+            "with --transcoders, or train them with recipes/smollm2_transcoders.py."
+        )
+    cards = {folder: Card.read(folder) for folder in folders if (folder / "card.json").exists()}
+    names = {card.model for card in cards.values()}
+    if len(names) > 1:
+        raise InterpError(f"the transcoders at {transcoders} are of several models: {', '.join(sorted(names))}.")
+    if not names and not model:
+        raise InterpError(f"the transcoders at {transcoders} have no cards, so name their model with --model.")
+    opened = open_model(model or next(iter(names)), dtype="float32", device=device)
+    for folder, card in cards.items():
+        here = opened.fingerprint_like(card.model_sha256)
+        if here != card.model_sha256:
+            raise InterpError(
+                f"{folder.name} was made for {card.model} with weights {card.model_sha256[:12]}…, and {opened.name}, which is here, has "
+                f"{here[:12]}…: a graph is of the model that its transcoders were trained on."
+            )
+    cutoffs: dict[str, float] = {}
+    for card in cards.values():
+        cutoffs |= {hook: cut for hook, cut in card.mask.cutoffs.items() if cut > 0}
+    saes = {str(folder): load(folder) for folder in folders}
+    made = make_replacement(opened, list(saes.values()), cutoffs)
+    where = {id(one): folder for folder, one in saes.items()}
+    ordered = tuple(where[id(one)] for one in made.transcoders)
+    return Opened(made, ordered, tuple(_book(Path(each)) for each in ordered))
+
+
+def _book(folder: Path) -> LabelBook | None:
+    return LabelBook.of(folder) if (folder / "card.json").exists() else None
+
+
+def trace_circuit(
+    opened: Opened,
+    prompt: str,
+    *,
+    target: str = "",
+    distractor: str = "",
+    nodes: int,
+    keep: float,
+    edges: float,
+) -> Circuit:
+    """The pruned graph of a prompt's next token: of the likeliest ones, of `target`, or of `target` rather than `distractor`.
+
+    `nodes` features are attributed at most; `keep` and `edges` are the shares of influence that kept nodes and edges hold. Raises InterpError for
+    a target that is not one token, for a prompt of one token, and for one that the memory does not hold.
+    """
+    model = opened.model
+    if distractor and not target:
+        raise InterpError("a distractor is compared with a target; give --target too.")
+    ends = [one_token(model, each, name) for each, name in ((target, "target"), (distractor, "distractor")) if each]
+    tokens = torch.tensor(model.prompt(prompt))
+    read = opened.replacement.read(tokens)
+    check_memory(opened.replacement, read, nodes)
+    asked, question = _asked(model, read, ends)
+    whole = attribute(opened.replacement, tokens, asked, max_nodes=nodes, read=read)
+    scores, total = score(whole), float(influence(whole.edges_NN, whole.weights()).sum())
+    kept = prune(whole, keep, edges)
+    inner = np.isin(kept.nodes.kind_N, (FEATURE, ERROR))
+    about = {
+        "model": model.name,
+        "model_sha256": model.fingerprint(),
+        "transcoders": list(opened.folders),
+        "prompt": prompt,
+        "question": question,
+        "keep": keep,
+        "edges": edges,
+        "influence_total": total,
+        "scores": {
+            "replacement": scores.replacement,
+            "completeness": scores.completeness,
+            "left_out": whole.left_out,
+            "errors": float((kept.nodes.kind_N == ERROR).sum() / max(inner.sum(), 1)),
+        },
+    }
+    words = tuple(model.decode([token]) for token in tokens.tolist())
+    kept = replace(kept, about=about, words=words)
+    return Circuit(group_by_name(kept, feature_names(opened, kept)))
+
+
+def feature_names(opened: Opened, graph: Graph) -> dict[str, str]:
+    """What people or a run called the graph's features, by the nodes' ids."""
+    n, found = graph.nodes, {}
+    newest = [book.newest() if book is not None else {} for book in opened.books]
+    for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True):
+        label = newest[layer].get(int(index)) if kind == FEATURE else None
+        if label is not None and label.text.strip():
+            found[each] = label.text
+    return found
+
+
+def one_token(model: Model, text: str, what: str) -> int:
+    """The token that a text is. Raises InterpError, which names its tokens, when it is none or several."""
+    ids = model.tokenize(text)
+    if len(ids) == 1:
+        return ids[0]
+    parts = ", ".join(repr(model.decode([each])) for each in ids[:8]) + (" …" if len(ids) > 8 else "")
+    spaced = "" if text.startswith(" ") or len(model.tokenize(f" {text}")) != 1 else f"; {' ' + text!r} is one"
+    raise InterpError(
+        f"the {what} {text!r} is {counted(len(ids), 'token')} ({parts}), and a graph is of one{spaced}. Give a single token, with the space before "
+        "it where there is one."
+    )
+
+
+def _asked(model: Model, read: Read, ends: Sequence[int]) -> tuple[Target, str]:
+    """What the graph is asked for, and the same in words."""
+    logits = read.clean.logits_V
+    said = [repr(model.decode([each])) for each in ends]
+    if not ends:
+        found = likeliest(logits)
+        return replace(found, says_K=tuple(repr(model.decode([each])) for each in found.token_K)), "what comes next"
+    if len(ends) == 2:
+        words = f"{said[0]} rather than {said[1]}"
+        return difference(logits, ends[0], ends[1], words), words
+    towards = torch.full((1, len(logits)), -1 / len(logits))
+    towards[0, ends[0]] += 1
+    return Target(towards, torch.ones(1), (ends[0],), (said[0],)), said[0]
+
+
+# ---- memory ----
+
+
+def graph_bytes(tokens: int, layers: int, active: float, nodes: int) -> float:
+    """Bytes that a graph takes while it is made: rows of every attributed feature over all sources, twice, and the matrix of nodes, thrice.
+
+    `active` are the features that fire at a position, of all layers together.
+    """
+    entries = active * tokens
+    rows, errors = min(nodes, entries), (layers + 1) * tokens
+    return 4 * (2.2 * rows * (entries + errors) + 3 * (rows + errors) ** 2)
+
+
+def check_memory(replacement: Replacement, read: Read, nodes: int, free: float | None = None) -> None:
+    """Raises InterpError, which says how long a prompt fits, when the graph of this one does not (`free` bytes; what is free now)."""
+    tokens, layers = len(read.clean.tokens_T), len(read.layers)
+    active = read.entries / tokens
+    room = SPARE * (psutil.virtual_memory().available if free is None else free)
+    need = graph_bytes(tokens, layers, active, nodes)
+    if need <= room:
+        return
+    fits = next((t for t in range(tokens - 1, 0, -1) if graph_bytes(t, layers, active, nodes) <= room), 0)
+    fewer = next(
+        (n for n in range(nodes, 0, -max(nodes // 100, 1)) if graph_bytes(tokens, layers, active, n) <= room), 0
+    )
+    tried = " and ".join(
+        [f"about {counted(fits, 'token')} fit"] * (fits > 1) + [f"--nodes {fewer} fits this one"] * (fewer > 0)
+    )
+    raise InterpError(
+        f"a graph of {tokens} tokens, {layers} layers and {active:,.0f} active features a token takes about {size(need)}, and {size(room)} may be "
+        f"used here; {tried or 'no graph fits'}."
+    )
+
+
+# ---- files, and what people do to a graph ----
+
+
+def read_circuit(source: str | Path | bytes) -> Circuit:
+    """A finished graph from a file, or from a file's content. Raises InterpError when it is none."""
+    if isinstance(source, bytes):
+        return Circuit(from_json(source))
+    path = Path(source).expanduser()
+    try:
+        content = path.read_bytes() if path.stat().st_size <= 2**30 else b" " * 2**26
+    except FileNotFoundError:
+        raise InterpError(f"there is no file {path}.") from None
+    except OSError as error:
+        raise places.disk_error(path, error) from error
+    try:
+        return Circuit(from_json(content), str(path))
+    except InterpError as error:
+        raise InterpError(f"{path}: {error}") from None
+
+
+def write_circuit(circuit: Circuit, into: str | Path) -> Circuit:
+    """Write it as JSON or as a page, by the file's end. Raises InterpError for another end."""
+    path = Path(into)
+    text = page_or_json(circuit, path.suffix.removeprefix("."))
+    with places.whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return replace(circuit, file=str(path))
+
+
+def page_or_json(circuit: Circuit, form: str) -> str:
+    """The graph as a file of that form, json or html. Raises InterpError for another."""
+    if form == "json":
+        return to_json(circuit.graph)
+    if form == "html":
+        return graph_page(circuit.graph)
+    raise InterpError(f"a graph is written as .json or .html, not as .{form}.")
+
+
+def revise_circuit(
+    circuit: Circuit, *, pinned: Sequence[str], groups: Mapping[str, Sequence[str]], names: Mapping[str, str]
+) -> Circuit:
+    """The graph with these pins, groups and names added; ids that it has not are passed over."""
+    graph = circuit.graph
+    known = {each: kind for each, kind in zip(graph.ids, graph.nodes.kind_N, strict=True) if kind != TOKEN}
+    added = [Group(name, tuple(each for each in members if each in known)) for name, members in groups.items()]
+    taken = {each for group in added for each in group.members}
+    kept = [replace(g, members=tuple(each for each in g.members if each not in taken)) for g in graph.groups]
+    return replace(
+        circuit,
+        graph=replace(
+            graph,
+            pinned=tuple(dict.fromkeys([*graph.pinned, *(each for each in pinned if each in known)])),
+            groups=tuple(group for group in (*kept, *added) if group.members),
+            names={**graph.names, **{each: name for each, name in names.items() if each in known}},
+        ),
+    )

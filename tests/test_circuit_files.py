@@ -1,0 +1,283 @@
+"""Graphs as files: ours come back whole, others' are read, what is no graph is named, and no text in one is ever HTML."""
+
+import json
+from dataclasses import replace
+
+import jsonschema
+import pytest
+import torch
+
+from interp import checkpoint
+from interp.checkpoint import Card
+from interp.circuits.attribute import attribute
+from interp.circuits.graph import FEATURE, Check, Group, group_by_name
+from interp.circuits.page import graph_page
+from interp.circuits.prune import prune
+from interp.circuits.replacement import make_replacement
+from interp.circuits.schema import from_json, to_json
+from interp.commands.circuits import circuit, show_graph
+from interp.models import open_model
+from interp.types import InterpError
+from interp.workbench.circuits import check_memory, graph_bytes
+from tests.families import save
+from tests.transcoders import random_transcoders
+
+TEXT = "the blue city near the river reads music"
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+# The facts of Neuronpedia's graph-schema.json, as read on 2026-11-27: what must be there, and of which kind.
+SCHEMA = {
+    "type": "object",
+    "required": ["metadata", "qParams", "nodes", "links"],
+    "properties": {
+        "metadata": {
+            "type": "object",
+            "required": ["slug", "scan", "prompt_tokens", "prompt"],
+            "properties": {
+                "slug": {"type": "string"},
+                "scan": {"type": "string"},
+                "prompt": {"type": "string"},
+                "prompt_tokens": {"type": "array", "items": {"type": "string"}},
+                "node_threshold": {"type": "number"},
+                "info": {"type": "object", "properties": {"generator": {"type": "object"}}},
+                "generation_settings": {"type": "object", "properties": {"max_feature_nodes": {"type": "integer"}}},
+                "pruning_settings": {"type": "object", "properties": {"edge_threshold": {"type": "number"}}},
+            },
+        },
+        "qParams": {
+            "type": "object",
+            "properties": {
+                "pinnedIds": {"type": "array", "items": {"type": "string"}},
+                "supernodes": {"type": "array"},
+                "linkType": {"type": "string"},
+                "clickedId": {"type": "string"},
+                "sg_pos": {"type": "string"},
+            },
+        },
+        "nodes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["node_id", "feature", "layer", "ctx_idx", "feature_type", "jsNodeId", "clerp"],
+                "properties": {
+                    "node_id": {"type": "string"},
+                    "feature": {"type": ["integer", "null"]},
+                    "layer": {"type": ["string", "integer"]},
+                    "ctx_idx": {"type": "integer"},
+                    "feature_type": {"type": "string"},
+                    "jsNodeId": {"type": "string"},
+                    "clerp": {"type": "string"},
+                    "influence": {"type": ["number", "null"]},
+                    "activation": {"type": ["number", "null"]},
+                },
+            },
+        },
+        "links": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["source", "target", "weight"],
+                "properties": {
+                    "source": {"type": "string"},
+                    "target": {"type": "string"},
+                    "weight": {"type": "number"},
+                },
+            },
+        },
+    },
+}
+
+NUMBERS = ("edge", "predicted", "measured", "low", "high", "direct", "control", "p", "adversarial")
+CHECK = Check(source=0, target=1, verdict="confirmed", **{name: 0.1 * n for n, name in enumerate(NUMBERS)})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return open_model(str(save("llama", tmp_path_factory.mktemp("circuit-files") / "llama")), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def graph(model):
+    made = make_replacement(model, random_transcoders(model))
+    return prune(attribute(made, torch.tensor(model.prompt(TEXT))), 0.95, 0.98)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """A transcoder for every layer, as checkpoints with cards."""
+    root = tmp_path_factory.mktemp("transcoders")
+    for number, one in enumerate(random_transcoders(model)):
+        card = Card(
+            name=f"layer-{number}",
+            model=model.source,
+            model_sha256=model.fingerprint(),
+            hook_name=one.hook_name,
+            hook_name_out=one.hook_name_out,
+            dtype="float32",
+            attention="sdpa",
+            architecture="transcoder",
+            norm_cutoff=1e6,
+            separator=model.separator,
+            context=64,
+        )
+        checkpoint.save(one, root / f"layer-{number}", card)
+    return root
+
+
+def same(a, b):
+    for name in ("kind_N", "layer_N", "position_N", "index_N", "value_N"):
+        assert (getattr(a.nodes, name) == getattr(b.nodes, name)).all(), name
+    assert a.nodes.says_K == b.nodes.says_K
+    assert torch.equal(a.edges_NN, b.edges_NN)
+    for name in ("bias_S", "influence_N"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    for name in ("tokens", "left_out", "about", "words", "names", "groups", "pinned", "checks"):
+        assert getattr(a, name) == getattr(b, name), name
+
+
+def test_a_file_of_ours_comes_back_whole_and_is_what_the_others_schema_asks(graph):
+    inner = [each for each, kind in zip(graph.ids, graph.nodes.kind_N, strict=True) if kind == FEATURE]
+    full = replace(
+        graph,
+        words=tuple(f"{EVIL}{n}" for n in range(len(graph.tokens))),
+        names={inner[0]: EVIL},
+        groups=(Group("two of them", tuple(inner[:2])),),
+        pinned=(inner[1],),
+        checks=(CHECK,),
+        about={"prompt": EVIL, "model": "tiny", "keep": 0.7, "edges": 0.9},
+    )
+    text = to_json(full)
+    jsonschema.validate(json.loads(text), SCHEMA)
+    same(full, from_json(text))
+    assert to_json(from_json(text)) == text
+    value = json.loads(text)
+    assert value["qParams"]["supernodes"] == [["two of them", *inner[:2]]]
+    assert len({node["node_id"] for node in value["nodes"]}) == len(value["nodes"])
+    assert len({node["jsNodeId"] for node in value["nodes"]}) == len(value["nodes"])
+
+
+def test_another_programs_file_is_read(graph):
+    """As circuit-tracer writes it: `feature` holds the layer too, errors may stand under any id, nothing of ours is there."""
+    value = json.loads(to_json(replace(graph, words=tuple(map(str, graph.tokens)))))
+    del value["metadata"]["interp"], value["metadata"]["info"]
+    feature = next(node for node in value["nodes"] if node["feature_type"] == "cross layer transcoder")
+    feature["feature"] += 100 * int(feature["layer"])
+    feature["clerp"] = EVIL
+    read = from_json(json.dumps(value))
+    assert read.ids == graph.ids
+    assert torch.equal(read.edges_NN, graph.edges_NN)
+    assert read.names == {feature["node_id"]: EVIL}
+    assert read.tokens == graph.tokens
+    assert read.influence_N is not None
+    assert bool((read.influence_N > 0).any())
+
+
+def broken(value, where, new):
+    place = value
+    for key in where[:-1]:
+        place = place[key]
+    if new is None:
+        del place[where[-1]]
+    else:
+        place[where[-1]] = new
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("where", "new", "said"),
+    [
+        (("nodes",), None, "nodes is missing"),
+        (("metadata", "prompt"), 3, "metadata.prompt is '3'"),
+        (("metadata", "prompt_tokens", 1), 3, r"prompt_tokens\[1\] is '3'"),
+        (("nodes", 2, "ctx_idx"), 99, r"nodes\[2\].ctx_idx is '99'; the prompt has"),
+        (("nodes", 2, "ctx_idx"), True, r"nodes\[2\].ctx_idx is 'True'"),
+        (("nodes", 0, "feature_type"), "magic", r"nodes\[0\].feature_type is 'magic'"),
+        (("nodes", 0, "layer"), "x", r"nodes\[0\].layer is 'x'"),
+        (("nodes", 1, "activation"), 1e300, r"nodes\[1\].activation is '1e\+300'"),
+        (("links", 1, "weight"), "1", r"links\[1\].weight is '1'"),
+        (("links", 0, "source"), "nobody", r"links\[0\].source is 'nobody'"),
+        (("qParams", "supernodes"), [[]], r"supernodes\[0\]"),
+        (("metadata", "interp", "values"), [1], "metadata.interp.values is '1 numbers'"),
+        (("metadata", "interp", "checks"), [{}], r"checks\[0\].source is missing"),
+    ],
+)
+def test_the_first_wrong_place_is_named(graph, where, new, said):
+    with pytest.raises(InterpError, match=said):
+        from_json(broken(json.loads(to_json(graph)), where, new))
+
+
+def test_what_is_no_graph_at_all_is_refused(graph, monkeypatch):
+    for text in ("", "[1", "[]", '{"a": NaN}', b"\xff", "[" * 100_000):
+        with pytest.raises(InterpError, match="attribution graph"):
+            from_json(text)
+    value = json.loads(to_json(graph))
+    value["links"][0] = {"source": value["links"][0]["target"], "target": value["links"][0]["source"], "weight": 1.0}
+    with pytest.raises(InterpError, match="further up"):
+        from_json(json.dumps(value))
+    value["nodes"][1]["node_id"] = value["nodes"][0]["node_id"]
+    with pytest.raises(InterpError, match="told apart"):
+        from_json(json.dumps(value))
+    monkeypatch.setattr("interp.circuits.schema.MOST_BYTES", 10)
+    with pytest.raises(InterpError, match="10 at most"):
+        from_json(to_json(graph))
+
+
+def test_the_page_runs_nothing_and_holds_no_text_as_html(graph):
+    inner = [each for each, kind in zip(graph.ids, graph.nodes.kind_N, strict=True) if kind == FEATURE]
+    hostile = replace(
+        graph, words=(EVIL,) * len(graph.tokens), names={inner[0]: EVIL}, about={"prompt": EVIL, "model": EVIL}
+    )
+    for made in (graph_page(hostile), hostile._repr_html_()):
+        assert "<script" not in made
+        assert "<img" not in made
+        assert "&lt;script&gt;" in made
+        assert "http" not in made.replace("http-equiv", "")
+        assert 'role="img"' in made
+        assert 'aria-label="Attribution graph over' in made
+
+
+def test_features_of_one_name_are_a_group(graph):
+    inner = [each for each, kind in zip(graph.ids, graph.nodes.kind_N, strict=True) if kind == FEATURE]
+    made = group_by_name(graph, {inner[0]: "rivers", inner[2]: "rivers", inner[1]: "alone"})
+    assert made.groups == (Group("rivers", (inner[0], inner[2])),)
+    assert group_by_name(made, {inner[0]: "rivers", inner[2]: "rivers"}).groups == made.groups
+    assert prune(made, 1.0, 1.0).names.items() <= made.names.items()
+
+
+def test_a_circuit_is_traced_written_and_read(folder, tmp_path):
+    made = circuit(TEXT, transcoders=str(folder), into=str(tmp_path / "a.json"))
+    assert 0 < made.scores["replacement"] < 1
+    assert {"replacement", "completeness", "left_out", "errors"} == set(made.scores)
+    assert made.command().startswith(f"interp circuit '{TEXT}' --transcoders {folder}")
+    read = circuit(str(tmp_path / "a.json"), into=str(tmp_path / "a.html"))
+    same(made.graph, read.graph)
+    assert (tmp_path / "a.html").read_text().count("<svg") == 1
+    shown = show_graph(str(tmp_path / "a.json"))
+    assert len(shown.nodes) == len(shown.dots) == len(made.graph.nodes)
+    assert len(made.features()) > 0
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_what_cannot_be_asked_is_said(folder, model, tmp_path, monkeypatch):
+    with pytest.raises(InterpError, match=r"the target 'the blue city' is 3 tokens \('"):
+        circuit(TEXT, transcoders=str(folder), target="the blue city")
+    with pytest.raises(InterpError, match="give --target too"):
+        circuit(TEXT, transcoders=str(folder), distractor="blue")
+    with pytest.raises(InterpError, match="no transcoders at"):
+        circuit(TEXT, transcoders=str(tmp_path / "nowhere"))
+    with pytest.raises(InterpError, match="json or .html"):
+        circuit(TEXT, transcoders=str(folder), into="a.pdf")
+    with pytest.raises(InterpError, match="no file"):
+        circuit(str(tmp_path / "none.json"))
+    other = Card.read(folder / "layer-0")
+    monkeypatch.setattr(Card, "read", staticmethod(lambda path: replace(other, model_sha256="sha256:0000")))
+    with pytest.raises(InterpError, match="a graph is of the model"):
+        circuit(TEXT, transcoders=str(folder))
+
+
+def test_a_prompt_that_memory_does_not_hold_says_which_one_fits(model):
+    made = make_replacement(model, random_transcoders(model))
+    read = made.read(torch.tensor(model.prompt(TEXT)))
+    need = graph_bytes(len(read.clean.tokens_T), len(read.layers), read.entries / len(read.clean.tokens_T), 7_500)
+    check_memory(made, read, 7_500, free=1.3 * need)
+    with pytest.raises(InterpError, match=r"about \d+ tokens? fit and --nodes \d+ fits"):
+        check_memory(made, read, 40, free=0.8 * graph_bytes(9, len(read.layers), read.entries / 9, 40))

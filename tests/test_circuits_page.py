@@ -1,0 +1,94 @@
+"""The page of circuits through Streamlit's AppTest: a finished graph is opened, a node chosen, pinned and named, all in the URL."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from interp import places
+from interp.circuits.attribute import attribute
+from interp.circuits.graph import FEATURE
+from interp.circuits.prune import prune
+from interp.circuits.replacement import make_replacement
+from interp.circuits.schema import to_json
+from interp.models import open_model
+from tests.conftest import ROOT
+from tests.families import save
+from tests.transcoders import random_transcoders
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def graph(tmp_path, monkeypatch):
+    """A graph with hostile words, among those that were made here."""
+    monkeypatch.chdir(ROOT)
+    model = open_model(str(save("llama", tmp_path / "llama")), dtype="float32")
+    made = make_replacement(model, random_transcoders(model))
+    found = prune(attribute(made, torch.tensor(model.prompt("the blue city near the river"))), 0.95, 0.98)
+    feature = next(each for each, kind in zip(found.ids, found.nodes.kind_N, strict=True) if kind == FEATURE)
+    found = replace(
+        found,
+        words=(EVIL,) * len(found.tokens),
+        names={feature: EVIL},
+        about={"prompt": EVIL, "scores": {"replacement": 0.5}},
+    )
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
+    path = places.data() / "graphs" / "one.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(to_json(found))
+    return str(path.resolve()), found, feature
+
+
+def run(**query):
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=180)
+    app.switch_page("interp/ui/pages/circuits.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def at(app, key):
+    value = app.query_params[key]
+    return value[0] if isinstance(value, list) else value
+
+
+def test_a_finished_graph_is_drawn_and_a_node_opened_pinned_and_named(graph):
+    path, _, feature = graph
+    app = run(graph=path, node=feature)
+    assert not app.exception
+    assert not app.error
+    cards = [json.loads(each.proto.json)["html"] for each in app.get("bidi_component") if each.proto.json]
+    assert len(cards) == 1
+    assert EVIL not in cards[0]
+    assert "&lt;script&gt;" in cards[0]
+    drawn = app.get("plotly_chart")[0].proto.spec
+    assert "<script" not in drawn
+    next(button for button in app.button if button.label == "Pin").click().run()
+    assert not app.exception
+    assert json.loads(at(app, "edits")) == {"pins": [feature]}
+    assert any(button.label == "Unpin" for button in app.button)
+    next(each for each in app.text_input if each.label == "Group").set_value("rivers").run()
+    next(each for each in app.text_input if each.label == "Name").set_value("banks").run()
+    assert json.loads(at(app, "edits")) == {
+        "pins": [feature],
+        "groups": {"rivers": [feature]},
+        "names": {feature: "banks"},
+    }
+    again = run(graph=path, node=feature, edits=at(app, "edits"))
+    assert next(each for each in again.text_input if each.label == "Name").value == "banks"
+    next(button for button in again.button if button.label == "Unpin").click().run()
+    assert "pins" not in json.loads(at(again, "edits"))
+
+
+def test_what_the_url_may_not_ask_is_a_sentence(graph, tmp_path):
+    path, _, _ = graph
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    assert "no finished graph" in run(graph=str(secret)).error[0].value
+    assert "cannot be read" in run(graph=path, edits='{"pins": 3}').error[0].value
+    assert "cannot be read" in run(graph=path, edits="[").error[0].value
+    assert not run(graph=path, node="no such node").error
+    assert not run().error
