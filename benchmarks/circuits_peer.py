@@ -32,7 +32,7 @@ PRUNED = ((0.8, 0.98), (0.6, 0.9), (0.95, 0.999))
 """Shares of the influence that nodes and edges are to hold."""
 SHARED: dict[str, Any] = {
     "d_model": WIDTH, "n_heads": HEADS, "d_head": WIDTH // HEADS, "d_mlp": INNER, "n_layers": LAYERS, "n_ctx": PLACES,
-    "d_vocab": WORDS, "eps": 1e-5, "device": "cpu", "seed": 0, "tokenizer_name": "tiny",
+    "d_vocab": WORDS, "eps": 1e-5, "device": "cpu", "seed": 0,
 }  # fmt: skip
 CASES: dict[str, tuple[str, bool]] = {"llama": ("llama", False), "llama-skip": ("llama", True), "gpt2": ("gpt2", False)}
 """Family, and whether the transcoders have a skip connection."""
@@ -109,6 +109,7 @@ def run(family: str, skip: bool) -> dict[str, np.ndarray]:
     theirs, config, weights = make_model(family)
     transcoders = make_transcoders(skip)
     model = TransformerLensReplacementModel(config)
+    config.tokenizer_name = "tiny"  # before, it would be looked for on the hub
     model.load_and_process_state_dict(
         {name: tensor.detach().clone() for name, tensor in weights.items()},
         fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False,

@@ -148,7 +148,7 @@ class TwoHops:
             second, 0, (1.3 * token["asks"][None], one), (1.3 * place[None], one), (countries, each), 0.22 * countries
         )
         for country in range(COUNTRIES):
-            _neuron(second, country, countries[country] + token["asks"], -9.0, token[f"capital{country}"])
+            _neuron(second, country, countries[country] + token["asks"], -7.5, 1.3 * token[f"capital{country}"])
         planted = []
         for block, count in ((first, COUNTRIES * CITIES + ANIMALS), (second, COUNTRIES)):
             mlp = block.mlp
