@@ -26,6 +26,7 @@ from torch.nn.functional import normalize
 from interp.circuits.attribute import Target, attribute
 from interp.circuits.frozen import EMBEDDING
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph
+from interp.circuits.prune import prune
 from interp.circuits.replacement import Read, Replacement, make_replacement
 from interp.models import Edit, Model, open_model
 from interp.recipe.planted_models import CITIES, COUNTRIES, SYMBOLS, Induction, Question, TwoHops
@@ -33,8 +34,8 @@ from interp.sae import SAE, make_architecture
 from interp.statistics import wilson
 from interp.training import TrainConfig, train
 
-D_SAE, K = 96, 2
-TEXTS, ROWS, BATCH, CALIBRATION = 2_048, 150_000, 512, 4_096
+D_SAE, K = 64, 1
+TEXTS, ROWS, BATCH, CALIBRATION = 2_048, 100_000, 512, 4_096
 NAMING = 480
 """Prompts on which features are named."""
 PURE = 0.9
@@ -247,7 +248,7 @@ def _followed(
         tokens_T = tokens_of(replacement.model, [question])[0]
         read = replacement.read(tokens_T)
         target = _towards(words.index(question.answer), len(words), question.answer)
-        graph = attribute(replacement, tokens_T, target, read=read)
+        graph = prune(attribute(replacement, tokens_T, target, read=read))
         edges = strong_edges(graph)
         found += has_path(graph, question, names, edges)
         known = [is_known(graph, question, names, target, source) for target, source, _ in edges]
@@ -289,14 +290,13 @@ def has_path(
 
 
 def is_known(graph: Graph, question: Question, names: Sequence[Tensor], target: int, source: int) -> bool:
-    """Whether an edge was planted: a step of the path, the asking, or MLP 0 looking up a city or an animal at its place."""
+    """Whether an edge was planted: a step of the path, the asking, or MLP 0 looking up a word at its place."""
     country, capital, logit = _steps(graph, question, names)
     nodes = graph.nodes
-    at, last = int(nodes.position_N[source]), len(graph.tokens) - 1
+    at = int(nodes.position_N[source])
     if nodes.kind_N[source] == TOKEN:
-        word = question.words[at - 1] if at else ""
-        looked_up = nodes.kind_N[target] == FEATURE and nodes.layer_N[target] == 0 and nodes.position_N[target] == at
-        return bool(looked_up and word.startswith(("city", "animal"))) or (at == last and target in capital)
+        looked_up = at and nodes.kind_N[target] == FEATURE and nodes.position_N[target] == at
+        return bool(looked_up and (nodes.layer_N[target] == 0 or target in capital))
     return (target in capital and source in country) or (target in logit and source in capital)
 
 

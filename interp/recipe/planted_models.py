@@ -27,7 +27,7 @@ HEAD = WIDTH // HEADS
 COUNTRIES, CITIES = 12, 4
 """Countries, and cities of each."""
 ANIMALS, CLASSES, FILLERS = 6, 3, 8
-"""MLP 0 looks up the class of an animal, too, which nothing reads: true features without a part in the circuit."""
+"""MLPs look up a class of every other word, too, which nothing reads: true features without a part in the circuit."""
 SYMBOLS, LENGTH = 24, 10
 """Of the induction model: its tokens, and how many stand in a prompt before one of them comes again."""
 SPECIAL = ("<pad>", "<bos>", "<eos>")
@@ -129,10 +129,11 @@ class TwoHops:
         """The model, written into a folder."""
         words = TwoHops.names()
         draw = torch.Generator().manual_seed(seed + 77_000)
-        inner = COUNTRIES + CLASSES + 1
+        inner = COUNTRIES + 2 * CLASSES + 1
         all_PD = directions(len(words) + inner, draw)
         token, countries = dict(zip(words, all_PD, strict=False)), all_PD[len(words) : len(words) + COUNTRIES]
-        classes, place = all_PD[len(words) + COUNTRIES : -1], all_PD[-1]
+        classes, place = all_PD[len(words) + COUNTRIES : -1], all_PD[-1]  # of MLP 0, then of MLP 1
+        others = [word for word in words[len(SPECIAL) :] if word.startswith(("animal", "word"))]
         model = _blank(words, 2 * LENGTH, seed)
         model.transformer.wte.weight.copy_(all_PD[: len(words)])
         model.transformer.ln_f.weight.fill_(1.5)
@@ -140,17 +141,19 @@ class TwoHops:
         # A LayerNorm makes every vector √64 = 8 long: a direction that is alone reads 8, one of two 5.7, one of three 4.6.
         for city in range(COUNTRIES * CITIES):
             _neuron(first, city, token[f"city{city}"], -5.0, (countries[city // CITIES] + place) / 3)
-        for animal in range(ANIMALS):
-            at = COUNTRIES * CITIES + animal
-            _neuron(first, at, token[f"animal{animal}"], -5.0, classes[animal % CLASSES] / 3)
+        for number, word in enumerate(others):
+            of = number % CLASSES
+            _neuron(first, COUNTRIES * CITIES + number, token[word], -5.0, classes[of] / 3)
+            _neuron(second, COUNTRIES + 1 + number, token[word], -3.5, classes[CLASSES + of] / 2)
+        _neuron(second, COUNTRIES, place, -3.0, classes[CLASSES] / 1.5)
         one, each = torch.tensor([0]), torch.arange(1, 1 + COUNTRIES)
         _head(
             second, 0, (1.3 * token["asks"][None], one), (1.3 * place[None], one), (countries, each), 0.22 * countries
         )
         for country in range(COUNTRIES):
-            _neuron(second, country, countries[country] + token["asks"], -7.5, 1.3 * token[f"capital{country}"])
+            _neuron(second, country, countries[country] + token["asks"], -8.0, 1.7 * token[f"capital{country}"])
         planted = []
-        for block, count in ((first, COUNTRIES * CITIES + ANIMALS), (second, COUNTRIES)):
+        for block, count in ((first, COUNTRIES * CITIES + len(others)), (second, COUNTRIES + 1 + len(others))):
             mlp = block.mlp
             planted.append((mlp.c_fc.weight[:, :count].T, mlp.c_fc.bias[:count], mlp.c_proj.weight[:count]))
         _save(model, words, folder)
