@@ -35,7 +35,7 @@ from interp.statistics import wilson
 from interp.training import TrainConfig, train
 
 D_SAE, K = 64, 1
-TEXTS, ROWS, BATCH, CALIBRATION = 2_048, 300_000, 128, 4_096
+TEXTS, ROWS, BATCH, CALIBRATION = 2_048, 120_000, 128, 4_096
 RATE = 3e-3
 """Learning rate: at the default, for dictionaries of real models, an FVU of .03 is left, and of .005 at this."""
 NAMING = 480
