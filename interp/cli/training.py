@@ -90,6 +90,10 @@ def _swept(rows: list[dict[str, Any]], _: Asked) -> None:
 
 
 def _recovered(recovery: dict[str, Any], asked: Asked) -> None:
+    if asked["circuits"]:
+        columns = ["circuit", "dictionary", "measure", "hits", "of", "share", "low", "high"]
+        table(columns, [[row[name] for name in columns] for row in recovery["circuits"]])
+        return
     planted = asked["features"]
     table(["measure", "value"], [[key, value] for key, value in recovery.items()])
     tell(

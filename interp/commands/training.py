@@ -270,14 +270,23 @@ def selftest(
     lr: Rate = None,
     seed: Seed = 0,
     settings: Settings = None,
+    circuits: Annotated[
+        bool, Option("Plant circuits instead: does an attribution graph show them? Of the others only --seed counts.")
+    ] = False,
 ) -> dict[str, Any]:
     """Plant known features in synthetic activations, train with this recipe, and say how many came back.
+
+    With `circuits`, two small decoders whose circuits are known are built, and their attribution graphs compared with these.
 
     Raises InterpError when the architecture does not exist or does not take what is given.
     """
     from interp.recipe import selftest as recover
     from interp.training import TrainConfig
 
+    if circuits:
+        from interp.recipe.planted_circuits import selftest_circuits
+
+        return {"seed": seed, "circuits": selftest_circuits(seed)}
     of_architecture, of_training = _part(settings or {})
     planted: dict[str, float] = {"k": active} if takes_k([architecture]) else {}
     if architecture == "jumprelu" and form in (None, "quadratic"):
