@@ -2,7 +2,7 @@
 
 A row w of an encoder or decoder matrix is kept as integers q from -127 to 127 and one number s, w ≈ s q with s = max |w| / 127, so that
 a weight is off by at most s / 2. Biases and thresholds stay float32. `layers.json` has each transcoder's card and its place.
-Opened, each becomes a folder of SAELens' format in the cache, named by the file's SHA-256; sae-lens opens these as any other.
+Opened, each becomes a folder of SAELens' format in the cache, named by the SHA-256 of `layers.json`; sae-lens opens these as any other.
 
 Axes    F feature, D d_in, O d_out.
 """
@@ -89,7 +89,7 @@ def expanded(folder: Path) -> Path:
         digest, layers = str(told["sha256"]), dict(told["layers"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InterpError(f"{folder / CARDS} cannot be read ({error}); copy the whole folder again.") from error
-    into = places.cache() / "transcoders" / digest
+    into = places.cache() / "transcoders" / places.sha256_file(folder / CARDS)  # which has the file's own hash
     if into.exists():
         return into
     if (folder / FILE).stat().st_size > LIMIT:
