@@ -1,10 +1,11 @@
 """A transcoder for every layer of SmolLM2-135M-Instruct: what its MLPs read, and what they add.
 
-    python recipes/smollm2_transcoders.py                # train, pack, measure: about an hour on two cores, 12 GB of memory
-    python recipes/smollm2_transcoders.py pack measure   # or some stages
+    python recipes/smollm2_transcoders.py                # all: about an hour on two cores, 12 GB of memory
+    python recipes/smollm2_transcoders.py pack describe  # or some stages
 
 train    one pass of the model feeds all thirty; nothing is harvested. It goes on where it stopped. Text: the mix of recipes/smollm2.py.
 pack     8-bit rows with scales, one file, which `interp circuit` expands at its first use.
+describe on which tokens each feature fires, on text that nothing was trained on, and which it makes likelier: its name in a graph.
 measure  on text that is held out: FVU of each layer as trained and as packed; and what the model says with every MLP replaced.
 
 docs/circuits.md has what came of it.
@@ -13,17 +14,18 @@ docs/circuits.md has what came of it.
 import argparse
 from functools import partial
 
+import numpy as np
 import smollm2 as embedded
 import torch
 
 from interp import places
 from interp.activations import stream
 from interp.checkpoint import open_bundle
-from interp.checkpoint.eight_bit import open_layers, pack_layers
+from interp.checkpoint.eight_bit import open_layers, pack_layers, write_features
 from interp.circuits.replacement import make_replacement
 from interp.corpus import tokenize
 from interp.mask import Mask
-from interp.models import Edit, open_model
+from interp.models import Edit, Model, open_model
 from interp.progress import bar
 from interp.recipe.layers import train_layers
 from interp.render.terminal import say
@@ -35,6 +37,7 @@ LAYERS = 30
 D_SAE, K = 1536, 32
 TOKENS = 2_000_000
 MEASURED_TOKENS, BATCH = 16_384, 4
+DESCRIBED_TOKENS, SHOWN_TOKENS = 131_072, 4
 INTO = embedded.INTO / "transcoders"
 WORK = places.cache() / "recipes" / "smollm2" / "transcoders"
 
@@ -131,6 +134,59 @@ def measure() -> None:
     say(str(found))
 
 
+@torch.inference_mode()
+def describe() -> None:
+    """On which tokens each feature fires, by the sum of its activations, and which its row makes likelier; beside the packed file."""
+    model = open_model("smollm2")
+    packed, cutoffs, _ = open_layers(INTO)
+    saes = list(packed)
+    blocks = tokenize(embedded.training_text(), model, DESCRIBED_TOKENS, split="heldout")
+    every = [hook for layer in range(LAYERS) for hook in hooks_of(layer)]
+    entries: list[list[np.ndarray]] = [[] for _ in range(LAYERS)]
+    rows = torch.zeros(LAYERS, dtype=torch.int64)
+    with bar("describing", len(blocks.tokens_NT)) as advance:
+        for first in range(0, len(blocks.tokens_NT), 16):
+            tokens, real = blocks.tokens_NT[first : first + 16], blocks.real_NT()[first : first + 16]
+            run = model.run(tokens, every)
+            for layer, one in enumerate(saes):
+                seen = {hook: run.activations[hook] for hook in hooks_of(layer)}
+                counted_BT = Mask({hook: cutoffs[hook] for hook in seen}).counted(seen, real)
+                active = one.active(seen[one.hook_name][counted_BT].float())
+                token = tokens[counted_BT][active.rows]
+                rows[layer] += int(counted_BT.sum())
+                entries[layer].append(np.stack([active.features.numpy(), token.numpy(), active.values.numpy()]))
+            advance(len(tokens), "")
+    W_VD, gain_D = model.unembedding()
+    write_features(
+        INTO,
+        [
+            _described(one, np.concatenate(part, 1), int(rows[n]), model, W_VD * gain_D)
+            for n, (one, part) in enumerate(zip(saes, entries, strict=True))
+        ],
+    )
+
+
+def _described(one: SAE, entries: np.ndarray, rows: int, model: Model, W_VD: torch.Tensor) -> list[dict[str, object]]:
+    feature, token, value = entries[0].astype(np.int64), entries[1].astype(np.int64), entries[2]
+    fires = np.bincount(feature, minlength=one.d_sae)
+    pairs, inverse = np.unique(feature * len(W_VD) + token, return_inverse=True)
+    mass = np.bincount(inverse, value)
+    order = np.lexsort((-mass, pairs // len(W_VD)))
+    owner, which = pairs[order] // len(W_VD), pairs[order] % len(W_VD)
+    first = np.searchsorted(owner, np.arange(one.d_sae + 1))
+    whole = np.bincount(feature, value, minlength=one.d_sae)
+    promoted = (one.W_dec @ W_VD.T).topk(SHOWN_TOKENS).indices
+    return [
+        {
+            "density": float(fires[f] / rows),
+            "fires_on": [model.decode([int(t)]) for t in which[first[f] : first[f + 1]][:SHOWN_TOKENS]],
+            "share": float(mass[order][first[f] : first[f + 1]][:SHOWN_TOKENS].sum() / max(whole[f], 1e-9)),
+            "promotes": [model.decode([int(t)]) for t in promoted[f].tolist()],
+        }
+        for f in range(one.d_sae)
+    ]
+
+
 def _edits(of: list[SAE] | None, real: torch.Tensor) -> list[Edit]:
     """Every MLP's output replaced at real positions, by what its transcoder says or (None) by nothing."""
     if of == []:
@@ -158,14 +214,16 @@ def _say(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", choices=["train", "pack", "measure", []], default=[])
+    parser.add_argument("stages", nargs="*", choices=["train", "pack", "describe", "measure", []], default=[])
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--layers", type=int, default=LAYERS)
     asked = parser.parse_args()
-    for stage in asked.stages or ["train", "pack", "measure"]:
+    for stage in asked.stages or ["train", "pack", "describe", "measure"]:
         if stage == "train":
             train(asked.tokens, asked.layers)
         elif stage == "pack":
             pack(asked.layers)
+        elif stage == "describe":
+            describe()
         else:
             measure()

@@ -1,18 +1,21 @@
 """The transcoders of all layers in one file of 8-bit rows, and the ordinary folders that come of it.
 
 A row w of an encoder or decoder matrix is kept as integers q from -127 to 127 and one number s, w ≈ s q with s = max |w| / 127, so that
-a weight is off by at most s / 2. Biases and thresholds stay float32. `layers.json` has each transcoder's card and its place.
+a weight is off by at most s / 2. Biases and thresholds stay float32. `layers.json` has each transcoder's card; `features.parquet`, where it
+is, what each feature fires on and promotes.
 Opened, each becomes a folder of SAELens' format in the cache, named by the SHA-256 of `layers.json`; sae-lens opens these as any other.
 
 Axes    F feature, D d_in, O d_out.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, Int8
 from safetensors import SafetensorError, safe_open
@@ -27,7 +30,7 @@ from interp.sae import SAE
 from interp.sae.bundle import Bundle
 from interp.types import InterpError
 
-FILE, CARDS = "transcoders.safetensors", "layers.json"
+FILE, CARDS, FEATURES = "transcoders.safetensors", "layers.json", "features.parquet"
 MATRICES = ("W_enc", "W_dec")
 CUTOFF_OUT = "norm_cutoff_out"
 """Of a transcoder's recipe: the norm of what it writes above which a position is a sink, and was not trained on."""
@@ -60,6 +63,7 @@ def pack_layers(folders: Mapping[str, Path], into: str | Path) -> Path:
         cards[name] = asdict(Card.read(folder))
     with places.whole_folder(Path(into)) as partial:
         save_file(tensors, partial / FILE)
+        (partial / FILE).chmod(0o644)  # safetensors writes for the owner only
         places.write_json(partial / CARDS, {"sha256": places.sha256_file(partial / FILE), "layers": cards})
     return Path(into)
 
@@ -107,6 +111,31 @@ def expanded(folder: Path) -> Path:
                     f"{folder / FILE} does not hold what {CARDS} says ({error}); copy the folder again."
                 ) from error
     return into
+
+
+def write_features(folder: Path, layers: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    """What is known of each feature, by layer: density, the tokens that it fires on most with their share, and those it promotes."""
+    rows = [
+        {"layer": layer, "feature": feature} | dict(told)
+        for layer, part in enumerate(layers)
+        for feature, told in enumerate(part)
+    ]
+    with places.whole_file(folder / FEATURES) as partial:
+        pq.write_table(pa.Table.from_pylist(rows), partial, compression="zstd")
+
+
+def read_features(folder: Path) -> dict[tuple[int, int], str]:
+    """A description of each feature by (layer, feature): the tokens that it fires on, and those it promotes; {} where none are told."""
+    path = folder / FEATURES
+    if not path.exists():
+        return {}
+    found = {}
+    for row in pq.read_table(path).to_pylist():
+        fires = ", ".join(f"‘{token}’" for token in row["fires_on"])
+        if fires:
+            more = "" if row["share"] > 0.9 else " and others"
+            found[int(row["layer"]), int(row["feature"])] = f"on {fires}{more}"
+    return found
 
 
 def places_name(name: str) -> str:

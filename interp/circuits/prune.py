@@ -15,9 +15,8 @@ Source  Ameisen et al. 2025, "Circuit Tracing", appendix on pruning; circuit-tra
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph
@@ -94,6 +93,13 @@ def level(values: Float[Tensor, " N"], share: float) -> float:
     return float(ordered[min(reached, len(ordered) - 1)])
 
 
-def kept_of(graph: Graph) -> Bool[np.ndarray, " N"]:
-    """True at nodes that are features."""
-    return graph.nodes.kind_N == FEATURE
+def strong_edges(graph: Graph, count: int) -> list[tuple[int, int, float]]:
+    """(target, source, effect) of the edges that most influence passes through.
+
+    Not those that are largest: an edge is in the unit of its target, and pre-activations of two features are in no common one.
+    """
+    weight = graph.weights()
+    flow = scaled(graph.edges_NN) * (influence(graph.edges_NN, weight) + weight)[:, None]
+    wide, flat = len(graph.nodes), flow.flatten()
+    top = flat.topk(min(count, int((flat > 0).sum()))).indices.tolist()
+    return [(n // wide, n % wide, float(graph.edges_NN[n // wide, n % wide])) for n in top]

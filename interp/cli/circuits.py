@@ -1,13 +1,10 @@
 """Circuits on the command line."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from interp.cli.app import Asked, register
 from interp.render.terminal import table, tell
 from interp.render.words import counted
-
-if TYPE_CHECKING:
-    from interp.workbench.circuits import Circuit
 
 MEANS = {
     "replacement": "replacement score: influence that reaches tokens through features, not errors",
@@ -17,7 +14,7 @@ MEANS = {
 }
 
 
-def _shown(found: "Circuit", asked: Asked) -> None:
+def _shown(found: Any, asked: Asked) -> None:
     about = found.to_dict()
     of = [str(about[name]) for name in ("model", "question") if about[name]]
     tell(f"{about['prompt']!r}" + (f"  ({', '.join(of)})" if of else ""))
@@ -44,5 +41,32 @@ register(
     "circuit",
     _shown,
     "interp circuit 'The capital of France is' --target ' Paris' --distractor ' London' --into paris.html",
+    face=("as_json", "background", "wide"),
+)
+
+
+def _checked(found: Any, asked: Asked) -> None:
+    rows = [
+        [
+            c["source"],
+            c["target"],
+            f"{c['predicted']:+.3g}",
+            f"{c['measured']:+.3g}",
+            f"{c['control']:.2g}",
+            f"{c['p']:.2f}",
+            c["verdict"],
+        ]
+        for c in found.rows
+    ]
+    heads = ["edge from", "to", "predicted", "measured", "controls' 95th", "p", "verdict"]
+    table(heads, rows, wide=asked["wide"])
+    tell(f"\n{found.sentence()}")
+    tell(f"the graph, with its checks, is in {found.file}")
+
+
+register(
+    "check-circuit",
+    _checked,
+    "interp check-circuit paris.json --count 20",
     face=("as_json", "background", "wide"),
 )

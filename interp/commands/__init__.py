@@ -90,6 +90,7 @@ COMMANDS: dict[str, Command] = {
     "presets": Command(steering.presets, changes=False),
     "preset": Command(steering.preset, changes=False),
     "circuit": Command(circuits.circuit),
+    "check-circuit": Command(circuits.check_circuit),
     "publish": Command(sharing.publish),
     "pack": Command(sharing.pack),
     "unpack": Command(sharing.unpack),

@@ -14,6 +14,7 @@ Axes    N prompt, T token, D width, F d_sae, R row.
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph
 from interp.circuits.prune import influence, prune, scaled
 from interp.circuits.replacement import Read, Replacement, make_replacement
 from interp.models import Edit, Model, open_model
+from interp.models.passes import Site
 from interp.recipe.planted_models import CITIES, COUNTRIES, SYMBOLS, Induction, Question, TwoHops
 from interp.sae import SAE, make_architecture
 from interp.statistics import wilson
@@ -322,6 +324,10 @@ def is_true(replacement: Replacement, read: Read, graph: Graph, edges: Sequence[
     return made
 
 
+def _put(held: Tensor, out: Tensor, _: Site) -> Tensor:
+    return held.expand_as(out)
+
+
 def _taken_out(replacement: Replacement, read: Read, graph: Graph, source: int) -> Callable[[int], float]:
     nodes, clean = graph.nodes, read.clean
     layer, at = int(nodes.layer_N[source]), int(nodes.position_N[source])
@@ -332,7 +338,7 @@ def _taken_out(replacement: Replacement, read: Read, graph: Graph, source: int) 
         own = read.layers[layer]
         row = own.transcoder.W_dec[int(nodes.index_N[source])].detach() * float(nodes.value_N[source])
         held[replacement.writes[layer]][0, at] -= own.error_TD[at] if nodes.kind_N[source] == ERROR else row
-    edits = [Edit(name, lambda out, _, put=put: put.expand_as(out)) for name, put in held.items()]
+    edits = [Edit(name, partial(_put, put)) for name, put in held.items()]
     run = replacement.model.run(clean.tokens_T[None], replacement.reads, edits, logits=True, last=1)
     assert run.logits is not None
     change_V = clean.logits_V - run.logits[0, -1]

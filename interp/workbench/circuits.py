@@ -5,7 +5,7 @@ Axes    T token, L layer, E active feature at a position.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch
 
 from interp import places
 from interp.checkpoint import Card, load
+from interp.checkpoint.eight_bit import CUTOFF_OUT, FILE, expanded, read_features
 from interp.checkpoint.files import below
 from interp.circuits.attribute import Target, attribute, difference, likeliest
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Group, group_by_name
 from interp.circuits.page import called, graph_page, shares
-from interp.circuits.prune import influence, prune, score
+from interp.circuits.prune import influence, prune, score, strong_edges
 from interp.circuits.replacement import Read, Replacement, make_replacement
 from interp.circuits.schema import from_json, to_json
 from interp.labels import LabelBook
@@ -63,11 +64,11 @@ class Circuit:
         ]
 
     def edges(self, count: int = LISTED) -> list[dict[str, Any]]:
-        """The strongest edges."""
+        """The edges that most influence passes through."""
         names = called(self.graph)
         return [
             {"source": names[source], "target": names[target], "effect": effect}
-            for target, source, effect in self.graph.strongest(count)
+            for target, source, effect in strong_edges(self.graph, count)
         ]
 
     def command(self) -> str:
@@ -111,6 +112,8 @@ class Opened:
     folders: tuple[str, ...]
     """Of each layer's transcoder."""
     books: tuple[LabelBook | None, ...]
+    described: Mapping[tuple[int, int], str] = field(default_factory=dict, repr=False)
+    """By layer and feature, on which tokens it fires."""
 
     @property
     def model(self) -> Model:
@@ -125,6 +128,8 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
     """
     place = Path(transcoders).expanduser()
     root = place if place.exists() else places.shipped(str(transcoders))
+    described = read_features(root)
+    root = expanded(root) if (root / FILE).exists() else root
     folders = below(root) if root.is_dir() else []
     if not folders:
         raise InterpError(
@@ -148,11 +153,13 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
     cutoffs: dict[str, float] = {}
     for card in cards.values():
         cutoffs |= {hook: cut for hook, cut in card.mask.cutoffs.items() if cut > 0}
+        if CUTOFF_OUT in card.recipe:
+            cutoffs[card.hook_name_out] = float(card.recipe[CUTOFF_OUT])
     saes = {str(folder): load(folder) for folder in folders}
     made = make_replacement(opened, list(saes.values()), cutoffs)
     where = {id(one): folder for folder, one in saes.items()}
     ordered = tuple(where[id(one)] for one in made.transcoders)
-    return Opened(made, ordered, tuple(_book(Path(each)) for each in ordered))
+    return Opened(made, ordered, tuple(_book(Path(each)) for each in ordered), described)
 
 
 def _book(folder: Path) -> LabelBook | None:
@@ -175,13 +182,10 @@ def trace_circuit(
     a target that is not one token, for a prompt of one token, and for one that the memory does not hold.
     """
     model = opened.model
-    if distractor and not target:
-        raise InterpError("a distractor is compared with a target; give --target too.")
-    ends = [one_token(model, each, name) for each, name in ((target, "target"), (distractor, "distractor")) if each]
     tokens = torch.tensor(model.prompt(prompt))
     read = opened.replacement.read(tokens)
+    asked, question = ask(model, read, target, distractor)
     check_memory(opened.replacement, read, nodes)
-    asked, question = _asked(model, read, ends)
     whole = attribute(opened.replacement, tokens, asked, max_nodes=nodes, read=read)
     scores, total = score(whole), float(influence(whole.edges_NN, whole.weights()).sum())
     kept = prune(whole, keep, edges)
@@ -208,13 +212,15 @@ def trace_circuit(
 
 
 def feature_names(opened: Opened, graph: Graph) -> dict[str, str]:
-    """What people or a run called the graph's features, by the nodes' ids."""
+    """What people or a run called the graph's features, else on which tokens they fire where that is known; by the nodes' ids."""
     n, found = graph.nodes, {}
     newest = [book.newest() if book is not None else {} for book in opened.books]
     for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True):
         label = newest[layer].get(int(index)) if kind == FEATURE else None
         if label is not None and label.text.strip():
             found[each] = label.text
+        elif kind == FEATURE and (int(layer), int(index)) in opened.described:
+            found[each] = opened.described[int(layer), int(index)]
     return found
 
 
@@ -231,8 +237,14 @@ def one_token(model: Model, text: str, what: str) -> int:
     )
 
 
-def _asked(model: Model, read: Read, ends: Sequence[int]) -> tuple[Target, str]:
-    """What the graph is asked for, and the same in words."""
+def ask(model: Model, read: Read, target: str = "", distractor: str = "") -> tuple[Target, str]:
+    """What the graph is asked for, and the same in words.
+
+    Raises InterpError for a target or distractor that is not one token, and for a distractor alone.
+    """
+    if distractor and not target:
+        raise InterpError("a distractor is compared with a target; give --target too.")
+    ends = [one_token(model, each, name) for each, name in ((target, "target"), (distractor, "distractor")) if each]
     logits = read.clean.logits_V
     said = [repr(model.decode([each])) for each in ends]
     if not ends:

@@ -233,7 +233,7 @@ def edit(shown: ShownCircuit, at: int) -> None:
 
 def check(shown: ShownCircuit, at: int, file: str) -> None:
     """Try an edge of the node in the model, where that can be asked."""
-    if "check_circuit" not in COMMANDS or not file or read_only():
+    if "check-circuit" not in COMMANDS or not file or read_only():
         return
     own = [edge for edge in shown.edges if at in edge[:2]][:50]
     named = {
@@ -247,7 +247,7 @@ def check(shown: ShownCircuit, at: int, file: str) -> None:
         asked = st.button("Check this edge", help="Changes the source in the model, and measures what its target does.")
     if asked:
         with st.spinner("Running the model …"):
-            st.json(json.loads(json.dumps(COMMANDS["check_circuit"].call(file, edges=[edge], count=1), default=vars)))
+            st.json(json.loads(json.dumps(COMMANDS["check-circuit"].call(file, edges=[edge], count=1), default=vars)))
 
 
 def show(shown: ShownCircuit, file: str) -> None:
