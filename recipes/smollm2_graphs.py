@@ -25,6 +25,7 @@ PROMPTS = {
     "french": ("Votre piscine est", " verte", " vert"),
 }
 """Prompt, target, distractor."""
+VERDICTS = ("confirmed", "refuted", "undecided")
 KEEP, EDGES, CHECKED = 0.5, 0.6, 50
 INTO = embedded.INTO / "graphs"
 
@@ -42,22 +43,22 @@ def main() -> None:
             checked = check_circuit(str(file), count=CHECKED)
             made = circuit(str(file))
             say(f"{name}: {checked.sentence()}")
-        verdicts = [check.verdict for check in made.graph.checks]
+        ways = {"direct": [c.verdict for c in made.graph.checks], "live": [c.live_verdict for c in made.graph.checks]}
         results[name] = {
             "prompt": prompt,
             "question": made.graph.about["question"],
             **{key: round(value, 4) for key, value in made.scores.items()},
-            "checked": len(verdicts),
-            **{verdict: verdicts.count(verdict) for verdict in ("confirmed", "refuted", "undecided")},
+            "checked": len(made.graph.checks),
+            **{way: {v: said.count(v) for v in VERDICTS} for way, said in ways.items()},
             "kilobytes": Path(file).stat().st_size // 1024,
         }
     count = sum(each["checked"] for each in results.values())
-    good = sum(each["confirmed"] for each in results.values())
-    share, low, high = wilson(good, count)
-    found = {
-        "graphs": results,
-        "confirmed": {"of": count, "share": round(share, 4), "interval": [round(low, 4), round(high, 4)]},
-    }
+    confirmed = {}
+    for way in ("direct", "live"):
+        good = sum(each[way]["confirmed"] for each in results.values())
+        share, low, high = wilson(good, count)
+        confirmed[way] = {"of": count, "share": round(share, 4), "interval": [round(low, 4), round(high, 4)]}
+    found = {"graphs": results, "confirmed": confirmed}
     places.write_json(embedded.ROOT / "benchmarks/results/circuits_checked.json", found)
     say(json.dumps(found["confirmed"]))
 

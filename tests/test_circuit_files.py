@@ -86,8 +86,10 @@ SCHEMA = {
     },
 }
 
-NUMBERS = ("edge", "predicted", "measured", "low", "high", "direct", "control", "p", "adversarial")
-CHECK = Check(source=0, target=1, verdict="confirmed", **{name: 0.1 * n for n, name in enumerate(NUMBERS)})
+NUMBERS = ("edge", "measured", "low", "high", "control", "p", "adversarial", "whole", "live", "live_p")
+CHECK = Check(
+    source=0, target=1, verdict="confirmed", live_verdict="refuted", **{name: 0.1 * n for n, name in enumerate(NUMBERS)}
+)
 
 
 @pytest.fixture(scope="module")

@@ -58,21 +58,23 @@ class Check:
     target: int
     edge: float
     """The direct effect, as the graph has it."""
-    predicted: float
-    """The effect over all paths of the graph."""
     measured: float
-    """In the live model, the mean over the source ablated, halved and doubled, each per unit of the source."""
+    """In the model with every other MLP held, the mean over the source ablated, halved and doubled, each per unit of the source."""
     low: float
     high: float
-    direct: float
-    """In the live model with every other MLP held."""
     control: float
     """The 95th percentile of what matched controls do, in size."""
     p: float
     adversarial: float
     """The size of what the direction that moves the target most does, at the same norm."""
     verdict: str
-    """confirmed, refuted or undecided."""
+    """confirmed, refuted or undecided: of the edge, the direct effect."""
+    whole: float
+    """The effect over all paths, as the graph has it."""
+    live: float
+    """The same in the live model, where nothing is held."""
+    live_p: float
+    live_verdict: str
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ Three ways to run what was moved:
     direct  the model itself, but every other MLP puts out what it did: what then reaches a target came over no other MLP
     held    patterns and norms held, every MLP its transcoder, encoded anew, and the error: what a graph is a linear picture of
 
-An edge is checked by moving its source (a feature's activation ablated, halved, doubled; an error or an embedding likewise) in the live
-model and measuring the target, per unit of the source. It is
+An edge is checked by moving its source (a feature's activation or an error ablated, halved and doubled; a token's embedding ablated, for
+norms undo its size) and measuring its target, per unit of the source, once directly and once live. It is
 
-    confirmed   if all three have the sign that the graph predicts, the mean lies beyond 95 of 100 controls, and the predicted size is
-                within a factor of two of it
+    confirmed   if all have the sign that is predicted, the mean lies beyond 95 of 100 controls, and the prediction is within a
+                factor of two of it
     refuted     if the mean has the other sign, or is no larger than half of the controls
     undecided   otherwise
 
-The prediction is the sum over all paths of the graph, for the live model has them all. A control is another feature of the same layer,
-one that does not fire there, moved by the same norm. `adversarial` is what the direction that moves the target most, by the live
-gradient and at the same norm, does to it.
+What is predicted is the edge (`verdict`), and for the live model, which has all paths, the sum over all of the graph (`live_verdict`). A
+control is another feature of the same layer, one that does not fire there, moved by the same norm. `adversarial` is what the direction
+that moves the target most, by the live gradient and at the same norm, does to it.
 
 Axes    B row, T token, D width, N node, C control.
 """
@@ -40,6 +40,7 @@ from interp.progress import bar
 from interp.types import InterpError
 
 Way = Literal["live", "direct", "held"]
+WAYS: tuple[Way, Way] = ("direct", "live")
 SHARES = (-1.0, -0.5, 1.0)
 """Ablated, halved, doubled."""
 CONTROLS = 19
@@ -214,35 +215,55 @@ def _check_source(
     others = _controls(read, layer, at, vector, draw)
     pulls = [_steepest(replacement, read, graph, layer, at, target) * vector.norm() for target in targets]
     layers = sorted({int(graph.nodes.layer_N[t]) for t in targets if graph.nodes.kind_N[t] == FEATURE})
-    moves = [(layer, at, share * vector) for share in SHARES]
+    shares = SHARES[:1] if graph.nodes.kind_N[source] == TOKEN else SHARES
+    moves = [(layer, at, share * vector) for share in shares]
     moves += [(layer, at, -other) for other in others] + [(layer, at, -pull) for pull in pulls]
-    moved = changes(replacement, read, graph, run_moved(replacement, read, moves, "live", layers), targets)
-    alone = run_moved(replacement, read, [(layer, at, -vector)], "direct", layers)
-    direct = -changes(replacement, read, graph, alone, targets)[0]
+    direct, live = (
+        changes(replacement, read, graph, run_moved(replacement, read, moves, way, layers), targets) for way in WAYS
+    )
     checks = []
     for column, target in enumerate(targets):
-        did = moved[: len(SHARES), column] / torch.tensor(SHARES)
-        control = moved[len(SHARES) : len(SHARES) + len(others), column].abs()
-        most = float(moved[len(SHARES) + len(others) + column, column].abs())
-        mean, said = float(did.mean()), float(predicted_N[target])
-        p = (1 + int((control >= abs(mean)).sum())) / (1 + len(control))
+        edge, whole = float(graph.edges_NN[target, source]), float(predicted_N[target])
+        did = _judged(direct[:, column], shares, len(others), edge)
+        lived = _judged(live[:, column], shares, len(others), whole)
         checks.append(
             Check(
                 source=source,
                 target=target,
-                edge=float(graph.edges_NN[target, source]),
-                predicted=said,
-                measured=mean,
-                low=float(did.min()),
-                high=float(did.max()),
-                direct=float(direct[column]),
-                control=float(control.quantile(0.95)),
-                p=p,
-                adversarial=most,
-                verdict=judge(said, mean, float(did.min()), float(did.max()), p),
+                edge=edge,
+                measured=did.mean,
+                low=did.low,
+                high=did.high,
+                control=did.control,
+                p=did.p,
+                adversarial=float(direct[len(shares) + len(others) + column, column].abs()),
+                verdict=did.verdict,
+                whole=whole,
+                live=lived.mean,
+                live_p=lived.p,
+                live_verdict=lived.verdict,
             )
         )
     return checks
+
+
+@dataclass(frozen=True)
+class _Judged:
+    mean: float
+    low: float
+    high: float
+    control: float
+    p: float
+    verdict: str
+
+
+def _judged(changed_B: Tensor, shares: Sequence[float], controls: int, predicted: float) -> _Judged:
+    """Of a target's changes: those by the shares of its source, then those by the controls."""
+    did = changed_B[: len(shares)] / torch.tensor(shares)
+    control = changed_B[len(shares) : len(shares) + controls].abs()
+    mean, low, high = float(did.mean()), float(did.min()), float(did.max())
+    p = (1 + int((control >= abs(mean)).sum())) / (1 + controls)
+    return _Judged(mean, low, high, float(control.quantile(0.95)), p, judge(predicted, mean, low, high, p))
 
 
 def judge(predicted: float, mean: float, low: float, high: float, p: float) -> str:

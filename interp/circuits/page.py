@@ -150,6 +150,12 @@ def _tables(graph: Graph) -> Html:
         rows = [[group.name, ", ".join(by_id.get(each, each) for each in group.members)] for group in graph.groups]
         parts += [element("h2", "Groups"), rows_html(["group", "members"], rows)]
     if graph.checks:
-        rows = [[names[c.source], names[c.target], c.verdict] for c in graph.checks]
-        parts += [element("h2", "Edges that were tried"), rows_html(["from", "to", "verdict"], rows)]
+        rows = [
+            [names[c.source], names[c.target], f"{c.edge:+.3g}", f"{c.measured:+.3g}", c.verdict, c.live_verdict]
+            for c in graph.checks
+        ]
+        parts += [
+            element("h2", "Edges that were tried"),
+            rows_html(["from", "to", "edge", "measured", "verdict", "live model"], rows),
+        ]
     return join_html(parts)

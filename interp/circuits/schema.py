@@ -323,7 +323,9 @@ def _ours(value: Object, own: Any) -> Graph:
 
 def _check(value: Any, where: str, number: Mapping[str, int]) -> Check:
     """An edge that was tried, its ends by their numbers."""
-    kinds = {each.name: (int, float) for each in fields(Check)} | {"source": str, "target": str, "verdict": str}
+    kinds = {each.name: (int, float) for each in fields(Check)} | dict.fromkeys(
+        ("source", "target", "verdict", "live_verdict"), str
+    )
     given = check_object(value, where, kinds)
     for end in ("source", "target"):
         if given[end] not in number:

@@ -48,17 +48,19 @@ register(
 def _checked(found: Any, asked: Asked) -> None:
     rows = [
         [
-            c["source"],
-            c["target"],
-            f"{c['predicted']:+.3g}",
-            f"{c['measured']:+.3g}",
-            f"{c['control']:.2g}",
-            f"{c['p']:.2f}",
-            c["verdict"],
+            *(
+                c["source"],
+                c["target"],
+                f"{c['edge']:+.3g}",
+                f"{c['measured']:+.3g}",
+                f"{c['control']:.2g}",
+                c["verdict"],
+            ),
+            *(f"{c['whole']:+.3g}", f"{c['live']:+.3g}", c["live_verdict"]),
         ]
         for c in found.rows
     ]
-    heads = ["edge from", "to", "predicted", "measured", "controls' 95th", "p", "verdict"]
+    heads = ["edge from", "to", "edge", "measured", "controls' 95th", "verdict", "all paths", "live", "verdict, live"]
     table(heads, rows, wide=asked["wide"])
     tell(f"\n{found.sentence()}")
     tell(f"the graph, with its checks, is in {found.file}")

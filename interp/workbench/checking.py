@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from interp.circuits.attribute import attribute
-from interp.circuits.graph import Check, Graph
+from interp.circuits.graph import TOKEN, Check, Graph
 from interp.circuits.intervene import check_edges
 from interp.circuits.page import called
 from interp.circuits.prune import strong_edges
@@ -27,13 +27,15 @@ class CheckedCircuit:
 
     def sentence(self) -> str:
         """How many are confirmed, with a 95 % interval."""
-        verdicts = [row["verdict"] for row in self.rows]
-        count, good = len(verdicts), verdicts.count("confirmed")
-        _, low, high = wilson(good, count)
-        return (
-            f"of {count} edges {good} are confirmed ({good / count:.0%}, {low:.0%} to {high:.0%}), {verdicts.count('refuted')} refuted, "
-            f"{verdicts.count('undecided')} undecided."
-        )
+        count, said = len(self.rows), []
+        for key, what in (("verdict", "as direct effects"), ("live_verdict", "over all paths of the live model")):
+            verdicts = [row[key] for row in self.rows]
+            good = verdicts.count("confirmed")
+            _, low, high = wilson(good, count)
+            said.append(
+                f"{good} are confirmed {what} ({good / count:.0%}, {low:.0%} to {high:.0%}), {verdicts.count('refuted')} refuted"
+            )
+        return f"of {count} edges {'; '.join(said)}."
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -52,7 +54,7 @@ def check_graph(file: str, *, edges: Sequence[str] = (), count: int = 20, device
         raise InterpError(
             f"{file} does not say of which prompt and transcoders it was made, so nothing of it can be tried here."
         )
-    wanted = [_edge(drawn, each) for each in edges] or [(t, s) for t, s, _ in strong_edges(drawn, count)]
+    wanted = [_edge(drawn, each) for each in edges] or _strongest(drawn, count)
     opened = open_circuits(str(asked["transcoders"]), model=str(asked.get("model", "")), device=device)
     tokens = torch.tensor(opened.model.prompt(str(asked["prompt"])))
     if tuple(tokens.tolist()) != drawn.tokens:
@@ -68,6 +70,13 @@ def check_graph(file: str, *, edges: Sequence[str] = (), count: int = 20, device
     names = called(graph)
     rows = [asdict(c) | {"source": names[c.source], "target": names[c.target]} for c in checks]
     return CheckedCircuit(graph, rows, written.file)
+
+
+def _strongest(graph: Graph, count: int) -> list[tuple[int, int]]:
+    """Edges through which most influence passes, of features and errors: that a token's own vector makes the features of its position
+    is no finding."""
+    found = [(t, s) for t, s, _ in strong_edges(graph, len(graph.nodes) ** 2) if graph.nodes.kind_N[s] != TOKEN]
+    return found[:count]
 
 
 def _edge(graph: Graph, text: str) -> tuple[int, int]:
