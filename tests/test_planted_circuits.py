@@ -1,8 +1,11 @@
 """Where the circuit is known, attribution graphs show it, and graphs by dictionaries that know nothing do not."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
-from interp.commands.training import selftest
 from interp.recipe.planted_models import CITIES, COUNTRIES, SYMBOLS
 
 pytestmark = pytest.mark.slow
@@ -10,8 +13,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def share() -> dict[tuple[str, str, str], dict]:
-    """Rows of the command by circuit, dictionary and measure."""
-    made = selftest(circuits=True)["circuits"]
+    """Rows of the command by circuit, dictionary and measure; in a process of its own, for here every shape of every step is checked."""
+    call = [sys.executable, "-m", "interp.cli", "selftest", "--circuits", "--json"]
+    made = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)["circuits"]
     return {(row["circuit"], row["dictionary"], row["measure"]): row for row in made}
 
 
