@@ -30,7 +30,7 @@ test-all: test browser
 test-installed:
 	$(PYTHON) tests/installed.py
 
-# What tests/test_browser.py opens; where apt is not, install a Chromium or let CHROMIUM be its program.
+# What tests/test_browser.py and tests/test_journeys.py open by Playwright, which brings no browser of its own here; where apt is not, install a Chromium or let CHROMIUM be its program.
 browser:
 	@test -n "$(CHROMIUM)" || command -v chromium chromium-browser google-chrome chrome > /dev/null || \
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }

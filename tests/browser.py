@@ -23,7 +23,7 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]  # fmt: skip
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SECONDS = 30
+SECONDS = 90
 STILL = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
 """The page's script has ended, and the server is there."""
 
