@@ -110,6 +110,19 @@ def test_a_slash_goes_to_the_search_and_a_question_mark_lists_the_keys(page, add
     assert "library" in page.url
 
 
+def test_j_and_k_walk_the_features_that_are_listed_and_enter_opens_one(page, address):
+    page.goto(f"{address}/?q=dead:no")
+    listed = page.locator(".hits .hit .name a")
+    expect(listed.first).to_be_visible()
+    settled(page)
+    for key, at in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
+        page.keyboard.press(key)
+        expect(listed.nth(at)).to_be_focused()
+    number = page.locator(".hits .hit .name .number").nth(1).inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(rf"/feature\?.*feature={number}\b"))
+
+
 def test_a_click_on_the_map_opens_a_feature_and_an_outline_becomes_a_search(page, address):
     page.goto(address)
     expect(page.get_by_text("Worth seeing")).to_be_visible()

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.slow
 ASK = "fetch('/owned'), window.owned = true"
 HOSTILE = f'<script>{ASK}</script><img src=x onerror="{ASK}"> \u202egnp.exe\u202c **bold** [here](javascript:{ASK}) $x$ :red[y]'
 """A name, a title and a text that would act if they were anything else than text."""
+JOB = 240_000
+"""Milliseconds that a job may take, which starts a process of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_from_the_map_to_a_feature_whose_new_label_another_browser_shows(page, s
     page.wait_for_url(re.compile(rf"/feature\?.*feature={feature}\b"))
     head = page.locator(".head h1")
     expect(head).to_contain_text(str(feature))
-    press(page, "Label")
+    page.locator(".st-key-label-editor button").first.click()
     page.get_by_label("Label", exact=True).fill("seen from the map")
     page.get_by_label("Author", exact=True).fill("Ann")
     press(page, "Save label")
@@ -139,21 +141,22 @@ def test_an_sae_that_is_trained_here_shows_its_features(page, server, place):
     name.press("Enter")
     settled(page)
     press(page, "Start training")
-    expect(page.get_by_text("is trained.")).to_be_visible()
+    expect(page.get_by_text("is trained.")).to_be_visible(timeout=JOB)
     assert (place.given / "new" / "mine" / "first" / "card.json").exists()
     press(page, "Find where its features fire")
-    expect(page.locator("[class*='st-key-line-']").filter(has_text="index").filter(has_text="done")).to_be_visible()
+    expect(page.locator("[class*='st-key-line-']").filter(has_text="index").filter(has_text="done")).to_be_visible(
+        timeout=JOB
+    )
     page.get_by_role("link", name="Its features").click()
     page.wait_for_url(re.compile(r"/features\?.*first"))
     expect(page.get_by_text(re.compile(r"2,304 features · "))).to_be_visible()
-    expect(page.get_by_text("2,304 features, the first 500 shown.")).to_be_visible()
+    expect(page.get_by_text("features, the first 500 shown.")).to_be_visible()
 
 
 def test_an_archive_is_brought_in_and_opened(page, server, place):
     go(page, server, "library")
     page.locator("input[type=file]").set_input_files(place.given / "theirs.interp.tar")
-    name = page.get_by_label("Name", exact=True)
-    expect(name).to_have_value("imported/theirs")
+    expect(page.locator(".st-key-bring-file-name input")).to_have_value("imported/theirs")
     press(page, "Check and unpack")
     page.get_by_role("link", name="Open it").click()
     page.wait_for_url(re.compile(r"/features\?.*theirs"))
@@ -175,7 +178,7 @@ def test_a_read_only_dashboard_offers_no_label_no_training_and_no_import_and_kee
     with dashboard(place.checkpoint, *place.flags, "--read-only", cwd=tmp_path_factory.mktemp("only")) as only:
         go(page, only, "feature", feature=3)
         expect(page.get_by_text("Where it fires")).to_be_visible()
-        expect(page.get_by_role("button", name="Label", exact=True)).to_have_count(0)
+        expect(page.locator(".st-key-label-editor")).to_have_count(0)
         go(page, only, "labels", which="all", author="Ann")
         expect(page.get_by_text("These pages are read-only: names are given and judged elsewhere.")).to_be_visible()
         for key in "axuz":  # the keys of the queue
@@ -223,7 +226,7 @@ def test_what_is_hostile_in_labels_tokens_titles_and_addresses_stays_text(page, 
         assert page.evaluate("window.owned") is None
         expect(page.locator("img[src='x']")).to_have_count(0)
         expect(page.locator("a[href^='javascript']")).to_have_count(0)
-        if query:
+        if query and path not in ("features", "evaluate"):  # whose tables are drawn, and whose page does not say it
             expect(page.get_by_text(re.compile(r"<script>|<img|</script>")).first).to_be_attached()
     if path == "feature":
         go(page, server, path, sae=str(place.hostile), feature=3)
