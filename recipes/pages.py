@@ -81,9 +81,11 @@ def look(page: Page, address: str, name: str) -> bytes:
 def write(raw: bytes, path: Path) -> int:
     """Write the picture with as many colours as its size allows; its bytes come back."""
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
-    for colours in (256, 128, 64, 32, 16):
+    for colours in (128, 64, 48, 32):
         kept = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
+        # Colours that are far from one another are kept, however few dots of a map have them; then each moves to what it stands for.
+        drawn = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+        drawn.save(kept, "PNG", optimize=True)
         if kept.tell() < LARGEST:
             with places.whole_file(path) as partial:
                 partial.write_bytes(kept.getvalue())
