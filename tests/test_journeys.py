@@ -31,7 +31,7 @@ def place(checkpoint, store, tmp_path_factory):
     texts = tmp_path_factory.mktemp("hostile")
     rows = [{"text": f"The cat sat on the mat. {HOSTILE} It slept.", "title": f"{HOSTILE} {i}"} for i in range(60)]
     (texts / "docs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    (given / "new").mkdir()
+    new = tmp_path_factory.mktemp("new")
     sae = given / "hostile"
     shutil.copytree(checkpoint, sae, ignore=shutil.ignore_patterns("index"))
     home = tmp_path_factory.mktemp("home")
@@ -39,9 +39,9 @@ def place(checkpoint, store, tmp_path_factory):
         patch.setenv("INTERP_HOME", str(home))
         Workbench.open(sae).build_index(open_corpus(texts), 4096, beside=True)
         sharing.pack(str(checkpoint), into=given / "theirs.interp.tar")
-        folders = [given / "new", given, checkpoint.parent, store.folder.parent]
+        folders = [new, given, checkpoint.parent, store.folder]
         flags = [word for folder in folders for word in ("--folder", str(folder))]
-        yield SimpleNamespace(given=given, home=home, checkpoint=checkpoint, hostile=sae, flags=flags)
+        yield SimpleNamespace(given=given, new=new, home=home, checkpoint=checkpoint, hostile=sae, flags=flags)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_from_the_map_to_a_feature_whose_new_label_another_browser_shows(page, s
     head = page.locator(".head h1")
     expect(head).to_contain_text(str(feature))
     page.locator(".st-key-label-editor button").first.click()
-    page.get_by_label("Label", exact=True).fill("seen from the map")
+    page.get_by_role("textbox", name="Label", exact=True).fill("seen from the map")
     page.get_by_label("Author", exact=True).fill("Ann")
     press(page, "Save label")
     expect(head).to_contain_text("seen from the map")
@@ -142,7 +142,7 @@ def test_an_sae_that_is_trained_here_shows_its_features(page, server, place):
     settled(page)
     press(page, "Start training")
     expect(page.get_by_text("is trained.")).to_be_visible(timeout=JOB)
-    assert (place.given / "new" / "mine" / "first" / "card.json").exists()
+    assert (place.new / "mine" / "first" / "card.json").exists()
     press(page, "Find where its features fire")
     expect(page.locator("[class*='st-key-line-']").filter(has_text="index").filter(has_text="done")).to_be_visible(
         timeout=JOB
@@ -161,7 +161,7 @@ def test_an_archive_is_brought_in_and_opened(page, server, place):
     page.get_by_role("link", name="Open it").click()
     page.wait_for_url(re.compile(r"/features\?.*theirs"))
     expect(page.get_by_text(re.compile("64 features"))).to_be_visible()
-    card = (place.given / "new" / "imported" / "theirs" / "card.json").read_bytes()
+    card = (place.new / "imported" / "theirs" / "card.json").read_bytes()
     assert card == (place.checkpoint / "card.json").read_bytes()
 
 
@@ -174,7 +174,7 @@ def kept(*roots):
 def test_a_read_only_dashboard_offers_no_label_no_training_and_no_import_and_keeps_nothing(
     page, browser, place, tmp_path_factory
 ):
-    before = kept(place.given, place.home / "data")
+    before = kept(place.given, place.new, place.checkpoint, place.home / "data")
     with dashboard(place.checkpoint, *place.flags, "--read-only", cwd=tmp_path_factory.mktemp("only")) as only:
         go(page, only, "feature", feature=3)
         expect(page.get_by_text("Where it fires")).to_be_visible()
@@ -195,7 +195,7 @@ def test_a_read_only_dashboard_offers_no_label_no_training_and_no_import_and_kee
         expect(page.get_by_role("button", name="Import")).to_have_count(0)
         go(page, only, "jobs")
         settled(page)
-    assert kept(place.given, place.home / "data") == before
+    assert kept(place.given, place.new, place.checkpoint, place.home / "data") == before
 
 
 PAGES = {
