@@ -30,7 +30,8 @@ test-all: test browser
 test-installed:
 	$(PYTHON) tests/installed.py
 
-# What tests/test_browser.py opens; where apt is not, install a Chromium or let CHROMIUM be its program.
+# What tests/browser.py opens by Playwright, which brings no browser of its own here; where apt is not, install a Chromium or
+# let CHROMIUM be its program.
 browser:
 	@test -n "$(CHROMIUM)" || command -v chromium chromium-browser google-chrome chrome > /dev/null || \
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium > /dev/null; }
@@ -72,13 +73,14 @@ format: $(READY)
 
 bench-peers: .peers/.ready .peers-dashboard/.ready
 
-bench: $(READY) bench-peers
+bench: $(READY) bench-peers browser
 	$(BIN)/python benchmarks/harvest.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/sharing.py
 	$(BIN)/python benchmarks/steering.py
+	$(BIN)/python benchmarks/dashboard.py
 
 # Hours: trains SAEs of four libraries on the same rows. What was done is not repeated.
 bench-quality: $(READY) bench-peers

@@ -1,124 +1,110 @@
-"""A real Chromium, driven over its DevTools pipe, whose pages' every request is seen, and that resolves no other host."""
+"""Debian's Chromium by Playwright, and a dashboard in a process of its own; every request of a page is seen, no other host resolved."""
 
-import base64
-import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
-import tempfile
+import sys
 import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-default-apps --disable-extensions --disable-domain-reliability "
-    "--disable-client-side-phishing-detection --metrics-recording-only --mute-audio --window-size=1300,900"
-)
-CLOSED = "--host-resolver-rules='MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'"
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions",
+    "--disable-domain-reliability", "--disable-client-side-phishing-detection", "--metrics-recording-only", "--mute-audio",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]  # fmt: skip
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SECONDS = 120
-TEXT = (
-    "(function deep(node) { return (node.innerText ?? '') + [...node.querySelectorAll('*')].filter((e) => e.shadowRoot)"
-    ".map((e) => [...e.shadowRoot.children].map(deep).join('\\n')).join('\\n') })(document.body)"
-)
-"""What the page shows, what stands in shadow roots (components of our own) included."""
+SECONDS = 90
+STILL = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
+"""The page's script has ended, and the server is there."""
 
 
 def executable() -> str:
-    """Chromium's program; the tests that need it say how it is installed."""
+    """Chromium's program; whoever needs it is told how it is installed."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    assert found, "there is no Chromium: `apt-get install chromium` (or CHROMIUM=/its/program) lets this test run"
+    assert found, "there is no Chromium: `apt-get install chromium` (or CHROMIUM=/its/program) lets this run"
     return found
 
 
-class Navigated(Exception):
-    """The page that was asked gave way to another before it answered."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium without a window; each person in it is a context (`someone`)."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable(), args=FLAGS, timeout=SECONDS * 1000)
+        expect.set_options(timeout=SECONDS * 1000)
+        yield browser
+        browser.close()
 
 
-class Browser:
-    """One tab."""
+def someone(browser: Browser, *, width: int = 1300, height: int = 900, **options: Any) -> BrowserContext:
+    """A person of their own: no cookie, cache or tab is shared with another."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    context.set_default_timeout(SECONDS * 1000)
+    return context
 
-    def __init__(self) -> None:
-        self.home = tempfile.mkdtemp(prefix="chromium-")
-        read, self.out = os.pipe()
-        self.into, write = os.pipe()
-        self.events: list[dict[str, Any]] = []
-        self.rest, self.number, self.session = b"", 0, ""
-        flags = f"{FLAGS} --remote-debugging-pipe --user-data-dir={self.home} {CLOSED}"
-        call = f'exec "{executable()}" {flags} about:blank 3<&{read} 4>&{write}'
-        self.process = subprocess.Popen(
-            ["bash", "-c", call], pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(read)
-        os.close(write)
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Network", "Page", "Runtime"):
-            self.send(f"{domain}.enable")
 
-    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to one command; events that come first are kept."""
-        self.number += 1
-        message: dict[str, Any] = {"id": self.number, "method": method, "params": parameters}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.out, json.dumps(message).encode() + b"\0")
-        while True:
-            while b"\0" not in self.rest:
-                part = os.read(self.into, 1 << 20)
-                assert part, "Chromium ended"
-                self.rest += part
-            raw, _, self.rest = self.rest.partition(b"\0")
-            got = json.loads(raw)
-            if got.get("id") == self.number:
-                if "navigated" in got.get("error", {}).get("message", ""):
-                    raise Navigated(got["error"]["message"])
-                assert "error" not in got, got
-                return got["result"]
-            self.events.append(got)
-
-    def open(self, url: str) -> None:
-        self.send("Page.navigate", url=url)
-
-    def run(self, script: str) -> Any:
-        """What a JavaScript expression gives."""
-        return self.send("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
-
-    def wait(self, script: str) -> Any:
-        """What the expression gives once that is true."""
+@contextmanager
+def dashboard(sae: object = "", *flags: str, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """`interp dashboard SAE` in a folder: its process, with `address`, once it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    call = [sys.executable, "-m", "interp.cli", "dashboard", *([str(sae)] if sae else []), "--port", str(port), *flags]
+    server: Any = subprocess.Popen(call, cwd=cwd, env=os.environ | dict(env or {}), start_new_session=True)
+    server.address = f"http://127.0.0.1:{port}"
+    try:
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        while True:
+            assert server.poll() is None, "the dashboard ended"
+            assert time.monotonic() < end, "the dashboard does not answer"
             try:
-                if value := self.run(script):
-                    return value
-            except Navigated:  # asked of the page that just went: the next is asked again
-                pass
-            time.sleep(0.2)
-        raise AssertionError(f"{script} never came true; the page shows: {self.run('document.body.innerText')}")
+                urllib.request.urlopen(f"{server.address}/_stcore/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield server
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
-    def shows(self, text: str) -> None:
-        """Wait until the page has the text and Streamlit's script has ended."""
-        running = "document.querySelector('[data-testid=stStatusWidget]')"
-        self.wait(f"{TEXT}.includes({json.dumps(text)}) && !{running}")
 
-    def picture(self, path: Path) -> None:
-        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
+def settled(page: Page) -> None:
+    """Wait until the page's script has ended."""
+    expect(page.locator(STILL)).to_have_count(1)
 
-    def others(self) -> list[str]:
-        """Addresses on other hosts that pages asked for, the tab's icon among them."""
-        self.run("1")  # reads the events that wait
-        urls = [
-            event["params"].get("request", event["params"]).get("url", "")
-            for event in self.events
-            if event["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated")
-        ]
-        local = ("127.0.0.1", None)  # None: data: and blob:
-        return [url for url in urls if urlsplit(url).hostname not in local]
 
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-        shutil.rmtree(self.home, ignore_errors=True)
+def watched(page: Page) -> list[str]:
+    """Every address that the tab asks for from now on, its icon's among them, which Playwright's own events leave out."""
+    asked: list[str] = []
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.on("Network.requestWillBeSent", lambda event: asked.append(event["request"]["url"]))
+    session.on("Network.webSocketCreated", lambda event: asked.append(event["url"]))
+    return asked
+
+
+def others(asked: list[str]) -> list[str]:
+    """Those of another host; None is the host of data: and blob:."""
+    return [url for url in asked if urlsplit(url).hostname not in ("127.0.0.1", None)]
+
+
+def dots(page: Page) -> list[tuple[int, float, float]]:
+    """(feature, x, y) of each dot of the map, once it is drawn."""
+    where = (
+        "(map) => { const s = map.interp; if (!s?.px) return null; const box = s.canvas.getBoundingClientRect(); "
+        "return s.map.feature.map((f, i) => [f, box.left + s.px[i], box.top + s.py[i]]) }"
+    )
+    drawn, end = page.locator(".map").first, time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        if found := drawn.evaluate(where):
+            return [(int(feature), x, y) for feature, x, y in found]
+        page.wait_for_timeout(50)
+    raise AssertionError("the map was not drawn")

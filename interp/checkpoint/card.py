@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,12 @@ _REQUIRED = (
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
+    return dict(_installed())
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Read once a process, for a package's metadata takes tens of milliseconds."""
     import importlib.metadata
     import platform
 

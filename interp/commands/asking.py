@@ -125,9 +125,14 @@ def facets(sae: Sae, query: str = "") -> list[Facet]:
     density_H = bench.index.features["density"].to_numpy()[feature_H]
     for low, high in ((1e-2, 1.0), (1e-3, 1e-2), (1e-4, 1e-3), (1e-5, 1e-4), (0.0, 1e-5)):
         count = int(((density_H >= low) & (density_H <= high)).sum())
-        name = f"{low:g} to {high:g}"
+        name = f"{_edge(low)} to {_edge(high)}" if low else f"below {_edge(high)}"
         found.append(Facet(what="density", name=name, condition=f"density:{low:g}..{high:g}", count=count))
     return [facet for facet in found if facet.count]
+
+
+def _edge(share: float) -> str:
+    """`1e-4`, and `1` for the whole."""
+    return f"{share:.0e}".replace("e-0", "e-") if share < 1 else "1"
 
 
 def _tested(bench: "Workbench", feature_H: "np.ndarray") -> list[Facet]:

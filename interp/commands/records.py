@@ -10,7 +10,9 @@ from interp.commands.options import Json
 
 def as_json(record: object) -> Json:
     """The record with plain values in it: dataclasses as objects (or as their `to_dict` says), paths as text."""
-    if record is None or isinstance(record, bool | str):
+    if type(record) is float:  # most of a record is plain numbers, which the longer way below gives the same form
+        return record if math.isfinite(record) else None
+    if record is None or type(record) is int or isinstance(record, bool | str):
         return record
     if hasattr(record, "item") and getattr(record, "ndim", 0) == 0:  # a number of NumPy's or PyTorch's
         record = record.item()

@@ -4,6 +4,7 @@ from interp.evals.figure import Section
 from interp.evals.report import Report, Standing
 from interp.evals.told import cells, interval, is_share, measured_on, notes, null_words, number, short, verdict
 from interp.render import Html
+from interp.render.parts import worded
 from interp.render.sheet import element, folded_html, join_html, links_html, rows_html, sheet_html, strip_svg
 from interp.render.words import counted, duration
 
@@ -44,7 +45,7 @@ def _first(report: Report) -> Html:
     said = notes(report)
     if not said:
         return Html("")
-    items = join_html(element("li", text) for text in said)
+    items = join_html(element("li", worded(text)) for text in said)
     return element("div", element("strong", "Not shown, and why"), element("ul", items, kind="small"), kind="first")
 
 
@@ -53,7 +54,7 @@ def _headline(report: Report) -> Html:
     cards = [
         element(
             "div",
-            element("span", short(one.figure.says, 110), kind="soft small"),
+            element("span", short(one.figure.says, 200), kind="soft small"),
             element("b", number(one.figure.value, one.figure)),
             element("span", " · ".join(filter(None, (interval(one.figure), verdict(one)))), kind="small"),
             element("div", short(one.figure.note, 60), kind="soft small"),  # of dead features: in how many tokens

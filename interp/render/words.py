@@ -1,4 +1,4 @@
-"""Words for people: how many of what, how many bytes, how long; whether a document was trained on."""
+"""Words for people: how many of what, how many bytes, how long, how strong; whether a document was trained on."""
 
 TRAINED = {"yes": "trained on", "no": "not trained on", "unknown": "not known whether trained on"}
 """Short words for an example's `trained_on`."""
@@ -31,3 +31,16 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def strength(value: float) -> str:
+    """An activation with the three digits that an index, which keeps half precision, has of it: `65.2`, `0.31`, `1,024`."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
+
+
+def density(share: float) -> str:
+    """A share of tokens that is mostly small: `0.131`, `1.46e-4`, `0`."""
+    if share == 0.0 or share >= 1e-3:
+        return f"{share:.3g}"
+    digits, _, power = f"{share:.2e}".partition("e")
+    return f"{digits}e{int(power)}"

@@ -7,7 +7,7 @@ level (`FeatureIndex.clean`), only examples above it are tried, and what that le
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from interp.statistics import wilson
@@ -51,7 +51,9 @@ class Detection:
     """Share of all the feature's firings that are above it."""
 
 
-def detection(peaks: Sequence[Peak], folded: Sequence[str], against: Sequence[Peak] | None = None) -> Detection:
+def detection(
+    peaks: Sequence[Peak], folded: Sequence[str] | Mapping[int, str], against: Sequence[Peak] | None = None
+) -> Detection:
     """How well the tokens of a feature's examples are foretold by its other examples, or by those of `against`, another
     feature. With `ENOUGH` examples kept from training, only these are tried."""
     words = Counter(folded[peak.token] for peak in (peaks if against is None else against))

@@ -7,6 +7,7 @@ from pathlib import Path
 from streamlit.web.cli import main as streamlit
 
 from interp.commands.sharing import LARGEST_UPLOAD
+from interp.ui.warming import warm
 
 
 def main(folder: str, port: str, host: str) -> None:
@@ -26,6 +27,7 @@ def main(folder: str, port: str, host: str) -> None:
     os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
     script = Path(__file__).parent / "entry" / "app.py"
     flags = [f"--{name}={value}" for name, value in options.items()]
+    warm(folder)
     try:
         streamlit(["run", str(script), *flags, "--", folder], prog_name="streamlit")
     except KeyboardInterrupt:

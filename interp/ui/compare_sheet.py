@@ -8,7 +8,7 @@ from interp.commands.inspecting import Inspected
 from interp.render import Html, visible
 from interp.render.parts import fold, go, histogram, interval, pill, stretch_row, worded
 from interp.render.tag import join, tag
-from interp.render.words import counted
+from interp.render.words import counted, density, strength
 from interp.ui.feature_sheet import STATUS, VERDICTS
 from interp.ui.shared import url
 from interp.views import FeaturePage
@@ -112,8 +112,8 @@ def _side(name: str, opened: AboutSae, of: Inspected) -> list[object]:
         verdict.append(tag("span", f"F1 {said.f1[0]:.2f} ({said.f1[1]:.2f} to {said.f1[2]:.2f})"))
     effect = page.evidence.effect if page.evidence is not None else None
     facts = [
-        ("density", f"{page.density:.2e}"),
-        ("largest", f"{page.max:.2f}"),
+        ("density", density(page.density)),
+        ("largest", strength(page.max)),
         ("entropy", f"{abs(page.token_entropy):.2f} nats"),
     ]
     if effect is not None and effect.kl is not None:
@@ -151,7 +151,7 @@ def _strongest(page: FeaturePage) -> list[Html]:
             e.values,
             page.max,
             peak=e.peak,
-            lead=f"{e.value:.2f}",
+            lead=strength(e.value),
             place=e.title or e.source,
             more=tag("p", f"{e.source} · {e.title} · position {e.position:,}", class_="note"),
             ids=e.ids,

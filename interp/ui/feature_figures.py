@@ -7,7 +7,7 @@ from interp.commands.inspecting import Inspected, Origin
 from interp.render import Html, visible
 from interp.render.parts import copies, fold, go, histogram, interval, pill, share_bar, worded
 from interp.render.tag import join, tag
-from interp.render.words import counted, duration
+from interp.render.words import counted, duration, strength
 from interp.ui.shared import url
 from interp.views import FeaturePage, Says
 
@@ -102,14 +102,14 @@ def activations(page: FeaturePage, yours: float | None) -> Html | None:
     if not page.fires:
         return None
     clean = page.clean.level if page.clean is not None and page.clean.share < 1 else None
-    marks = {} if yours is None or yours <= 0 else {f"your text {yours:.2f}": yours}
+    marks = {} if yours is None or yours <= 0 else {f"your text {strength(yours)}": yours}
     if clean is not None:
         marks["clean above"] = clean
     quantiles = ", ".join(f"{x:.2f}" for x in page.quantiles)
     alt = f"Histogram of {page.fires:,} activations above 0, up to {page.max:.2f}; quantiles 10, 25, 50, 75, 90 and 99 %: {quantiles}."
     plot = histogram(page.histogram, 0.0, page.max, alt, clean=clean, marks=marks, name="activation")
     half = page.quantiles[2]
-    said = f"Half are above {half:.2f}, a tenth above {page.quantiles[4]:.2f}. Heights are logarithmic."
+    said = f"Half are above {strength(half)}, a tenth above {strength(page.quantiles[4])}. Heights are logarithmic."
     clean_said = page.clean_sentence()
     more = tag("p", f"{clean_said[:1].upper()}{clean_said[1:]}.", class_="note") if clean_said else None
     return fold(

@@ -12,7 +12,7 @@ from interp.commands.inspecting import Inspected
 from interp.render import Html, visible
 from interp.render.parts import copies, fold, go, interval, pill, stretch_row, tokens_row, worded
 from interp.render.tag import join, tag
-from interp.render.words import TRAINED, TRAINED_MEANS, counted
+from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
 from interp.ui.feature_figures import again_line, figures
 from interp.ui.shared import url
 from interp.views import Example, Spectrum
@@ -80,11 +80,11 @@ def head(opened: AboutSae, of: Inspected) -> Html:
         tag("div", _acts(opened, of), class_="acts"),
     )
     facts = [
-        ("density", f"{page.density:.2e}", "Share of the index's counted tokens on which it fires."),
+        ("density", density(page.density), "Share of the index's counted tokens on which it fires."),
         ("fires on", counted(page.fires, "token"), f"In {counted(page.documents, 'document')}."),
         ("documents", f"{page.documents:,}", "In which it fires."),
-        ("largest", f"{page.max:.2f}", "Activation."),
-        ("mean", f"{page.mean:.2f}", "Where it is active."),
+        ("largest", strength(page.max), "Activation."),
+        ("mean", strength(page.mean), "Where it is active."),
         ("entropy", f"{abs(page.token_entropy):.2f} nats", "Of the tokens it fires on; 0: always the same one."),
     ]
     listed = [tag("div", tag("dt", term), tag("dd", value), title=title) for term, value, title in facts]
@@ -156,7 +156,7 @@ def yours(text: Spectrum, feature: int, top: float) -> Html:
     most = max(values, default=0.0)
     fires = sum(value > 0 for value in values)
     left_out = "" if all(text.counted) else f"; {counted(text.counted.count(False), 'token')} left out as sinks"
-    said = f"Largest activation here: {most:.2f}, on {counted(fires, 'token')}{left_out}."
+    said = f"Largest activation here: {strength(most)}, on {counted(fires, 'token')}{left_out}."
     line = tag("div", tokens_row(text.tokens, values, max(top, most)), class_="line", dir="auto", data_first="0")
     return fold("Your text", line, tag("p", said, class_="note"), name="first")
 
@@ -212,9 +212,9 @@ def _failed_edits(of: Inspected) -> list[object]:
         return []
     rows = []
     for failure, example in zip(of.edits.failures, of.failed, strict=True):
-        said = f"{failure.sentence} (from {failure.before:.2f} to {failure.after:.2f})"
+        said = f"{failure.sentence} (from {strength(failure.before)} to {strength(failure.after)})"
         rows.append(tag("p", f"{_sentence(said)}:", class_="note"))
-        rows.append(_row(example, of.shown.page.max, lead=f"{failure.before:.2f}"))
+        rows.append(_row(example, of.shown.page.max, lead=strength(failure.before)))
     head = tag(
         "h3",
         "Edits after which label and feature disagree",
@@ -244,7 +244,7 @@ def examples(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
     inside: list[object] = [tag("div", buttons, tag("span", class_="gap"), shapes, class_="bar"), *bands, told]
     if not there:
         inside = [tag("p", "The index has no example of it.", class_="note")]
-    side = f"largest {page.max:.2f}, in {counted(page.documents, 'document')}"
+    side = f"largest {strength(page.max)}, in {counted(page.documents, 'document')}"
     return fold(
         "Where it fires", *inside, again_line(of.origins.get("firing"), ran, read_only), side=side, name="examples"
     )
@@ -254,13 +254,13 @@ def _band(of: Inspected, band: int) -> Html:
     page = of.shown.page
     some = [example for example in page.examples if example.band == band]
     if band == 0:
-        title, edges = "Strongest", f"{some[0].value:.2f} to {some[-1].value:.2f}"
+        title, edges = "Strongest", f"{strength(some[0].value)} to {strength(some[-1].value)}"
     else:
         title = f"Drawn from {('the strongest fifth', 'the 2nd fifth', 'the 3rd fifth', 'the 4th fifth', 'the weakest fifth')[band - 1]} of its documents"
         high, low = (
             page.band_edges[band - 1 : band + 1] if len(page.band_edges) > band else (some[0].value, some[-1].value)
         )
-        edges = f"largest {high:.2f} to {low:.2f}"
+        edges = f"largest {strength(high)} to {strength(low)}"
     rows = [_row(example, page.max) for example in some]
     return tag("div", tag("h3", title, tag("span", edges)), rows, class_="band rows", data_own=band)
 
@@ -275,7 +275,7 @@ def _row(example: Example, top: float, *, lead: str | None = None, more: Html | 
         example.values,
         top,
         peak=example.peak,
-        lead=f"{example.value:.2f}" if lead is None else lead,
+        lead=strength(example.value) if lead is None else lead,
         place=example.title or example.source,
         more=join(more, _about(example)),
         ids=example.ids,

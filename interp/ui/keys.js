@@ -26,12 +26,27 @@ function search() {
   }, 100)
 }
 
+function rows() { // the features that the page lists, each a link; they stand in the sheets' own trees
+  const sheets = [...document.querySelectorAll(".stMain *")].filter((each) => each.shadowRoot)
+  return sheets.flatMap((each) => [...each.shadowRoot.querySelectorAll(".hit .name a, .card .name a")])
+}
+
+function step(by) {
+  const there = rows()
+  const at = there.findIndex((each) => each.getRootNode().activeElement === each)
+  const next = there[at < 0 ? (by > 0 ? 0 : there.length - 1) : Math.min(Math.max(at + by, 0), there.length - 1)]
+  next?.focus()
+  next?.scrollIntoView({ block: "nearest" })
+  return Boolean(next)
+}
+
 function list(dialog) {
   const body = dialog.querySelector("tbody")
   body.replaceChildren()
-  const rows = [["/", "search"], ["?", "this list"], ["Esc", "close"]]
-  for (const [name, target] of bound()) rows.push([name, target.textContent.trim() || target.title || target.ariaLabel || ""])
-  for (const [name, meaning] of rows) {
+  const known = [["/", "search"], ["?", "this list"], ["Esc", "close"]]
+  if (rows().length) known.push(["j, k", "next, previous in the list"], ["Enter", "open it"])
+  for (const [name, target] of bound()) known.push([name, target.textContent.trim() || target.title || target.ariaLabel || ""])
+  for (const [name, meaning] of known) {
     const row = body.insertRow()
     const key = document.createElement("kbd")
     key.textContent = name
@@ -52,11 +67,13 @@ export default function ({ parentElement }) {
     else if (event.key === "?") list(dialog)
     else {
       const target = bound().get(event.key)
-      if (!target) return
-      target.click()
+      const by = { j: 1, k: -1 }[event.key]
+      if (target) target.click()
+      else if (!by || !step(by)) return
     }
     event.preventDefault()
   }
   document.addEventListener("keydown", pressed)
+  document.querySelector(".st-key-bar a[aria-current='page']")?.scrollIntoView({ block: "nearest", inline: "nearest" })
   return () => document.removeEventListener("keydown", pressed)
 }

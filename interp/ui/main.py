@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from interp.ui import door, keys
+from interp.ui import door, keys, warming
 from interp.ui.shared import ICON, PAGES, chosen, switcher
 
 NAMED = {
@@ -35,7 +35,10 @@ def main() -> None:
     if door.shut():
         return
     bar(pages)
-    here.run()
+    try:
+        here.run()
+    finally:
+        warming.drawn.set()
 
 
 def bar(pages: dict[str, "st.Page"]) -> None:

@@ -4,7 +4,7 @@ from interp.commands.finding import AboutSae
 from interp.render import Html, visible
 from interp.render.parts import copies, fold, go, histogram, pill, stretch_row
 from interp.render.tag import join, tag
-from interp.render.words import counted
+from interp.render.words import counted, density, strength
 from interp.ui.shared import url
 from interp.views import Contexts, FeaturePage, NeuronPage
 
@@ -54,7 +54,7 @@ def _sign(found: NeuronPage, sign: str) -> Html:
     if not page.fires:
         return fold(f"Where it is {sign}", tag("p", "Nowhere in the index of its layer.", class_="note"), name=sign)
     plot = histogram(page.histogram, 0.0, page.max, f"Histogram of magnitudes up to {page.max:.2f}", name="activation")
-    facts = f"{page.description}. Density {page.density:.2e}; its tokens have {abs(page.token_entropy):.2f} nats of entropy."
+    facts = f"{page.description}. Density {density(page.density)}; its tokens have {abs(page.token_entropy):.2f} nats of entropy."
     groups = [_group(each, page) for each in found.contexts(sign)[:GROUPS]]
     left_out = len(found.contexts(sign)) - GROUPS
     more = (
@@ -63,7 +63,7 @@ def _sign(found: NeuronPage, sign: str) -> Html:
         else None
     )
     told = tag("p", f"{facts[:1].upper()}{facts[1:]}", class_="note")
-    side = f"largest {page.max:.2f}, in {counted(page.documents, 'document')}"
+    side = f"largest {strength(page.max)}, in {counted(page.documents, 'document')}"
     return fold(
         f"Where it is {sign}", tag("div", plot, class_="one"), told, *groups, more, side=side, name=f"sign-{sign}"
     )

@@ -70,7 +70,7 @@ def empty(title: str, text: str, *, key: str = "empty") -> Any:
     """
     there = st.container(key=key)
     there.markdown(f"**{plain(title)}**")
-    there.caption(plain(text))
+    there.caption(said(text))
     return there
 
 
@@ -174,6 +174,15 @@ def example_rows(examples: list[Example], top: float) -> None:
 def plain(text: str) -> str:
     """Text in which Markdown has nothing to find."""
     return "".join("\\" + c if c in "\\`*_{}[]()#+-.!|~$<>:" else c for c in text)
+
+
+def said(text: str) -> str:
+    """A sentence as Markdown in which only what stands between backticks is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return plain(text)
+    written = "".join(f"`{part}`" if at % 2 and part else plain(part) for at, part in enumerate(parts))
+    return f"{written[:1].upper()}{written[1:]}"
 
 
 def bars(x: list[float], y: list[float], title: str, x_title: str, *, log_y: bool = False) -> go.Figure:

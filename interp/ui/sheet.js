@@ -109,7 +109,8 @@ export default function (component) {
       button.textContent = "running …"
       setTriggerValue("again", button.dataset.again)
     } else {
-      const [name, value] = button.dataset.set.split("=")
+      const [name, asked] = button.dataset.set.split("=")
+      const value = button.dataset.toggles !== undefined && root.dataset[name] === asked ? "" : asked // a second click takes it back
       show(root, { [name]: value })
       setTriggerValue("set", { [name]: value })
     }

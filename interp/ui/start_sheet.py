@@ -88,8 +88,8 @@ def hits_html(answer: "Answer", seen: "Sequence[Glimpse | None]", shown: int) ->
             "div",
             tag(
                 "div",
-                go(_short(hit.label), url("feature", feature=hit.feature), hit.label),
                 tag("span", hit.feature, class_="number"),
+                go(_short(hit.label), url("feature", feature=hit.feature), hit.label),
                 class_="name",
                 dir="auto",
             ),
@@ -111,7 +111,9 @@ def fires_html(spectrum: "Spectrum", firing: "Sequence[Firing]", token: int | No
             visible(text) or "▯",
             type="button",
             class_="pick" if known else "pick sink",
-            data_set=f"token={'' if at == token else at}",
+            data_set=f"token={at}",
+            data_toggles=True,
+            aria_pressed="true" if at == token else None,
             title=f"token {at}" if known else f"token {at}: a sink, where nothing is encoded",
         )
         for at, (text, known) in enumerate(zip(spectrum.tokens, spectrum.counted, strict=True))
@@ -121,12 +123,12 @@ def fires_html(spectrum: "Spectrum", firing: "Sequence[Firing]", token: int | No
             "div",
             tag(
                 "div",
+                tag("span", each.feature, class_="number"),
                 go(
                     _short(each.name),
                     url("feature", feature=each.feature, text="".join(spectrum.tokens[1:])),
                     each.name,
                 ),
-                tag("span", each.feature, class_="number"),
                 class_="name",
                 dir="auto",
             ),

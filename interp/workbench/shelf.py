@@ -205,7 +205,7 @@ def _wanted(wb: Opened, table: EvidenceTable | None) -> Iterator[Wanted]:
         yield (
             "name confirmed",
             sure,
-            lambda f: f"F1 {f1[f]:.2f} on {int(fires[f])} unseen firings, at least {low[f]:.2f}",
+            lambda f: f"F1 {f1[f]:.2f} on {int(fires[f]):,} unseen firings, at least {low[f]:.2f}",
         )
     if "effect_exceeds" in there:
         kl, least, control = (table.column(f"effect_{name}") for name in ("kl", "kl_low", "control_kl_high"))
@@ -228,7 +228,7 @@ def _wanted(wb: Opened, table: EvidenceTable | None) -> Iterator[Wanted]:
         yield (
             "name refuted",
             failed,
-            lambda f: f"F1 {f1[f]:.2f} on {int(fires[f])} unseen firings: the name does not say where it fires",
+            lambda f: f"F1 {f1[f]:.2f} on {int(fires[f]):,} unseen firings: the name does not say where it fires",
         )
 
 
@@ -245,7 +245,7 @@ def _clear(wb: Opened) -> Iterator[Wanted]:
         yield (
             "one clear meaning",
             score,
-            lambda f: f"its rule holds on {int(count[f])} unseen firings, at {low[f]:.0%} of them or more",
+            lambda f: f"its rule holds on {int(count[f]):,} unseen firings, at {low[f]:.0%} of them or more",
         )
 
 

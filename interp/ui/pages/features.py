@@ -73,7 +73,7 @@ def columns() -> dict[str, Any]:
             "firings", width=85, y_min=0, help="From the weakest to the strongest activation; heights are logarithmic."
         ),
         "score": number("score", format="%.4g", width=65),
-        "density": number("density", format="scientific", width=75, help="Share of tokens that it fires on."),
+        "density": number("density", format="%.2e", width=75, help="Share of tokens that it fires on."),
         "max": number("max", format="%.1f", width=55),
         "effect": number("effect", format="%.3f", width=60, help="KL in nats of the next token when it is ablated."),
         "example": text("example", width=330),
@@ -143,7 +143,7 @@ def facets_html(found: Sequence[Facet], query: str) -> Html:
             for facet in found
             if facet.what == what
         ]
-        groups.append(tag("div", tag("b", what), *links, class_="facet"))
+        groups.append(tag("div", tag("b", what), tag("span", *links), class_="facet"))
     return tag("div", *groups, class_="facets")
 
 

@@ -200,7 +200,8 @@ def preset_edits(sae: str) -> list[Edit]:
 
     Raises InterpError for a file that is none.
     """
-    left, right = st.columns(2)
+    with st.expander("Edits that were kept, or are in a file"):
+        left, right = st.columns(2)
     names = [preset["name"] for preset in steering.presets(sae)]
     name = left.selectbox("Preset", ["", *names], help="Its edits act before those of the table.")
     file = right.file_uploader("Preset from a file", type="json", max_upload_size=1)
@@ -218,7 +219,8 @@ def preset_edits(sae: str) -> list[Edit]:
 
 def generate_tab(sae: str, edits: list[Edit]) -> None:
     prompt = bound(st.text_area, "Prompt", "prompt", "The best city is", height=80)
-    columns = st.columns(5)
+    with st.container(key="pairs"):
+        columns = st.columns(5, vertical_alignment="bottom")
     number = [column.number_input for column in columns]
     tokens = bound(number[0], "New tokens", "tokens", 40, min_value=1, max_value=400)
     temperature = bound(number[1], "Temperature", "temperature", 0.0, min_value=0.0, max_value=2.0, step=0.1)

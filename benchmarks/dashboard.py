@@ -1,0 +1,204 @@
+"""The dashboard as a person meets it: Chromium without a window, the embedded SAE, a server of its own in a fresh home.
+
+    python benchmarks/dashboard.py               # all; ten browsers for a minute, 500 page views
+    python benchmarks/dashboard.py --views 20 --seconds 5 --features 5      # to see that it runs
+
+Every time is from the moment that an address is asked for, or a key pressed, until what was asked for stands on the page and the
+page's script has ended. The first page is the first that anybody opens after the server answers, with every feature on its map;
+the first sentence is typed there, `--wait` seconds later.
+"""
+
+import argparse
+import os
+import random
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from common import report
+from playwright.sync_api import Page, expect
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from interp import places  # noqa: E402
+from interp.workbench import EMBEDDED, Workbench  # noqa: E402
+from tests.browser import chromium, dashboard, dots, settled, someone  # noqa: E402
+
+WORDS = "The old school stood beside a river, and every morning the children crossed the bridge to learn about Paris. "
+SEARCHES = ("medicine and disease", "token:/^ ?(Paris|London)$/", "confirmed:yes sort:effect", "density:1e-4..1e-3")
+BROWSERS = 10
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Median and 95th percentile in milliseconds, and of how many."""
+    p50, p95 = np.percentile(seconds, [50, 95])
+    return {"p50, ms": round(1000 * p50), "p95, ms": round(1000 * p95), "n": len(seconds)}
+
+
+def feature(page: Page, address: str, number: int) -> None:
+    """Open a feature's page by its address, until it stands there."""
+    page.goto(f"{address}/feature?feature={number}")
+    expect(page.locator(".head h1 .number")).to_have_text(str(number))
+    settled(page)
+
+
+def first_page(page: Page, address: str) -> dict[str, Any]:
+    """Seconds until the first page stands there with its map, and how many features that has."""
+    seconds = timed(lambda: (page.goto(address), dots(page), settled(page)))
+    return {"s": round(seconds, 2), "features on the map": len(dots(page))}
+
+
+def first_sentence(page: Page, wait: float) -> float:
+    """Seconds from Enter until a sentence's features stand there, on the page that is open."""
+    page.wait_for_timeout(1000 * wait)
+    box = page.get_by_label("Search", exact=True)
+    box.fill("The Eiffel Tower is in Paris.")
+
+    def ask() -> None:
+        box.press("Enter")
+        expect(page.locator(".hits .hit").first).to_be_visible()
+
+    return round(timed(ask), 2)
+
+
+def typed(page: Page, address: str) -> list[float]:
+    """Seconds of searches that are typed on Features, until the table's count is another."""
+    page.goto(f"{address}/features?q=dead:yes")
+    settled(page)
+    box, seconds = page.get_by_label("Search", exact=True), []
+    for query in SEARCHES:
+        box.fill(query)
+
+        def ask(query: str = query) -> None:
+            box.press("Enter")
+            expect(
+                page.locator("[class*='st-key-chips-']").get_by_text(query.split()[0], exact=False).first
+            ).to_be_visible()
+            settled(page)
+
+        seconds.append(timed(ask))
+    return seconds
+
+
+def spectrum(page: Page, address: str, tokens: int = 200) -> dict[str, float]:
+    """Seconds of the spectrum of a text of so many tokens, which the server has not seen."""
+    model = Workbench.open(EMBEDDED).model
+    text = WORDS
+    while (count := len(model.prompt(text))) < tokens:
+        text += WORDS
+    page.goto(f"{address}/prompt?text=The")
+    settled(page)
+    box = page.get_by_label("Text", exact=True)
+    box.fill(text)
+
+    def ask() -> None:
+        box.press("Control+Enter")
+        expect(page.get_by_text(re.compile(rf"^{count} tokens"))).to_be_visible()
+        settled(page)
+
+    return {"tokens": count, "s": round(timed(ask), 2)}
+
+
+def crowd(address: str, features: list[int], seconds: float) -> dict[str, Any]:
+    """Ten browsers open features for so long, each its own; what went wrong, and how long a page took.
+
+    Each has a thread and a Chromium of its own, for Playwright belongs to the thread that began it.
+    """
+    took: list[float] = []
+    wrong: list[str] = []
+    start = threading.Barrier(BROWSERS)
+
+    def come(seed: int) -> None:
+        draw = random.Random(seed)
+        with chromium() as browser:
+            page = someone(browser).new_page()
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            start.wait()
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                try:
+                    took.append(timed(lambda: feature(page, address, draw.choice(features))))
+                except AssertionError as error:
+                    wrong.append(str(error)[:200])
+                if page.get_by_test_id("stException").count():
+                    wrong.append(page.get_by_test_id("stException").first.inner_text()[:200])
+
+    threads = [threading.Thread(target=come, args=(seed,)) for seed in range(BROWSERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"browsers": BROWSERS, "s": seconds, "errors": len(wrong), "first errors": wrong[:3]} | percentiles(took)
+
+
+def memory(pid: int) -> int:
+    """MiB that the server holds."""
+    return round(psutil.Process(pid).memory_info().rss / 2**20)
+
+
+def views(page: Page, server: Any, features: list[int], count: int) -> dict[str, Any]:
+    """Server memory before, halfway and after so many views of pages."""
+    held = [memory(server.pid)]
+    for at in range(count):
+        feature(page, server.address, features[at % len(features)])
+        if at + 1 in (count // 2, count):
+            held.append(memory(server.pid))
+    return {"views": count, "MiB before, halfway, after": held}
+
+
+def measure(asked: argparse.Namespace, server: Any) -> dict[str, Any]:
+    alive = np.flatnonzero(Workbench.open(EMBEDDED).index.features["density"].to_numpy() > 0)
+    drawn = [int(f) for f in np.random.default_rng(0).permutation(alive)]
+    found: dict[str, Any] = {}
+    with chromium() as browser:
+        page = someone(browser).new_page()
+        found["first page"] = first_page(page, server.address)
+        found["first sentence, s"] = first_sentence(page, asked.wait)
+        found["feature"] = percentiles(
+            [timed(lambda f=f: feature(page, server.address, f)) for f in drawn[: asked.features]]
+        )
+        found["search, typed"] = percentiles(typed(page, server.address))
+        found["spectrum"] = spectrum(page, server.address)
+        found["memory"] = views(page, server, drawn[asked.features :], asked.views)
+    found["ten at once"] = crowd(server.address, drawn, asked.seconds)
+    found["memory"]["MiB after ten at once"] = memory(server.pid)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--views", type=int, default=500, help="views of pages between which memory is read")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long ten browsers ask")
+    parser.add_argument("--features", type=int, default=20, help="features that are timed one by one")
+    parser.add_argument(
+        "--wait", type=float, default=10.0, help="seconds between the first page and the first sentence"
+    )
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / "cache").mkdir()
+        if (models := places.cache() / "models").exists():
+            (Path(home) / "cache" / "models").symlink_to(models)  # converted once, and no part of what is measured
+        os.environ["INTERP_HOME"] = home
+        began = time.perf_counter()
+        with dashboard(cwd=ROOT) as server:
+            started = round(time.perf_counter() - began, 1)
+            figures = {"server answers, s": started} | measure(asked, server)
+    report("dashboard", figures)
+
+
+if __name__ == "__main__":
+    main()
