@@ -18,7 +18,7 @@ from interp.circuits.schema import from_json, to_json
 from interp.commands.circuits import circuit, show_graph
 from interp.models import open_model
 from interp.types import InterpError
-from interp.workbench.circuits import check_memory, graph_bytes
+from interp.workbench.circuits import Circuit, check_memory, graph_bytes
 from tests.families import save
 from tests.transcoders import random_transcoders
 
@@ -228,7 +228,7 @@ def test_the_page_runs_nothing_and_holds_no_text_as_html(graph):
     hostile = replace(
         graph, words=(EVIL,) * len(graph.tokens), names={inner[0]: EVIL}, about={"prompt": EVIL, "model": EVIL}
     )
-    for made in (graph_page(hostile), hostile._repr_html_()):
+    for made in (graph_page(hostile), Circuit(hostile)._repr_html_()):
         assert "<script" not in made
         assert "<img" not in made
         assert "&lt;script&gt;" in made

@@ -5,7 +5,7 @@ import torch
 
 from interp.circuits.attribute import attribute
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN
-from interp.circuits.intervene import CONTROLS, check_edges, correlate, judge, run_moved, total_effects, written_by
+from interp.circuits.intervene import CONTROLS, check_edges, correlate, correlate_by_distance, judge, run_moved, total_effects, written_by
 from interp.circuits.replacement import make_replacement
 from interp.models import open_model
 from interp.types import InterpError
@@ -60,7 +60,10 @@ def test_a_small_change_of_the_held_model_is_what_all_paths_predict(made):
 def test_ablating_features_in_the_held_model_goes_as_predicted(made):
     replacement, read, graph = made
     some = [int(n) for n in torch.from_numpy(graph.nodes.kind_N == FEATURE).nonzero()[:, 0][::7]]
-    said, did = correlate(replacement, read, graph, some)
+    said, did, apart = correlate(replacement, read, graph, some)
+    assert int(apart.min()) == 1
+    near = correlate_by_distance(replacement, read, graph, some, "held", (1, 3))
+    assert near["1"] > 0.99, "what the next layer reads is linear while patterns and norms are held"
     assert len(said) == len(did) > 100
     assert float(torch.corrcoef(torch.stack([said, did]))[0, 1]) > 0.5  # random features are not sparse and not smooth
 

@@ -129,11 +129,6 @@ class Graph:
         """The text of each token, its number where the text is not known."""
         return self.words if len(self.words) == len(self.tokens) else tuple(map(str, self.tokens))
 
-    def _repr_html_(self) -> str:
-        from interp.circuits.page import graph_html
-
-        return graph_html(self)
-
     def weights(self) -> Float[Tensor, " N"]:
         """What each logit is worth, 0 at all other nodes."""
         value = torch.from_numpy(np.where(self.nodes.kind_N == LOGIT, self.nodes.value_N, 0.0)).float()

@@ -28,7 +28,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, holding
@@ -338,29 +338,38 @@ def predict(
 
 def correlate(
     replacement: Replacement, read: Read, graph: Graph, sources: Sequence[int], way: Way = "held"
-) -> tuple[Tensor, Tensor]:
-    """(predicted, measured) changes of all active features and logits downstream, of each source ablated in turn.
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Int[Tensor, " P"]]:
+    """(predicted, measured, layers apart) of each source ablated in turn and each active feature or logit that it can reach.
 
-    What is predicted is `predict`'s; both are flat, an entry for each source and each target that it can reach.
+    What is predicted is `predict`'s; each is flat, an entry a pair.
     """
     n = graph.nodes
     targets = [int(i) for i in range(len(n)) if n.kind_N[i] in (FEATURE, LOGIT)]
     layers = list(range(len(replacement.transcoders)))
-    predicted = predict(replacement, graph, sources)
-    said, did = [], []
-    for first in range(0, len(sources), ROWS):
-        some = sources[first : first + ROWS]
-        moves = []
-        for source in some:
-            layer, at, vector = written_by(read, graph, source)
-            moves.append((layer, at, -vector))
-        moved = run_moved(replacement, read, moves, way, layers)
-        change = _all_changes(replacement, read, graph, moved, targets)
-        for row in range(len(some)):
-            reached = predicted[targets, first + row] != 0
-            said.append(predicted[targets, first + row][reached])
-            did.append(change[row][reached])
-    return torch.cat(said), torch.cat(did)
+    said_TS = predict(replacement, graph, sources)[targets]
+    apart_TS = torch.from_numpy(n.layer_N[targets])[:, None] - torch.from_numpy(n.layer_N[list(sources)])[None]
+    moves = []
+    for source in sources:
+        layer, at, vector = written_by(read, graph, source)
+        moves.append((layer, at, -vector))
+    did = []
+    for first in range(0, len(moves), ROWS):
+        moved = run_moved(replacement, read, moves[first : first + ROWS], way, layers)
+        did.append(_all_changes(replacement, read, graph, moved, targets).T)
+    reached_TS = said_TS != 0
+    return said_TS[reached_TS], torch.cat(did, 1)[reached_TS], apart_TS[reached_TS]
+
+
+def correlate_by_distance(
+    replacement: Replacement, read: Read, graph: Graph, sources: Sequence[int], way: Way, distances: Sequence[int]
+) -> dict[str, float]:
+    """Pearson's correlation of what is predicted and what happens, over pairs that lie at most so many layers apart."""
+    said, did, apart = correlate(replacement, read, graph, sources, way)
+    found = {}
+    for distance in distances:
+        near = apart <= distance
+        found[str(distance)] = round(float(torch.corrcoef(torch.stack([said[near], did[near]]))[0, 1]), 3)
+    return found
 
 
 def _all_changes(

@@ -19,7 +19,7 @@ from interp.checkpoint.eight_bit import CUTOFF_OUT, FILE, expanded, read_feature
 from interp.checkpoint.files import below
 from interp.circuits.attribute import Target, attribute, difference, likeliest
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Group, group_by_name
-from interp.circuits.page import called, graph_page, shares
+from interp.circuits.page import called, graph_html, graph_page, shares
 from interp.circuits.prune import influence, prune, score, strong_edges
 from interp.circuits.replacement import Read, Replacement, make_replacement
 from interp.circuits.schema import from_json, to_json
@@ -41,6 +41,9 @@ class Circuit:
     graph: Graph
     file: str = ""
     """Where it was written; empty where it was not."""
+
+    def _repr_html_(self) -> str:
+        return graph_html(self.graph)
 
     @property
     def scores(self) -> Mapping[str, float]:
