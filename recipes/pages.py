@@ -73,6 +73,7 @@ def look(page: Page, address: str, name: str) -> bytes:
         expect(page.get_by_role("heading", name="Steered")).to_be_visible()
         settled(page)
         page.mouse.move(0, 0)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)  # what is not drawn yet
     page.wait_for_timeout(1500)  # fonts, canvases
     settled(page)
     wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
