@@ -5,7 +5,16 @@ import torch
 
 from interp.circuits.attribute import attribute
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN
-from interp.circuits.intervene import CONTROLS, check_edges, correlate, correlate_by_distance, judge, run_moved, total_effects, written_by
+from interp.circuits.intervene import (
+    CONTROLS,
+    check_edges,
+    correlate,
+    correlate_by_distance,
+    judge,
+    run_moved,
+    total_effects,
+    written_by,
+)
 from interp.circuits.replacement import make_replacement
 from interp.models import open_model
 from interp.types import InterpError
