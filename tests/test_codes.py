@@ -73,7 +73,13 @@ def test_codes_are_those_of_each_text_alone(tmp_path, family):
         own = slice(first, first + len(item))
         slow = np.zeros((len(item), sae.d_sae), dtype=np.float32)
         slow[counted] = active.dense().numpy()
-        assert np.allclose(codes.matrix[own].toarray(), slow, rtol=1e-3, atol=1e-2)
+        together = codes.matrix[own].toarray()
+        both = (together > 0) & (slow > 0)
+        assert np.allclose(together[both], slow[both], rtol=1e-3, atol=1e-2)
+        # What fires in one of the two only stands at its threshold, where another order of a sum decides.
+        once = np.nonzero((together > 0) != (slow > 0))
+        level = sae.threshold.numpy()[once[1]]
+        assert (np.abs(np.maximum(together, slow)[once] - level) < 1e-3).all()
         about = codes.positions.iloc[own]
         assert about["item"].tolist() == [number] * len(item)
         assert about["place"].tolist() == list(range(len(item)))

@@ -88,7 +88,8 @@ def test_what_their_code_makes_of_our_file_is_what_we_compute(name, tmp_path):
         else:
             again, before = _tensors(path), _tensors(committed)
             assert set(again) == set(before)
-            assert all(torch.equal(again[key], before[key]) for key in again)
+            for key in again:  # what is folded is a sum, whose last bits are another processor's own
+                torch.testing.assert_close(again[key], before[key], rtol=1e-5, atol=1e-6)
 
 
 def _tensors(path):
