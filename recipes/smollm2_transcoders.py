@@ -36,7 +36,7 @@ from interp.training import TrainConfig
 LAYERS = 30
 D_SAE, K = 1536, 32
 TOKENS = 2_000_000
-MEASURED_TOKENS, BATCH = 16_384, 4
+MEASURED_TOKENS, BATCH = 8_192, 4
 DESCRIBED_TOKENS, SHOWN_TOKENS = 131_072, 4
 INTO = embedded.INTO / "transcoders"
 WORK = places.cache() / "recipes" / "smollm2" / "transcoders"
