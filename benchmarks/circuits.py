@@ -21,7 +21,7 @@ from interp.circuits.prune import influence, score
 from interp.processors import threads
 from interp.workbench.circuits import open_circuits
 
-SHORT = "When Mary and John went to the old store in the village, John gave a drink to"
+SHORT = "When Mary and John went to the old store in the little village, John gave a drink to"
 LONG = (
     "The old library stood at the corner of the square, and every Saturday the children came to hear the stories that Mrs. Palmer read to "
     "them from a large blue book. She had been a teacher in another town, far away in the north, and she knew the names of all the rivers, the "

@@ -2,7 +2,8 @@
 
     python recipes/smollm2_graphs.py    # into saes/smollm2-135m-instruct/graphs; about ten minutes on two cores
 
-The prompts were chosen before any graph was looked at: one a behaviour, that the model answers rightly. `benchmarks/results/circuits_checked.json`
+The prompts were chosen before any graph was looked at: one a behaviour, whose target the model prefers to its
+distractor (of French by .2 nats only). `benchmarks/results/circuits_checked.json`
 has how many of the edges held.
 """
 

@@ -22,6 +22,7 @@ from interp import places
 from interp.activations import stream
 from interp.checkpoint import open_bundle
 from interp.checkpoint.eight_bit import open_layers, pack_layers, write_features
+from interp.circuits.frozen import note
 from interp.circuits.replacement import make_replacement
 from interp.corpus import tokenize
 from interp.mask import Mask
@@ -195,13 +196,8 @@ def _edits(of: list[SAE] | None, real: torch.Tensor) -> list[Edit]:
     for layer in range(LAYERS):
         now: dict[str, torch.Tensor] = {}
         read, written = hooks_of(layer)
-        edits += [Edit(read, partial(_note, now)), Edit(written, partial(_say, now, of and of[layer], real))]
+        edits += [Edit(read, partial(note, now)), Edit(written, partial(_say, now, of and of[layer], real))]
     return edits
-
-
-def _note(now: dict[str, torch.Tensor], out: torch.Tensor, _: object) -> torch.Tensor:
-    now["x"] = out
-    return out
 
 
 def _say(

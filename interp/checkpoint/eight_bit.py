@@ -78,9 +78,14 @@ def open_layers(folder: str | Path, device: str = "cpu") -> tuple[Bundle[SAE], d
     places_of = expanded(path) if (path / FILE).exists() else path
     bundle = open_bundle(places_of, device)
     cards = [Card.read(card.parent) for card in sorted(Path(places_of).rglob("card.json"))]
-    cutoffs = {name: value for card in cards for name, value in card.mask.cutoffs.items()}
-    cutoffs |= {card.hook_name_out: float(card.recipe[CUTOFF_OUT]) for card in cards if CUTOFF_OUT in card.recipe}
+    cutoffs = {name: value for card in cards for name, value in cutoffs_of(card).items()}
     return bundle, cutoffs, cards[0].model_sha256 if cards else ""
+
+
+def cutoffs_of(card: Card) -> dict[str, float]:
+    """Norms above which a position is a sink, at what a transcoder reads and, where its card tells, at what it writes."""
+    out = {card.hook_name_out: float(card.recipe[CUTOFF_OUT])} if CUTOFF_OUT in card.recipe else {}
+    return {hook: cutoff for hook, cutoff in card.mask.cutoffs.items() if cutoff > 0} | out
 
 
 def expanded(folder: Path) -> Path:

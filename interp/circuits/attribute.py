@@ -170,7 +170,7 @@ def _choose(
     chosen = torch.zeros(0, dtype=torch.int64)
     rows = torch.zeros(wanted, columns)
     taken = torch.zeros(entries, dtype=torch.bool)
-    with bar("attributing", wanted) as advance:
+    with bar("attributing", wanted, "features") as advance:
         while len(chosen) < wanted:
             score = known_influence(rows[: len(chosen)], chosen, logit_rows, target.weight_K)[:entries]
             score[taken] = -1

@@ -103,7 +103,7 @@ def holding(norms: Sequence[HeldNorm], clean: Clean) -> list[Edit]:
     for each in norms:
         x, y = clean.activations[each.reads], clean.activations[each.writes]
         now: dict[str, Tensor] = {}
-        edits.append(Edit(each.reads, partial(_note, now)))
+        edits.append(Edit(each.reads, partial(note, now)))
         edits.append(Edit(each.writes, partial(_hold, now, each, x, y, each.scale(x, y))))
     return edits
 
@@ -112,7 +112,8 @@ def _replace(held: Tensor, out: Tensor, _: Site) -> Tensor:
     return held.expand_as(out)
 
 
-def _note(now: dict[str, Tensor], out: Tensor, _: Site) -> Tensor:
+def note(now: dict[str, Tensor], out: Tensor, _: Site) -> Tensor:
+    """An edit that changes nothing, and keeps what passes as `x`, for an edit further on in the same pass."""
     now["x"] = out
     return out
 
@@ -170,7 +171,7 @@ def held_pass(model: Model, norms: Sequence[HeldNorm], clean: Clean, cuts: Seque
             moved = now.pop("x") - clean.activations[cut.reads]
             return leaves[cut.writes] + torch.einsum("btd,tod->bto", moved, cut.skip_TDD)
 
-        noting = [] if cut.skip_TDD is None else [Edit(cut.reads, partial(_note, now))]
+        noting = [] if cut.skip_TDD is None else [Edit(cut.reads, partial(note, now))]
         return [*noting, Edit(cut.writes, apply)]
 
     edits = [edit for cut in (Cut(EMBEDDING), *cuts) for edit in hold(cut)]

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.circuits.frozen import EMBEDDING, holding
+from interp.circuits.frozen import EMBEDDING, holding, note
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph
 from interp.circuits.replacement import Layer, Read, Replacement
 from interp.models import Edit
@@ -111,7 +111,7 @@ def _edits(replacement: Replacement, read: Read, moves: Sequence[tuple[int, int,
         more = added.get(number)
         if way == "held":
             now: dict[str, Tensor] = {}
-            edits.append(Edit(replacement.reads[number], partial(_note, now)))
+            edits.append(Edit(replacement.reads[number], partial(note, now)))
             edits.append(Edit(replacement.writes[number], partial(_encode, now, layer, read.counted_LT[number], more)))
         elif way == "direct":
             edits.append(Edit(replacement.writes[number], partial(_set, layer.out_TD, more)))
@@ -126,11 +126,6 @@ def _add(more: Tensor, out: Tensor, _: Site) -> Tensor:
 
 def _set(held_TD: Tensor, more: Tensor | None, out: Tensor, _: Site) -> Tensor:
     return held_TD.expand_as(out) if more is None else held_TD + more
-
-
-def _note(now: dict[str, Tensor], out: Tensor, _: Site) -> Tensor:
-    now["x"] = out
-    return out
 
 
 def _encode(
@@ -194,7 +189,7 @@ def check_edges(
     predicted = total_effects(graph, list(by_source))
     draw = torch.Generator().manual_seed(seed)
     made: dict[tuple[int, int], Check] = {}
-    with bar("checking edges", len(edges)) as advance:
+    with bar("checking edges", len(edges), "edges") as advance:
         for column, (source, targets) in enumerate(by_source.items()):
             for check in _check_source(replacement, read, graph, source, targets, predicted[:, column], draw):
                 made[check.target, check.source] = check

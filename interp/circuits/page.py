@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from interp.circuits.graph import ERROR, FEATURE, KINDS, LOGIT, Graph, node_names
-from interp.circuits.prune import influence
+from interp.circuits.prune import influence, strong_edges
 from interp.render.circuit import LINES, Dot, circuit_svg
 from interp.render.html import Html, visible
 from interp.render.sheet import element, join_html, rows_html, sheet_html
@@ -55,7 +55,7 @@ def dots_of(graph: Graph, names: Sequence[str] | None = None) -> list[Dot]:
 
 def drawing(graph: Graph) -> Html:
     """Layers and positions, as inline SVG."""
-    edges = [(source, target, effect) for target, source, effect in graph.strongest(LINES)]
+    edges = [(source, target, effect) for target, source, effect in strong_edges(graph, LINES)]
     kinds = {kind: int((graph.nodes.kind_N == number).sum()) for number, kind in enumerate(KINDS)}
     says = (
         f"Attribution graph over {len(graph.tokens)} tokens and {layer_count(graph)} layers: {kinds['feature']:,} features, "
@@ -141,7 +141,10 @@ def _tables(graph: Graph) -> Html:
         element("h2", "Strongest edges"),
         rows_html(
             ["from", "to", "effect"],
-            [[names[source], names[target], f"{effect:+.3g}"] for target, source, effect in graph.strongest(LISTED)],
+            [
+                [names[source], names[target], f"{effect:+.3g}"]
+                for target, source, effect in strong_edges(graph, LISTED)
+            ],
             ["", "", "num"],
         ),
     ]

@@ -110,6 +110,7 @@ def _train(
         sae.name = name
         sae.set_hooks(*pairs[name])
         recipe = made[name][2] | {CUTOFF_OUT: source.norm_cutoff(pairs[name][1])}
+        recipe["blocks_shuffled"] = source.recipe["blocks_shuffled"]
         card = card_of(sae, source, architecture, recipe, licences)
         keep(sae, folder / name, folder / ".run" / name, card, trained_on(source, measured.training))
     places.drop_folder(folder / ".run")

@@ -15,7 +15,7 @@ import torch
 
 from interp import places
 from interp.checkpoint import Card, load
-from interp.checkpoint.eight_bit import CUTOFF_OUT, FILE, expanded, read_features
+from interp.checkpoint.eight_bit import FILE, cutoffs_of, expanded, read_features
 from interp.checkpoint.files import below
 from interp.circuits.attribute import Target, attribute, difference, likeliest
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Group, group_by_name
@@ -155,9 +155,7 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
             )
     cutoffs: dict[str, float] = {}
     for card in cards.values():
-        cutoffs |= {hook: cut for hook, cut in card.mask.cutoffs.items() if cut > 0}
-        if CUTOFF_OUT in card.recipe:
-            cutoffs[card.hook_name_out] = float(card.recipe[CUTOFF_OUT])
+        cutoffs |= cutoffs_of(card)
     saes = {str(folder): load(folder) for folder in folders}
     made = make_replacement(opened, list(saes.values()), cutoffs)
     where = {id(one): folder for folder, one in saes.items()}
