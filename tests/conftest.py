@@ -133,3 +133,22 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 @pytest.fixture
 def sae(checkpoint: Path):
     return load(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window."""
+    from tests.browser import chromium
+
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser):
+    """A page of a person of its own."""
+    from tests.browser import someone
+
+    context = someone(browser)
+    yield context.new_page()
+    context.close()

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from interp.workbench import Workbench
-from tests.browser import chromium, dashboard, dots, others, settled, someone, watched
+from tests.browser import dashboard, dots, others, settled, watched
 
 pytestmark = pytest.mark.slow
 PAGES = {
@@ -34,19 +34,6 @@ def address(checkpoint, text_folder, tmp_path_factory):
         Workbench.open(checkpoint).build_neuron_index(0, str(text_folder), 1024)
         with dashboard(checkpoint, cwd=tmp_path_factory.mktemp("elsewhere")) as server:
             yield server.address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def page(browser):
-    context = someone(browser)
-    yield context.new_page()
-    context.close()
 
 
 def test_the_watch_sees_a_request_to_another_host(page):

@@ -129,9 +129,8 @@ def test_what_mlps_write_at_the_first_position_has_no_node_there_and_is_here_an_
     assert bool(case.ours.edges_NN[:, first].any()) != opened
 
 
+@pytest.mark.parametrize("case", ["gpt2"], indirect=True)
 def test_a_token_of_gpt2_is_its_embedding_there_and_its_embedding_at_its_position_here(case):
-    if case.about["family"] != "gpt2":
-        pytest.skip("no positions are added")
     _, tokens = masks(case.ours)
     assert not torch.allclose(case.ours.edges_NN[:, tokens], case.theirs["adjacency"][:, tokens], atol=1e-2)
     clean = case.read.clean

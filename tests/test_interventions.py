@@ -92,24 +92,31 @@ def test_an_edge_is_checked_against_controls_and_the_worst_case(made):
     assert [c.measured for c in again] == pytest.approx([c.measured for c in checks[:2]], rel=1e-3, abs=1e-5)
 
 
-def test_a_false_edge_is_not_confirmed(made):
-    """The graph of another prompt's features says nothing of these: with the edges of sources exchanged few are confirmed."""
-    replacement, read, graph = made
-    edges = [
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_edge_that_is_planted_is_confirmed_and_others_mostly_are_not(family, tmp_path):
+    model = open_model(str(save(family, tmp_path / family)), dtype="float32")
+    replacement = make_replacement(model, random_transcoders(model, linked=True))
+    tokens = torch.tensor(model.prompt("the blue city near the river reads music"))
+    read = replacement.read(tokens)
+    graph = attribute(replacement, tokens, read=read)
+    n, there = graph.nodes, {}
+    for node in range(len(n)):
+        if n.kind_N[node] == FEATURE:
+            there[int(n.layer_N[node]), int(n.position_N[node]), int(n.index_N[node])] = node
+    planted = [(there[layer + 1, at, f], s) for (layer, at, f), s in there.items() if (layer + 1, at, f) in there]
+    others = [
         (t, s)
-        for t, s, _ in graph.strongest(300)
-        if graph.nodes.kind_N[s] == FEATURE and graph.nodes.kind_N[t] == LOGIT
-    ]
-    edges = edges[:12]
-    turned = -graph.edges_NN
-    from dataclasses import replace
-
-    false = replace(graph, edges_NN=turned)
-    # Direct edges to logits of the last layer have no other path, so that a turned sign is a false prediction.
-    last = len(read.layers) - 1
-    edges = [(t, s) for t, s in edges if graph.nodes.layer_N[s] == last]
-    true_checks, false_checks = (check_edges(replacement, read, one, edges) for one in (graph, false))
-    assert sum(c.verdict == "confirmed" for c in false_checks) <= sum(c.verdict == "refuted" for c in true_checks)
+        for (layer, at, f), s in there.items()
+        for (to, where, g), t in there.items()
+        if (to, where) == (layer + 1, at) and g != f
+    ][:: max(len(there) // 10, 1)]
+    share = {}
+    for name, edges in (("planted", planted), ("others", others)):
+        verdicts = [check.verdict for check in check_edges(replacement, read, graph, edges)]
+        assert len(verdicts) >= 10
+        share[name] = verdicts.count("confirmed") / len(verdicts)
+    assert share["planted"] > 0.6
+    assert share["others"] < 0.2
 
 
 def test_the_verdicts_rule():

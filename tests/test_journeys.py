@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from interp.commands import labelling, sharing
 from interp.corpus import open_corpus
 from interp.workbench import Workbench
-from tests.browser import chromium, dashboard, dots, settled, someone
+from tests.browser import dashboard, dots, settled, someone
 
 pytestmark = pytest.mark.slow
 ASK = "fetch('/owned'), window.owned = true"
@@ -48,19 +48,6 @@ def place(checkpoint, store, tmp_path_factory):
 def server(place, tmp_path_factory):
     with dashboard(place.checkpoint, *place.flags, cwd=tmp_path_factory.mktemp("elsewhere")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as made:
-        yield made
-
-
-@pytest.fixture
-def page(browser):
-    context = someone(browser)
-    yield context.new_page()
-    context.close()
 
 
 def go(page, server, path="", **query):

@@ -6,11 +6,16 @@ from interp.models import Model
 from interp.sae import SAE
 
 
-def random_transcoders(model: Model, *, d_sae: int = 24, skip: bool = False, seed: int = 0) -> list[SAE]:
-    """One for every layer, whose features fire at about a third of the positions."""
+def random_transcoders(
+    model: Model, *, d_sae: int = 24, skip: bool = False, linked: bool = False, seed: int = 0
+) -> list[SAE]:
+    """One for every layer, whose features fire at about a third of the positions.
+
+    Where they are `linked`, feature f of a layer reads what feature f of the layer before writes, so that this edge is a true one.
+    """
     draw = torch.Generator().manual_seed(seed)
     layers = sorted({int(name.split(".")[1]) for name in model.hook_names() if name.startswith("blocks.")})
-    made = []
+    made: list[SAE] = []
     for layer in layers:
         reads = next(
             name
@@ -19,9 +24,12 @@ def random_transcoders(model: Model, *, d_sae: int = 24, skip: bool = False, see
         )
         writes = f"blocks.{layer}.hook_mlp_out"
         width = model.width(reads)
+        W_enc = torch.randn(width, d_sae, generator=draw) / width**0.5
+        if linked and made:
+            W_enc = 3 * made[-1].W_dec.T / made[-1].W_dec.norm(dim=1)
         made.append(
             SAE(
-                W_enc=torch.randn(width, d_sae, generator=draw) / width**0.5,
+                W_enc=W_enc,
                 b_enc=torch.randn(d_sae, generator=draw) * 0.1,
                 W_dec=torch.randn(d_sae, width, generator=draw) / width**0.5,
                 b_dec=torch.randn(width, generator=draw) * 0.1,

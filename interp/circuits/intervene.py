@@ -270,19 +270,20 @@ def judge(predicted: float, mean: float, low: float, high: float, p: float) -> s
 
 
 def _controls(read: Read, layer: int, at: int, vector: Tensor, draw: torch.Generator) -> list[Tensor]:
-    """Features of the same layer that do not fire there, each at the norm of what is moved; of the embedding, random directions.
+    """CONTROLS features of the same layer that do not fire there, each at the norm of what is moved; where they are too few, as of the
+    embedding, random directions.
 
     Those that do fire there are no controls: they are what else the graph says made the target.
     """
-    if layer < 0:
-        rows_CD = torch.randn(CONTROLS, len(vector), generator=draw)
-    else:
+    rows_CD = vector.new_zeros(0, len(vector))
+    if layer >= 0:
         own = read.layers[layer]
         quiet = torch.ones(own.transcoder.d_sae, dtype=torch.bool)
         quiet[own.feature_E[own.position_E == at]] = False
         rows_CD = own.transcoder.W_dec[quiet]
         rows_CD = rows_CD[rows_CD.norm(dim=1) > 0]
         rows_CD = rows_CD[torch.randperm(len(rows_CD), generator=draw)[:CONTROLS]]
+    rows_CD = torch.cat([rows_CD, torch.randn(CONTROLS - len(rows_CD), len(vector), generator=draw)])
     return list(rows_CD / rows_CD.norm(dim=1, keepdim=True) * vector.norm())
 
 
