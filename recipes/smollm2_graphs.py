@@ -27,7 +27,7 @@ PROMPTS = {
 }
 """Prompt, target, distractor."""
 VERDICTS = ("confirmed", "refuted", "undecided")
-KEEP, EDGES, CHECKED = 0.5, 0.6, 50
+KEEP, EDGES, CHECKED = 0.65, 0.7, 50
 INTO = embedded.INTO / "graphs"
 
 

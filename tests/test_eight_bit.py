@@ -15,6 +15,7 @@ from interp.models import open_model
 from interp.recipe.layers import train_layers
 from interp.training import TrainConfig
 from interp.types import InterpError
+from interp.workbench.circuits import open_circuits
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,8 @@ def test_a_packed_set_is_expanded_into_folders_that_sae_lens_opens(trained, tmp_
     x = torch.randn(8, made["layer-0"].d_in)
     torch.testing.assert_close(theirs.encode(x), load(folder).encode(x), atol=1e-4, rtol=1e-4)
     model = open_model(tiny.source, dtype="float32")
+    opened = open_circuits(packed, model=tiny.source)
+    assert opened.folders == tuple((packed / name).as_posix() for name in made), "not where they lie in the cache"
     assert make_replacement(model, bundle, cutoffs).read(torch.tensor(model.prompt("the quick brown fox"))).entries > 0
 
 

@@ -82,9 +82,14 @@ def to_json(graph: Graph, *, slug: str = "") -> str:
             "sg_pos": "",
         },
         "nodes": _node_objects(graph, ids),
-        "links": [{"source": ids[source], "target": ids[target], "weight": weight} for source, target, weight in links],
+        "links": [{"source": ids[s], "target": ids[t], "weight": shortest(weight)} for s, t, weight in links],
     }
-    return places.strict_json(value)
+    return places.strict_json(value, separators=(",", ":"))
+
+
+def shortest(weight: float) -> float:
+    """The number of fewest digits that is the same float32."""
+    return float(str(np.float32(weight)))
 
 
 _SETTINGS = (("node_threshold", "keep"), ("edge_threshold", "edges"))
@@ -98,10 +103,10 @@ def _own(graph: Graph) -> dict[str, Any]:
         "words": list(graph.words),
         "says": list(graph.nodes.says_K),
         "layers": graph.nodes.layer_N.tolist(),
-        "values": graph.nodes.value_N.tolist(),
+        "values": [shortest(v) for v in graph.nodes.value_N],
         "left_out": graph.left_out,
-        "bias": None if graph.bias_S is None else graph.bias_S.tolist(),
-        "influence": None if graph.influence_N is None else graph.influence_N.tolist(),
+        "bias": None if graph.bias_S is None else [shortest(v) for v in graph.bias_S.tolist()],
+        "influence": None if graph.influence_N is None else [shortest(v) for v in graph.influence_N.tolist()],
         "names": dict(graph.names),
         "checks": [asdict(c) | {"source": graph.ids[c.source], "target": graph.ids[c.target]} for c in graph.checks],
         "about": dict(graph.about),
@@ -136,8 +141,8 @@ def _node_objects(graph: Graph, ids: Sequence[str]) -> list[dict[str, Any]]:
                 "reverse_ctx_idx": 0,
                 "jsNodeId": f"{name.rsplit('_', 1)[0]}-{position}",
                 "clerp": known,
-                "influence": None if kind == LOGIT else reached[at],
-                "activation": value if kind == FEATURE else None,
+                "influence": None if kind == LOGIT else shortest(reached[at]),
+                "activation": shortest(value) if kind == FEATURE else None,
             }
         )
     return made

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,9 +166,9 @@ def _title(path: Path) -> str:
     """The beginning of a graph's prompt, which stands near the file's beginning."""
     with path.open("rb") as file:
         head = file.read(200_000).decode("utf-8", "replace")
+    at = re.search(r'"prompt":\s*', head)
     try:
-        start = head.index('"prompt": ') + len('"prompt": ')
-        said, _ = json.JSONDecoder().raw_decode(head, start)
+        said, _ = json.JSONDecoder().raw_decode(head, at.end() if at else len(head))
     except ValueError:
         return path.stem
     return str(said)[:80] or path.stem

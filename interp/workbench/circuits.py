@@ -113,7 +113,7 @@ class Opened:
 
     replacement: Replacement
     folders: tuple[str, ...]
-    """Of each layer's transcoder."""
+    """Of each layer's transcoder, below the folder as it was named."""
     books: tuple[LabelBook | None, ...]
     described: Mapping[tuple[int, int], str] = field(default_factory=dict, repr=False)
     """By layer and feature, on which tokens it fires."""
@@ -160,7 +160,9 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
     made = make_replacement(opened, list(saes.values()), cutoffs)
     where = {id(one): folder for folder, one in saes.items()}
     ordered = tuple(where[id(one)] for one in made.transcoders)
-    return Opened(made, ordered, tuple(_book(Path(each)) for each in ordered), described)
+    # As they were named, not where they lie on this machine: graphs that are passed on say it.
+    named = tuple((Path(transcoders) / Path(each).relative_to(root)).as_posix() for each in ordered)
+    return Opened(made, named, tuple(_book(Path(each)) for each in ordered), described)
 
 
 def _book(folder: Path) -> LabelBook | None:
