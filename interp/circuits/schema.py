@@ -103,7 +103,7 @@ def _own(graph: Graph) -> dict[str, Any]:
         "words": list(graph.words),
         "says": list(graph.nodes.says_K),
         "layers": graph.nodes.layer_N.tolist(),
-        "values": [shortest(v) for v in graph.nodes.value_N],
+        "values": [shortest(v) for v in graph.nodes.value_N.tolist()],
         "left_out": graph.left_out,
         "bias": None if graph.bias_S is None else [shortest(v) for v in graph.bias_S.tolist()],
         "influence": None if graph.influence_N is None else [shortest(v) for v in graph.influence_N.tolist()],
