@@ -302,6 +302,17 @@ def test_a_sweep_prints_a_row_for_each_sae(monkeypatch, capsys, store, tmp_path)
     assert told == [[HOOK, "batchtopk", "32", k, seed] for k in "24" for seed in "01"]
 
 
+def test_setup_runs_where_all_is_there_already():
+    """Its list of models is empty unless one is named, which Typer gives as None: every command with such a list takes it so."""
+    done = subprocess.run([sys.executable, "-m", "interp.cli", "setup"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "interp.cli", "setup", "--model", "gpt5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "dinov2" in done.stderr
+
+
 def test_the_selftest_says_how_many_came_back(monkeypatch, capsys):
     given = ["--d-in", 32, "--features", 24, "--active", 2, "--rows", 120_000, "--batch", 256]
     code, out, _ = call(monkeypatch, capsys, "selftest", *given)
