@@ -147,7 +147,7 @@ def test_an_archive_is_brought_in_and_opened(page, server, place):
     press(page, "Check and unpack")
     page.get_by_role("link", name="Open it").click()
     page.wait_for_url(re.compile(r"/features\?.*theirs"))
-    expect(page.get_by_text(re.compile("64 features"))).to_be_visible()
+    expect(page.get_by_text(re.compile("64 features · "))).to_be_visible()
     card = (place.new / "imported" / "theirs" / "card.json").read_bytes()
     assert card == (place.checkpoint / "card.json").read_bytes()
 

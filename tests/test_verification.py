@@ -190,6 +190,21 @@ def test_another_dtype_is_named(copy, tiny_folder):
     assert "another dtype: the stored numbers are those of bfloat16, and the file says float32" in said(verify(copy))
 
 
+@pytest.mark.skipif(not native_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16 of its own")
+@pytest.mark.parametrize(("dtype", "refused"), [("bfloat16", False), ("float32", True)])
+def test_another_processor_rounds_bfloat16_as_another_dtype_does(copy, tiny_folder, dtype, refused):
+    edit_card(copy, dtype=dtype)
+    card, sae = Card.read(copy), load(copy)
+    raw = _checks(card, sae, _open(card, "", "cpu", dtype), "cpu")
+    limits = {"same": raw["tolerances"]["same"], "other": raw["tolerances"]["same"] | {"values": 0.2}}
+    elsewhere = [f"{p} {f} {1.1 * float(v):.6g}" for p, f, v in (row.split() for row in raw["sample"])]
+    places.write_json(copy / "checks.json", raw | {"sample": elsewhere, "tolerances": limits})
+    edit_card(copy)
+    found = verify(copy)
+    assert ("another dtype's would" in said(found)) == refused
+    assert any("bfloat16 of another processor" in check.found for check in found.checks) != refused
+
+
 def test_a_model_that_is_not_here_leaves_the_numbers_unchecked(copy):
     edit_card(copy, model="/nowhere/model")
     found = verify(copy)
