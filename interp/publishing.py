@@ -7,7 +7,7 @@
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,13 @@ def publish(
     address: str = "",
     device: str = "auto",
     without_text: bool = False,
+    beside_labels: Callable[[Path], None] = lambda folder: None,
 ) -> Published:
     """Put a checkpoint with all that is known of it into `into`, which appears whole; the source stays as it is.
 
     `evidence` is the file, and `report` the folder of the report, that hold of these weights. `address` is where it will be found, for the README. `without_text` leaves out the tokens of every document, and not of
-    those alone that may not be passed on; their hashes, titles and positions stay. Raises InterpError when the checkpoint's
+    those alone that may not be passed on; their hashes, titles and positions stay. `beside_labels` writes what goes with the labels
+    into the folder. Raises InterpError when the checkpoint's
     own hashes contradict its files, `into` exists, or another model answers to the card's name.
     """
     files, other = present(folder)
@@ -73,6 +75,7 @@ def publish(
         if not labels.export(made / LABELS):
             (made / LABELS).unlink()
             left.append("labels: nobody has named a feature here (`interp label SAE FEATURE TEXT`)")
+        beside_labels(made)
         if evidence is not None:
             shutil.copyfile(evidence, made / EVIDENCE)
         else:

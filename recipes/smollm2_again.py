@@ -61,25 +61,39 @@ def stage_seeds() -> None:
         indexed(into, embedded.WORK / "index")
 
 
+def random_rows() -> tuple[ActivationStore, Path]:
+    """The random copy's activations that its SAEs are trained on, and the folder of those that are held out."""
+    work, model, text = embedded.WORK / "random", open_model("smollm2", random=RANDOM_SEED), embedded.training_text()
+    harvest(model, text, [HOOK], RANDOM_HELDOUT_TOKENS, work / "heldout", split="heldout")
+    store = harvest(model, text, [HOOK], RANDOM_TRAIN_TOKENS, work / "train", split="train")
+    check_text(work / "train", embedded.WORK / "train")
+    return store, work / "heldout"
+
+
+def train_random() -> None:
+    """The random copy's SAE, trained or kept; without an index."""
+    into = random_folder()
+    if (into / "card.json").exists() and not (into / ".run").exists():
+        return
+    store, heldout = random_rows()
+    embedded.TRIALS[embedded.CHOSEN].train(
+        store,
+        HOOK,
+        D_SAE,
+        into,
+        embedded.TRIAL_EPOCHS,
+        heldout=heldout,
+        name=f"{open_model('smollm2', random=RANDOM_SEED).name}/{HOOK}/{into.name}",
+        licences=embedded.licences(),
+    )
+
+
 def stage_random() -> None:
     """The random copy: its activations, an SAE of them, and that one's index."""
     into, work = random_folder(), embedded.WORK / "random"
     model = open_model("smollm2", random=RANDOM_SEED)
     text, further = embedded.training_text(), embedded.not_indexed()
-    if not (into / "card.json").exists() or (into / ".run").exists():
-        harvest(model, text, [HOOK], RANDOM_HELDOUT_TOKENS, work / "heldout", split="heldout")
-        harvest(model, text, [HOOK], RANDOM_TRAIN_TOKENS, work / "train", split="train")
-        check_text(work / "train", embedded.WORK / "train")
-        embedded.TRIALS[embedded.CHOSEN].train(
-            ActivationStore.open(work / "train"),
-            HOOK,
-            D_SAE,
-            into,
-            embedded.TRIAL_EPOCHS,
-            heldout=work / "heldout",
-            name=f"{model.name}/{HOOK}/{into.name}",
-            licences=embedded.licences(),
-        )
+    train_random()
     harvest(model, text, [HOOK], embedded.INDEX_TOKENS, work / "index")
     check_text(work / "index", embedded.WORK / "index")
     harvest(model, further, [HOOK], embedded.RESERVED_TOKENS, work / "testing", split="labels")
@@ -87,7 +101,9 @@ def stage_random() -> None:
 
 
 def check_text(one: Path, other: Path) -> None:
-    """Raises InterpError when the first harvest's tokens are not those that the other begins with."""
+    """Raises InterpError when the first harvest's tokens are not those that the other, if there is one, begins with."""
+    if not (other / "manifest.json").exists():
+        return
     own, theirs = (ActivationStore.open(folder).blocks.tokens_NT for folder in (one, other))
     if not torch.equal(own, theirs[: len(own)]):
         raise InterpError(f"{one} is not of the text that {other} begins with; delete it and harvest again.")

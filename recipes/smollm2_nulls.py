@@ -1,17 +1,17 @@
 """SAEs that found nothing, and trained ones of the same length to hold them against: block 15 of SmolLM2-135M-Instruct.
 
-    python recipes/smollm2_nulls.py                  # after the harvest of recipes/smollm2.py and the random one of smollm2_again.py
+    python recipes/smollm2_nulls.py                  # after `interp setup --texts`; the stage `seeds` alone needs smollm2_again.py
     python recipes/smollm2_nulls.py trained frozen   # or some stages: trained, frozen, random, seeds, planted, sibling
 
-Each stage goes on where it stopped, and a trained SAE is kept. All are of the embedded recipe and width on the harvest's first three
-million training tokens, TRIAL_EPOCHS times over, so that a trained SAE and a null differ in one thing only; each takes three
-to five minutes of two cores and 25 MB.
+Each stage goes on where it stopped, and a trained SAE is kept. All are of the embedded recipe and width on the first three
+million tokens that it was trained on, TRIAL_EPOCHS times over, so that a trained SAE and a null differ in one thing only; each takes three
+to five minutes of two cores and 25 MB. Without the harvest of recipes/smollm2.py these tokens are harvested at block 15 alone, and again
+of the random copy: MINUTES_EACH minutes and 3.5 GB each, which may be deleted when the SAEs are there.
 
 trained  the recipe as it is, with SEEDS.
 frozen   decoder rows stay the random ones that they begin as; encoder, biases and threshold are trained.
 random   the recipe on activations of a copy of the model with shuffled weights, over the same tokens. Seed 0 is the SAE that
-         `smollm2_again.py random` has made, the others are trained on its activations (`random/train`, which that recipe says may be
-         deleted; then they are not made, and there is a single SAE).
+         `smollm2_again.py random` reads, the others are trained on its activations.
 seeds    copies of the SAEs of full length that `smollm2_again.py seeds` has made.
 planted  the recipe, trained and frozen, in a world whose features are known (`interp.recipe.worlds`); kept, three minutes each.
 sibling  the model, fine-tuned on SIBLING_STEPS batches of Python's own library; ten minutes of one core, half a gigabyte.
@@ -28,7 +28,7 @@ import smollm2_again as again
 import torch
 
 from interp import places
-from interp.activations import ActivationStore
+from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card
 from interp.corpus import open_corpus, tokenize
 from interp.models import open_model
@@ -42,6 +42,8 @@ HOOK, D_SAE = again.HOOK, again.D_SAE
 SEEDS = (0, 1, 2)
 FROZEN = ("W_dec",)
 NULLS = embedded.WORK / "nulls"
+OWN = embedded.WORK / "nulls-rows"
+"""Activations, where the embedded recipe has left none."""
 SIBLING_STEPS, SIBLING_BLOCKS, SIBLING_RATE = 60, 4, 1e-4
 
 
@@ -57,6 +59,15 @@ def copied(made: Path, into: Path) -> None:
             shutil.copytree(made, partial, ignore=shutil.ignore_patterns("index", ".*"), dirs_exist_ok=True)
 
 
+def rows() -> tuple[ActivationStore, Path]:
+    """What is trained on, and the folder of what is held out."""
+    if (embedded.WORK / "train" / "manifest.json").exists():
+        return ActivationStore.open(embedded.WORK / "train", shards=embedded.TRIAL_SHARDS), embedded.WORK / "heldout"
+    model, text = open_model("smollm2"), embedded.training_text()
+    harvest(model, text, [HOOK], again.RANDOM_HELDOUT_TOKENS, OWN / "heldout", split="heldout")
+    return harvest(model, text, [HOOK], again.RANDOM_TRAIN_TOKENS, OWN / "train", split="train"), OWN / "heldout"
+
+
 def train(kind: str, seed: int, store: ActivationStore, heldout: Path, frozen: tuple[str, ...] = ()) -> None:
     """One SAE of the embedded recipe, but for its length, seed, and what of it is frozen."""
     recipe, into = embedded.TRIALS[embedded.CHOSEN], folder(kind, seed)
@@ -70,30 +81,25 @@ def train(kind: str, seed: int, store: ActivationStore, heldout: Path, frozen: t
 
 def stage_trained() -> None:
     """The embedded recipe, as short as the nulls."""
-    store = ActivationStore.open(embedded.WORK / "train", shards=embedded.TRIAL_SHARDS)
+    store, heldout = rows()
     for seed in SEEDS:
-        train("trained", seed, store, embedded.WORK / "heldout")
+        train("trained", seed, store, heldout)
 
 
 def stage_frozen() -> None:
     """The same with decoders that stay random."""
-    store = ActivationStore.open(embedded.WORK / "train", shards=embedded.TRIAL_SHARDS)
+    store, heldout = rows()
     for seed in SEEDS:
-        train("frozen", seed, store, embedded.WORK / "heldout", FROZEN)
+        train("frozen", seed, store, heldout, FROZEN)
 
 
 def stage_random() -> None:
-    """The same of the random copy; without its training activations there is its one SAE only."""
-    work = embedded.WORK / "random"
-    if not (again.random_folder() / "card.json").exists():
-        again.stage_random()
+    """The same of the random copy."""
+    again.train_random()
     copied(again.random_folder(), folder("random", 0))
-    if not (work / "train" / "manifest.json").exists():
-        say(f"{work / 'train'} has been deleted: SAEs of further seeds need it (smollm2_again.py random makes it).")
-        return
-    store = ActivationStore.open(work / "train")
+    store, heldout = again.random_rows()
     for seed in SEEDS[1:]:
-        train("random", seed, store, work / "heldout")
+        train("random", seed, store, heldout)
 
 
 def stage_seeds() -> None:

@@ -20,7 +20,7 @@ from interp import cli, places
 from interp.activations import ActivationStore
 from interp.index.format import own_sha256
 from interp.labels import LabelBook
-from interp.search.meanings import Meanings
+from interp.search.meanings import Meanings, write_meanings
 from interp.types import InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK
@@ -272,6 +272,25 @@ def test_a_damaged_cache_of_meanings_is_made_anew(tmp_path, way):
     way(path)
     assert Meanings(encode, path)(["a", "b"]).tolist() == [[0.5] * 4] * 2
     assert Meanings(lambda texts: pytest.fail("made anew"), path)(["a", "b"]).tolist() == [[0.5] * 4] * 2
+
+
+@pytest.mark.parametrize("way", [lambda path: None, emptied, halved, zeroed, lambda path: path.write_bytes(b"{}" * 99)])
+def test_meanings_that_came_with_a_checkpoint_are_read_and_damaged_ones_made_anew(tmp_path, way):
+    import torch
+
+    made: list[str] = []
+
+    def encode(texts):
+        made.extend(texts)
+        return torch.tensor([[1.0, 0.0] if text == "a" else [0.6, 0.8] for text in texts])
+
+    path = tmp_path / "label_meanings.safetensors"
+    write_meanings(["a", "b", "a"], encode, path)
+    way(path)
+    made.clear()
+    read = Meanings(encode, tmp_path / "meanings.sqlite", path)(["b", "c", "a"])
+    torch.testing.assert_close(read, torch.tensor([[0.6, 0.8], [0.6, 0.8], [1.0, 0.0]]), atol=0.005, rtol=0)
+    assert made == (["c"] if read[0, 0] != torch.tensor(0.6) else ["b", "c", "a"])  # whole ones are rounded to a byte
 
 
 def test_a_damaged_state_of_a_run_is_a_sentence(store, tmp_path):

@@ -623,6 +623,10 @@ def _nulls_are_made(monkeypatch, tmp_path, recipe):
     for _ in range(2):  # called again, all is there
         for stage in nulls.STAGES.values():
             stage()
+    own = nulls.rows()[0].blocks.tokens_NT
+    (recipe.WORK / "train").rename(recipe.WORK / "gone")
+    harvested = nulls.rows()[0].blocks.tokens_NT  # for block 15 alone: of the same text
+    assert torch.equal(harvested, own[: len(harvested)])
     begun = {seed: initial_decoder(Card.read(nulls.folder("frozen", seed)).recipe) for seed in (0, 1)}
     for seed, rows in begun.items():
         trained, frozen = (load(nulls.folder(kind, seed)) for kind in ("trained", "frozen"))

@@ -152,6 +152,29 @@ def test_a_killed_report_goes_on_and_a_section_of_another_version_text_or_seed_i
     assert (calls[-1], kept.exists()) == ("one", True)
 
 
+def test_a_section_that_came_with_the_sae_stays_where_it_cannot_be_made_here(setting, tmp_path):
+    calls: list[str] = []
+    one, two = counting("one", (ONE,), calls), counting("two", (TWO,), calls)
+
+    def make(of, before, *measures, among):
+        return make_report(of, setting, measures, tmp_path, named=False, versions={}, among=among, before=before)
+
+    before = replace(small(), of=OF)
+    unable = replace(two, make=failing)
+    made = make(OF, before, one, unable, among=(one, unable))
+    assert (made["two"], made.missing, made.measured) == (before["two"], {}, {"one": 1, "two": 1})
+    assert make(OF, before, one, among=(one, two))["two"] == before["two"]  # nobody asked for it
+    others = {"sae_sha256": "b" * 64, "model_sha256": "n" * 64, "seed": 1, "tokens_sha256": "u" * 64}
+    for name, other in others.items():
+        assert (
+            "not installed"
+            in make(replace(OF, **{name: other}), before, one, unable, among=(one, unable)).missing["two"]
+        )
+    newer = replace(unable, version=2)
+    assert "not installed" in make(OF, before, newer, among=(newer,)).missing["two"]
+    assert calls.count("two") == 0
+
+
 def test_what_cannot_be_measured_is_said_first_and_refused_when_it_was_named(setting, tmp_path):
     calls: list[str] = []
     measures = (counting("one", (ONE,), calls), replace(counting("three", (TWO,), calls), make=failing))

@@ -18,7 +18,7 @@ from interp.types import InterpError
 
 KNOWN = re.compile(
     r"(card|cfg|checks|measures|presets|report)\.json|(labels|presets|training_log)\.jsonl|(README|report)\.md|report\.html|LICENSE"
-    r"|(lenses|map|sae_weights|sparsity)\.safetensors|(trained|evidence)\.parquet"
+    r"|(label_meanings|lenses|map|sae_weights|sparsity)\.safetensors|(trained|evidence)\.parquet"
     r"|index/[a-z0-9_]{1,60}\.(parquet|json|safetensors)|(presets|report)/[a-z0-9_.-]{0,60}[a-z0-9_]\.(json|jsonl|md|csv|parquet)"
 )
 """Names that are packed, pushed and taken; always with `/`, whatever the system writes."""

@@ -195,12 +195,14 @@ def make_report(
     named: bool,
     versions: Mapping[str, str],
     among: Sequence[Measure] = MEASURES,
+    before: Report | None = None,
     done: Callable[[Section, bool], None] = lambda section, kept: None,
 ) -> Report:
     """Every one of `measures`, taken from `folder` where it is kept there, else made and kept; of `among` those that are kept.
 
-    `done` hears of each section, and whether it was kept. What cannot be measured is missing from the report, with the
-    reason; InterpError where the measures were `named` by whoever asked.
+    What is neither kept nor made here is taken from `before`, a report that came with the SAE: a section of other seeds'
+    trainings, say, which this machine does not have. `done` hears of each section, and whether it was kept. What cannot be
+    measured is missing from the report, with the reason; InterpError where the measures were `named` by whoever asked.
     """
     sections, missing, measured = [], {}, {}
     for measure in among:
@@ -214,11 +216,14 @@ def make_report(
                 if named:
                     raise
                 missing[measure.name] = str(error)
-                continue
-            places.write_json(path, {"format": FORMAT, "version": measure.version, "section": section.to_dict()})
+            else:
+                places.write_json(path, {"format": FORMAT, "version": measure.version, "section": section.to_dict()})
         if section is None:
-            missing[measure.name] = f"not measured; `interp evaluate SAE --only {measure.name}` does it."
+            section, kept = _of_before(before, of, measure), True
+        if section is None:
+            missing.setdefault(measure.name, f"not measured; `interp evaluate SAE --only {measure.name}` does it.")
             continue
+        missing.pop(measure.name, None)
         done(section, kept)
         sections.append(section)
         measured[measure.name] = measure.version
@@ -233,6 +238,16 @@ def kept_path(folder: Path, of: Of, measure: Measure) -> Path:
     on = [of.sae_sha256, of.model_sha256, of.seed, measure.version, measure.on]
     on += [of.tokens_sha256] if measure.text else []
     return folder / f"{measure.name}-{hashlib.sha256(json.dumps(on).encode()).hexdigest()[:16]}.json"
+
+
+def _of_before(before: Report | None, of: Of, measure: Measure) -> Section | None:
+    """The section in a report of before, where that is of the same weights, text and version of the measure."""
+    if before is None or before.measured.get(measure.name) != measure.version:
+        return None
+    same = ["sae_sha256", "model_sha256", "seed"] + ["tokens_sha256"] * measure.text
+    if any(getattr(before.of, name) != getattr(of, name) for name in same):
+        return None
+    return next((section for section in before.sections if section.name == measure.name), None)
 
 
 def _kept(path: Path, measure: Measure) -> Section | None:

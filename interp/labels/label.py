@@ -42,6 +42,11 @@ class Label:
     predicate: str = ""
     """What the name claims, in the language of search; empty where it claims nothing that can be tried."""
 
+    @property
+    def meant(self) -> str:
+        """What a search reads: the name and its note; of a note in which a run says how the name was judged, nothing."""
+        return self.text if self.note.startswith(f"{self.status}: ") else f"{self.text} {self.note}".strip()
+
 
 @dataclass(frozen=True, eq=False)
 class Held:

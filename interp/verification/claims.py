@@ -73,6 +73,8 @@ def _beside(folder: Path, checks: Sequence[Check]) -> list[Claim]:
             bool(line.strip()) for line in files[LABELS].read_text(encoding="utf-8", errors="replace").splitlines()
         )
         add("labels", f"{counted(count, 'label')} beside it", LABELS)
+    if "label_meanings.safetensors" in files:
+        add("labels: meanings", "sentence vectors of their names", "label_meanings.safetensors")
     if EVIDENCE in files:
         looked = [check for check in checks if check.what == "evidence"]
         wrong = [check.what for check in looked if check.verdict == "differs"]

@@ -16,11 +16,11 @@ from interp.index import FeatureIndex
 from interp.labels import LabelBook
 from interp.lenses.said import Said, load_said
 from interp.models import Model, open_model
-from interp.models.sentence import sentence_encoder
 from interp.sae import SAE
 from interp.search.meanings import Meanings
 from interp.steering import Hooked, SteeredModel
 from interp.types import InterpError
+from interp.workbench.meant import meanings
 
 Kind = TypeVar("Kind", bound="Opened")
 SAID = "lenses.safetensors"
@@ -159,8 +159,8 @@ class Opened:
 
     @cached_property
     def meanings(self) -> Meanings:
-        """Sentence vectors of texts, kept under INTERP_HOME."""
-        return Meanings(lambda texts: sentence_encoder().encode(texts), places.cache() / "meanings.sqlite")
+        """Sentence vectors of texts: those of labels that came with the checkpoint, and what is kept under INTERP_HOME."""
+        return meanings(self.folder)
 
     @cached_property
     def saes(self) -> dict[str, Hooked]:

@@ -50,8 +50,8 @@ def report(
     nothing, which every figure is held against (`holding.py`), and of other seeds and siblings (`elsewhere.py`). `extra` are measures
     beside those of `evals` and of this room.
 
-    Sections are kept under INTERP_HOME as they are made: stopped and called again, it goes on where it was. `beside` writes
-    report.json, report.md and report.html into the SAE's folder too. Raises InterpError for an unknown section, a named one
+    Sections are kept under INTERP_HOME as they are made: stopped and called again, it goes on where it was. Those of the report
+    that came with the SAE stay where they cannot be made here, or were not asked for. `beside` writes report.json, report.md and report.html into the SAE's folder too. Raises InterpError for an unknown section, a named one
     that cannot be made, a text too short for an interval, and an SAE that does not belong to this model or hook point.
     """
     if beside:
@@ -82,13 +82,21 @@ def report(
         if nulls:  # of which there may be more by now; what was measured of each is kept
             kept_path(folder, of, held).unlink(missing_ok=True)
         made = make_report(
-            of, setting, wanted, folder, named=bool(only), versions=versions(), among=measures, done=done
+            of, setting, wanted, folder, named=bool(only), versions=versions(), among=measures,
+            before=_came_with(wb), done=done,
         )  # fmt: skip
         write(made, folder)
     remember(wb, made, about)
     if beside:
         write_beside(wb, made)
     return made
+
+
+def _came_with(wb: Opened) -> Report | None:
+    """The report in the SAE's folder, where one is that can be read and is of these weights."""
+    with suppress(InterpError):
+        return read_report(wb.folder / FILE, wb.card.sae_sha256)
+    return None
 
 
 def report_folder(sae_sha256: str) -> Path:

@@ -14,6 +14,7 @@ from interp.checkpoint.files import LABELS, present, resolve
 from interp.corpus import Corpus, open_corpus
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence_file
+from interp.workbench.meant import ship_meanings
 from interp.workbench.measuring import evaluate
 from interp.workbench.opening import Opened
 from interp.workbench.reporting import find_report
@@ -55,6 +56,7 @@ def publish(
         address=address,
         device=wb.device,
         without_text=without_text,
+        beside_labels=ship_meanings,
     )
 
 
@@ -148,6 +150,7 @@ def verify(
         raise InterpError(f"{folder} has no card.json, which {needs}; a checkpoint trained here has one.")
     if write:
         with places.only_one(folder, "sealing"):
+            ship_meanings(folder)
             verification.seal(folder, device=device)
     if carded:
         text = open_corpus(metrics) if isinstance(metrics, str) and metrics else metrics or None

@@ -36,8 +36,8 @@ class _Named:
 
     @cached_property
     def called(self) -> dict[int, str]:
-        """Label and note of every feature with a label."""
-        return {f: f"{label.text} {label.note}".strip() for f, label in self.labels.items()}
+        """What the label of every feature with one means (`Label.meant`)."""
+        return {f: label.meant for f, label in self.labels.items()}
 
     @cached_property
     def named_F(self) -> np.ndarray:
