@@ -300,6 +300,17 @@ def test_a_neuron_is_laid_beside_its_features(monkeypatch, tmp_path):
         assert [each.feature is None for each in groups] == sorted(each.feature is None for each in groups)
 
 
+def test_the_prompt_page_shows_what_layers_would_say_at_a_token():
+    app = run("prompt", text="The capital of France is", token="5", lens="True")
+    shown = sheet(app)
+    layers = re.findall(r'<li[^>]*><span class="layer">after (\d+)</span>', shown)
+    assert layers[0] == "30"
+    assert "16" in layers  # what the SAE reads: the residual stream after block 15
+    assert layers == sorted(layers, key=int, reverse=True)
+    assert 'class="says"' in shown
+    assert "What would be said next" not in sheet(run("prompt", text="The cat"))
+
+
 def test_the_prompt_page_shows_the_spectrum_of_the_urls_text():
     app = run("prompt", text="The cat <script>sat</script>.", token="3")
     assert app.text_area[0].value == "The cat <script>sat</script>."

@@ -42,6 +42,12 @@ class LayerReadings:
         from_here = np.logical_and.accumulate(first[::-1])[::-1]
         return int(from_here.argmax()) if from_here.any() else None
 
+    def at(self, position: int, prompt: int = 0) -> list[tuple[str, list[str], float]]:
+        """(hook point, its likeliest tokens, probability of the target there) at a position, first layer first."""
+        tops, chances = self.top_LBTK[:, prompt, position], np.exp(self.logprob_LBT[:, prompt, position])
+        says = [[self.vocabulary[token] for token in top] for top in tops.tolist()]
+        return list(zip(self.hook_names, says, chances.tolist(), strict=True))
+
     def table(self) -> list[dict[str, object]]:
         """A row a hook point, prompt and position: likeliest token, log-probability and rank of the target."""
         return [

@@ -11,6 +11,7 @@ from interp.types import InterpError
 if TYPE_CHECKING:
     import numpy as np
 
+    from interp.circuits.logit_lens import LayerReadings
     from interp.library import Entry
     from interp.search import Hits, SavedSearch
     from interp.steering.detection import Detection
@@ -227,6 +228,11 @@ def neuron_index_time(sae: Sae, name: str) -> float:
 def read_spectrum(sae: Sae, text: Text, *, special: Special = False) -> "Spectrum":
     """Which features fire on each token of a text. Raises InterpError for a text that the model cannot read."""
     return open_sae(sae).spectrum(text, special=special)
+
+
+def read_layers(sae: Sae, text: Text) -> "LayerReadings":
+    """What the model's layers would say after each token. Raises InterpError for a text or a model that cannot be read so."""
+    return open_sae(sae).layers_say(text)
 
 
 def spectrum(

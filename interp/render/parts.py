@@ -65,6 +65,7 @@ def stretch_row(
     """A line of a concordance: what stands before the peak, the peak, what follows; opened, the whole stretch and `more` below.
 
     `lead` stands before it (the activation), `place` behind it (where the text is from); `first` is the first token's position.
+    `unread` says why there is no text.
     """
     parts = [slice(0, peak), slice(peak, peak + 1), slice(peak + 1, None)]
     before, own, after = (
@@ -76,7 +77,10 @@ def stretch_row(
         tag("span", after, class_="after"),
     ]
     whole = tag("span", tokens_row(tokens, values, top, peak), class_="whole")
-    text = [tag("span", unread, class_="why")] if unread else [tag("span", around, class_="kwic"), whole]
+    text = [tag("span", around, class_="kwic"), whole]
+    if unread:
+        text = [tag("span", "its text is not on this machine", class_="why", title=unread)]
+        more = join(tag("p", worded(unread), class_="note"), more)
     return tag(
         "details",
         tag("summary", tag("span", lead, class_="lead"), text, tag("span", place, class_="place")),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from interp.render.html import Html
+from interp.render.html import Html, visible
 from interp.render.parts import go, shade, shown_token
 from interp.render.tag import tag
 
@@ -103,7 +103,7 @@ def strongest_list(rows: Sequence[tuple[int, str, float, float]], address: Calla
     lines = [
         tag(
             "li",
-            go(f"{feature} {name}", address(feature)),
+            go(f"{feature} {name}", address(feature), f"{feature} {name}"),
             tag("span", f"{value:.2f}", class_="value"),
             tag(
                 "span",
@@ -115,3 +115,19 @@ def strongest_list(rows: Sequence[tuple[int, str, float, float]], address: Calla
         for feature, name, value, share in rows
     ]
     return tag("ol", lines, class_="strongest")
+
+
+def layers_list(rows: Sequence[tuple[str, Sequence[str], bool, float]], said: str) -> Html:
+    """What layers say at one token, deepest first: (layer, its likeliest tokens, whether the first is `said`, probability of `said`),
+    `said` being what the model says in the end."""
+    lines = [
+        tag(
+            "li",
+            tag("span", name, class_="layer"),
+            tag("span", [tag("code", visible(token), class_="says" if token == said else None) for token in tokens]),
+            tag("span", f"{share:.0%}", class_="value", title=f"probability of ‘{visible(said)}’ there"),
+            class_="first" if first else None,
+        )
+        for name, tokens, first, share in rows
+    ]
+    return tag("ol", lines, class_="layers")

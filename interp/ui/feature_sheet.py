@@ -240,6 +240,8 @@ def examples(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
         tag("button", "snippets", type="button", data_set="context=snippet"),
     ]
     bands = [_band(of, band) for band in there]
+    unread = dict.fromkeys(example.unread for example in page.examples if example.unread)
+    bands += [tag("p", worded(said), class_="note") for said in unread]
     told = tag("p", f"{_sentence(of.shown.detected)}.", class_="note")
     inside: list[object] = [tag("div", buttons, tag("span", class_="gap"), shapes, class_="bar"), *bands, told]
     if not there:

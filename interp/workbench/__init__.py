@@ -59,6 +59,7 @@ class Workbench(Opened):
 
     encode = reading.encode
     spectrum = reading.spectrum
+    layers_say = reading.layers_say
     largest = reading.largest
 
     steer = steering.steer

@@ -3,6 +3,7 @@
 Axes    B text, T token, D d_in, N position.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.circuits.logit_lens import LayerReadings, read_layers
+from interp.circuits.points import RESIDUAL, each_layer
 from interp.codes import ITEMS_AT_ONCE, Codes, encode_rows, hooks_read, read_items
 from interp.codes import encode as encode_items
 from interp.index import Example, FeatureIndex
@@ -19,6 +22,8 @@ from interp.types import InterpError
 from interp.views import Spectrum
 from interp.workbench.opening import Opened
 
+LAYERS = 8
+"""Depths at which a text is read by the logit lens: each costs a pass."""
 SHARES = 3
 """Features that are named where a neuron fires."""
 
@@ -71,6 +76,26 @@ def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bo
         values=entries.value_A,
         unexplained=_unexplained(wb, x_TD, counted_T) if reads_what_it_writes(wb.sae) else None,
     )
+
+
+def layers_say(wb: Opened, text: str, *, depths: int = LAYERS) -> LayerReadings:
+    """What the model's layers would say after each token of a text (`circuits.logit_lens`), at so many depths: the last residual
+    stream, the SAE's own where it is one, and others spread evenly before them.
+
+    Raises InterpError when the text is empty or longer than the model reads, and for a model that does not say what comes next.
+    """
+    model = wb.model
+    model.check_causal("what layers say next")
+    names, final = each_layer(model, RESIDUAL), model.last_residual
+    own = [
+        f"blocks.{int(at) + 1}.{RESIDUAL}" for at in re.findall(r"^blocks\.(\d+)\.hook_resid_post$", wb.card.hook_name)
+    ]
+    kept = {
+        names[at] for at in np.linspace(1, len(names) - 1, min(depths, len(names) - 1)).round().astype(int).tolist()
+    }
+    chosen = [name for name in names if name in kept or name in own]
+    ids = torch.tensor([model.prompt(text)])
+    return read_layers(model, ids, hook_names=[*chosen, *([final] if final is not None else [])])
 
 
 @torch.inference_mode()

@@ -1,22 +1,27 @@
-"""Prompt: a text as a score of its features, the share of each token that the SAE does not explain, a token's strongest features."""
+"""Prompt: a text as a score of its features, the share of each token that the SAE does not explain, a token's strongest features, and
+what the model's layers would say there."""
+
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from interp.commands.finding import AboutSae, name_feature, read_spectrum
+from interp.commands.finding import AboutSae, name_feature, read_layers, read_spectrum
 from interp.commands.steering import largest_activation
 from interp.render import Html, visible
-from interp.render.score import Row, reading_line, score_line, strongest_list
+from interp.render.score import Row, layers_list, reading_line, score_line, strongest_list
 from interp.render.tag import join, tag
 from interp.types import InterpError
 from interp.ui.shared import bound, empty, page, plain, url
 from interp.ui.sheet import sheet
 from interp.views import Spectrum
 
+if TYPE_CHECKING:
+    from interp.circuits.logit_lens import LayerReadings
+
 EXAMPLE = "The Eiffel Tower is in Paris, the capital of France."
 LINE = 32  # tokens of a line of the score
 ROWS = 10  # features of a line
 LISTED = 15  # features of a token
-LABEL = 60  # letters of a feature's name
 LONGEST = 1_000  # letters of a text that links carry
 
 
@@ -24,6 +29,12 @@ LONGEST = 1_000  # letters of a text that links carry
 def read(sae: str, sae_sha256: str, text: str) -> Spectrum:
     """The spectrum; `sae_sha256` changes with the weights."""
     return read_spectrum(sae, text)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def read_lens(sae: str, sae_sha256: str, text: str) -> "LayerReadings":
+    """What layers say; `sae_sha256` changes with the weights."""
+    return read_layers(sae, text)
 
 
 def address(feature: int, text: str) -> str:
@@ -41,7 +52,7 @@ def score(opened: AboutSae, spectrum: Spectrum, text: str, chosen: int | None) -
         rows = [
             Row(
                 feature,
-                name_feature(opened.sae, feature)[:LABEL],
+                name_feature(opened.sae, feature),
                 address(feature, text),
                 matrix[at, first:last].tolist(),
                 largest_activation(opened.sae, feature),
@@ -69,7 +80,7 @@ def token(opened: AboutSae, spectrum: Spectrum, text: str, at: int) -> Html:
     rows = [
         (
             feature,
-            name_feature(opened.sae, feature)[:LABEL],
+            name_feature(opened.sae, feature),
             value,
             value / max(largest_activation(opened.sae, feature), 1e-9),
         )
@@ -77,6 +88,21 @@ def token(opened: AboutSae, spectrum: Spectrum, text: str, at: int) -> Html:
     ]
     said = f"{own} features fire{left}. The bar: of the feature's largest activation in the index."
     return join(head, tag("p", said, class_="note"), strongest_list(rows, lambda feature: address(feature, text)))
+
+
+def lens(said: "LayerReadings", at: int) -> Html:
+    """What the layers would say after one token, deepest first."""
+    read = said.at(at)[::-1]
+    final = read[0][1][0]
+    rows = [(f"after {depth(hook)}", tokens, tokens[0] == final, share) for hook, tokens, share in read]
+    told = "The residual stream after so many layers, read as if the model ended there; beside it the probability of what it says in the end."
+    return join(tag("h2", "What would be said next"), tag("p", told, class_="note"), layers_list(rows, final))
+
+
+def depth(hook: str) -> int:
+    """After how many layers a residual stream stands."""
+    layer, _, point = hook.removeprefix("blocks.").partition(".")
+    return int(layer) + (not point.endswith("resid_pre"))
 
 
 def chosen_token(spectrum: Spectrum) -> int:
@@ -103,6 +129,10 @@ with page("Prompt") as opened:
     with st.spinner("Running the model …"):
         spectrum = read(opened.sae, opened.sae_sha256, text)
     chosen = chosen_token(spectrum)
+    said = None
+    if bound(st.toggle, "What the model's layers would say (logit lens)", "lens", False):
+        with st.spinner("Reading the layers …"):
+            said = read_lens(opened.sae, opened.sae_sha256, text)
     st.session_state["prompt-text"] = text
     left_out = sum(not counted for counted in spectrum.counted)
     sinks = (
@@ -117,7 +147,7 @@ with page("Prompt") as opened:
         tag(
             "div",
             tag("div", tag("h2", "Spectrum"), score(opened, spectrum, text, chosen), class_="score"),
-            tag("div", token(opened, spectrum, text, chosen), class_="chosen"),
+            tag("div", token(opened, spectrum, text, chosen), lens(said, chosen) if said else None, class_="chosen"),
             class_="beside",
         ),
     )

@@ -12,6 +12,7 @@ from interp.commands import steering
 from interp.commands.allowed import read_only
 from interp.commands.finding import AboutSae, name_feature, search
 from interp.render import chart_text
+from interp.render.words import strength
 from interp.types import InterpError
 from interp.ui import work
 from interp.ui.shared import ACCENT, bound, link, page, plain, remember, show_tokens
@@ -151,15 +152,15 @@ def sliders(sae: str, rows: pd.DataFrame) -> None:
         largest = steering.largest_activation(sae, number)
         unit = 1.0 if kind == "scale" else largest or 1.0
         with st.container(key=f"line-edit-{at}"):
-            name, what, strength, gone = st.columns([4, 2, 4, 1], vertical_alignment="center")
+            name, what, slide, gone = st.columns([4, 2, 4, 1], vertical_alignment="center")
         with name:
             link("feature", plain(f"{number} {name_feature(sae, number)}"[:80]), feature=number)
-        words = [kind, "" if row.where in (None, "", "all") else str(row.where), f"largest {largest:.2f}"]
+        words = [kind, "" if row.where in (None, "", "all") else str(row.where), f"largest {strength(largest)}"]
         what.caption(plain(" · ".join(filter(None, words))))
         if kind not in WITHOUT_STRENGTH:
             key = f"slide-{at}-{number}-{row.strength:g}-{kind}"
             value = min(max(float(row.strength) / unit, LEAST), MOST)
-            strength.slider(
+            slide.slider(
                 f"Strength of {number}", LEAST, MOST, value, 0.05, key=key, on_change=slid, args=(at, key, unit),
                 format="%.2f × its largest" if kind != "scale" else "%.2f ×", label_visibility="collapsed",
             )  # fmt: skip
