@@ -127,9 +127,9 @@ def _hold(now: dict[str, Tensor], each: HeldNorm, x: Tensor, y: Tensor, s: Tenso
 class Held:
     """A held pass as a graph: constants that can be moved (`leaves`), and what follows from them."""
 
-    leaves: Mapping[str, Float[Tensor, "1 T D"]]
+    leaves: Mapping[str, Float[Tensor, "1 T _"]]
     """By hook point of each cut, and the embedding's."""
-    ends: Mapping[str, Float[Tensor, "1 T D"]]
+    ends: Mapping[str, Float[Tensor, "1 _ _"]]
     """What passed each hook point that is pulled from; `logits` has those of the last position, (1, 1, V)."""
 
     def pull(self, end: str, towards: Float[Tensor, "N P W"], to: Sequence[str]) -> dict[str, Float[Tensor, "N T D"]]:
@@ -157,19 +157,32 @@ class Cut:
     """By position, for where a transcoder says nothing there is no skip either."""
 
 
-def held_pass(model: Model, norms: Sequence[HeldNorm], clean: Clean, cuts: Sequence[Cut], ends: Sequence[str]) -> Held:
-    """The held pass of the clean one's tokens, cut at `cuts`, ready to be pulled from `ends` and from the logits."""
+def held_pass(
+    model: Model,
+    norms: Sequence[HeldNorm],
+    clean: Clean,
+    cuts: Sequence[Cut],
+    ends: Sequence[str],
+    moved: Mapping[str, Float[Tensor, "T D"]] | None = None,
+) -> Held:
+    """The held pass of the clean one's tokens, cut at `cuts`, ready to be pulled from `ends` and from the logits.
+
+    `moved` is added to what stands at a cut, or at the embedding.
+    """
     leaves: dict[str, Tensor] = {}
 
     def hold(cut: Cut) -> list[Edit]:
         now: dict[str, Tensor] = {}
 
         def apply(out: Tensor, _: Site) -> Tensor:
-            leaves[cut.writes] = clean.activations[cut.writes].clone().requires_grad_()
+            there = clean.activations[cut.writes].clone()
+            if moved is not None and cut.writes in moved:
+                there += moved[cut.writes]
+            leaves[cut.writes] = there.requires_grad_()
             if cut.skip_TDD is None:
                 return leaves[cut.writes]
-            moved = now.pop("x") - clean.activations[cut.reads]
-            return leaves[cut.writes] + torch.einsum("btd,tod->bto", moved, cut.skip_TDD)
+            further = now.pop("x") - clean.activations[cut.reads]
+            return leaves[cut.writes] + torch.einsum("btd,tod->bto", further, cut.skip_TDD)
 
         noting = [] if cut.skip_TDD is None else [Edit(cut.reads, partial(note, now))]
         return [*noting, Edit(cut.writes, apply)]
