@@ -7,20 +7,20 @@ import jsonschema
 import pytest
 import torch
 
-from interp import checkpoint
+from interp import cli
 from interp.checkpoint import Card
 from interp.circuits.attribute import attribute
-from interp.circuits.graph import FEATURE, Check, Group, group_by_name
+from interp.circuits.graph import FEATURE, TOKEN, Check, Group, group_by_name
 from interp.circuits.page import graph_page
 from interp.circuits.prune import prune
 from interp.circuits.replacement import make_replacement
 from interp.circuits.schema import from_json, to_json
-from interp.commands.circuits import circuit, show_graph
+from interp.commands.circuits import circuit, circuit_edge, show_graph
 from interp.models import open_model
 from interp.types import InterpError
 from interp.workbench.circuits import Circuit, check_memory, graph_bytes
 from tests.families import save
-from tests.transcoders import random_transcoders
+from tests.transcoders import random_transcoders, save_transcoders
 
 TEXT = "the blue city near the river reads music"
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -106,23 +106,7 @@ def graph(model):
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
     """A transcoder for every layer, as checkpoints with cards."""
-    root = tmp_path_factory.mktemp("transcoders")
-    for number, one in enumerate(random_transcoders(model)):
-        card = Card(
-            name=f"layer-{number}",
-            model=model.source,
-            model_sha256=model.fingerprint(),
-            hook_name=one.hook_name,
-            hook_name_out=one.hook_name_out,
-            dtype="float32",
-            attention="sdpa",
-            architecture="transcoder",
-            norm_cutoff=1e6,
-            separator=model.separator,
-            context=64,
-        )
-        checkpoint.save(one, root / f"layer-{number}", card)
-    return root
+    return save_transcoders(model, tmp_path_factory.mktemp("transcoders"))
 
 
 def same(a, b):
@@ -257,6 +241,32 @@ def test_a_circuit_is_traced_written_and_read(folder, tmp_path):
     assert len(shown.nodes) == len(shown.dots) == len(made.graph.nodes)
     assert len(made.features()) > 0
     json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_an_edge_of_a_file_is_told_by_the_heads_that_carried_it(folder, tmp_path, monkeypatch, capsys):
+    file = str(tmp_path / "a.json")
+    graph = circuit(TEXT, transcoders=str(folder), into=file, keep=0.99, edges=0.99).graph
+    n = graph.nodes
+    target, source = next(
+        (t, s)
+        for t, s in graph.edges_NN.nonzero().tolist()
+        if n.position_N[t] != n.position_N[s] and n.kind_N[s] == TOKEN
+    )
+    edge = f"{graph.ids[source]}->{graph.ids[target]}"
+    found = circuit_edge(file, edge)
+    assert found.straight + sum(each.brought for each in found.heads) + found.others == pytest.approx(
+        found.edge, rel=1e-3
+    )
+    assert found.edge == pytest.approx(float(graph.edges_NN[target, source]), rel=1e-3)
+    assert all(each.query and each.key and 0 <= each.attention <= 1 for each in found.heads)
+    assert repr(graph.words[n.position_N[source]])[1:-1] in found.source
+    with pytest.raises(InterpError, match="no node of this graph"):
+        circuit_edge(file, "nothing->" + graph.ids[target])
+    monkeypatch.setattr("sys.argv", ["interp", "circuit-edge", file, edge])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert f"{found.heads[0].brought:+.3g}" in capsys.readouterr().out
 
 
 def test_what_cannot_be_asked_is_said(folder, model, tmp_path, monkeypatch):

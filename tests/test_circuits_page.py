@@ -13,10 +13,11 @@ from interp.circuits.graph import FEATURE
 from interp.circuits.prune import prune
 from interp.circuits.replacement import make_replacement
 from interp.circuits.schema import to_json
+from interp.commands.circuits import circuit
 from interp.models import open_model
 from tests.conftest import ROOT
 from tests.families import save
-from tests.transcoders import random_transcoders
+from tests.transcoders import random_transcoders, save_transcoders
 
 EVIL = "<script>alert(1)</script>"
 
@@ -81,6 +82,27 @@ def test_a_finished_graph_is_drawn_and_a_node_opened_pinned_and_named(graph):
     assert next(each for each in again.text_input if each.label == "Name").value == "banks"
     next(button for button in again.button if button.label == "Unpin").click().run()
     assert "pins" not in json.loads(at(again, "edits"))
+
+
+def test_an_edge_is_tried_and_its_heads_are_told_in_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    model = open_model(str(save("llama", tmp_path / "llama")), dtype="float32")
+    folder = save_transcoders(model, tmp_path / "transcoders")
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
+    path = places.data() / "graphs" / "one.json"
+    path.parent.mkdir(parents=True)
+    graph = circuit("the blue city near the river", transcoders=str(folder), into=str(path)).graph
+    logit = graph.ids[-1]
+    app = run(graph=str(path.resolve()), node=logit)
+    next(button for button in app.button if button.label == "Which heads carried it").click().run()
+    assert not app.exception
+    assert any("by heads" in each.value for each in app.markdown)
+    (heads,) = (each.value for each in app.dataframe if "brought" in each.value)
+    assert len(heads)
+    assert heads["head"].str.fullmatch(r"\d+\.\d+").all()
+    next(button for button in app.button if button.label == "Check this edge").click().run()
+    assert not app.exception
+    assert any("Over all ways in the live model" in each.value for each in app.markdown)
 
 
 def test_what_the_url_may_not_ask_is_a_sentence(graph, tmp_path):

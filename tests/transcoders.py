@@ -1,7 +1,11 @@
 """Transcoders of tiny models, for tests of circuits: random ones, so that everything fires and nothing is explained well."""
 
+from pathlib import Path
+
 import torch
 
+from interp import checkpoint
+from interp.checkpoint import Card
 from interp.models import Model
 from interp.sae import SAE
 
@@ -42,3 +46,23 @@ def random_transcoders(
             )
         )
     return made
+
+
+def save_transcoders(model: Model, root: Path) -> Path:
+    """A transcoder for every layer, as checkpoints with cards."""
+    for number, one in enumerate(random_transcoders(model)):
+        card = Card(
+            name=f"layer-{number}",
+            model=model.source,
+            model_sha256=model.fingerprint(),
+            hook_name=one.hook_name,
+            hook_name_out=one.hook_name_out,
+            dtype="float32",
+            attention="sdpa",
+            architecture="transcoder",
+            norm_cutoff=1e6,
+            separator=model.separator,
+            context=64,
+        )
+        checkpoint.save(one, root / f"layer-{number}", card)
+    return root

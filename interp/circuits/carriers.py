@@ -51,16 +51,10 @@ class Carried:
     attention_LH: Float[np.ndarray, "L H"]
     """How much of its pattern the head gives, at the target's position, to the source's."""
 
-    def heads(self, count: int = 5) -> list[dict[str, float | str]]:
-        """The heads that brought most of it, whatever its sign: layer.head, its part, all ways through it, attention."""
-        _, heads = self.brought_LH.shape
+    def heads(self, count: int = 5) -> list[tuple[int, int]]:
+        """The heads (layer, number) that brought most of it, whatever its sign."""
         order = np.argsort(-np.abs(self.brought_LH).ravel(), kind="stable")[:count]
-        return [
-            {"head": f"{at // heads}.{at % heads}", "brought": float(self.brought_LH.ravel()[at])}
-            | {"through": float(self.through_LH.ravel()[at]), "attention": float(self.attention_LH.ravel()[at])}
-            for at in order
-            if self.brought_LH.ravel()[at]
-        ]
+        return [divmod(int(at), self.brought_LH.shape[1]) for at in order if self.brought_LH.ravel()[at]]
 
 
 def carried(replacement: Replacement, read: Read, graph: Graph, target: int, source: int) -> Carried:

@@ -72,3 +72,28 @@ register(
     "interp check-circuit paris.json --count 20",
     face=("as_json", "background", "wide"),
 )
+
+
+def _carried(found: Any, asked: Asked) -> None:
+    tell(f"{found.sentence()}\n")
+    rows = [
+        [
+            each.head,
+            f"{each.brought:+.3g}",
+            f"{each.through:+.3g}",
+            f"{each.attention:.2f}",
+            ", ".join(f"{name} {value:+.2g}" for name, value in each.query),
+            ", ".join(f"{name} {value:+.2g}" for name, value in each.key),
+        ]
+        for each in found.heads
+    ]
+    heads = ["head", "brought", "all ways", "attention", "looked because of (query)", "at (key)"]
+    table(heads, rows, wide=asked["wide"])
+
+
+register(
+    "circuit-edge",
+    _carried,
+    "interp circuit-edge paris.json '12_340_5->20_77_9'",
+    face=("as_json", "wide"),
+)

@@ -91,6 +91,7 @@ COMMANDS: dict[str, Command] = {
     "preset": Command(steering.preset, changes=False),
     "circuit": Command(circuits.circuit),
     "check-circuit": Command(circuits.check_circuit),
+    "circuit-edge": Command(circuits.circuit_edge),
     "publish": Command(sharing.publish),
     "pack": Command(sharing.pack),
     "unpack": Command(sharing.unpack),

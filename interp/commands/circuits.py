@@ -15,6 +15,7 @@ from interp.types import InterpError
 
 if TYPE_CHECKING:
     from interp.render.circuit import Dot
+    from interp.workbench.carrying import ExplainedEdge
     from interp.workbench.checking import CheckedCircuit
     from interp.workbench.circuits import Circuit
 
@@ -105,6 +106,25 @@ def check_circuit(
     from interp.workbench.checking import check_graph
 
     return check_graph(graph, edges=edges, count=count, device=device)
+
+
+def circuit_edge(
+    graph: Annotated[str, Option("A .json file that `interp circuit` wrote.")],
+    edge: Annotated[str, Option("SOURCE->TARGET, by their ids in the file.")],
+    *,
+    heads: Annotated[int, Option("So many of the heads that brought most.", low=1, high=100)] = 5,
+    device: Device = "auto",
+) -> "ExplainedEdge":
+    """Tell which attention heads carried an edge of a graph, and what made each look where it looked.
+
+    With patterns and norms held, what comes straight and what each head brings as the last one add up to the edge. A head's score, before
+    the softmax, is a sum over what was written before, once by way of the query and once by way of the key.
+
+    Raises InterpError for a graph of another program or model, and for an edge that it does not have.
+    """
+    from interp.workbench.carrying import explain_edge
+
+    return explain_edge(graph, edge, heads=heads, device=device)
 
 
 # ---- what pages ask ----

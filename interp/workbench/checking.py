@@ -1,19 +1,16 @@
 """Edges of a finished graph, tried in the model that it is of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
-from interp.circuits.attribute import attribute
 from interp.circuits.graph import TOKEN, Check, Graph
 from interp.circuits.intervene import check_edges
 from interp.circuits.page import called
 from interp.circuits.prune import strong_edges
 from interp.statistics import wilson
-from interp.types import InterpError, unknown
-from interp.workbench.circuits import ask, open_circuits, read_circuit, write_circuit
+from interp.workbench.circuits import read_circuit, write_circuit
+from interp.workbench.retracing import named_edge, retrace
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +46,10 @@ def check_graph(file: str, *, edges: Sequence[str] = (), count: int = 20, device
     say how it was made, and for an edge that it does not have.
     """
     drawn = read_circuit(file).graph
-    asked = drawn.about.get("asked")
-    if not isinstance(asked, Mapping) or not asked.get("prompt"):
-        raise InterpError(
-            f"{file} does not say of which prompt and transcoders it was made, so nothing of it can be tried here."
-        )
-    wanted = [_edge(drawn, each) for each in edges] or _strongest(drawn, count)
-    opened = open_circuits(str(asked["transcoders"]), model=str(asked.get("model", "")), device=device)
-    tokens = torch.tensor(opened.model.prompt(str(asked["prompt"])))
-    if tuple(tokens.tolist()) != drawn.tokens:
-        raise InterpError(f"{file} has other tokens than {opened.model.name} reads in its prompt; make the graph anew.")
-    read = opened.replacement.read(tokens)
-    target, _ = ask(opened.model, read, str(asked.get("target", "")), str(asked.get("distractor", "")))
-    whole = attribute(opened.replacement, tokens, target, max_nodes=int(asked["nodes"]), read=read)
-    there = [(_same(whole, drawn, t), _same(whole, drawn, s)) for t, s in wanted]
-    found = check_edges(opened.replacement, read, whole, there)
+    wanted = [named_edge(drawn, each) for each in edges] or _strongest(drawn, count)
+    made = retrace(drawn, file, device)
+    there = [(made.in_whole(target), made.in_whole(source)) for target, source in wanted]
+    found = check_edges(made.opened.replacement, made.read, made.whole, there)
     checks = [replace(check, target=t, source=s) for check, (t, s) in zip(found, wanted, strict=True)]
     graph = replace(drawn, checks=_joined(drawn.checks, checks))
     written = write_circuit(replace(read_circuit(file), graph=graph), file)
@@ -77,25 +63,6 @@ def _strongest(graph: Graph, count: int) -> list[tuple[int, int]]:
     is no finding."""
     found = [(t, s) for t, s, _ in strong_edges(graph, len(graph.nodes) ** 2) if graph.nodes.kind_N[s] != TOKEN]
     return found[:count]
-
-
-def _edge(graph: Graph, text: str) -> tuple[int, int]:
-    source, arrow, target = text.partition("->")
-    ids = {each: number for number, each in enumerate(graph.ids)}
-    for each in (source, target) if arrow else (text,):
-        if each.strip() not in ids:
-            raise unknown(
-                "node of this graph", each.strip(), ids, try_="An edge is SOURCE->TARGET, by ids of the file."
-            )
-    at = ids[target.strip()], ids[source.strip()]
-    if not float(graph.edges_NN[at]):
-        raise InterpError(f"the graph has no edge {text}; it was pruned, or there is none.")
-    return at
-
-
-def _same(whole: Graph, drawn: Graph, node: int) -> int:
-    n = drawn.nodes
-    return whole.at(int(n.kind_N[node]), int(n.layer_N[node]), int(n.position_N[node]), int(n.index_N[node]))
 
 
 def _joined(before: Sequence[Check], now: Sequence[Check]) -> tuple[Check, ...]:

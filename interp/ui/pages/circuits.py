@@ -231,9 +231,34 @@ def edit(shown: ShownCircuit, at: int) -> None:
         )
 
 
+def tried(row: Mapping[str, Any]) -> str:
+    """What came of trying an edge, in a sentence or two."""
+    return (
+        f"Directly {row['verdict']}: {row['edge']:+.3g} was predicted, and its source does {row['measured']:+.3g} ({row['low']:+.3g} to "
+        f"{row['high']:+.3g} ablated, halved and doubled); 95 of 100 other features moved as much do less than {row['control']:.2g}, the worst "
+        f"direction of that size {row['adversarial']:.2g}. Over all ways in the live model {row['live_verdict']}: {row['whole']:+.3g} was "
+        f"predicted, and {row['live']:+.3g} measured."
+    )
+
+
+def carried_by(found: Any) -> list[dict[str, Any]]:
+    """The heads that carried an edge, as rows of a table."""
+    return [
+        {
+            "head": each.head,
+            "brought": each.brought,
+            "all ways": each.through,
+            "attention": each.attention,
+            "looked because of": ", ".join(f"{name} {value:+.2g}" for name, value in each.query),
+            "at": ", ".join(f"{name} {value:+.2g}" for name, value in each.key),
+        }
+        for each in found.heads
+    ]
+
+
 def check(shown: ShownCircuit, at: int, file: str) -> None:
-    """Try an edge of the node in the model, where that can be asked."""
-    if "check-circuit" not in COMMANDS or not file or read_only():
+    """Try an edge of the node in the model, and tell which heads carried it, where that can be asked."""
+    if "check-circuit" not in COMMANDS or not file:
         return
     own = [edge for edge in shown.edges if at in edge[:2]][:50]
     named = {
@@ -244,10 +269,20 @@ def check(shown: ShownCircuit, at: int, file: str) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         edge = st.selectbox("Edge", list(named), format_func=lambda each: named[each])
-        asked = st.button("Check this edge", help="Changes the source in the model, and measures what its target does.")
+        asked = not read_only() and st.button(
+            "Check this edge", help="Changes the source in the model, and measures what its target does."
+        )
+        heads = st.button(
+            "Which heads carried it", help="What each attention head brought of it, and what made the head look there."
+        )
     if asked:
         with st.spinner("Running the model …"):
-            st.json(json.loads(json.dumps(COMMANDS["check-circuit"].call(file, edges=[edge], count=1), default=vars)))
+            st.markdown(plain(tried(COMMANDS["check-circuit"].call(file, edges=[edge], count=1).rows[0])))
+    if heads:
+        with st.spinner("Running the model …"):
+            found = COMMANDS["circuit-edge"].call(file, edge)
+        st.markdown(plain(found.sentence()))
+        st.dataframe(carried_by(found), hide_index=True)
 
 
 def show(shown: ShownCircuit, file: str) -> None:
