@@ -65,7 +65,7 @@ def first_page(page: Page, address: str) -> dict[str, Any]:
 def first_sentence(page: Page, wait: float) -> float:
     """Seconds from Enter until a sentence's features stand there, on the page that is open."""
     page.wait_for_timeout(1000 * wait)
-    box = page.get_by_label("Search", exact=True)
+    box = page.get_by_role("textbox", name="Search", exact=True)
     box.fill("The Eiffel Tower is in Paris.")
 
     def ask() -> None:
@@ -79,7 +79,7 @@ def typed(page: Page, address: str) -> list[float]:
     """Seconds of searches that are typed on Features, until the table's count is another."""
     page.goto(f"{address}/features?q=dead:yes")
     settled(page)
-    box, seconds = page.get_by_label("Search", exact=True), []
+    box, seconds = page.get_by_role("textbox", name="Search", exact=True), []
     for query in SEARCHES:
         box.fill(query)
 

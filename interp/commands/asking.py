@@ -84,15 +84,17 @@ def rows(sae: Sae, features: list[int]) -> list[Row]:
 
     bench = open_sae(sae)
     status, effect_F, counts_F = standing(bench), effects(bench), bench.index.features["histogram"].to_numpy()
-    found = []
-    for f in features:
+    found: dict[int, Row] = {}
+    for f in sorted(
+        features
+    ):  # their firings lie so in the index, and whoever asks for one stretch mostly asks for the next
         bins = [float(np.log1p(part.sum())) for part in np.array_split(np.asarray(counts_F[f], dtype=float), BINS)]
         seen = glimpse(bench.index, f)
         words = [] if seen is None else [_own(w) if at == seen.peak else w for at, w in enumerate(seen.tokens)]
         kl = None if effect_F is None or np.isnan(effect_F[f]) else float(effect_F[f])
         example = "".join(words).replace("\n", "↵").replace("\t", "⇥")
-        found.append(Row(status=status[f], histogram=bins, effect=kl, example=visible(example).replace("·", " ")))
-    return found
+        found[f] = Row(status=status[f], histogram=bins, effect=kl, example=visible(example).replace("·", " "))
+    return [found[f] for f in features]
 
 
 def _own(token: str) -> str:
@@ -116,11 +118,9 @@ def facets(sae: Sae, query: str = "") -> list[Facet]:
 
     Of what was not tried there is nothing. Raises InterpError for a query that cannot be read, or without an index.
     """
-    import numpy as np
 
     bench = open_sae(sae)
-    total = bench.search(query, limit=1).total
-    feature_H = np.array([hit.feature for hit in bench.search(query, limit=max(total, 1))], dtype=int)
+    feature_H = bench.matching(query)
     found = _tested(bench, feature_H)
     density_H = bench.index.features["density"].to_numpy()[feature_H]
     for low, high in ((1e-2, 1.0), (1e-3, 1e-2), (1e-4, 1e-3), (1e-5, 1e-4), (0.0, 1e-5)):

@@ -121,6 +121,11 @@ def search(
     return answer
 
 
+def matching(sae: Sae, query: Query = "") -> list[int]:
+    """All features that meet a query, best first. Raises InterpError for a query that cannot be read."""
+    return [int(f) for f in open_sae(sae).matching(query)]
+
+
 def saved_searches(sae: Sae) -> "list[SavedSearch]":
     """The searches that were kept for an SAE, by name."""
     from interp.search.saved import find
@@ -149,8 +154,7 @@ def top_tokens(sae: Sae, features: list[int]) -> list[tuple[str, str]]:
     """Of each feature, the token it fires on most and the one it promotes most; empty where it has none."""
     index = open_sae(sae).index
     fires = index.features["top_tokens"].to_numpy()
-    said = None if index.said is None else index.said.lists["next.raised"].tolist()
-    promoted = index.features["promoted"].to_numpy() if said is None else said
+    promoted = index.features["promoted"].to_numpy() if index.said is None else index.said.lists["next.raised"].numpy()
     return [("".join(index.text(fires[f][:1])), "".join(index.text(promoted[f][:1]))) for f in features]
 
 

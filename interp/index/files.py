@@ -242,6 +242,26 @@ class IndexFiles:
         return counts_V
 
     @cached_property
+    def _examples(self) -> pd.DataFrame:
+        kinds = dict.fromkeys(("feature", "band", "rank", "position"), "whole") | {"value": "real"}
+        table = self._table("examples", kinds)
+        self._below("examples", table["position"].to_numpy(), int(self.meta["positions"]), "positions")
+        self._below("examples", table["feature"].to_numpy(), self.d_sae, "features")
+        return table.to_pandas()
+
+    @cached_property
+    def example_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """(where each feature's examples begin, and the last one's end; position of every example, the strongest first)."""
+        feature_E, position_E = (self._examples[name].to_numpy() for name in ("feature", "position"))
+        return np.searchsorted(feature_E.astype(np.int64), np.arange(self.d_sae + 1)), position_E
+
+    @property
+    def strongest(self) -> tuple[np.ndarray, np.ndarray]:
+        """(feature, position) of every feature's strongest examples."""
+        top = self._examples[self._examples["band"] == 0]
+        return top["feature"].to_numpy(), top["position"].to_numpy()
+
+    @cached_property
     def passages(self) -> Text:
         """The text as predicates look at it: what stands around each position, and how often; where it is not on this
         machine, no position counts."""

@@ -27,9 +27,8 @@ class Glimpse:
 def glimpse(index: FeatureIndex, feature: int, words: int = WORDS) -> Glimpse | None:
     """The strongest example whose text is in the index; None where there is none."""
     token_N, hidden_N = index.stored_tokens
-    examples = index._examples
-    start, stop = np.searchsorted(examples["feature"], [feature, feature + 1])
-    position_E = examples["position"].to_numpy()[start:stop]
+    first_F, position_E = index.example_rows
+    position_E = position_E[first_F[feature] : first_F[feature + 1]]
     shown_E = position_E[~hidden_N[position_E]]
     if not len(shown_E):
         return None

@@ -240,12 +240,6 @@ class FeatureIndex(IndexFiles):
     def _first_row(self) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(self.features["stored"].to_numpy(), dtype=np.int64)])
 
-    @property
-    def strongest(self) -> tuple[np.ndarray, np.ndarray]:
-        """(feature, position) of every feature's strongest examples."""
-        top = self._examples[self._examples["band"] == 0]
-        return top["feature"].to_numpy(), top["position"].to_numpy()
-
     @cached_property
     def neurons(self) -> pd.DataFrame:
         """(layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes."""
@@ -337,7 +331,7 @@ class FeatureIndex(IndexFiles):
     def examples(self, feature: int, window: int = WINDOW) -> list[Example]:
         """The feature's examples, strongest first, then by band."""
         fired = self.fired(feature)
-        start, stop = np.searchsorted(self._examples["feature"], [feature, feature + 1])
+        start, stop = self.example_rows[0][feature : feature + 2].tolist()
         rows = self._examples.iloc[start:stop]
         columns = (rows[name].tolist() for name in ("position", "value", "band"))
         shown = min(window, WINDOW)
@@ -352,14 +346,6 @@ class FeatureIndex(IndexFiles):
         return [
             self._example(int(p), x, 0, fired, min(window, WINDOW)) for p, x in zip(positions, strength, strict=True)
         ]
-
-    @cached_property
-    def _examples(self) -> pd.DataFrame:
-        kinds = dict.fromkeys(("feature", "band", "rank", "position"), "whole") | {"value": "real"}
-        table = self._table("examples", kinds)
-        self._below("examples", table["position"].to_numpy(), int(self.meta["positions"]), "positions")
-        self._below("examples", table["feature"].to_numpy(), self.d_sae, "features")
-        return table.to_pandas()
 
     def _example(
         self, position: int, value: float, band: int, fired: tuple[np.ndarray, np.ndarray], window: int

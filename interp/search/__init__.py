@@ -10,7 +10,7 @@ from interp.renamed import renamed
 if TYPE_CHECKING:
     from interp.search.answer import Collection
     from interp.search.query import KEYS, Query, parse
-    from interp.search.run import Hit, Hits, search
+    from interp.search.run import Hit, Hits, matching, search
     from interp.search.saved import SavedSearch
 
 _HOME = {
@@ -21,7 +21,8 @@ _HOME = {
     "Query": "query",
     "SavedSearch": "saved",
     "parse": "query",
+    "matching": "run",
     "search": "run",
 }
-__all__ = ["KEYS", "Collection", "Hit", "Hits", "Query", "SavedSearch", "parse", "search"]
+__all__ = ["KEYS", "Collection", "Hit", "Hits", "Query", "SavedSearch", "matching", "parse", "search"]
 __getattr__ = renamed(__name__, {"Sources": "Collection"}, _HOME)

@@ -12,6 +12,7 @@ from typing import overload
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from interp.render import csv_cell, table_html, title_html
 from interp.render.words import counted
@@ -97,12 +98,7 @@ def search(query: str | Query, collection: Collection, *, limit: int = 20) -> Hi
 
     Raises InterpError for a query that cannot be read and for values that do not exist.
     """
-    asked = parse(query) if isinstance(query, str) else query
-    answers = {term: HANDLERS[term.key](term, collection) for term in dict.fromkeys(asked.terms)}
-    passed = _passed(asked.root, answers, collection.index.d_sae)
-    scored = [answers[term] for term in dict.fromkeys(_wanted(asked.root)) if answers[term].score is not None]
-    score = _join(scored, passed)
-    ids = _order(np.flatnonzero(passed), asked.sort, score, collection)
+    asked, answers, score, ids = _found(query, collection)
     names = _names(ids[:limit], collection)
     keys = _called(list(dict.fromkeys(_wanted(asked.root))))
     refused = list(dict.fromkeys(_wanted(asked.root, under_not=True)))
@@ -127,6 +123,22 @@ def search(query: str | Query, collection: Collection, *, limit: int = 20) -> Hi
 
     written = str(asked) if isinstance(query, Query) else query
     return Hits(written, tuple(hit(int(f)) for f in ids[:limit]), len(ids), partial, notes)
+
+
+def matching(query: str | Query, collection: Collection) -> Int[np.ndarray, " H"]:
+    """The numbers of all features that meet the query, as `search` orders them. Raises InterpError as it does."""
+    return _found(query, collection)[3]
+
+
+def _found(query: str | Query, collection: Collection) -> tuple[Query, dict[Term, Answer], np.ndarray, np.ndarray]:
+    """(the query, each condition's answer, every feature's score, those that meet it, best first)."""
+    asked = parse(query) if isinstance(query, str) else query
+    answers = {term: HANDLERS[term.key](term, collection) for term in dict.fromkeys(asked.terms)}
+    passed = _passed(asked.root, answers, collection.index.d_sae)
+    scored = [answers[term] for term in dict.fromkeys(_wanted(asked.root)) if answers[term].score is not None]
+    score = _join(scored, passed)
+    ids = _order(np.flatnonzero(passed), asked.sort, score, collection)
+    return asked, answers, score, ids
 
 
 def _passed(node: Node, answers: dict[Term, Answer], d_sae: int) -> np.ndarray:

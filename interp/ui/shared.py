@@ -144,12 +144,17 @@ def _read(name: str, given: str, default: Any, options: Mapping[str, Any]) -> An
 
 def url(name: str, **values: Any) -> str:
     """The address of a page, relative to the server, with the SAE that is open unless another is given."""
-    return f"/{name}?{urlencode({'sae': chosen()} | values)}"
+    return f"/{name}?{urlencode({'sae': _here()} | values)}"
+
+
+def _here() -> str:
+    """The SAE that is open, as `page` found it in this run of the script: a table has hundreds of addresses."""
+    return str(st.session_state.get("sae") or chosen())
 
 
 def link(name: str, label: str, **values: Any) -> None:
     """A link to a page about the SAE that is open."""
-    query = {"sae": chosen()} | {key: str(value) for key, value in values.items()}
+    query = {"sae": _here()} | {key: str(value) for key, value in values.items()}
     st.page_link(PAGES / f"{name}.py", label=label, query_params=query)
 
 

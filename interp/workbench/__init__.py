@@ -50,6 +50,7 @@ class Workbench(Opened):
     """One SAE and everything that can be asked of it; opened by `Workbench.open`."""
 
     search = finding.search
+    matching = finding.matching
     search_neurons = finding.search_neurons
     save_search = finding.save_search
     rerun_search = finding.rerun_search

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from interp import places
@@ -12,6 +13,7 @@ from interp.index import FeatureIndex
 from interp.index.unembedding import asked_rows, token_rows
 from interp.labels import LabelBook
 from interp.search import Collection, Hits, SavedSearch, saved
+from interp.search import matching as matching_features
 from interp.search import search as find
 from interp.types import InterpError
 from interp.views import FeaturePage, NeuronPage, feature_page
@@ -30,6 +32,11 @@ def search(wb: Opened, query: str = "", *, limit: int = 20) -> Hits:
     Raises InterpError when the query cannot be read, or a key needs what is not there.
     """
     return find(query, _collection(wb), limit=limit)
+
+
+def matching(wb: Opened, query: str = "") -> np.ndarray:
+    """The numbers of all features that meet the query, best first. Raises InterpError as `search` does."""
+    return matching_features(query, _collection(wb))
 
 
 def search_neurons(wb: Opened, layer: int, query: str = "", *, limit: int = 20) -> Hits:

@@ -8,13 +8,14 @@ from typing import Any
 import streamlit as st
 
 from interp import jobs
-from interp.commands import COMMANDS
 from interp.commands.allowed import allowed_sae, inside, read_only
 from interp.commands.circuits import (
     TRANSCODERS,
     Edits,
     ShownCircuit,
     allowed_graph,
+    check_circuit,
+    circuit_edge,
     export_graph,
     finished_graphs,
     graph_place,
@@ -258,7 +259,7 @@ def carried_by(found: Any) -> list[dict[str, Any]]:
 
 def check(shown: ShownCircuit, at: int, file: str) -> None:
     """Try an edge of the node in the model, and tell which heads carried it, where that can be asked."""
-    if "check-circuit" not in COMMANDS or not file:
+    if not file:
         return
     own = [edge for edge in shown.edges if at in edge[:2]][:50]
     named = {
@@ -277,10 +278,10 @@ def check(shown: ShownCircuit, at: int, file: str) -> None:
         )
     if asked:
         with st.spinner("Running the model …"):
-            st.markdown(plain(tried(COMMANDS["check-circuit"].call(file, edges=[edge], count=1).rows[0])))
+            st.markdown(plain(tried(check_circuit(file, edges=[edge], count=1).rows[0])))
     if heads:
         with st.spinner("Running the model …"):
-            found = COMMANDS["circuit-edge"].call(file, edge)
+            found = circuit_edge(file, edge)
         st.markdown(plain(found.sentence()))
         st.dataframe(carried_by(found), hide_index=True)
 

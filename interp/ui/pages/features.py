@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from interp.commands.asking import Facet, conditions, facets, narrowed, rows
-from interp.commands.finding import AboutSae, Answer, keys, saved_searches, search, top_tokens
+from interp.commands.finding import AboutSae, Answer, keys, matching, saved_searches, search, top_tokens
 from interp.commands.mapping import map_version
 from interp.render import Html, visible
 from interp.render.parts import go
@@ -150,7 +150,7 @@ def facets_html(found: Sequence[Facet], query: str) -> Html:
 def beside(opened: AboutSae, query: str, answer: Answer) -> None:
     """The map with what was found, and how that divides."""
     version = map_version(opened.sae)
-    marked = [hit.feature for hit in answer.hits] if query else []
+    marked = matching(opened.sae, query)[:MARKED] if query else []
     colour = st.query_params.get("colour", "topic")
     did = show_map(
         opened.sae, version, marked=marked, colour=colour, alt=f"{answer.hits.total:,} are marked.", small=True
@@ -180,15 +180,14 @@ def found(opened: AboutSae, query: str, answer: Answer) -> None:
     if not hits:
         empty("No feature meets this search", "Take a condition away (its cross above), or widen a range.")
         return
-    first = Answer(type(hits)(hits.query, hits.hits[:SHOWN], hits.total, hits.partial, hits.notes))
     st.dataframe(
-        table(opened.sae, query, f"{opened.sae_sha256} {map_version(opened.sae)}", first),
+        table(opened.sae, query, f"{opened.sae_sha256} {map_version(opened.sae)}", answer),
         hide_index=True,
         height=620,
         row_height=30,
         column_config=columns(),
     )
-    keep_search(opened.sae, query, first)
+    keep_search(opened.sae, query, answer)
 
 
 with page("Features") as opened:
@@ -201,12 +200,9 @@ with page("Features") as opened:
         icon=":material/search:",
         placeholder="Words that say what it means, or token:/^ ?(Paris|London)$/ density:1e-5..1e-2 sort:density",
     )
-    if query:
-        answer = search(opened.sae, query, limit=MARKED)
-        chips(query)
-    else:
-        answer = search(opened.sae, query, limit=SHOWN)
-        chips(query)
+    answer = search(opened.sae, query, limit=SHOWN)
+    chips(query)
+    if not query:
         st.caption("For example: " + " · ".join(f"`{example}`" for example in EXAMPLES))
     wide, narrow = st.columns([2.8, 1], gap="medium")
     with narrow:
