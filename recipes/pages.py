@@ -9,12 +9,12 @@ SAE is trained first, and a layer's neurons are indexed. It needs Chromium (`mak
 
 import io
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from PIL import Image
 from playwright.sync_api import Page, expect
@@ -23,7 +23,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from interp import jobs, places  # noqa: E402
-from interp.commands import finding  # noqa: E402
 from interp.render.terminal import say  # noqa: E402
 from interp.workbench import EMBEDDED  # noqa: E402
 from tests.browser import chromium, dashboard, settled, someone  # noqa: E402
@@ -39,7 +38,8 @@ PAGES = {
     "labels": "labels?author=Ann",
     "compare": "compare?a=5152&b=5239",
     "neuron": "neuron?neuron=15.3",
-    "prompt": "prompt",
+    "prompt": "prompt?lens=True&token=5",
+    "circuits": f"circuits?{urlencode({'graph': ROOT / 'saes/smollm2-135m-instruct/graphs/capital.json', 'node': '13_810_8'})}",
     "steer": "steer?edits=5152,clamp,65&prompt=When%20we%20arrived,%20we%20saw",
     "train": "train?job=1",
     "evaluate": "evaluate",
@@ -101,20 +101,14 @@ def main(names: Sequence[str]) -> None:
     unknown = sorted(set(names) - set(PAGES))
     assert not unknown, f"there is no page {', '.join(unknown)}; there is {', '.join(PAGES)}"
     INTO.mkdir(exist_ok=True)
-    models, meanings = places.cache() / "models", places.cache() / "meanings.sqlite"
+    models = places.cache() / "models"
     with tempfile.TemporaryDirectory() as given:
         home, folder = Path(given) / "home", Path(given) / "saes"
         (home / "cache").mkdir(parents=True)
         folder.mkdir()
         if models.exists():
             (home / "cache" / "models").symlink_to(models)
-        if meanings.exists():
-            shutil.copy(meanings, home / "cache")
         os.environ["INTERP_HOME"] = str(home)
-        if (
-            not names or "search" in names
-        ):  # the first makes vectors of all labels, which takes longer than a page is waited for
-            finding.search(str(ROOT / EMBEDDED), "medicine and disease")
         if not names or {"train", "neuron", "jobs", "library"} & set(names):
             worked(folder)
         flags: list[Any] = ["--folder", str(folder), "--folder", str(ROOT / "saes")]

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -57,6 +58,8 @@ def dashboard(sae: object = "", *flags: str, cwd: Path, env: Mapping[str, str] |
     """`interp dashboard SAE` in a folder: its process, with `address`, once it answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else a terminated script leaves the server behind
     call = [sys.executable, "-m", "interp.cli", "dashboard", *([str(sae)] if sae else []), "--port", str(port), *flags]
     server: Any = subprocess.Popen(call, cwd=cwd, env=os.environ | dict(env or {}), start_new_session=True)
     server.address = f"http://127.0.0.1:{port}"

@@ -84,6 +84,23 @@ def test_a_finished_graph_is_drawn_and_a_node_opened_pinned_and_named(graph):
     assert "pins" not in json.loads(at(again, "edits"))
 
 
+def marks(app):
+    """(numbers of the nodes that are drawn, what each says) of a page's drawing."""
+    traces = [each for each in json.loads(app.get("plotly_chart")[0].proto.spec)["data"] if each["mode"] == "markers"]
+    return {at: said for trace in traces for at, said in zip(trace["customdata"], trace["text"], strict=True)}
+
+
+def test_a_group_is_drawn_as_one_mark_where_that_is_asked(graph):
+    path, found, _ = graph
+    inner = [each for each, kind in zip(found.ids, found.nodes.kind_N, strict=True) if kind == FEATURE][:3]
+    edits = json.dumps({"groups": {"rivers": inner}})
+    apart, together = (marks(run(graph=path, edits=edits, together=one)) for one in ("False", "True"))
+    numbers = [found.ids.index(each) for each in inner]
+    assert set(numbers) <= set(apart)
+    assert set(apart) - set(together) == set(numbers[1:])
+    assert together[numbers[0]] == "group rivers"
+
+
 def test_an_edge_is_tried_and_its_heads_are_told_in_words(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     model = open_model(str(save("llama", tmp_path / "llama")), dtype="float32")

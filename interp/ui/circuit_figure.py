@@ -6,13 +6,15 @@ import plotly.graph_objects as go
 
 from interp.commands.circuits import ShownCircuit, ShownNode
 from interp.render import Html, chart_text, visible
-from interp.render.circuit import AGAINST, FOR, LINES, place_dots, strongest_lines
+from interp.render.circuit import LINES, place_dots, strongest_lines
 from interp.render.parts import fold
 from interp.render.parts import go as leads
 from interp.render.tag import join, tag
 
 SYMBOLS = {"feature": "circle", "error": "diamond-open", "token": "square", "logit": "triangle-up"}
-COLOURS = {"feature": "#8d5bb5", "error": "#8a8a00", "token": "#7f7f7f", "logit": "#009e73"}
+COLOURS = {"feature": "#a06fcb", "error": "#a39a12", "token": "#858585", "logit": "#12a37d"}
+LIFTS, LOWERS = "#2f93d6", "#dd7a2c"
+"""Seen on light and on dark."""
 PINNED = "#e69f00"
 SLOT, ROW, LEAST, FOOT = 13, 21, 1180, 150
 """Pixels: of a dot, of a layer, of the whole, of the tokens below."""
@@ -26,20 +28,34 @@ def width_of(shown: ShownCircuit, seen: Sequence[int]) -> int:
     return max(LEAST, round(SLOT * (max([columns[-1], *(x for x, _ in placed)]) + 6)))
 
 
-def figure(shown: ShownCircuit, seen: Sequence[int], chosen: int | None) -> go.Figure:
-    """Layers over positions; of the edges, those of the chosen node, or the strongest of all."""
+def joined(shown: ShownCircuit, seen: Sequence[int]) -> dict[int, int]:
+    """The node that stands for each of those that are seen: itself, or the first of its group."""
+    first: dict[str, int] = {}
+    for at in seen:
+        first.setdefault(shown.nodes[at].group, at)
+    return {at: first[shown.nodes[at].group] if shown.nodes[at].group else at for at in seen}
+
+
+def figure(shown: ShownCircuit, seen: Sequence[int], chosen: int | None, together: bool = False) -> go.Figure:
+    """Layers over positions; of the edges, those of the chosen node, or the strongest of all. With `together`, a group is one mark
+    in the middle of its members, and their edges are its own."""
     placed, columns = place_dots([shown.dots[at] for at in seen], len(shown.words))
     place = dict(zip(seen, placed, strict=True))
     among = [edge for edge in shown.edges if edge[0] in place and edge[1] in place]
+    if together:
+        stands = joined(shown, seen)
+        chosen = stands.get(chosen, chosen) if chosen is not None else None
+        place = _middles(place, stands)
+        among = _summed(among, stands)
     own = [edge for edge in among if chosen in edge[:2]]
     made = go.Figure()
     if chosen is None:
         _lines(made, strongest_lines(among), place, 1.0)
     else:
-        _lines(made, strongest_lines(among, LINES // 2), place, 0.25)
+        _lines(made, strongest_lines(among, LINES // 2), place, 0.45)
         _lines(made, strongest_lines(own), place, 1.0)
     for kind, symbol in SYMBOLS.items():
-        _marks(made, shown, [at for at in seen if shown.nodes[at].kind == kind], place, symbol, chosen)
+        _marks(made, shown, [at for at in place if shown.nodes[at].kind == kind], place, symbol, chosen, together)
     words = [visible(word) for word in shown.words]
     short = [chart_text(word if len(word) <= WORD else word[: WORD - 1] + "…") for word in words]
     made.update_layout(
@@ -63,19 +79,40 @@ def figure(shown: ShownCircuit, seen: Sequence[int], chosen: int | None) -> go.F
     return made
 
 
+def _middles(place: dict[int, tuple[float, float]], stands: dict[int, int]) -> dict[int, tuple[float, float]]:
+    """Where the node that stands for others is drawn: in the middle of all of them."""
+    members: dict[int, list[tuple[float, float]]] = {}
+    for at, other in stands.items():
+        members.setdefault(other, []).append(place[at])
+    return {
+        at: (sum(x for x, _ in those) / len(those), sum(y for _, y in those) / len(those))
+        for at, those in members.items()
+    }
+
+
+def _summed(edges: Sequence[tuple[int, int, float]], stands: dict[int, int]) -> list[tuple[int, int, float]]:
+    """Edges between those that stand for others, added up, the strongest first; what is within a group is left out."""
+    sums: dict[tuple[int, int], float] = {}
+    for source, target, weight in edges:
+        ends = stands[source], stands[target]
+        if ends[0] != ends[1]:
+            sums[ends] = sums.get(ends, 0.0) + weight
+    return sorted(((source, target, weight) for (source, target), weight in sums.items()), key=lambda e: -abs(e[2]))
+
+
 def _lines(
     made: go.Figure, lines: Sequence[tuple[int, int, float]], place: dict[int, tuple[float, float]], strong: float
 ) -> None:
     """Three strengths of each sign: a trace for each line would be slow."""
     most = max((abs(weight) for *_, weight in lines), default=1.0) or 1.0
-    for sign, colour in ((-1, AGAINST), (1, FOR)):
+    for sign, colour in ((-1, LOWERS), (1, LIFTS)):
         for step in range(3):
             part = [e for e in lines if e[2] * sign > 0 and min(int(3 * (abs(e[2]) / most) ** 0.5), 2) == step]
             xs = [x for source, target, _ in part for x in (place[source][0], place[target][0], None)]
             ys = [y for source, target, _ in part for y in (place[source][1], place[target][1], None)]
             look = {"color": colour, "width": (0.7, 1.4, 2.6)[step], "dash": "solid" if sign > 0 else "dot"}
             made.add_scatter(
-                x=xs, y=ys, mode="lines", line=look, opacity=strong * (0.25, 0.5, 0.9)[step], hoverinfo="skip"
+                x=xs, y=ys, mode="lines", line=look, opacity=strong * (0.4, 0.65, 0.95)[step], hoverinfo="skip"
             )
 
 
@@ -86,7 +123,14 @@ def _marks(
     place: dict[int, tuple[float, float]],
     symbol: str,
     chosen: int | None,
+    together: bool,
 ) -> None:
+    grouped = {at: shown.nodes[at].group for at in nodes if together and shown.nodes[at].group}
+    says = {at: f"group {name}" for at, name in grouped.items()}
+    size = {
+        at: sum(shown.dots[m].size for m, node in enumerate(shown.nodes) if node.group == g)
+        for at, g in grouped.items()
+    }
     ring = [
         "#d5342b" if at == chosen else PINNED if shown.nodes[at].pinned else COLOURS[shown.nodes[at].kind]
         for at in nodes
@@ -97,14 +141,17 @@ def _marks(
         mode="markers",
         marker={
             "symbol": symbol,
-            "size": [6 + 10 * shown.dots[at].size ** 0.5 for at in nodes],
+            "size": [6 + 10 * size.get(at, shown.dots[at].size) ** 0.5 for at in nodes],
             "color": [COLOURS[shown.nodes[at].kind] for at in nodes],
-            "line": {"color": ring, "width": [3 if at == chosen or shown.nodes[at].pinned else 1 for at in nodes]},
+            "line": {
+                "color": ring,
+                "width": [3 if at == chosen or at in grouped or shown.nodes[at].pinned else 1 for at in nodes],
+            },
         },
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 1}},
         customdata=list(nodes),
-        text=[chart_text(shown.dots[at].says) for at in nodes],
+        text=[chart_text(says.get(at, shown.dots[at].says)) for at in nodes],
         hovertemplate="%{text}<extra></extra>",
     )
 

@@ -181,10 +181,11 @@ def draw(shown: ShownCircuit) -> int | None:
         names = {"": "click a mark, or choose"} | {node.id: node.name for node in shown.nodes}
         node = bound(st.selectbox, "Node", "node", "", options=list(names), format_func=lambda each: names[each])
     chosen = numbers.get(node)
+    together = any(node.group for node in shown.nodes) and bound(st.toggle, "Groups as one mark", "together", False)
     seen = seen_nodes(shown, share, chosen)
     with st.container(key="circuit"):
         event: Any = st.plotly_chart(
-            figure(shown, seen, chosen), key="drawing", on_select="rerun", selection_mode="points", width=width_of(shown, seen),
+            figure(shown, seen, chosen, together), key="drawing", on_select="rerun", selection_mode="points", width=width_of(shown, seen),
             alt=said(shown, seen), config={"displayModeBar": False, "scrollZoom": False},
         )  # fmt: skip
     st.caption(
