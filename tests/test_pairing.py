@@ -58,12 +58,25 @@ def test_what_an_index_cannot_say_is_said(embedded, wb):
 
 
 def test_texts_that_differ_are_told_apart_and_equal_ones_are_not(wb):
-    found = pair_texts(wb, CATS, CODE)
-    assert found.paired
-    assert any(figure.apart for figure in found.figures)
+    cats = [
+        f"{who} {did} {where}."
+        for who in ("A cat", "The dog", "A bird")
+        for did in ("sat", "slept")
+        for where in ("here", "on it")
+    ]
+    code = [f"{name} = {left}[{n}]" for name in ("x", "y", "rows") for left in ("a", "b") for n in (0, 1)]
+    for other in (code, code[:-1]):  # as pairs, and each side for itself
+        found = pair_texts(wb, cats, other)
+        assert found.paired == (len(other) == len(cats))
+        assert any(figure.apart for figure in found.figures)
+        assert all(figure.q <= 0.05 for figure in found.figures if figure.apart)
+        assert found.searched >= len(found.features)
+    few = pair_texts(wb, CATS, CODE)
+    assert few.paired
+    assert not any(figure.apart or figure.interval for figure in few.figures)
     largest = wb.largest([*CATS, *CODE], 256) / np.maximum(wb.index.features["max"].to_numpy(), 1e-6)
-    first = found.figures[0]
-    own = largest[:, found.features[0]]
+    first = few.figures[0]
+    own = largest[:, few.features[0]]
     assert first.one == pytest.approx(own[:3].mean(), rel=1e-4)
     assert first.difference == pytest.approx(own[3:].mean() - own[:3].mean(), rel=1e-4)
     assert not any(figure.apart for figure in pair_texts(wb, CATS, CATS).figures)

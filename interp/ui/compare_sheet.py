@@ -179,7 +179,11 @@ def texts_html(pair: "PairOfTexts", names: Mapping[int, str]) -> Html:
     }
     head = ("feature", "first", "second", "difference", "", "95 % interval", "")
     table = differences(pair.figures, shown, head)
-    said = f"A feature's largest activation on each text, in units of its own largest in the index, mean over texts. {how[:1].upper()}{how[1:]}; the interval is a bootstrap over them, for each feature by itself: of 30 features shown, more than one in twenty may lie apart by chance."
+    said = (
+        "A feature's largest activation on each text, in units of its own largest in the index, mean over texts. "
+        f"{how[:1].upper()}{how[1:]}; the interval is a bootstrap over them. Apart are those whose interval leaves out 0 and whose q is at most "
+        f".05 over the {pair.searched:,} features that fire here (Benjamini and Hochberg)."
+    )
     return join(table or tag("p", "No feature fires on any of these texts."), tag("p", said, class_="note"))
 
 

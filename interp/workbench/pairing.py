@@ -17,15 +17,17 @@ import numpy as np
 from interp.index import FeatureIndex
 from interp.labels.testing import Ground
 from interp.predicates import read_claim
-from interp.statistics import bootstrap_difference, bootstrap_means
+from interp.search.contrast import contrast
+from interp.statistics import benjamini_hochberg, bootstrap_difference, bootstrap_means, sign_flip_p
 from interp.types import InterpError, check_feature
 from interp.workbench.finding import feature as show_feature
 from interp.workbench.inspecting import headline_of, level_of
 from interp.workbench.opening import Opened
 from interp.workbench.reading import largest
 
-FEW = 2
-"""Texts of a side without which there is no interval."""
+FEW = 6
+"""Texts of a side without which there is no interval: of fewer pairs, all may differ in one direction once in twenty times by chance."""
+SURE = 0.05
 TEXTS = 64
 """Of a side, at most."""
 TOKENS = 256
@@ -42,11 +44,14 @@ class Differs:
     difference: float
     interval: tuple[float, float] | None
     """None where there are too few units."""
+    q: float | None = None
+    """Of the difference, where it is one of many that were searched (Benjamini and Hochberg)."""
 
     @property
     def apart(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+        """Whether the interval leaves out 0, and q, if there is one, is at most SURE."""
+        clear = self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+        return clear and (self.q is None or self.q <= SURE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +194,8 @@ class PairOfTexts:
     """Those that differ most, by the end of the interval nearer to 0 (without one, by the difference)."""
     figures: Sequence[Differs]
     """Of each: its largest activation, in units of its own largest in the index, mean over texts."""
+    searched: int
+    """Features that fire on any of the texts, over which q is taken."""
 
 
 def pair_texts(wb: Opened, one: Sequence[str], other: Sequence[str], *, limit: int = 30) -> PairOfTexts:
@@ -206,6 +213,7 @@ def pair_texts(wb: Opened, one: Sequence[str], other: Sequence[str], *, limit: i
     some = np.flatnonzero((x_PF.max(0) > 0) | (y_QF.max(0) > 0))
     difference_F = (y_QF.mean(0) - x_PF.mean(0))[some]
     low_F, high_F = _ends(x_PF[:, some], y_QF[:, some], paired)
+    q_F = _q(x_PF[:, some], y_QF[:, some], paired)
     sure_F = np.where(np.isfinite(low_F), np.where(difference_F > 0, np.maximum(low_F, 0), np.maximum(-high_F, 0)), 0.0)
     order = np.lexsort((some, -np.abs(difference_F), -sure_F))[:limit]
     found = [
@@ -215,12 +223,25 @@ def pair_texts(wb: Opened, one: Sequence[str], other: Sequence[str], *, limit: i
             float(y_QF[:, some[at]].mean()),
             float(difference_F[at]),
             (float(low_F[at]), float(high_F[at])) if np.isfinite(low_F[at]) else None,
+            float(q_F[at]),
         )
         for at in order
     ]
+    features = [int(some[at]) for at in order]
     return PairOfTexts(
-        paired=paired, one=len(one), other=len(other), features=[int(some[at]) for at in order], figures=found
+        paired=paired, one=len(one), other=len(other), features=features, figures=found, searched=len(some)
     )
+
+
+def _q(x_PF: np.ndarray, y_QF: np.ndarray, paired: bool) -> np.ndarray:
+    """By feature, over all of them: of pairs by turning signs round, else by Mann and Whitney's test; 1 with too few texts."""
+    if not x_PF.shape[1] or min(len(x_PF), len(y_QF)) < FEW:
+        return np.ones(x_PF.shape[1])
+    if not paired:
+        return contrast(x_PF, y_QF).q_F
+    difference_FP = (y_QF - x_PF).T
+    one_sided_F = np.minimum(sign_flip_p(difference_FP), sign_flip_p(-difference_FP))
+    return benjamini_hochberg(np.minimum(2 * one_sided_F, 1.0))
 
 
 def _ends(x_PF: np.ndarray, y_QF: np.ndarray, paired: bool) -> tuple[np.ndarray, np.ndarray]:
