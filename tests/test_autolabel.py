@@ -16,7 +16,7 @@ from interp.commands import COMMANDS, as_json
 from interp.commands.labelling import in_words
 from interp.corpus import open_corpus
 from interp.labels import LabelBook, automatic
-from interp.labels.automatic import METHOD, Run, companions, write
+from interp.labels.automatic import METHOD, Run, companions, hold_back, write
 from interp.labels.label import Label
 from interp.labels.testing import Ground, try_labels
 from interp.labels.testing import Label as Claimed
@@ -142,6 +142,22 @@ def test_a_label_says_what_it_claims_and_what_it_rests_on(tested, book):
     assert label.note.startswith("confirmed: above ")
     assert f"F1 {one.figures['f1'][0]:.2f}" in label.note
     assert in_words(label) == f"{label.text} — {read_claim(one.proposal.claim).sentence}"
+
+
+def test_a_label_that_a_further_null_holds_back_is_undecided_and_a_persons_stays(tested, book):
+    write(book, list(tested), tested)
+    sure = [f for f, one in tested.items() if one.verdict == "confirmed"][:3]
+    book.revise(sure[1], status="confirmed", author="me")
+    book.set(sure[2], "mine", author="me", status="confirmed")
+    before = book.get(sure[0])
+    assert hold_back(book, [*sure, max(tested) + 1], "no better than noise") == 1
+    held = book.get(sure[0])
+    assert (held.status, held.text, held.predicate) == ("undecided", before.text, before.predicate)
+    assert held.note == f"undecided: no better than noise; {before.note.removeprefix('confirmed: ')}"
+    assert held.meant == held.text  # what a run noted is no part of what the label means
+    assert [book.get(f).status for f in sure[1:]] == ["confirmed", "confirmed"]
+    assert hold_back(book, sure, "no better than noise") == 0
+    assert automatic.automatic(book.history(sure[0]))  # so a later run may write it anew
 
 
 def test_what_people_said_stays(tested, book):

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -342,6 +342,27 @@ def _plan(
             yield feature, "the same", None
         else:
             yield feature, "written" if one else "withdrawn", label
+
+
+def hold_back(book: LabelBook, features: Iterable[int], why: str) -> int:
+    """Take `confirmed` back from the labels of these features that are as a run wrote them: they are undecided, for this reason.
+
+    How many were held back comes back; what a person wrote or judged stays.
+    """
+
+    def follows(histories: Mapping[int, list[Label]]) -> list[Label]:
+        held = []
+        for feature in features:
+            history = histories.get(feature, ())
+            if history and automatic(history) and history[-1].status == "confirmed":
+                last = history[-1]
+                note = f"undecided: {why}; {last.note.removeprefix('confirmed: ')}"
+                held.append(
+                    checked(revised(last, {"feature": feature, "status": "undecided", "note": note}), book.d_sae)
+                )
+        return held
+
+    return len(book.add_after(follows))
 
 
 def automatic(history: Sequence[Label], methods: tuple[str, ...] = (METHOD,)) -> bool:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from interp import places
 from interp.evidence import card, caused, edited, labels
 from interp.evidence.card import EvidenceTable, Of, evidence_folder, find_evidence, find_part, read_evidence
 from interp.evidence.part import about_part, write_part
+from interp.labels.automatic import hold_back
 from interp.render.terminal import say
-from interp.render.words import duration
+from interp.render.words import counted, duration
 from interp.types import InterpError
 from interp.workbench.falsifying import try_evidence
 from interp.workbench.labelling import that_fire, trials
@@ -88,6 +90,7 @@ def build_evidence(
             for path in (folder / card.FILE, *([wb.folder / card.FILE] if beside else [])):
                 card.write_evidence(table, path)
     made = evidence(wb)
+    hold_labels_back(wb, made)
     return Built(
         file=find_evidence(wb.folder, wb.card.sae_sha256) or folder / card.FILE,
         beside=wb.folder / card.FILE if beside else None,
@@ -95,6 +98,17 @@ def build_evidence(
         lacking=lacking,
         sentences=made.sentences(),
     )
+
+
+def hold_labels_back(wb: Opened, made: EvidenceTable) -> None:
+    """Labels of the book that a run confirmed by the SAE's own nulls, and that are no better than those of a random-weight model, are
+    undecided: the book is not to say more than the evidence."""
+    try:
+        told = np.flatnonzero(made.column("label_verdict") == labels.TOLD).tolist()
+    except InterpError:  # nothing is known of labels
+        return
+    if told and (held := hold_back(wb.labels, told, NO_BETTER)):
+        say(f"{counted(held, 'label')} that a run had confirmed: now undecided, {NO_BETTER}.")
 
 
 def _came(wb: Opened) -> dict[str, str]:
@@ -251,5 +265,6 @@ MAKERS: dict[str, Callable[[Opened, Path, Asked], None]] = {
     edited.PART.name: _edits,
 }
 """By part, in this order: writes the part's file into the folder, or leaves one that is of the same."""
+NO_BETTER = "told from chance, but no better than the best twentieth of the labels of a random-weight model"
 APART = frozenset({edited.PART.name})
 """Made only when they are named, for they take hours."""
