@@ -21,7 +21,7 @@ from interp.labels import LabelBook
 from tests.conftest import HOOK, ROOT
 from tests.warm import forked, start_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def interp(home, *arguments, **more):
