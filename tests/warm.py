@@ -8,11 +8,23 @@ import os
 import sys
 from multiprocessing.process import BaseProcess
 
-PRELOADED = (
-    "transformer_lens transformers.models.llama.modeling_llama tokenizers datasets pyarrow.parquet scipy.stats duckdb "
-    "interp.activations interp.index.build interp.index.by_feature interp.index.parts interp.recipe interp.workbench interp.cli "
-    "tests.warm"
-).split()
+PRELOADED = [
+    "transformer_lens",
+    "transformers.models.llama.modeling_llama",
+    "tokenizers",
+    "datasets",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "duckdb",
+    "interp.activations",
+    "interp.index.build",
+    "interp.index.by_feature",
+    "interp.index.parts",
+    "interp.recipe",
+    "interp.workbench",
+    "interp.cli",
+    "tests.warm",
+]
 """What commands import when they come to it, too."""
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(PRELOADED)
