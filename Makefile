@@ -3,9 +3,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
-# Processes that the quick tests are shared out to, a file at a time; each with one thread, for two that wait for each other on the
-# same core take many times as long. The slow ones (kills, servers, browsers, limits of memory) have the
-# machine for themselves.
+# Processes that tests are shared out to, a file at a time; each with one thread, for two that wait for each other on the
+# same core take many times as long. Those marked `alone` (kills at moments of the clock, dozens of processes, browsers)
+# have the machine for themselves, after the others.
 WORKERS ?= 2
 
 .PHONY: demo docs test test-all test-installed browser check lint types arrows format bench bench-quality bench-peers
@@ -24,7 +24,8 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 test-all: test browser
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not alone' -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m 'slow and alone'
 
 # A wheel in a fresh environment with the newest versions of everything, used from another folder; reaches the package index.
 test-installed:

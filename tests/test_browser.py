@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from interp.workbench import Workbench
 from tests.browser import dashboard, dots, others, settled, watched
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 PAGES = {
     "": "Worth seeing",
     "features": "features",

@@ -440,6 +440,7 @@ def content(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_harvest_and_a_training_run_as_jobs_and_one_that_was_stopped_ends_with_the_same_bytes(
     tiny_folder, text_folder, tmp_path
 ):

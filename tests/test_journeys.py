@@ -16,7 +16,7 @@ from interp.corpus import open_corpus
 from interp.workbench import Workbench
 from tests.browser import dashboard, dots, settled, someone
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ASK = "fetch('/owned'), window.owned = true"
 HOSTILE = f'<script>{ASK}</script><img src=x onerror="{ASK}"> \u202egnp.exe\u202c **bold** [here](javascript:{ASK}) $x$ :red[y]'
 """A name, a title and a text that would act if they were anything else than text."""

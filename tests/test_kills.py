@@ -19,8 +19,9 @@ import pytest
 
 from interp.labels import LabelBook
 from tests.conftest import HOOK, ROOT
+from tests.warm import forked, start_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def interp(home, *arguments, **more):
@@ -50,26 +51,31 @@ def content(folder):
 def killed(begin, kills):
     """Kill the command at so many moments spread over its length, each further on than the one before; then let it end.
 
-    How often it was still running when it was killed comes back. `begin` starts it, on what the last one left.
+    How often it was still running when it was killed comes back. `begin` starts it, on what the last one left, in a process that
+    has its imports behind it: every kill falls into the work itself.
     """
+    start_server()
     began = time.perf_counter()
-    done(begin("whole"))
+    ended(begin("whole"))
     length, hit = time.perf_counter() - began, 0
     for number in range(kills):
         process = begin("broken")
-        try:
-            process.wait(length * (0.45 + 0.5 * number / 5))  # the first part is imports
-        except subprocess.TimeoutExpired:
-            hit += 1
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    done(begin("broken"))
+        process.join(length * (0.1 + 0.85 * number / kills))
+        hit += process.is_alive()
+        process.kill()
+        process.join()
+    ended(begin("broken"))
     return hit
+
+
+def ended(process):
+    process.join(300)
+    assert process.exitcode == 0
 
 
 def test_a_harvest_ends_with_the_same_bytes(tiny_folder, text_folder, tmp_path):
     def begin(name):
-        return interp(
+        return forked(
             tmp_path / "home", "harvest", tiny_folder, text_folder, HOOK, "--tokens", 8192, "--into", tmp_path / name
         )
 
@@ -84,8 +90,8 @@ def test_training_ends_with_the_same_bytes(store, tmp_path, sweep):
     def begin(name):
         into = tmp_path / name / "sae"  # the checkpoint takes its folder's name
         if sweep:
-            return interp(tmp_path / "home", "sweep", store.folder, into, "--hook", HOOK, *shared)
-        return interp(tmp_path / "home", "train", store.folder, HOOK, into, *shared)
+            return forked(tmp_path / "home", "sweep", store.folder, into, "--hook", HOOK, *shared)
+        return forked(tmp_path / "home", "train", store.folder, HOOK, into, *shared)
 
     assert killed(begin, 6)
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
@@ -96,7 +102,7 @@ def test_an_index_ends_with_the_same_bytes(checkpoint, text_folder, tmp_path):
         shutil.copytree(checkpoint, tmp_path / name, ignore=shutil.ignore_patterns("index"))
 
     def begin(name):
-        return interp(
+        return forked(
             tmp_path / "home", "index", tmp_path / name, "--corpus", text_folder, "--tokens", 4096, "--beside"
         )
 
@@ -112,14 +118,14 @@ def test_an_extended_index_ends_with_the_same_bytes(checkpoint, tmp_path):
 
     def begin(name):
         options = ("--corpus", tmp_path / "more.jsonl", "--tokens", 2048, "--beside", "--extend")
-        return interp(tmp_path / "home", "index", tmp_path / name, *options)
+        return forked(tmp_path / "home", "index", tmp_path / name, *options)
 
     def once(name):  # a build that had ended when it was killed has its documents already, and says so
         meta = json.loads((tmp_path / name / "index" / "index.json").read_text())
         return (
             begin(name)
             if len(meta["texts"]) == 1 or (tmp_path / name / "index" / "commit.json").exists()
-            else interp(tmp_path / "home", "keys")
+            else forked(tmp_path / "home", "keys")
         )
 
     assert killed(once, 5)
@@ -131,7 +137,7 @@ def test_packing_and_unpacking_leave_the_whole_or_nothing(checkpoint, tmp_path):
     shutil.copytree(checkpoint, big)
 
     def packing(name):
-        return interp(tmp_path / "home", "pack", big, "--into", tmp_path / f"{name}.interp.tar")
+        return forked(tmp_path / "home", "pack", big, "--into", tmp_path / f"{name}.interp.tar")
 
     killed(packing, 4)
     assert (tmp_path / "broken.interp.tar").read_bytes() == (tmp_path / "whole.interp.tar").read_bytes()
@@ -139,7 +145,7 @@ def test_packing_and_unpacking_leave_the_whole_or_nothing(checkpoint, tmp_path):
     def unpacking(name):
         into = tmp_path / f"out-{name}"
         shutil.rmtree(into, ignore_errors=True)
-        return interp(tmp_path / "home", "unpack", tmp_path / "whole.interp.tar", "--into", into)
+        return forked(tmp_path / "home", "unpack", tmp_path / "whole.interp.tar", "--into", into)
 
     killed(unpacking, 4)
     assert content(tmp_path / "out-broken") == content(tmp_path / "out-whole")

@@ -18,7 +18,7 @@ from interp.labels.store import Store
 from interp.types import InterpError
 from tests.writers import check_all_kept, write_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_twenty_processes_lose_no_revision_in_a_file(tmp_path):

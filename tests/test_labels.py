@@ -59,6 +59,7 @@ def test_processes_that_begin_a_store_together_lose_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sixty_processes_lose_nothing(tmp_path):
     book = written_at_once(tmp_path / "gate", 60, 10)
     assert sum(len(book.history(number)) for number in range(60)) == 600

@@ -656,12 +656,26 @@ def test_beside_the_sae_it_is_sealed_and_read_without_a_model(judged, tmp_path, 
     assert "lenses" in carries(present(folder)[0])
 
 
+def test_where_no_edit_reaches_a_later_position_the_file_is_whole_and_says_so(judged):
+    """After a model's last block: nothing that follows changes, so that no lens is right or wrong about it."""
+    wb = judged[0]
+    found = json.loads(json.dumps(wb.judged_lenses()))
+    found["winners"]["later"] |= {"lens": "logit", "precision": [None, None, None], "over_logit": [None, None, None]}
+    keep_said(wb, found)
+    said = load_said(wb.said_path, wb.card.sae_sha256, wb.card.model_sha256, wb.sae.d_sae)
+    assert said.sentence("later").startswith(
+        "logit lens, not judged: no feature that was edited changed the logits over"
+    )
+    assert "of its first ten tokens" in said.sentence("next")
+    keep_said(wb)
+
+
 def test_a_file_that_is_damaged_or_of_other_weights_is_refused_in_a_sentence(judged, tmp_path):
     wb = judged[0]
     keep_said(wb)
     sae, model = wb.card.sae_sha256, wb.card.model_sha256
     good = load_said(wb.said_path, sae, model, wb.sae.d_sae)
-    assert good.sentence("next")
+    assert "of its first ten tokens" in good.sentence("next")
     with pytest.raises(InterpError, match="of another SAE"):
         load_said(wb.said_path, "0" * 64, model, wb.sae.d_sae)
     with pytest.raises(InterpError, match="of another model"):

@@ -431,6 +431,11 @@ def test_a_run_with_nothing_left_to_train_on_says_so(batches):
         train(batches, RULES[0], TrainConfig(tokens=256))
 
 
+def test_a_text_of_less_than_a_batch_says_so():
+    with pytest.raises(InterpError, match="too few rows for a single batch; give a smaller batch"):
+        train(Rows(torch.rand(0, 32)), RULES[0], TrainConfig(), held_out=torch.rand(64, 32))
+
+
 def test_small_batches_are_counted_once():
     queue = BatchQueue([torch.zeros(1, 2)] * 4000, 0, 2000)
     began = time.perf_counter()

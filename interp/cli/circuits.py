@@ -40,7 +40,7 @@ def _shown(found: Any, asked: Asked) -> None:
 register(
     "circuit",
     _shown,
-    "interp circuit 'The capital of France is' --target ' Paris' --distractor ' London' --into paris.html",
+    "interp circuit 'The capital of France is' --target ' Paris' --distractor ' London' --into paris.json",
     face=("as_json", "background", "wide"),
 )
 

@@ -80,14 +80,14 @@ def _exported(done: Exported, asked: Asked) -> None:
 
 register("publish", _published, "interp publish saes/mine --into for-others --metrics wiki-en")
 register("pack", _packed, "interp pack saes/mine --into mine.interp.tar", face=())
-register("unpack", _unpacked, "interp unpack mine.interp.tar --into saes/theirs", face=())
+register("unpack", _unpacked, "interp unpack mine.interp.tar --into saes/again", face=())
 register("push", _pushed, "interp push saes/mine hf:me/my-sae", face=())
-register("pull", _pulled, "interp pull hf:me/my-sae --into saes/theirs", face=())
+register("pull", _pulled, "interp pull hf:me/my-sae --into saes/pulled", face=())
 register("verify", _verified, "interp verify saes/theirs", after=_refuse_what_differs, face=("as_json", "background"))
 register(
     "convert",
     _converted,
-    "interp convert theirs/layers.15 --to saelens --into saes/theirs --model smollm2",
+    "interp convert theirs/layers.15 --to saelens --into saes/converted --model smollm2",
 )
 register(
     "export",

@@ -315,7 +315,7 @@ def _steer_parameters() -> list[Any]:
 add(
     _steer,
     "steer",
-    "interp steer SAE 'The best city is' --clamp 1234=8 --tokens 40",
+    "interp steer SAE 'The best city is' --clamp 1234=8 --tokens 40 --record run.json",
     COMMANDS["steer"],
     _steer_parameters(),
     about=_steer.__doc__ or "",

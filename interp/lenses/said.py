@@ -13,6 +13,7 @@ Axes    F feature, D width at the hook point, O width of the final residual, V v
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,10 @@ class Said:
         judged = self.about["judged"]
         winner, chance = judged["winners"][span], judged["chance"][f"precision ablated {span}"]
         mean, low, high = winner["precision"]
-        logit = "" if winner["lens"] == LOGIT else f", {mean - winner['over_logit'][0]:.0%} by the logit lens"
         where = "at the same position" if span == NEXT else "over the 16 tokens that follow"
+        if mean is None or math.isnan(mean):  # after a model's last block nothing reaches a later position
+            return f"{winner['lens']} lens, not judged: no feature that was edited changed the logits {where}"
+        logit = "" if winner["lens"] == LOGIT else f", {mean - winner['over_logit'][0]:.0%} by the logit lens"
         return (
             f"{winner['lens']} lens: of its first ten tokens {mean:.0%} ({low:.0%} to {high:.0%}) are among the 100 that really rise "
             f"most {where} when a feature is ablated or held{logit}, {chance:.1%} by chance; {judged['features']} features"

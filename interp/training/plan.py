@@ -35,13 +35,17 @@ class Plan:
         if rows is None:
             return Plan(asked, back, asked)
         most = (rows - back) // batches.batch_size * batches.batch_size
-        if rows and most <= 0:
+        if most <= 0:
             raise nothing_left(rows, back)
         return Plan(min(asked, most), back, asked)
 
 
 def nothing_left(rows: int, back: int) -> InterpError:
-    """The error that keeping rows back leaves none to train on."""
+    """The error that nothing is left to train on, for want of rows or because some are kept back."""
+    if not rows:
+        return InterpError(
+            "there are too few rows for a single batch; give a smaller batch (--batch) or more text (--tokens)."
+        )
     return InterpError(
         f"the batches hold {rows:,} rows, and {back:,} are kept back for the threshold: no whole batch is left to train "
         "on; give held_out rows, smaller batches or more rows."
