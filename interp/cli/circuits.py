@@ -1,5 +1,6 @@
 """Circuits on the command line."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interp.cli.app import Asked, register
@@ -46,24 +47,32 @@ register(
 
 
 def _checked(found: Any, asked: Asked) -> None:
-    rows = [
-        [
-            *(
-                c["source"],
-                c["target"],
-                f"{c['edge']:+.3g}",
-                f"{c['measured']:+.3g}",
-                f"{c['control']:.2g}",
-                c["verdict"],
-            ),
-            *(f"{c['whole']:+.3g}", f"{c['live']:+.3g}", c["live_verdict"]),
-        ]
-        for c in found.rows
-    ]
-    heads = ["edge from", "to", "edge", "measured", "controls' 95th", "verdict", "all paths", "live", "verdict, live"]
-    table(heads, rows, wide=asked["wide"])
+    _outcomes(found.rows, {"source": "edge from", "target": "to", "edge": "edge"}, asked)
+    _outcomes(found.tried, {"moved": "moved", "target": "target", "predicted": "predicted"}, asked)
     tell(f"\n{found.sentence()}")
     tell(f"the graph, with its checks, is in {found.file}")
+
+
+def _outcomes(rows: Sequence[Mapping[str, Any]], first: Mapping[str, str], asked: Asked) -> None:
+    """A table of what was tried; `first` are its first columns: two texts and what the graph says directly."""
+    if not rows:
+        return
+    heads = [*first.values(), "measured", "controls' 95th", "worst", "verdict", "all paths", "live", "verdict, live"]
+    one, other, said = first
+    lines = [
+        [
+            *(row[one], row[other], f"{row[said]:+.3g}", f"{row['measured']:+.3g}", f"{row['control']:.2g}"),
+            *(
+                f"{row['adversarial']:.2g}",
+                row["verdict"],
+                f"{row['whole']:+.3g}",
+                f"{row['live']:+.3g}",
+                row["live_verdict"],
+            ),
+        ]
+        for row in rows
+    ]
+    table(heads, lines, wide=asked["wide"])
 
 
 register(

@@ -93,19 +93,34 @@ def check_circuit(
     edges: Annotated[
         Sequence[str], Option("An edge, SOURCE->TARGET by their ids in the file; repeatable. Without: the strongest.")
     ] = (),
+    nodes: Annotated[Sequence[str], Option("A node by its id, moved with all that it adds; repeatable.")] = (),
+    groups: Annotated[
+        Sequence[str], Option("A group of the file by its name, whose nodes are moved together; repeatable.")
+    ] = (),
+    swaps: Annotated[
+        Sequence[str],
+        Option("A feature by its node's id and another of its layer that takes its place, ID=FEATURE; repeatable."),
+    ] = (),
+    targets: Annotated[
+        Sequence[str],
+        Option(
+            "A node, by its id, that is measured when nodes, groups and swaps are tried; repeatable. Without: the logits."
+        ),
+    ] = (),
     count: Annotated[int, Option("So many of the edges that most influence passes through.", low=1, high=1000)] = 20,
     device: Device = "auto",
 ) -> "CheckedCircuit":
-    """Check edges of a graph by intervention: move each source in the model itself, and measure its target.
+    """Check edges, nodes, groups and swaps of a graph by intervention: move them in the model itself, and measure their targets.
 
-    The graph is attributed anew, so that what is predicted has all paths. Each source is ablated, halved and doubled, beside 19 features
-    of the same layer moved by as much. The checks are written into the file.
+    The graph is attributed anew, so that what is predicted has all paths. What is moved is ablated, halved and doubled (a swap made, and
+    half made), beside 19 controls: as many other features of the same layers, moved by as much. The checks are written into the file.
 
-    Raises InterpError for a graph of another program or model, and for an edge that it does not have.
+    Raises InterpError for a graph of another program or model, and for an edge, node, group or feature that it does not have.
     """
-    from interp.workbench.checking import check_graph
+    from interp.workbench.checking import Wanted, check_graph
 
-    return check_graph(graph, edges=edges, count=count, device=device)
+    wanted = Wanted(nodes, groups, swaps, targets)
+    return check_graph(graph, edges=edges, wanted=wanted, count=count, device=device)
 
 
 def circuit_edge(
