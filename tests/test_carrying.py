@@ -1,21 +1,27 @@
 """Where the circuit is known, its features carry the answers of prompts that they were not chosen on, random ones and those of
 other countries do not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from interp import checkpoint
+from interp.checkpoint import Card
 from interp.circuits.behaviours import Pair
 from interp.circuits.carrying import AFTER, CHANGED, LAST, Placed, choose_features, measure_carried, roles
 from interp.circuits.faithful import put
 from interp.circuits.replacement import make_replacement
+from interp.commands.circuits import circuit_faithfulness
 from interp.models import Edit, open_model
 from interp.recipe.planted_circuits import planted
 from interp.recipe.planted_models import CITIES, COUNTRIES, FILLERS, TwoHops
 from interp.types import InterpError
+from tests import families
 from tests.families import save
+from tests.test_behaviours import worded
 from tests.transcoders import random_transcoders
 
 
@@ -69,6 +75,7 @@ def test_planted_features_carry_prompts_that_they_were_not_chosen_on(world):
     assert low <= value <= high
     assert value == pytest.approx(1, abs=0.15)
     assert found.control[-1][0] < 0.1
+    assert found.every[0] == pytest.approx(value, abs=0.1), "the circuit's features are nearly all that matters"
     assert found.cpr[0] > 5 * abs(found.control_cpr[0])
     strange = pairs_of(world, range(6, 10), (5, 4, 1, 0), (4, 5, 6, 7))
     assert abs(measure_carried(world[1], chosen, strange, sizes=(0, 8), controls=1).f[-1][0]) < 0.1
@@ -126,6 +133,38 @@ def _fires(read, layer, at, feature):
     return float(own.value_E[(own.position_E == at) & (own.feature_E == feature)].sum())
 
 
+@pytest.fixture(scope="module")
+def transcoders(tmp_path_factory):
+    """A folder of transcoders of a tiny model to which the behaviours' words are one token."""
+    root = tmp_path_factory.mktemp("behaving")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(families, "tokenizer", worded)
+        model = open_model(str(families.save("gpt2", root / "model")), dtype="float32")
+    for number, one in enumerate(random_transcoders(model)):
+        card = Card(name=f"layer-{number}", model=model.source, model_sha256=model.fingerprint(), hook_name=one.hook_name, hook_name_out=one.hook_name_out,
+                    dtype="float32", attention="sdpa", architecture="transcoder", norm_cutoff=1e6, separator=model.separator, context=64)  # fmt: skip
+        checkpoint.save(one, root / "layers" / f"layer-{number}", card)
+    return root / "layers"
+
+
+def test_a_behaviour_is_measured_by_a_command_in_both_wordings(transcoders, monkeypatch):
+    """Of seed 2, for of this seed the random model happens to go from the one answer to the other in both wordings, if barely."""
+    monkeypatch.setattr("interp.circuits.carrying.LEAST", 0.01)
+    found = circuit_faithfulness("subject_verb", transcoders=str(transcoders), pairs=2, prompts=5, nodes=200, seed=2)
+    assert set(found.wordings) == {"template", "paraphrase"}
+    for one in found.wordings.values():
+        assert one.n == 5
+        assert one.f[0] == (0, 0, 0)
+        assert all(low <= high for _, low, high in one.f)
+    assert found.graphs == 4
+    assert "5 prompts of the paraphrase" in found.sentence()
+    json.dumps(found.to_dict(), allow_nan=False)
+    with pytest.raises(InterpError, match="ask for no more than these"):
+        circuit_faithfulness("english_agreement", transcoders=str(transcoders), prompts=900, nodes=200)
+    with pytest.raises(InterpError, match="no behaviour"):
+        circuit_faithfulness("french_verbs", transcoders=str(transcoders))
+
+
 def test_what_cannot_be_measured_is_said(world):
     pairs = pairs_of(world, range(3), (0, 1, 2), (0, 1, 2))
     with pytest.raises(InterpError, match="at least one pair"):
@@ -134,5 +173,5 @@ def test_what_cannot_be_measured_is_said(world):
     with pytest.raises(InterpError, match="two prompts"):
         measure_carried(world[1], chosen, pairs[:1])
     same = [replace(pair, corrupt_tokens=pair.clean_tokens) for pair in pairs]
-    with pytest.raises(InterpError, match="the answers are the same"):
+    with pytest.raises(InterpError, match="the answers do not differ"):
         measure_carried(world[1], chosen, same, sizes=(0, 1))

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.circuits.attribute import attribute, difference
@@ -33,7 +33,7 @@ from interp.circuits.behaviours import Pair
 from interp.circuits.faithful import LEAST, put
 from interp.circuits.graph import FEATURE
 from interp.circuits.prune import influence
-from interp.circuits.replacement import Read, Replacement
+from interp.circuits.replacement import Layer, Read, Replacement
 from interp.models import Edit
 from interp.progress import bar
 from interp.statistics import bootstrap_ratio
@@ -92,6 +92,8 @@ class Carried:
     cpr: Figure
     cmd: float
     control_cpr: Figure
+    every: Figure
+    """f of all features of every prompt, chosen or not: what is missing to 1 is the errors'."""
     whole: float
     """The mean of m(M), nats."""
     nothing: float
@@ -172,10 +174,11 @@ def measure_carried(
     of_P = whole_P - nothing_P
     if not of_P.mean() >= LEAST:
         raise InterpError(
-            f"the answers are the same ({whole_P.mean():.2f} and {nothing_P.mean():.2f} nats on average) with every MLP as in the "
-            "counterfactual, so no features can be told from others; choose prompts whose twins change the answer."
+            f"the answers do not differ from the twins' as they should: {nothing_P.mean():.2f} nats on average with every MLP as in the "
+            f"counterfactual, and {whole_P.mean():.2f} with the prompts' own; choose prompts that the model answers, and twins that it answers "
+            "otherwise."
         )
-    gained = m_PR[:, :-1].reshape(len(pairs), len(orders), len(kept)) - nothing_P[:, None, None]
+    gained = m_PR[:, :-2].reshape(len(pairs), len(orders), len(kept)) - nothing_P[:, None, None]
     own_PK = gained[:, 0]
     other_PK = gained[:, 1:].mean(1) if controls else np.full_like(own_PK, np.nan)
     f = tuple(_figure(own_PK[:, at], of_P) for at in range(len(kept)))
@@ -185,9 +188,10 @@ def measure_carried(
         sizes=tuple(kept),
         f=f,
         control=tuple(_figure(other_PK[:, at], of_P) for at in range(len(kept))),
-        cpr=_figure(np.trapezoid(own_PK, x, axis=1), of_P),
+        cpr=_figure(np.asarray(np.trapezoid(own_PK, x, axis=1)), of_P),
         cmd=float(np.trapezoid([abs(1 - each[0]) for each in f], x)),
-        control_cpr=_figure(np.trapezoid(other_PK, x, axis=1), of_P),
+        every=_figure(m_PR[:, -2] - nothing_P, of_P),
+        control_cpr=_figure(np.asarray(np.trapezoid(other_PK, x, axis=1)), of_P),
         whole=float(whole_P.mean()),
         nothing=float(nothing_P.mean()),
     )
@@ -212,7 +216,7 @@ def _values(read: Read, where: Sequence[str]) -> dict[Placed, dict[int, float]]:
 def _answers(
     replacement: Replacement, pair: Pair, orders: Sequence[Sequence[Placed]], sizes: Sequence[int]
 ) -> list[float]:
-    """m of each order at each size, one after the other (the first is of nothing), and of the prompt's own MLPs."""
+    """m of each order at each size, one after the other (the first is of nothing), of all features, and of the prompt's own MLPs."""
     read, twin = (replacement.read(torch.tensor(text)) for text in (pair.clean_tokens, pair.corrupt_tokens))
     where = roles(pair)
     ours, theirs = _values(read, where), _values(twin, where)
@@ -223,6 +227,8 @@ def _answers(
             for one in order[first:end]:
                 _carry(now[one.layer], twin, one, ours.get(one, {}), theirs.get(one, {}))
             rows.append([out.clone() for out in now])
+    at_T1 = torch.tensor([bool(role) for role in where])[:, None]
+    rows.append([_every(own, other, at_T1) for own, other in zip(read.layers, twin.layers, strict=True)])
     rows.append([layer.out_TD for layer in read.layers])
     edits = [
         Edit(hook, partial(put, torch.stack([row[number] for row in rows])))
@@ -232,6 +238,11 @@ def _answers(
     run = replacement.model.run(tokens, [], edits, logits=True, last=1)
     assert run.logits is not None
     return [float(m) for m in (run.logits[:, -1, pair.target] - run.logits[:, -1, pair.distractor])]
+
+
+def _every(own: Layer, other: Layer, at_T1: Bool[Tensor, "T 1"]) -> Float[Tensor, "T D"]:
+    """What an MLP puts out with all features as for the prompt, and the twin's error."""
+    return torch.where(at_T1, own.out_TD - own.error_TD + other.error_TD, other.out_TD)
 
 
 def _carry(

@@ -106,3 +106,61 @@ register(
     "interp circuit-edge paris.json '12_340_5->20_77_9'",
     face=("as_json", "wide"),
 )
+
+
+def _behaviour(found: Any, asked: Asked) -> None:
+    about = found.to_dict()
+    tell(
+        f"{about['behaviour']} ({about['model']}): {counted(about['chosen'], 'feature')} of {counted(about['graphs'], 'graph')}, of "
+        f"{about['fired']:,} that fired there; the first are\n"
+    )
+    table(["feature (role)"], [[each] for each in about["top"]], wide=asked["wide"])
+    for wording, one in found.wordings.items():
+        tell(
+            f"\n{counted(one.n, 'held-out prompt')} of the {wording}; {one.nothing:+.2f} nats with the twin's MLPs, {one.whole:+.2f} with their own"
+        )
+        rows = [
+            [str(k), *(f"{v:.2f} ({low:.2f} to {high:.2f})" for v, low, high in both)]
+            for k, *both in zip(one.sizes, one.f, one.control, strict=True)
+        ]
+        table(["k", "f", "random"], rows, wide=asked["wide"])
+        tell(
+            f"CPR {one.cpr[0]:.2f} ({one.cpr[1]:.2f} to {one.cpr[2]:.2f}), random {one.control_cpr[0]:.2f}; CMD {one.cmd:.2f}; all features {one.every[0]:.2f}"
+        )
+    tell(f"\n{found.sentence()}")
+
+
+register(
+    "circuit-faithfulness",
+    _behaviour,
+    "interp circuit-faithfulness subject_verb --prompts 20",
+    face=("as_json", "background", "wide"),
+)
+
+
+def _compared(found: Any, asked: Asked) -> None:
+    about = found.to_dict()
+    table(
+        ["overlap of", "share"],
+        [[what, f"{value:.2f}"] for what, value in about["overlap"].items()],
+        wide=asked["wide"],
+    )
+    for each in about["left_out"]:
+        tell(f"not compared: {each}")
+    if about["scores"]:
+        tell("")
+        rows = [[MEANS.get(name, name), f"{a:.1%}", f"{b:.1%}"] for name, (a, b) in about["scores"].items()]
+        table(["score", "one", "other"], rows, wide=asked["wide"])
+    for what in ("layers", "words", "features"):
+        if about[what]:
+            tell("")
+            rows = [[str(key), f"{a:.1%}", f"{b:.1%}"] for key, a, b in about[what]]
+            table([f"influence of {what}", "one", "other"], rows, wide=asked["wide"])
+
+
+register(
+    "compare-circuits",
+    _compared,
+    "interp compare-circuits paris.json paraphrase.json",
+    face=("as_json", "wide"),
+)

@@ -14,10 +14,12 @@ from interp.commands.options import Device, Option
 from interp.types import InterpError
 
 if TYPE_CHECKING:
+    from interp.circuits.agreement import Agreement
     from interp.render.circuit import Dot
     from interp.workbench.carrying import ExplainedEdge
     from interp.workbench.checking import CheckedCircuit
     from interp.workbench.circuits import Circuit
+    from interp.workbench.faithful import Faithfulness
 
 TRANSCODERS = "saes/smollm2-135m-instruct/transcoders"
 """Those that come with the project."""
@@ -140,6 +142,60 @@ def circuit_edge(
     from interp.workbench.carrying import explain_edge
 
     return explain_edge(graph, edge, heads=heads, device=device)
+
+
+def compare_circuits(
+    one: Annotated[str, Option("A .json file with a finished graph, of this or another program.")],
+    other: Annotated[str, Option("Another: of the same prompt made otherwise, or of its paraphrase.")],
+) -> "Agreement":
+    """Compare two graphs: how far they agree on where the influence on the logits comes from, and their scores side by side.
+
+    By kinds of nodes, layers and words of the prompt; by positions where the prompts have the same tokens, by features where the graphs were made with the
+    same transcoders. An overlap is 1 where the shares of the influence are the same, and 0 where they have nothing in common.
+
+    Raises InterpError for a file that is no graph.
+    """
+    from interp.circuits.agreement import compare_graphs
+    from interp.workbench.circuits import read_circuit
+
+    return compare_graphs(read_circuit(one).graph, read_circuit(other).graph)
+
+
+def circuit_faithfulness(
+    behaviour: Annotated[
+        str,
+        Option(
+            "A behaviour, such as subject_verb or capital: prompts from templates, each with a counterfactual twin."
+        ),
+    ],
+    *,
+    transcoders: Annotated[
+        str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
+    ] = TRANSCODERS,
+    pairs: Annotated[
+        int, Option("Pairs of prompts on whose graphs features are chosen; each gives two graphs.", low=1, high=100)
+    ] = 4,
+    prompts: Annotated[
+        int, Option("Held-out prompts of each wording on which the features are measured.", low=2, high=1000)
+    ] = 20,
+    nodes: Annotated[int, Option("Features that each graph attributes at most.", low=1)] = 2_000,
+    seed: Annotated[int, Option("Seed of the prompts, and of the random features.")] = 0,
+    model: Annotated[str, Option("The model, where the transcoders have no cards that name it.")] = "",
+    device: Device = "auto",
+) -> "Faithfulness":
+    """Measure how much of a behaviour the features of a few graphs carry, on prompts that they were not chosen on.
+
+    With every MLP as for the counterfactual twin, the k features of most influence are put as they are for the prompt: the share of the
+    difference of two logits that comes back, k growing, with intervals over prompts, beside as many random features of the same layers; on
+    held-out prompts of the template, and of its paraphrase.
+
+    Raises InterpError for a behaviour that there is not, and where the model's tokenizer leaves too few of its prompts.
+    """
+    from interp.workbench.circuits import open_circuits
+    from interp.workbench.faithful import measure_behaviour
+
+    opened = open_circuits(transcoders, model=model, device=device)
+    return measure_behaviour(opened, behaviour, pairs=pairs, prompts=prompts, nodes=nodes, seed=seed)
 
 
 # ---- what pages ask ----
