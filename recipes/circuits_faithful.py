@@ -70,7 +70,8 @@ def page(results: Mapping[str, Any]) -> str:
             f"## {name}",
             "",
             f"{one['chosen']:,} features with a role were in the graphs, of {one['fired']:,} that fired there. The first: "
-            f"{'; '.join(one['top'][:SHOWN])}. {one['seconds']} s on one thread.",
+            + "; ".join(one["top"][:SHOWN]).replace("\n", "↵")
+            + f". {one['seconds']} s on one thread.",
             "",
             "| k | f, template | random | f, paraphrase | random |",
             "|---|---|---|---|---|",
