@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.circuits.behaviours import PARAPHRASE, TEMPLATE
-from interp.circuits.carrying import CONTROLS, NODES
+from interp.circuits.held_out import CONTROLS, NODES
 from interp.places import read_json, write_json
 from interp.render.terminal import say
 from interp.workbench.circuits import Opened, open_circuits
@@ -53,7 +53,7 @@ def page(results: Mapping[str, Any]) -> str:
         f"template, by influence. On {PROMPTS} held-out prompts of the template and as many of the paraphrase, every MLP then puts out what it did for the twin, but the first *k* of these",
         "features are as for the prompt: *f* is the share of the difference of the two logits that they bring back (all of every MLP brings 1; bootstrap over prompts). *Random*: as many other",
         f"features of the same layers and roles that fired in the graphs' prompts, the mean of {CONTROLS} draws. Attention and the prompt's own tokens are the prompt's throughout, so what they carry alone is in",
-        "the nats without MLPs already; errors stay the twin's: *all features* puts every feature of a prompt, chosen or not, and what is missing there to 1 is the errors'. `interp/circuits/carrying.py` opens with the definitions.",
+        "the nats without MLPs already; errors stay the twin's: *all features* puts every feature of a prompt, chosen or not, and what is missing there to 1 is the errors'. `interp/circuits/held_out.py` opens with the definitions.",
         "",
         "| behaviour | wording | nats, twin's MLPs | nats, own | CPR | CPR, random | CMD | f, all features |",
         "|---|---|---|---|---|---|---|---|",

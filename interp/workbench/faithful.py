@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from interp.circuits.behaviours import PARAPHRASE, TEMPLATE, behaviour
-from interp.circuits.carrying import Carried, Chosen, choose_features, measure_carried
+from interp.circuits.held_out import BehaviourFaithfulness, Chosen, choose_features, measure_held_out
 from interp.types import InterpError
 from interp.workbench.circuits import Opened
 
@@ -23,7 +23,7 @@ class Faithfulness:
     chosen: Chosen
     top: tuple[str, ...]
     """The first features in words."""
-    wordings: Mapping[str, Carried]
+    wordings: Mapping[str, BehaviourFaithfulness]
 
     def sentence(self) -> str:
         """What the largest set carries, of either wording."""
@@ -67,7 +67,7 @@ def measure_behaviour(
             f"{opened.model.name}; ask for no more than these."
         )
     chosen = choose_features(opened.replacement, some, nodes=nodes)
-    found = {wording: measure_carried(opened.replacement, chosen, each, seed=seed) for wording, each in tried.items()}
+    found = {wording: measure_held_out(opened.replacement, chosen, each, seed=seed) for wording, each in tried.items()}
     top = []
     for one in chosen.order[:TOP]:
         book, said = opened.books[one.layer], opened.described.get((one.layer, one.feature), "")

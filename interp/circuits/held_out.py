@@ -79,7 +79,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
+class BehaviourFaithfulness:
     """f over prompts, with 95 % intervals."""
 
     n: int
@@ -144,7 +144,7 @@ def choose_features(replacement: Replacement, pairs: Sequence[Pair], *, nodes: i
 
 
 @torch.inference_mode()
-def measure_carried(
+def measure_held_out(
     replacement: Replacement,
     chosen: Chosen,
     pairs: Sequence[Pair],
@@ -152,7 +152,7 @@ def measure_carried(
     sizes: Sequence[int] = SIZES,
     controls: int = CONTROLS,
     seed: int = 0,
-) -> Carried:
+) -> BehaviourFaithfulness:
     """How much of the answers to these prompts the chosen features give (see the head of this file), and how much random ones.
 
     Sizes beyond what was chosen are left out. Raises InterpError for fewer than two prompts, and where the answers hardly differ from the twins'.
@@ -183,7 +183,7 @@ def measure_carried(
     other_PK = gained[:, 1:].mean(1) if controls else np.full_like(own_PK, np.nan)
     f = tuple(_figure(own_PK[:, at], of_P) for at in range(len(kept)))
     x = np.asarray(kept) / kept[-1]
-    return Carried(
+    return BehaviourFaithfulness(
         n=len(pairs),
         sizes=tuple(kept),
         f=f,

@@ -11,8 +11,8 @@ import torch
 from interp import checkpoint
 from interp.checkpoint import Card
 from interp.circuits.behaviours import Pair
-from interp.circuits.carrying import AFTER, CHANGED, LAST, Placed, choose_features, measure_carried, roles
 from interp.circuits.faithful import put
+from interp.circuits.held_out import AFTER, CHANGED, LAST, Placed, choose_features, measure_held_out, roles
 from interp.circuits.replacement import make_replacement
 from interp.commands.circuits import circuit_faithfulness
 from interp.models import Edit, open_model
@@ -68,7 +68,7 @@ def test_planted_features_carry_prompts_that_they_were_not_chosen_on(world):
     # By construction: a neuron of MLP 0 for each city, where it stands, and one of MLP 1 for each capital, at the end.
     assert set(first) == {Placed(0, c * CITIES, CHANGED) for c in countries} | {Placed(1, c, LAST) for c in countries}
     held_out = pairs_of(world, countries, (5, 4, 1, 0), (4, 5, 6, 7))
-    found = measure_carried(world[1], chosen, held_out, sizes=(0, 1, 2, 4, 8), controls=2)
+    found = measure_held_out(world[1], chosen, held_out, sizes=(0, 1, 2, 4, 8), controls=2)
     assert found.sizes[-1] == 8
     assert found.f[0] == (0, 0, 0)
     value, low, high = found.f[-1]
@@ -78,7 +78,7 @@ def test_planted_features_carry_prompts_that_they_were_not_chosen_on(world):
     assert found.every[0] == pytest.approx(value, abs=0.1), "the circuit's features are nearly all that matters"
     assert found.cpr[0] > 5 * abs(found.control_cpr[0])
     strange = pairs_of(world, range(6, 10), (5, 4, 1, 0), (4, 5, 6, 7))
-    assert abs(measure_carried(world[1], chosen, strange, sizes=(0, 8), controls=1).f[-1][0]) < 0.1
+    assert abs(measure_held_out(world[1], chosen, strange, sizes=(0, 8), controls=1).f[-1][0]) < 0.1
 
 
 def test_a_control_has_other_features_of_the_same_layers_and_roles(world):
@@ -104,7 +104,7 @@ def test_features_are_put_as_a_slow_run_puts_them(family, tmp_path):
         pairs.append(Pair(clean=clean, corrupt=corrupt, clean_tokens=tuple(model.prompt(clean)), corrupt_tokens=tuple(model.prompt(corrupt)), target=int(apart[-1]), distractor=int(apart[0]), wording="template"))  # fmt: skip
     chosen = choose_features(replacement, pairs, nodes=100)
     try:
-        found = measure_carried(replacement, chosen, pairs, sizes=(0, 3), controls=1)
+        found = measure_held_out(replacement, chosen, pairs, sizes=(0, 3), controls=1)
     except InterpError:
         pytest.skip("this model's MLPs do not change its answer")
     gained, of = [], []
@@ -149,7 +149,7 @@ def transcoders(tmp_path_factory):
 
 def test_a_behaviour_is_measured_by_a_command_in_both_wordings(transcoders, monkeypatch):
     """Of seed 2, for of this seed the random model happens to go from the one answer to the other in both wordings, if barely."""
-    monkeypatch.setattr("interp.circuits.carrying.LEAST", 0.01)
+    monkeypatch.setattr("interp.circuits.held_out.LEAST", 0.01)
     found = circuit_faithfulness("subject_verb", transcoders=str(transcoders), pairs=2, prompts=5, nodes=200, seed=2)
     assert set(found.wordings) == {"template", "paraphrase"}
     for one in found.wordings.values():
@@ -171,7 +171,7 @@ def test_what_cannot_be_measured_is_said(world):
         choose_features(world[1], [])
     chosen = choose_features(world[1], pairs[:1])
     with pytest.raises(InterpError, match="two prompts"):
-        measure_carried(world[1], chosen, pairs[:1])
+        measure_held_out(world[1], chosen, pairs[:1])
     same = [replace(pair, corrupt_tokens=pair.clean_tokens) for pair in pairs]
     with pytest.raises(InterpError, match="the answers do not differ"):
-        measure_carried(world[1], chosen, same, sizes=(0, 1))
+        measure_held_out(world[1], chosen, same, sizes=(0, 1))
