@@ -15,8 +15,9 @@ import torch
 from common import report
 
 from interp.circuits.attribute import attribute
+from interp.circuits.correlation import correlate_by_distance
 from interp.circuits.graph import FEATURE
-from interp.circuits.intervene import WAYS, correlate_by_distance
+from interp.circuits.intervene import WAYS
 from interp.circuits.prune import influence, score
 from interp.processors import threads
 from interp.workbench.circuits import open_circuits

@@ -10,12 +10,12 @@ import torch
 from interp import cli
 from interp.checkpoint import Card
 from interp.circuits.attribute import attribute
-from interp.circuits.graph import FEATURE, TOKEN, Check, Group, group_by_name
+from interp.circuits.graph import FEATURE, LOGIT, TOKEN, Check, Group, Trial, group_by_name
 from interp.circuits.page import graph_page
 from interp.circuits.prune import prune
 from interp.circuits.replacement import make_replacement
 from interp.circuits.schema import from_json, to_json
-from interp.commands.circuits import circuit, circuit_edge, show_graph
+from interp.commands.circuits import check_circuit, circuit, circuit_edge, show_graph
 from interp.models import open_model
 from interp.types import InterpError
 from interp.workbench.circuits import Circuit, check_memory, graph_bytes
@@ -92,6 +92,17 @@ CHECK = Check(
 )
 
 
+TRIAL = Trial(
+    name="rivers",
+    sources=(0, 2),
+    target=1,
+    predicted=1.5,
+    verdict="confirmed",
+    live_verdict="undecided",
+    **{name: 0.1 * n for n, name in enumerate(NUMBERS) if name != "edge"},
+)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return open_model(str(save("llama", tmp_path_factory.mktemp("circuit-files") / "llama")), dtype="float32")
@@ -116,7 +127,7 @@ def same(a, b):
     assert torch.equal(a.edges_NN, b.edges_NN)
     for name in ("bias_S", "influence_N"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
-    for name in ("tokens", "left_out", "about", "words", "names", "groups", "pinned", "checks"):
+    for name in ("tokens", "left_out", "about", "words", "names", "groups", "pinned", "checks", "trials"):
         assert getattr(a, name) == getattr(b, name), name
 
 
@@ -129,6 +140,7 @@ def test_a_file_of_ours_comes_back_whole_and_is_what_the_others_schema_asks(grap
         groups=(Group("two of them", tuple(inner[:2])),),
         pinned=(inner[1],),
         checks=(CHECK,),
+        trials=(TRIAL, replace(TRIAL, name="a swap", sources=(0,), put_in=7)),
         about={"prompt": EVIL, "model": "tiny", "keep": 0.7, "edges": 0.9},
     )
     text = to_json(full)
@@ -183,7 +195,9 @@ def broken(value, where, new):
         (("links", 0, "source"), "nobody", r"links\[0\].source is 'nobody'"),
         (("qParams", "supernodes"), [[]], r"supernodes\[0\]"),
         (("metadata", "interp", "values"), [1], "metadata.interp.values is '1 numbers'"),
-        (("metadata", "interp", "checks"), [{}], r"checks\[0\].source is missing"),
+        (("metadata", "interp", "checks"), [{}], r"checks\[0\].target is missing"),
+        (("metadata", "interp", "trials"), {}, r"metadata.interp.trials is"),
+        (("metadata", "interp", "trials"), [{}], r"trials\[0\].target is missing"),
     ],
 )
 def test_the_first_wrong_place_is_named(graph, where, new, said):
@@ -205,6 +219,32 @@ def test_what_is_no_graph_at_all_is_refused(graph, monkeypatch):
     monkeypatch.setattr("interp.circuits.schema.MOST_BYTES", 10)
     with pytest.raises(InterpError, match="10 at most"):
         from_json(to_json(graph))
+
+
+def test_a_trial_of_nodes_that_are_not_there_is_refused(graph):
+    value = json.loads(to_json(replace(graph, trials=(TRIAL,))))
+    trial = value["metadata"]["interp"]["trials"][0]
+    for key, new, said in (("sources", ["nobody"], r"sources\[0\] is 'nobody'"), ("sources", [], "at least one node")):
+        with pytest.raises(InterpError, match=said):
+            from_json(json.dumps(value | {"metadata": value["metadata"] | {"interp": value["metadata"]["interp"] | {"trials": [trial | {key: new}]}}}))  # fmt: skip
+    del value["metadata"]["interp"]["trials"]
+    assert from_json(json.dumps(value)).trials == (), "files of before have none"
+
+
+def test_what_other_programs_put_into_a_file_stays_in_it(graph):
+    value = json.loads(to_json(graph))
+    value["metadata"]["feature_details"] = {"neuronpedia_source_set": EVIL}
+    value["qParams"] |= {"clickedId": graph.ids[0], "hiddenIds": ["a"], "sg_pos": "0 0"}
+    again = json.loads(to_json(from_json(json.dumps(value))))
+    assert again == value
+
+
+def test_trials_go_with_the_nodes_that_are_kept(graph):
+    full = replace(graph, trials=(TRIAL, replace(TRIAL, sources=(3,), put_in=5)))
+    kept = torch.ones(len(graph.nodes), dtype=torch.bool).numpy()
+    kept[0] = False
+    left = full.part(kept, graph.edges_NN, torch.zeros(len(graph.nodes)))
+    assert [(t.sources, t.target, t.put_in) for t in left.trials] == [((2,), 0, 5)]
 
 
 def test_the_page_runs_nothing_and_holds_no_text_as_html(graph):
@@ -293,3 +333,47 @@ def test_a_prompt_that_memory_does_not_hold_says_which_one_fits(model):
     check_memory(made, read, 7_500, free=1.3 * need)
     with pytest.raises(InterpError, match=r"about \d+ tokens? fit and --nodes \d+ fits"):
         check_memory(made, read, 40, free=0.8 * graph_bytes(9, len(read.layers), read.entries / 9, 40))
+
+
+def test_nodes_groups_and_swaps_of_a_file_are_checked_and_written_into_it(folder, tmp_path):
+    file = str(tmp_path / "a.json")
+    made = circuit(TEXT, transcoders=str(folder), keep=0.95, edges=0.98, into=file)
+    n = made.graph.nodes
+    inner = [each for each, kind in zip(made.graph.ids, n.kind_N, strict=True) if kind == FEATURE]
+    logits = [each for each, kind in zip(made.graph.ids, n.kind_N, strict=True) if kind == LOGIT]
+    grouped = replace(made.graph, groups=(Group("rivers", (inner[0], inner[1], logits[0])),))
+    (tmp_path / "a.json").write_text(to_json(grouped))
+    number = int(n.index_N[0])
+    swapped = f"{inner[0]}={(number + 1) % 24}"
+    found = check_circuit(file, nodes=[inner[0]], groups=["rivers"], swaps=[swapped], targets=[inner[-1], logits[0]])
+    assert not found.rows, "no edge was asked for"
+    assert len(found.tried) == 6
+    read = from_json((tmp_path / "a.json").read_text())
+    assert [t.name for t in read.trials] == [inner[0]] * 2 + ["rivers"] * 2 + [swapped] * 2
+    assert read.trials[2].sources == (0, 1), "a logit of a group is not moved"
+    assert read.trials[4].put_in == (number + 1) % 24
+    # What the file says of an edge is what moving its source is predicted to do.
+    assert read.trials[1].predicted == pytest.approx(float(read.edges_NN[read.trials[1].target, 0]), rel=1e-2, abs=1e-4)
+    again = check_circuit(file, nodes=[inner[0]], targets=[logits[0]], edges=[f"{inner[0]}->{logits[0]}"] if read.edges_NN[read.trials[1].target, 0] else [])  # fmt: skip
+    assert len(again.graph.trials) == 6, "the newest of each stays"
+    assert "of 1 effects of what was moved" in again.sentence()
+    json.dumps(found.to_dict(), allow_nan=False)
+    page = graph_page(again.graph)
+    assert "Nodes, groups and swaps that were tried" in page
+    assert "rivers (2 nodes)" in page
+
+
+def test_what_a_file_does_not_have_is_not_checked(folder, tmp_path):
+    file = str(tmp_path / "a.json")
+    made = circuit(TEXT, transcoders=str(folder), keep=0.95, edges=0.98, into=file)
+    first = made.graph.ids[0]
+    for asked, said in (
+        ({"nodes": ["9_9_9"]}, "no node of this graph '9_9_9'"),
+        ({"groups": ["rivers"]}, "no group of this graph 'rivers'"),
+        ({"swaps": [first]}, "a swap is ID=FEATURE"),
+        ({"swaps": [f"{first}=99"]}, "0 to 23"),
+        ({"targets": [first]}, "name one, or give edges"),
+        ({"edges": [first]}, "an edge is SOURCE->TARGET"),
+    ):
+        with pytest.raises(InterpError, match=said):
+            check_circuit(file, **asked)

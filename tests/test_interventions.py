@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from interp.circuits.attribute import attribute
+from interp.circuits.correlation import correlate, correlate_by_distance
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN
 from interp.circuits.intervene import (
     CONTROLS,
+    Step,
     check_edges,
-    correlate,
-    correlate_by_distance,
     judge,
     run_moved,
     total_effects,
@@ -33,7 +33,7 @@ def made(request, tmp_path_factory):
 
 def test_nothing_moved_changes_nothing_in_any_way(made):
     replacement, read, _ = made
-    still = [(0, 2, torch.zeros(replacement.transcoders[0].d_out))] * 3
+    still = [[Step(0, 2, torch.zeros(replacement.transcoders[0].d_out))]] * 3
     layers = list(range(len(read.layers)))
     for way in ("live", "direct", "held"):
         moved = run_moved(replacement, read, still, way, layers)
@@ -53,7 +53,7 @@ def test_a_small_change_of_the_held_model_is_what_all_paths_predict(made):
     moves = []
     for node in some:
         layer, at, vector = written_by(read, graph, node)
-        moves.append((layer, at, share * vector))
+        moves.append([Step(layer, at, share * vector)])
     moved = run_moved(replacement, read, moves, "held", [])
     logits = torch.from_numpy(nodes.kind_N == LOGIT)
     did = (moved.logits_BV - read.clean.logits_V) @ graph.directions_KV.T / share

@@ -71,7 +71,7 @@ def measure_faithfulness(
     rows.append([layer.out_TD for layer in read.layers])
     tokens = read.clean.tokens_T.expand(len(rows), -1)
     edits = [
-        Edit(hook, partial(_put, torch.stack([row[number] for row in rows])))
+        Edit(hook, partial(put, torch.stack([row[number] for row in rows])))
         for number, hook in enumerate(replacement.writes)
     ]
     run = replacement.model.run(tokens, [], edits, logits=True, last=1)
@@ -95,7 +95,8 @@ def measure_faithfulness(
     )
 
 
-def _put(rows_BTD: Tensor, out: Tensor, _: Site) -> Tensor:
+def put(rows_BTD: Tensor, out: Tensor, _: Site) -> Tensor:
+    """An edit by which these stand at a hook point, whatever came there."""
     return rows_BTD.to(out)
 
 

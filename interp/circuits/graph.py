@@ -50,16 +50,13 @@ class Nodes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """An edge that was tried by intervention (see `intervene`); effects are in the target's unit, for all of the source."""
+class Outcome:
+    """What moving something did to a target (see `intervene`); in the target's unit, for all of what was moved."""
 
-    source: int
-    """The node's number, as the target's."""
     target: int
-    edge: float
-    """The direct effect, as the graph has it."""
+    """The node's number."""
     measured: float
-    """In the model with every other MLP held, the mean over the source ablated, halved and doubled, each per unit of the source."""
+    """In the model with every other MLP held, the mean over the sizes that were tried, each per unit of what was moved."""
     low: float
     high: float
     control: float
@@ -68,13 +65,37 @@ class Check:
     adversarial: float
     """The size of what the direction that moves the target most does, at the same norm."""
     verdict: str
-    """confirmed, refuted or undecided: of the edge, the direct effect."""
+    """confirmed, refuted or undecided: of the direct effect."""
     whole: float
     """The effect over all paths, as the graph has it."""
     live: float
     """The same in the live model, where nothing is held."""
     live_p: float
     live_verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Outcome):
+    """An edge that was tried: its source ablated, halved and doubled."""
+
+    source: int
+    """The node's number."""
+    edge: float
+    """The direct effect, as the graph has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Outcome):
+    """A node, a group of nodes moved together, or a swap, that was tried on a target (see `trials`)."""
+
+    name: str
+    """What was asked for: a node's id, a group's name, or ID=FEATURE."""
+    sources: tuple[int, ...]
+    """Numbers of the nodes that were moved."""
+    put_in: int = -1
+    """Of a swap the feature, of the source's layer, that took its place; -1 where the sources were ablated, halved and doubled."""
+    predicted: float
+    """The direct effect, as the graph has it: the sum of the sources' edges, or what a swap changes."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,8 @@ class Graph:
     """Of each logit node, in their order, the direction of the logits that it is."""
     checks: tuple[Check, ...] = ()
     """Edges that were tried."""
+    trials: tuple[Trial, ...] = ()
+    """Nodes, groups and swaps that were tried."""
     about: dict[str, Any] = field(default_factory=dict)
     """What it was made of: model, its hash, transcoders, the prompt."""
     words: tuple[str, ...] = ()
@@ -113,6 +136,8 @@ class Graph:
     groups: tuple[Group, ...] = ()
     pinned: tuple[str, ...] = ()
     """Ids of nodes that stay in sight."""
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """What a file had under `metadata` and `qParams` that is not ours: kept, and never looked at."""
 
     @property
     def ids(self) -> list[str]:
@@ -160,13 +185,18 @@ class Graph:
         mask = torch.from_numpy(kept)
         features = mask[torch.from_numpy(self.nodes.kind_N == FEATURE)]
         left = {each for each, there in zip(self.ids, kept, strict=True) if there}
-        number = np.cumsum(kept) - 1
+        number = (np.cumsum(kept) - 1).tolist()
         return replace(
             self,
             checks=tuple(
-                replace(c, source=int(number[c.source]), target=int(number[c.target]))
+                replace(c, source=number[c.source], target=number[c.target])
                 for c in self.checks
                 if kept[c.source] and kept[c.target]
+            ),
+            trials=tuple(
+                replace(t, sources=tuple(number[s] for s in t.sources), target=number[t.target])
+                for t in self.trials
+                if kept[[*t.sources, t.target]].all()
             ),
             groups=tuple(g for each in self.groups if (g := _among(each, left)).members),
             pinned=tuple(each for each in self.pinned if each in left),

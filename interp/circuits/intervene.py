@@ -16,7 +16,7 @@ norms undo its size) and measuring its target, per unit of the source, once dire
 
 What is predicted is the edge (`verdict`), and for the live model, which has all paths, the sum over all of the graph (`live_verdict`). A
 control is another feature of the same layer, one that does not fire there, moved by the same norm. `adversarial` is what the direction
-that moves the target most, by the live gradient and at the same norm, does to it.
+that moves the target most directly, by the gradient where nothing is moved and at the same norm, does to it.
 
 Axes    B row, T token, D width, N node, C control.
 """
@@ -28,15 +28,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from interp.circuits.frozen import EMBEDDING, holding, note
+from interp.circuits.frozen import EMBEDDING, PATTERN, Clean, Cut, Held, held_pass, holding, note
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph
 from interp.circuits.replacement import Layer, Read, Replacement
 from interp.models import Edit
 from interp.models.passes import Site
 from interp.progress import bar
+from interp.sae import SAE
 from interp.types import InterpError
 
 Way = Literal["live", "direct", "held"]
@@ -47,6 +48,18 @@ CONTROLS = 19
 ROWS = 32
 """Rows that run at once."""
 FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is added to the residual stream at one place."""
+
+    layer: int
+    """-1 of the embedding."""
+    at: int
+    vector_D: Float[Tensor, " D"]
+    feature: int = -1
+    """A feature that stays where the step puts it, whatever lower layers now make of it; -1 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +92,11 @@ def written_by(read: Read, graph: Graph, node: int) -> tuple[int, int, Float[Ten
 def run_moved(
     replacement: Replacement,
     read: Read,
-    moves: Sequence[tuple[int, int, Float[Tensor, " D"]]],
+    moves: Sequence[Sequence[Step]],
     way: Way,
     layers: Sequence[int],
 ) -> Moved:
-    """A row for each of the moves (layer or -1, position, what is added there), run in that way; `layers` are read."""
+    """A row for each of the moves, run in that way; `layers` are read."""
     reads: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     logits = []
     for first in range(0, len(moves), ROWS):
@@ -98,26 +111,45 @@ def run_moved(
     return Moved({layer: torch.cat(parts) for layer, parts in reads.items()}, torch.cat(logits))
 
 
-def _edits(replacement: Replacement, read: Read, moves: Sequence[tuple[int, int, Tensor]], way: Way) -> list[Edit]:
+def _edits(replacement: Replacement, read: Read, moves: Sequence[Sequence[Step]], way: Way) -> list[Edit]:
     clean = read.clean
     added: dict[int, Tensor] = {}
-    for row, (number, at, vector) in enumerate(moves):
-        shape = (len(moves), len(clean.tokens_T), len(vector))
-        added.setdefault(number, vector.new_zeros(shape))[row, at] += vector
+    kept: dict[int, list[tuple[int, Step]]] = {}
+    for row, step in ((row, step) for row, steps in enumerate(moves) for step in steps):
+        shape = (len(moves), len(clean.tokens_T), len(step.vector_D))
+        added.setdefault(step.layer, step.vector_D.new_zeros(shape))[row, step.at] += step.vector_D
+        if step.feature >= 0:
+            kept.setdefault(step.layer, []).append((row, step))
     edits = list(holding(replacement.norms, clean)) if way == "held" else []
     if -1 in added:
         edits.append(Edit(EMBEDDING, partial(_add, added[-1])))
     for number, layer in enumerate(read.layers):
         more = added.get(number)
+        reads, writes = replacement.reads[number], replacement.writes[number]
         if way == "held":
             now: dict[str, Tensor] = {}
-            edits.append(Edit(replacement.reads[number], partial(note, now)))
-            edits.append(Edit(replacement.writes[number], partial(_encode, now, layer, read.counted_LT[number], more)))
+            edits.append(Edit(reads, partial(note, now)))
+            edits.append(Edit(writes, partial(_encode, now, layer, read.counted_LT[number], more)))
         elif way == "direct":
-            edits.append(Edit(replacement.writes[number], partial(_set, layer.out_TD, more)))
+            edits.append(Edit(writes, partial(_set, layer.out_TD, more)))
         elif more is not None:
-            edits.append(Edit(replacement.writes[number], partial(_add, more)))
+            edits.append(Edit(writes, partial(_add, more)))
+        if way != "direct" and number in kept:
+            there: dict[str, Tensor] = {}
+            edits.append(Edit(reads, partial(note, there)))
+            edits.append(Edit(writes, partial(_keep, there, layer.transcoder, clean.activations[reads], kept[number])))
     return edits
+
+
+def _keep(
+    now: dict[str, Tensor], one: SAE, clean_1TD: Tensor, kept: Sequence[tuple[int, Step]], out: Tensor, _: Site
+) -> Tensor:
+    """Without what features that are to stay fire more, or less, than in the clean pass."""
+    x_BTD, out = now.pop("x"), out.clone()
+    for row, step in kept:
+        fires, fired = (one.encode_feature(x[step.at], step.feature) for x in (x_BTD[row], clean_1TD[0]))
+        out[row, step.at] -= (fires - fired) * one.W_dec[step.feature]
+    return out
 
 
 def _add(more: Tensor, out: Tensor, _: Site) -> Tensor:
@@ -142,29 +174,39 @@ def changes(
     replacement: Replacement, read: Read, graph: Graph, moved: Moved, targets: Sequence[int]
 ) -> Float[Tensor, "B N"]:
     """How far each target went from what it was, in its own unit: a feature's pre-activation, a logit less the mean of all."""
-    n, parts = graph.nodes, []
-    change_BV = moved.logits_BV - read.clean.logits_V
-    for node in targets:
-        kind, layer, at, index = (int(of[node]) for of in (n.kind_N, n.layer_N, n.position_N, n.index_N))
-        if kind == FEATURE:
-            was = read.clean.activations[replacement.reads[layer]][0, at]
-            parts.append((moved.read[layer][:, at] - was) @ replacement.transcoders[layer].W_enc[:, index])
-        else:
-            parts.append(change_BV @ graph.directions_KV[node - len(n)])
-    return torch.stack(parts, dim=1)
+    n = graph.nodes
+    out = moved.logits_BV.new_zeros(len(moved.logits_BV), len(targets))
+    place = torch.tensor(list(targets), dtype=torch.int64)
+    kind, layer_N = torch.from_numpy(n.kind_N)[place], torch.from_numpy(n.layer_N)[place]
+    for layer, x_BTD in moved.read.items():
+        own = ((kind == FEATURE) & (layer_N == layer)).nonzero()[:, 0]
+        at, index = (torch.from_numpy(of)[place[own]] for of in (n.position_N, n.index_N))
+        moved_BED = (x_BTD - read.clean.activations[replacement.reads[layer]])[:, at]
+        out[:, own] = torch.einsum("bed,ed->be", moved_BED, replacement.transcoders[layer].W_enc.T[index])
+    logits = (kind == LOGIT).nonzero()[:, 0]
+    if len(logits):
+        towards_KV = graph.directions_KV[place[logits] - len(n)]
+        out[:, logits] = (moved.logits_BV - read.clean.logits_V) @ towards_KV.T
+    return out
 
 
 def total_effects(graph: Graph, sources: Sequence[int]) -> Float[Tensor, "N S"]:
-    """What each source, all of it, does to every node over all paths.
+    """What each source, all of it, does to every node over all paths: columns of `spread`."""
+    return spread(graph, graph.edges_NN[:, list(sources)])
+
+
+def spread(graph: Graph, direct_NS: Float[Tensor, "N S"], kept: Sequence[int] = ()) -> Float[Tensor, "N S"]:
+    """What direct effects become over all paths, but for those through nodes that are `kept` as they were put.
 
     An edge is of all of its source, so a feature whose pre-activation moves by δ hands on δ / activation of its own edges: with d the
-    activations, A + A d⁻¹ A + A d⁻¹ A d⁻¹ A + …, of which these are columns.
+    activations, A + A d⁻¹ A + A d⁻¹ A d⁻¹ A + …, of which these are columns where the first A's are given.
     """
     n = graph.nodes
     part_N = torch.from_numpy(
         np.where((n.kind_N == FEATURE) & (n.value_N > 0), 1 / np.maximum(n.value_N, 1e-9), 0)
     ).float()
-    now = graph.edges_NN[:, list(sources)]
+    part_N[list(kept)] = 0
+    now = direct_NS
     total = now.clone()
     for _ in range(len(graph.nodes)):
         now = graph.edges_NN @ (now * part_N[:, None])
@@ -208,19 +250,21 @@ def _check_source(
 ) -> list[Check]:
     layer, at, vector = written_by(read, graph, source)
     others = _controls(read, layer, at, vector, draw)
-    pulls = [_steepest(replacement, read, graph, layer, at, target) * vector.norm() for target in targets]
+    places = {(layer, at): float(vector.norm())}
     layers = sorted({int(graph.nodes.layer_N[t]) for t in targets if graph.nodes.kind_N[t] == FEATURE})
     shares = SHARES[:1] if graph.nodes.kind_N[source] == TOKEN else SHARES
-    moves = [(layer, at, share * vector) for share in shares]
-    moves += [(layer, at, -other) for other in others] + [(layer, at, -pull) for pull in pulls]
+    moves = [[Step(layer, at, share * vector)] for share in shares]
+    moves += [[Step(layer, at, -other)] for other in others]
+    held = direct_pass(replacement, read)
+    moves += [steepest(replacement, held, graph, places, target, -1.0) for target in targets]
     direct, live = (
         changes(replacement, read, graph, run_moved(replacement, read, moves, way, layers), targets) for way in WAYS
     )
     checks = []
     for column, target in enumerate(targets):
         edge, whole = float(graph.edges_NN[target, source]), float(predicted_N[target])
-        did = _judged(direct[:, column], shares, len(others), edge)
-        lived = _judged(live[:, column], shares, len(others), whole)
+        did = judged(direct[:, column], shares, len(others), edge)
+        lived = judged(live[:, column], shares, len(others), whole)
         checks.append(
             Check(
                 source=source,
@@ -243,7 +287,7 @@ def _check_source(
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     mean: float
     low: float
     high: float
@@ -252,13 +296,13 @@ class _Judged:
     verdict: str
 
 
-def _judged(changed_B: Tensor, shares: Sequence[float], controls: int, predicted: float) -> _Judged:
+def judged(changed_B: Tensor, shares: Sequence[float], controls: int, predicted: float) -> Judged:
     """Of a target's changes: those by the shares of its source, then those by the controls."""
     did = changed_B[: len(shares)] / torch.tensor(shares)
     control = changed_B[len(shares) : len(shares) + controls].abs()
     mean, low, high = float(did.mean()), float(did.min()), float(did.max())
     p = (1 + int((control >= abs(mean)).sum())) / (1 + controls)
-    return _Judged(mean, low, high, float(control.quantile(0.95)), p, judge(predicted, mean, low, high, p))
+    return Judged(mean, low, high, float(control.quantile(0.95)), p, judge(predicted, mean, low, high, p))
 
 
 def judge(predicted: float, mean: float, low: float, high: float, p: float) -> str:
@@ -287,100 +331,35 @@ def _controls(read: Read, layer: int, at: int, vector: Tensor, draw: torch.Gener
     return list(rows_CD / rows_CD.norm(dim=1, keepdim=True) * vector.norm())
 
 
-def _steepest(replacement: Replacement, read: Read, graph: Graph, layer: int, at: int, target: int) -> Tensor:
-    """The unit direction at a hook point and position along which the live model's target rises most."""
-    hook = EMBEDDING if layer < 0 else replacement.writes[layer]
+def direct_pass(replacement: Replacement, read: Read) -> Held:
+    """The model with every MLP's output held, patterns and norms free, ready to be pulled from."""
+    free = {name: x for name, x in read.clean.activations.items() if not PATTERN.fullmatch(name)}
+    clean = Clean(read.clean.tokens_T, free, read.clean.logits_V)
+    return held_pass(replacement.model, (), clean, [Cut(name) for name in replacement.writes], replacement.reads)
+
+
+def steepest(
+    replacement: Replacement,
+    held: Held,
+    graph: Graph,
+    places: Mapping[tuple[int, int], float],
+    target: int,
+    share: float,
+) -> list[Step]:
+    """At each place (layer or -1, position), with the norm that is told for it, the direction along which the target rises most
+    in a `direct_pass`, times `share`."""
     n = graph.nodes
     kind, layer_t, at_t, index = (int(of[target]) for of in (n.kind_N, n.layer_N, n.position_N, n.index_N))
-    logits = kind == LOGIT
-    end = replacement.reads[layer_t] if kind == FEATURE else hook
-    run = replacement.model.run(read.clean.tokens_T[None], list({hook, end}), grad=True, logits=logits, last=1)
-    if logits:
-        assert run.logits is not None
-        value = run.logits[0, -1] @ graph.directions_KV[target - len(n)]
+    if kind == LOGIT:
+        end, towards = "logits", graph.directions_KV[target - len(n)][None, None]
     else:
-        value = run.activations[end][0, at_t] @ replacement.transcoders[layer_t].W_enc[:, index]
-    (grad,) = torch.autograd.grad(value, run.activations[hook])
-    row = grad[0, at].detach()
-    return row / row.norm().clamp_min(1e-12)
-
-
-def predict(
-    replacement: Replacement, graph: Graph, sources: Sequence[int], share: float = -1.0
-) -> Float[Tensor, "N S"]:
-    """What moving each source by a share of itself does to every node, by the graph: layer by layer, over all paths.
-
-    As `total_effects`, but a feature that falls below its threshold is off, and hands on no more than that.
-    """
-    n = graph.nodes
-    value_N1 = torch.from_numpy(np.ascontiguousarray(n.value_N)).float()[:, None]
-    layer_N, feature_N = torch.from_numpy(n.layer_N), torch.from_numpy(n.kind_N == FEATURE)
-    level_N1 = torch.zeros(len(n), 1)
-    for layer, one in enumerate(replacement.transcoders):
-        own = feature_N & (layer_N == layer)
-        if one.threshold is not None:
-            level_N1[own, 0] = one.threshold[torch.from_numpy(n.index_N)[own]]
-    part_NS, change_NS = torch.zeros(len(n), len(sources)), torch.zeros(len(n), len(sources))
-    part_NS[list(sources), range(len(sources))] = share
-    for layer in range(len(replacement.transcoders) + 1):
-        own = (layer_N == layer) & (feature_N | torch.from_numpy(n.kind_N == LOGIT))
-        change_NS[own] = graph.edges_NN[own] @ part_NS
-        live = own & feature_N
-        still = value_N1[live] + change_NS[live] > level_N1[live]
-        moved = torch.where(still, change_NS[live] / value_N1[live].clamp_min(1e-9), -1.0)
-        part_NS[live] += torch.where(change_NS[live] != 0, moved, 0.0)
-    return change_NS
-
-
-def correlate(
-    replacement: Replacement, read: Read, graph: Graph, sources: Sequence[int], way: Way = "held"
-) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Int[Tensor, " P"]]:
-    """(predicted, measured, layers apart) of each source ablated in turn and each active feature or logit that it can reach.
-
-    What is predicted is `predict`'s; each is flat, an entry a pair.
-    """
-    n = graph.nodes
-    targets = [int(i) for i in range(len(n)) if n.kind_N[i] in (FEATURE, LOGIT)]
-    layers = list(range(len(replacement.transcoders)))
-    said_TS = predict(replacement, graph, sources)[targets]
-    apart_TS = torch.from_numpy(n.layer_N[targets])[:, None] - torch.from_numpy(n.layer_N[list(sources)])[None]
-    moves = []
-    for source in sources:
-        layer, at, vector = written_by(read, graph, source)
-        moves.append((layer, at, -vector))
-    did = []
-    for first in range(0, len(moves), ROWS):
-        moved = run_moved(replacement, read, moves[first : first + ROWS], way, layers)
-        did.append(_all_changes(replacement, read, graph, moved, targets).T)
-    reached_TS = said_TS != 0
-    return said_TS[reached_TS], torch.cat(did, 1)[reached_TS], apart_TS[reached_TS]
-
-
-def correlate_by_distance(
-    replacement: Replacement, read: Read, graph: Graph, sources: Sequence[int], way: Way, distances: Sequence[int]
-) -> dict[str, float]:
-    """Pearson's correlation of what is predicted and what happens, over pairs that lie at most so many layers apart."""
-    said, did, apart = correlate(replacement, read, graph, sources, way)
-    found = {}
-    for distance in distances:
-        near = apart <= distance
-        found[str(distance)] = round(float(torch.corrcoef(torch.stack([said[near], did[near]]))[0, 1]), 3)
-    return found
-
-
-def _all_changes(
-    replacement: Replacement, read: Read, graph: Graph, moved: Moved, targets: Sequence[int]
-) -> Float[Tensor, "B N"]:
-    """As `changes`, layer by layer."""
-    n = graph.nodes
-    out = moved.logits_BV.new_zeros(len(moved.logits_BV), len(targets))
-    place = torch.tensor(targets)
-    kind, layer_N = torch.from_numpy(n.kind_N)[place], torch.from_numpy(n.layer_N)[place]
-    for layer, x_BTD in moved.read.items():
-        own = ((kind == FEATURE) & (layer_N == layer)).nonzero()[:, 0]
-        at, index = (torch.from_numpy(of)[place[own]] for of in (n.position_N, n.index_N))
-        moved_BED = (x_BTD - read.clean.activations[replacement.reads[layer]])[:, at]
-        out[:, own] = torch.einsum("bed,ed->be", moved_BED, replacement.transcoders[layer].W_enc.T[index])
-    logits = (kind == LOGIT).nonzero()[:, 0]
-    out[:, logits] = (moved.logits_BV - read.clean.logits_V) @ graph.directions_KV.T
-    return out
+        end = replacement.reads[layer_t]
+        towards = torch.zeros_like(held.ends[end])
+        towards[0, at_t] = replacement.transcoders[layer_t].W_enc[:, index]
+    hooks = {layer: EMBEDDING if layer < 0 else replacement.writes[layer] for layer, _ in places}
+    pulled = held.pull(end, towards, list(hooks.values()))
+    steps = []
+    for (layer, at), norm in places.items():
+        row = pulled[hooks[layer]][0, at]
+        steps.append(Step(layer, at, share * norm * row / row.norm().clamp_min(1e-12)))
+    return steps

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.circuits.graph import ERROR, FEATURE, KINDS, LOGIT, Graph, node_names
+from interp.circuits.graph import ERROR, FEATURE, KINDS, LOGIT, Graph, Trial, node_names
 from interp.circuits.prune import influence, strong_edges
 from interp.render.circuit import LINES, Dot, circuit_svg
 from interp.render.html import Html, visible
@@ -23,6 +23,15 @@ def called(graph: Graph) -> list[str]:
         f"{graph.names[each]} ({name})" if each in graph.names else name
         for each, name in zip(graph.ids, plain, strict=True)
     ]
+
+
+def moved_words(graph: Graph, trial: Trial) -> str:
+    """What was moved, in words: a node or a swap by its name, a group by its own."""
+    names = called(graph)
+    first = names[trial.sources[0]]
+    if trial.put_in >= 0:
+        return f"{first}, in its place #{trial.put_in}"
+    return first if trial.name == graph.ids[trial.sources[0]] else f"{trial.name} ({len(trial.sources)} nodes)"
 
 
 def shares(graph: Graph) -> np.ndarray:
@@ -161,4 +170,14 @@ def _tables(graph: Graph) -> Html:
             element("h2", "Edges that were tried"),
             rows_html(["from", "to", "edge", "measured", "verdict", "live model"], rows),
         ]
+    if graph.trials:
+        rows = [
+            [
+                *(moved_words(graph, t), names[t.target], f"{t.predicted:+.3g}", f"{t.measured:+.3g}", t.verdict),
+                *(f"{t.whole:+.3g}", f"{t.live:+.3g}", t.live_verdict),
+            ]
+            for t in graph.trials
+        ]
+        heads = ["moved", "to", "direct", "measured", "verdict", "all paths", "live", "live verdict"]
+        parts += [element("h2", "Nodes, groups and swaps that were tried"), rows_html(heads, rows)]
     return join_html(parts)

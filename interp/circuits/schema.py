@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from interp import places
-from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph, Group, Nodes
+from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph, Group, Nodes, Trial
 from interp.circuits.prune import influence
 from interp.circuits.schema_check import (
     MOST_LAYERS,
@@ -73,6 +73,7 @@ def to_json(graph: Graph, *, slug: str = "") -> str:
             "generation_settings": {"max_feature_nodes": int((graph.nodes.kind_N == FEATURE).sum())},
             "pruning_settings": {name: about[key] for name, key in _SETTINGS if key in about},
             "interp": _own(graph),
+            **graph.others.get("metadata", {}),
         },
         "qParams": {
             "pinnedIds": list(graph.pinned),
@@ -80,6 +81,7 @@ def to_json(graph: Graph, *, slug: str = "") -> str:
             "linkType": "both",
             "clickedId": "",
             "sg_pos": "",
+            **graph.others.get("qParams", {}),
         },
         "nodes": _node_objects(graph, ids),
         "links": [{"source": ids[s], "target": ids[t], "weight": shortest(weight)} for s, t, weight in links],
@@ -92,6 +94,14 @@ def shortest(weight: float) -> float:
     return float(str(np.float32(weight)))
 
 
+OURS = {
+    "metadata": {
+        "slug", "scan", "transcoder_list", "prompt_tokens", "prompt", "node_threshold", "info", "generation_settings",
+        "pruning_settings", "interp",
+    },
+    "qParams": {"pinnedIds", "supernodes"},
+}  # fmt: skip
+"""What is written from the graph; all else that a file has there stays as it is."""
 _SETTINGS = (("node_threshold", "keep"), ("edge_threshold", "edges"))
 
 
@@ -109,6 +119,10 @@ def _own(graph: Graph) -> dict[str, Any]:
         "influence": None if graph.influence_N is None else [shortest(v) for v in graph.influence_N.tolist()],
         "names": dict(graph.names),
         "checks": [asdict(c) | {"source": graph.ids[c.source], "target": graph.ids[c.target]} for c in graph.checks],
+        "trials": [
+            asdict(t) | {"sources": [graph.ids[s] for s in t.sources], "target": graph.ids[t.target]}
+            for t in graph.trials
+        ],
         "about": dict(graph.about),
     }
 
@@ -179,7 +193,9 @@ def from_json(text: str | bytes) -> Graph:
     edges = _edges(value["links"], number, graph.nodes)
     asked = value["qParams"]
     groups = tuple(Group(str(g[0]), _known(g[1:], said)) for g in asked.get("supernodes", ()))
-    found = replace(graph, edges_NN=edges, groups=groups, pinned=_known(asked.get("pinnedIds", ()), said))
+    others = {part: {key: each for key, each in value[part].items() if key not in ours} for part, ours in OURS.items()}
+    pinned = _known(asked.get("pinnedIds", ()), said)
+    found = replace(graph, edges_NN=edges, groups=groups, pinned=pinned, others=others)
     if found.influence_N is not None or own is not None:
         return found
     return replace(found, influence_N=influence(edges, found.weights()))
@@ -300,6 +316,8 @@ def _ours(value: Object, own: Any) -> Graph:
         refuse("metadata.interp.says", own["says"], "it has a text for each logit")
     number = {each["node_id"]: at for at, each in enumerate(nodes)}
     checks = [_check(each, f"metadata.interp.checks[{at}]", number) for at, each in enumerate(own["checks"])]
+    tried = check_object(own, "metadata.interp", {"trials": list})["trials"] if "trials" in own else []
+    trials = [_trial(each, f"metadata.interp.trials[{at}]", number) for at, each in enumerate(tried)]
     made = Nodes(
         kind_N=kind,
         layer_N=np.array(own["layers"], np.int64),
@@ -319,6 +337,7 @@ def _ours(value: Object, own: Any) -> Graph:
         words=tuple(map(str, own["words"])),
         names={str(key): str(name) for key, name in own["names"].items()},
         checks=tuple(checks),
+        trials=tuple(trials),
     )
     wrong = next((at for at, (a, b) in enumerate(zip(graph.ids, nodes, strict=True)) if a != b["node_id"]), None)
     if wrong is not None:
@@ -328,12 +347,28 @@ def _ours(value: Object, own: Any) -> Graph:
 
 def _check(value: Any, where: str, number: Mapping[str, int]) -> Check:
     """An edge that was tried, its ends by their numbers."""
-    kinds = {each.name: (int, float) for each in fields(Check)} | dict.fromkeys(
-        ("source", "target", "verdict", "live_verdict"), str
-    )
-    given = check_object(value, where, kinds)
-    for end in ("source", "target"):
-        if given[end] not in number:
-            refuse(f"{where}.{end}", given[end], "no node of that id is among the nodes")
-    ends = {end: number[given[end]] for end in ("source", "target")}
-    return Check(**{name: given[name] for name in kinds} | ends)
+    given = check_object(value, where, _kinds(Check, source=str, target=str))
+    ends = {end: _number(given[end], f"{where}.{end}", number) for end in ("source", "target")}
+    return Check(**{each.name: given[each.name] for each in fields(Check)} | ends)
+
+
+def _trial(value: Any, where: str, number: Mapping[str, int]) -> Trial:
+    """A node, group or swap that was tried, its nodes by their numbers."""
+    given = check_object(value, where, _kinds(Trial, name=str, sources=list, target=str, put_in=int))
+    sources = tuple(_number(each, f"{where}.sources[{at}]", number) for at, each in enumerate(given["sources"]))
+    if not sources:
+        refuse(f"{where}.sources", given["sources"], "at least one node was moved")
+    ends = {"sources": sources, "target": _number(given["target"], f"{where}.target", number)}
+    return Trial(**{each.name: given[each.name] for each in fields(Trial)} | ends)
+
+
+def _kinds(of: type[Check] | type[Trial], **others: type) -> dict[str, Any]:
+    """What each field must be: a number, unless it is said."""
+    texts = {"verdict": str, "live_verdict": str}
+    return {each.name: (int, float) for each in fields(of)} | texts | others
+
+
+def _number(value: Any, where: str, number: Mapping[str, int]) -> int:
+    if not isinstance(value, str) or value not in number:
+        refuse(where, value, "no node of that id is among the nodes")
+    return number[value]

@@ -1,5 +1,6 @@
 """Circuits on the command line."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interp.cli.app import Asked, register
@@ -46,24 +47,32 @@ register(
 
 
 def _checked(found: Any, asked: Asked) -> None:
-    rows = [
-        [
-            *(
-                c["source"],
-                c["target"],
-                f"{c['edge']:+.3g}",
-                f"{c['measured']:+.3g}",
-                f"{c['control']:.2g}",
-                c["verdict"],
-            ),
-            *(f"{c['whole']:+.3g}", f"{c['live']:+.3g}", c["live_verdict"]),
-        ]
-        for c in found.rows
-    ]
-    heads = ["edge from", "to", "edge", "measured", "controls' 95th", "verdict", "all paths", "live", "verdict, live"]
-    table(heads, rows, wide=asked["wide"])
+    _outcomes(found.rows, {"source": "edge from", "target": "to", "edge": "edge"}, asked)
+    _outcomes(found.tried, {"moved": "moved", "target": "target", "predicted": "predicted"}, asked)
     tell(f"\n{found.sentence()}")
     tell(f"the graph, with its checks, is in {found.file}")
+
+
+def _outcomes(rows: Sequence[Mapping[str, Any]], first: Mapping[str, str], asked: Asked) -> None:
+    """A table of what was tried; `first` are its first columns: two texts and what the graph says directly."""
+    if not rows:
+        return
+    heads = [*first.values(), "measured", "controls' 95th", "worst", "verdict", "all paths", "live", "verdict, live"]
+    one, other, said = first
+    lines = [
+        [
+            *(row[one], row[other], f"{row[said]:+.3g}", f"{row['measured']:+.3g}", f"{row['control']:.2g}"),
+            *(
+                f"{row['adversarial']:.2g}",
+                row["verdict"],
+                f"{row['whole']:+.3g}",
+                f"{row['live']:+.3g}",
+                row["live_verdict"],
+            ),
+        ]
+        for row in rows
+    ]
+    table(heads, lines, wide=asked["wide"])
 
 
 register(
@@ -95,5 +104,63 @@ register(
     "circuit-edge",
     _carried,
     "interp circuit-edge paris.json '12_340_5->20_77_9'",
+    face=("as_json", "wide"),
+)
+
+
+def _behaviour(found: Any, asked: Asked) -> None:
+    about = found.to_dict()
+    tell(
+        f"{about['behaviour']} ({about['model']}): {counted(about['chosen'], 'feature')} of {counted(about['graphs'], 'graph')}, of "
+        f"{about['fired']:,} that fired there; the first are\n"
+    )
+    table(["feature (role)"], [[each] for each in about["top"]], wide=asked["wide"])
+    for wording, one in found.wordings.items():
+        tell(
+            f"\n{counted(one.n, 'held-out prompt')} of the {wording}; {one.nothing:+.2f} nats with the twin's MLPs, {one.whole:+.2f} with their own"
+        )
+        rows = [
+            [str(k), *(f"{v:.2f} ({low:.2f} to {high:.2f})" for v, low, high in both)]
+            for k, *both in zip(one.sizes, one.f, one.control, strict=True)
+        ]
+        table(["k", "f", "random"], rows, wide=asked["wide"])
+        tell(
+            f"CPR {one.cpr[0]:.2f} ({one.cpr[1]:.2f} to {one.cpr[2]:.2f}), random {one.control_cpr[0]:.2f}; CMD {one.cmd:.2f}; all features {one.every[0]:.2f}"
+        )
+    tell(f"\n{found.sentence()}")
+
+
+register(
+    "circuit-faithfulness",
+    _behaviour,
+    "interp circuit-faithfulness subject_verb --prompts 20",
+    face=("as_json", "background", "wide"),
+)
+
+
+def _compared(found: Any, asked: Asked) -> None:
+    about = found.to_dict()
+    table(
+        ["overlap of", "share"],
+        [[what, f"{value:.2f}"] for what, value in about["overlap"].items()],
+        wide=asked["wide"],
+    )
+    for each in about["left_out"]:
+        tell(f"not compared: {each}")
+    if about["scores"]:
+        tell("")
+        rows = [[MEANS.get(name, name), f"{a:.1%}", f"{b:.1%}"] for name, (a, b) in about["scores"].items()]
+        table(["score", "one", "other"], rows, wide=asked["wide"])
+    for what in ("layers", "words", "features"):
+        if about[what]:
+            tell("")
+            rows = [[str(key), f"{a:.1%}", f"{b:.1%}"] for key, a, b in about[what]]
+            table([f"influence of {what}", "one", "other"], rows, wide=asked["wide"])
+
+
+register(
+    "compare-circuits",
+    _compared,
+    "interp compare-circuits paris.json paraphrase.json",
     face=("as_json", "wide"),
 )

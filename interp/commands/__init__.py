@@ -92,6 +92,8 @@ COMMANDS: dict[str, Command] = {
     "circuit": Command(circuits.circuit),
     "check-circuit": Command(circuits.check_circuit),
     "circuit-edge": Command(circuits.circuit_edge),
+    "compare-circuits": Command(circuits.compare_circuits, changes=False),
+    "circuit-faithfulness": Command(circuits.circuit_faithfulness, changes=False),
     "publish": Command(sharing.publish),
     "pack": Command(sharing.pack),
     "unpack": Command(sharing.unpack),

@@ -14,10 +14,12 @@ from interp.commands.options import Device, Option
 from interp.types import InterpError
 
 if TYPE_CHECKING:
+    from interp.circuits.agreement import Agreement
     from interp.render.circuit import Dot
     from interp.workbench.carrying import ExplainedEdge
     from interp.workbench.checking import CheckedCircuit
     from interp.workbench.circuits import Circuit
+    from interp.workbench.faithful import Faithfulness
 
 TRANSCODERS = "saes/smollm2-135m-instruct/transcoders"
 """Those that come with the project."""
@@ -93,19 +95,34 @@ def check_circuit(
     edges: Annotated[
         Sequence[str], Option("An edge, SOURCE->TARGET by their ids in the file; repeatable. Without: the strongest.")
     ] = (),
+    nodes: Annotated[Sequence[str], Option("A node by its id, moved with all that it adds; repeatable.")] = (),
+    groups: Annotated[
+        Sequence[str], Option("A group of the file by its name, whose nodes are moved together; repeatable.")
+    ] = (),
+    swaps: Annotated[
+        Sequence[str],
+        Option("A feature by its node's id and another of its layer that takes its place, ID=FEATURE; repeatable."),
+    ] = (),
+    targets: Annotated[
+        Sequence[str],
+        Option(
+            "A node, by its id, that is measured when nodes, groups and swaps are tried; repeatable. Without: the logits."
+        ),
+    ] = (),
     count: Annotated[int, Option("So many of the edges that most influence passes through.", low=1, high=1000)] = 20,
     device: Device = "auto",
 ) -> "CheckedCircuit":
-    """Check edges of a graph by intervention: move each source in the model itself, and measure its target.
+    """Check edges, nodes, groups and swaps of a graph by intervention: move them in the model itself, and measure their targets.
 
-    The graph is attributed anew, so that what is predicted has all paths. Each source is ablated, halved and doubled, beside 19 features
-    of the same layer moved by as much. The checks are written into the file.
+    The graph is attributed anew, so that what is predicted has all paths. What is moved is ablated, halved and doubled (a swap made, and
+    half made), beside 19 controls: as many other features of the same layers, moved by as much. The checks are written into the file.
 
-    Raises InterpError for a graph of another program or model, and for an edge that it does not have.
+    Raises InterpError for a graph of another program or model, and for an edge, node, group or feature that it does not have.
     """
-    from interp.workbench.checking import check_graph
+    from interp.workbench.checking import Wanted, check_graph
 
-    return check_graph(graph, edges=edges, count=count, device=device)
+    wanted = Wanted(nodes, groups, swaps, targets)
+    return check_graph(graph, edges=edges, wanted=wanted, count=count, device=device)
 
 
 def circuit_edge(
@@ -125,6 +142,60 @@ def circuit_edge(
     from interp.workbench.carrying import explain_edge
 
     return explain_edge(graph, edge, heads=heads, device=device)
+
+
+def compare_circuits(
+    one: Annotated[str, Option("A .json file with a finished graph, of this or another program.")],
+    other: Annotated[str, Option("Another: of the same prompt made otherwise, or of its paraphrase.")],
+) -> "Agreement":
+    """Compare two graphs: how far they agree on where the influence on the logits comes from, and their scores side by side.
+
+    By kinds of nodes, layers and words of the prompt; by positions where the prompts have the same tokens, by features where the graphs were made with the
+    same transcoders. An overlap is 1 where the shares of the influence are the same, and 0 where they have nothing in common.
+
+    Raises InterpError for a file that is no graph.
+    """
+    from interp.circuits.agreement import compare_graphs
+    from interp.workbench.circuits import read_circuit
+
+    return compare_graphs(read_circuit(one).graph, read_circuit(other).graph)
+
+
+def circuit_faithfulness(
+    behaviour: Annotated[
+        str,
+        Option(
+            "A behaviour, such as subject_verb or capital: prompts from templates, each with a counterfactual twin."
+        ),
+    ],
+    *,
+    transcoders: Annotated[
+        str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
+    ] = TRANSCODERS,
+    pairs: Annotated[
+        int, Option("Pairs of prompts on whose graphs features are chosen; each gives two graphs.", low=1, high=100)
+    ] = 4,
+    prompts: Annotated[
+        int, Option("Held-out prompts of each wording on which the features are measured.", low=2, high=1000)
+    ] = 20,
+    nodes: Annotated[int, Option("Features that each graph attributes at most.", low=1)] = 2_000,
+    seed: Annotated[int, Option("Seed of the prompts, and of the random features.")] = 0,
+    model: Annotated[str, Option("The model, where the transcoders have no cards that name it.")] = "",
+    device: Device = "auto",
+) -> "Faithfulness":
+    """Measure how much of a behaviour the features of a few graphs carry, on prompts that they were not chosen on.
+
+    With every MLP as for the counterfactual twin, the k features of most influence are put as they are for the prompt: the share of the
+    difference of two logits that comes back, k growing, with intervals over prompts, beside as many random features of the same layers; on
+    held-out prompts of the template, and of its paraphrase.
+
+    Raises InterpError for a behaviour that there is not, and where the model's tokenizer leaves too few of its prompts.
+    """
+    from interp.workbench.circuits import open_circuits
+    from interp.workbench.faithful import measure_behaviour
+
+    opened = open_circuits(transcoders, model=model, device=device)
+    return measure_behaviour(opened, behaviour, pairs=pairs, prompts=prompts, nodes=nodes, seed=seed)
 
 
 # ---- what pages ask ----

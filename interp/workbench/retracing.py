@@ -47,13 +47,17 @@ def retrace(drawn: Graph, file: str, device: str = "auto") -> Retraced:
 def named_edge(graph: Graph, text: str) -> tuple[int, int]:
     """(target, source) of SOURCE->TARGET, ids of the file; InterpError for an edge that it does not have."""
     source, arrow, target = text.partition("->")
-    ids = {each: number for number, each in enumerate(graph.ids)}
-    for each in (source, target) if arrow else (text,):
-        if each.strip() not in ids:
-            raise unknown(
-                "node of this graph", each.strip(), ids, try_="An edge is SOURCE->TARGET, by ids of the file."
-            )
-    at = ids[target.strip()], ids[source.strip()]
+    if not arrow:
+        raise InterpError(f"an edge is SOURCE->TARGET, by ids of the file, and not {text!r}.")
+    at = named_node(graph, target), named_node(graph, source)
     if not float(graph.edges_NN[at]):
         raise InterpError(f"the graph has no edge {text}; it was pruned, or there is none.")
     return at
+
+
+def named_node(graph: Graph, text: str) -> int:
+    """The number of a node by its id; InterpError for one that the graph does not have."""
+    ids = {each: number for number, each in enumerate(graph.ids)}
+    if text.strip() not in ids:
+        raise unknown("node of this graph", text.strip(), ids, try_="Nodes are named by the ids of the file.")
+    return ids[text.strip()]
