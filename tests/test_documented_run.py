@@ -38,6 +38,11 @@ SMALLER = {
     r"--neurons 15": "--neurons 1",
     r"\b15\.3\b": "1.3",
     r"\b(5152|1234)\b": "FIRES",
+    # Ids of the tiny graph, of which GROUP is made as somebody pins one on the page.
+    r"saes/smollm2-135m-instruct/graphs/capital\.json": "paris.json",
+    r"\bparaphrase\.json": "paris.json",
+    r"'\d+_\d+_\d+->\d+_\d+_\d+'": "'EDGE'",
+    r"--nodes \d+_\d+_\d+ --groups '[^']*' --swaps \d+_\d+_\d+=\d+": "--nodes NODE --groups GROUP --swaps SWAP",
     # Sizes.
     r"--tokens \d{4,}": "--tokens 4096",
     r"(minilm blocks.*) --tokens 4096": r"\1 --tokens 8192 --batch 512",
@@ -71,6 +76,7 @@ NOT_RUN = {
     r"interp dashboard|interp mcp": "serves until it is stopped; tests/browser.py and tests/test_mcp.py start it",
     r"interp explain .* gpt-4o-mini .*--background": "asks a company's model, with a key",
     r"interp pull gemma-scope": "fetches from the hub",
+    r"interp circuit-faithfulness": "its words are a token each in real vocabularies only; tests/test_circuit_held_out.py runs it",
 }
 """What is not run (how a line begins), and why."""
 
@@ -197,6 +203,18 @@ def hub(monkeypatch):
         server.shutdown()
 
 
+def of_graph(path):
+    """What stands for ids of the graph in a file: an edge of two features, one of them, a group of both, and a swap."""
+    raw = places.read_json(path)
+    inner = {node["node_id"]: node for node in raw["nodes"] if node["feature_type"] == "cross layer transcoder"}
+    edge = next(link for link in raw["links"] if link["source"] in inner and link["target"] in inner)
+    source, target = edge["source"], edge["target"]
+    raw["qParams"]["supernodes"] = [["GROUP", source, target]]
+    places.write_json(path, raw)
+    layer, feature, position = source.split("_")
+    return {"EDGE": f"{source}->{target}", "NODE": source, "SWAP": f"{source}={(int(feature) + 1) % 24}"}
+
+
 @pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
 def test_a_pages_commands_run_in_their_order(page, folder, own, hub, monkeypatch, capsys):
     for name in BEFORE.get(page.stem, ()):
@@ -204,7 +222,8 @@ def test_a_pages_commands_run_in_their_order(page, folder, own, hub, monkeypatch
     known = {"FIRES": str(own.fires), "HUB": hub.endpoint, "HERE": str(folder), "THEIRS": own.pin}
     failed = []
     for line, run in to_run(page):
-        for name, value in known.items():
+        graph = of_graph(folder / "paris.json") if re.search(r"\b(EDGE|NODE)\b", run) else {}
+        for name, value in (known | graph).items():
             run = run.replace(name, value)
         run, _, into = run.partition(" > ")
         code, out, err = call(monkeypatch, capsys, *shlex.split(run)[1:])

@@ -52,6 +52,7 @@ def harvest(
     fresh = not folder.exists()
     try:
         with places.only_one(folder, "the harvest"):
+            places.drop_partials(folder)
             _harvest(model, corpus, hook_names, tokens, folder, split, batch_blocks, restart)
     except InterpError:
         if fresh:  # a text that cannot be read leaves no folder behind; one that holds something stays
