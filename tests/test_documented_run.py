@@ -211,8 +211,8 @@ def of_graph(path):
     source, target = edge["source"], edge["target"]
     raw["qParams"]["supernodes"] = [["GROUP", source, target]]
     places.write_json(path, raw)
-    layer, feature, position = source.split("_")
-    return {"EDGE": f"{source}->{target}", "NODE": source, "SWAP": f"{source}={(int(feature) + 1) % 24}"}
+    other = (int(source.split("_")[1]) + 1) % 24  # of the tiny transcoders' features
+    return {"EDGE": f"{source}->{target}", "NODE": source, "SWAP": f"{source}={other}"}
 
 
 @pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
