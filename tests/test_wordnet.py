@@ -5,11 +5,13 @@ import tarfile
 
 import pytest
 
+from interp.commands.inspecting import inspect_feature
 from interp.corpus import archives
 from interp.corpus.pins import ARCHIVES
-from interp.predicates import Vocabulary
+from interp.predicates import Vocabulary, read_claim
 from interp.predicates import wordnet as words
 from interp.types import InterpError
+from interp.workbench import EMBEDDED
 
 NOUNS = """  1 This line is of the licence.
 00000100 03 n 01 entity 0 001 ~ 00000200 n 0000 | what is
@@ -103,6 +105,10 @@ def test_without_its_package_it_says_what_to_do(tmp_path, monkeypatch):
     words.wordnet.cache_clear()
     with pytest.raises(InterpError, match="wordnet-base .* is not here; `interp setup --texts` fetches it"):
         Vocabulary([" river"]).kind_of("river")
+    assert read_claim("kind:river").sentence == "the token is a word for river"  # shown, if it cannot be tried
+    shown = inspect_feature(EMBEDDED, 7952)
+    assert shown.headline.claims == "the token is a word for city"
+    assert "`interp setup --texts` fetches it" in shown.contrary_lacks
 
 
 @pytest.mark.skipif(

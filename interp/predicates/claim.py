@@ -25,7 +25,7 @@ from interp.predicates.syntax import BIT, KINDS
 from interp.predicates.text import Around
 from interp.predicates.tokens import CLASSES
 from interp.predicates.windows import subjects
-from interp.predicates.wordnet import named
+from interp.predicates.wordnet import is_here, named
 from interp.predicates.written import around_matches
 from interp.render import visible
 from interp.types import InterpError, unknown
@@ -82,7 +82,7 @@ def _check(term: Term) -> None:
         _distance(term)
     if term.key == "is" and term.value not in (*PLACES, *CLASSES):
         raise unknown("is:", term.value, [*PLACES, *CLASSES], try_=at)
-    if term.key == "kind":
+    if term.key == "kind" and is_here():  # else it is what it says, and cannot be tried: that is said where it is
         named(term.value)
     if term.key == "syntax" and term.value not in KINDS:
         raise unknown("syntax:", term.value, KINDS, try_=at)

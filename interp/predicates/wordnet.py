@@ -104,6 +104,13 @@ def wordnet() -> WordNet:
     return WordNet(name_S, part_S, parents_S, senses, exceptions)
 
 
+def is_here() -> bool:
+    """Whether WordNet's package is on this machine."""
+    from interp.corpus import archives
+
+    return not archives.missing(["wordnet"])
+
+
 def named(name: str) -> tuple[int, ...]:
     """The synsets that a word or phrase is a name of, those whose first word it is, commonest first; if there is none, all.
 
