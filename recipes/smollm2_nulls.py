@@ -6,7 +6,7 @@
 Each stage goes on where it stopped, and a trained SAE is kept. All are of the embedded recipe and width on the first three
 million tokens that it was trained on, TRIAL_EPOCHS times over, so that a trained SAE and a null differ in one thing only; each takes three
 to five minutes of two cores and 25 MB. Without the harvest of recipes/smollm2.py these tokens are harvested at block 15 alone, and again
-of the random copy: MINUTES_EACH minutes and 3.5 GB each, which may be deleted when the SAEs are there.
+of the random copy: twelve minutes on a quiet machine and 3.5 GB each, which may be deleted when the SAEs are there.
 
 trained  the recipe as it is, with SEEDS.
 frozen   decoder rows stay the random ones that they begin as; encoder, biases and threshold are trained.
