@@ -92,7 +92,8 @@ def test_a_control_has_other_features_of_the_same_layers_and_roles(world):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
-def test_features_are_put_as_a_slow_run_puts_them(family, tmp_path):
+def test_features_are_put_as_a_slow_run_puts_them(family, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.circuits.held_out.LEAST", -1e9)  # of an untrained model's answer, any change will do
     model = open_model(str(save(family, tmp_path / family)), dtype="float32")
     replacement = make_replacement(model, random_transcoders(model))
     texts = (("the blue city near the river", "the blue house near the river"), ("a green city over bread", "a green train over bread"))  # fmt: skip
@@ -103,10 +104,7 @@ def test_features_are_put_as_a_slow_run_puts_them(family, tmp_path):
         apart = (read.clean.logits_V - twin.clean.logits_V).argsort()
         pairs.append(Pair(clean=clean, corrupt=corrupt, clean_tokens=tuple(model.prompt(clean)), corrupt_tokens=tuple(model.prompt(corrupt)), target=int(apart[-1]), distractor=int(apart[0]), wording="template"))  # fmt: skip
     chosen = choose_features(replacement, pairs, nodes=100)
-    try:
-        found = measure_held_out(replacement, chosen, pairs, sizes=(0, 3), controls=1)
-    except InterpError:
-        pytest.skip("this model's MLPs do not change its answer")
+    found = measure_held_out(replacement, chosen, pairs, sizes=(0, 3), controls=1)
     gained, of = [], []
     for pair in pairs:
         read, twin = (replacement.read(torch.tensor(text)) for text in (pair.clean_tokens, pair.corrupt_tokens))
