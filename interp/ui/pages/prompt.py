@@ -1,6 +1,7 @@
 """Prompt: a text as a score of its features, the share of each token that the SAE does not explain, a token's strongest features, and
 what the model's layers would say there."""
 
+import re
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -94,15 +95,15 @@ def lens(said: "LayerReadings", at: int) -> Html:
     """What the layers would say after one token, deepest first."""
     read = said.at(at)[::-1]
     final = read[0][1][0]
-    rows = [(f"after {depth(hook)}", tokens, tokens[0] == final, share) for hook, tokens, share in read]
+    rows = [(depth(hook), tokens, tokens[0] == final, share) for hook, tokens, share in read]
     told = "The residual stream after so many layers, read as if the model ended there; beside it the probability of what it says in the end."
     return join(tag("h2", "What would be said next"), tag("p", told, class_="note"), layers_list(rows, final))
 
 
-def depth(hook: str) -> int:
-    """After how many layers a residual stream stands."""
-    layer, _, point = hook.removeprefix("blocks.").partition(".")
-    return int(layer) + (not point.endswith("resid_pre"))
+def depth(hook: str) -> str:
+    """After how many layers a residual stream stands; its hook point where the name does not say."""
+    found = re.search(r"blocks\.(\d+)\.", hook)
+    return f"after {int(found[1]) + (not hook.endswith('resid_pre'))}" if found else hook
 
 
 def chosen_token(spectrum: Spectrum) -> int:
