@@ -163,8 +163,11 @@ def test_another_sae_in_the_url_begins_with_nothing_of_the_one_before(checkpoint
     app = run("steer", sae=str(checkpoint), edits="3,clamp,4", prompt="The cat", tokens="2")
     press(app, "Generate")
     assert [header.value for header in app.subheader] == ["Default", "Steered"]
+    for number in range(50):  # the order in which keys are forgotten is by their hashes: one in fifty would stay unseen
+        app.session_state[f"made-{number}"] = number
     app.query_params["sae"] = EMBEDDED
     app.run()
+    assert not [key for key in app.session_state if key.startswith("made-")]
     assert not app.subheader
     assert "9,216 features" in app.caption[0].value
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -44,8 +44,8 @@ def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
     if heading:
         top.title(title, width="content", anchor=False)
     here = chosen()
-    if st.session_state.get("sae", here) != here:  # what was typed and made belongs to another SAE
-        st.session_state.clear()
+    if st.session_state.get("sae", here) != here:
+        forget()
     st.session_state.sae = here
     try:
         with st.spinner("Opening the SAE …"):
@@ -61,6 +61,17 @@ def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
         # Commands in it stay code, and nothing that was typed or imported becomes a link or a picture.
         st.error(str(error).replace("[", "\\[").replace("<", "\\<"), icon=":material/block:")
         st.stop()  # also where there is no SAE to hand to the page
+
+
+def forget() -> None:
+    """Nothing stays of what was typed and made: it belongs to another SAE.
+
+    Key by key: Streamlit's `session_state.clear()` ends without a word at the first widget's key that it cannot take out,
+    and which keys come before that is an accident of hashing.
+    """
+    for key in list(st.session_state):
+        with suppress(KeyError):
+            del st.session_state[key]
 
 
 def empty(title: str, text: str, *, key: str = "empty") -> Any:
