@@ -13,8 +13,9 @@ from pathlib import Path
 from interp import places
 from interp.checkpoint.files import below
 from interp.evals.depths import depth
-from interp.evals.report import FILE, Report, read_report
-from interp.evals.told import interval, number, plain, verdict
+from interp.evals.figure import interval, number
+from interp.evals.report import FILE, Report, read_report, verdict
+from interp.evals.told import plain
 from interp.render.terminal import say
 from interp.types import InterpError
 

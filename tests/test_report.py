@@ -229,6 +229,16 @@ def test_the_page_needs_nothing_else_and_nothing_of_it_runs():
     assert made.count("<svg") == 2
 
 
+def test_in_a_notebook_a_report_shows_its_headline_and_what_is_missing():
+    made = small(2.9)._repr_html_()
+    assert "c in nats" in made
+    assert "share of a" not in made  # it does not separate, and the page says so
+    assert "its data set is not there" in made
+    assert "<b>" in small()._repr_html_()
+    assert "&lt;b&gt;" in small()._repr_html_()
+    assert "25.0%" in small()._repr_html_()
+
+
 def test_the_report_of_an_sae_is_kept_sealed_verified_and_published(bench, text_folder, tmp_path, home):
     made = bench.report(open_corpus(text_folder), 2_048, beside=True)
     figures = asdict(bench.evaluate(open_corpus(text_folder), 2_048))

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from interp.evals.figure import interval, number
 from interp.evals.meaning import CLASSES
 from interp.evals.report import Report
-from interp.evals.told import interval, number, short
+from interp.evals.told import short
 from interp.render import Html, Point, curves_svg
 from interp.render.sheet import element, join_html, rows_html, sheet_html
 

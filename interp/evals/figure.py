@@ -70,3 +70,28 @@ class Section:
             for one in value["figures"]
         )
         return cls(**{**value, "figures": figures, "rows": tuple(value["rows"])})
+
+
+# ---- read by people ----
+
+
+def number(value: float | None, figure: Figure | None = None) -> str:
+    """A figure as people read it: shares to a tenth of a percent, counts with their thousands."""
+    if value is None:
+        return "cannot be said"
+    if figure is not None and is_share(figure):
+        return f"{value:.1%}"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def is_share(figure: Figure) -> bool:
+    """Whether it is a share of what it counts, to be read in percent."""
+    value, says = figure.value, figure.says.lower()
+    return value is not None and 0 <= value <= 1 and says.startswith("share")
+
+
+def interval(figure: Figure) -> str:
+    """`.1 to .2`; empty where there is none."""
+    return "" if figure.interval is None else " to ".join(number(end, figure) for end in figure.interval)

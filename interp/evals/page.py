@@ -1,8 +1,8 @@
 """A report as one HTML page that needs nothing else: no script, no other file, light or dark as the reader's system is."""
 
-from interp.evals.figure import Section
-from interp.evals.report import Report, Standing
-from interp.evals.told import cells, interval, is_share, measured_on, notes, null_words, number, short, verdict
+from interp.evals.figure import Section, interval, is_share, number
+from interp.evals.report import Report, Standing, verdict
+from interp.evals.told import cells, measured_on, notes, null_words, short
 from interp.render import Html
 from interp.render.parts import worded
 from interp.render.sheet import element, folded_html, join_html, links_html, rows_html, sheet_html, strip_svg

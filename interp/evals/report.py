@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from interp import places
-from interp.evals.figure import Figure, Section
+from interp.evals.figure import Figure, Section, interval, number
 from interp.evals.measures import MEASURES, Measure, Setting
 from interp.evals.nulls import SEPARATES
+from interp.render import table_html, title_html
 from interp.types import InterpError
 
 FORMAT = 1
@@ -66,6 +67,14 @@ class Standing:
     def separates(self) -> bool | None:
         """Whether it tells the SAE from all of its nulls; None where that was not measured, or neither way is better."""
         return None if self.z is None or not self.figure.better else self.z >= SEPARATES
+
+
+def verdict(standing: Standing) -> str:
+    """What z says: `z 12`, `z 1.4: does not separate`; empty where there is none."""
+    if standing.z is None:
+        return ""
+    said = f"z {standing.z:.1f}"
+    return f"{said}: does not separate" if standing.separates is False else said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +146,20 @@ class Report:
     def for_card(self) -> dict[str, Any]:
         """What a card says of the report."""
         return {"headline": self.summary(), "text": dict(self.of.text), "tokens_sha256": self.of.tokens_sha256}
+
+    def _repr_html_(self) -> str:
+        """The headline, and by section what else was measured; `report.html` has all of it."""
+        known = [
+            (one.figure.says, number(one.figure.value, one.figure), interval(one.figure), verdict(one))
+            for one in self.known_by()
+        ]
+        rows = [(s.name, s.title, len(s.figures)) for s in self.sections]
+        rows += [(name, why, 0) for name, why in self.missing.items()]
+        return (
+            title_html(f"{self.of.name}: {self.of.positions:,} tokens of {self.of.documents:,} documents")
+            + table_html(["", "value", "95 %", "against nulls"], known)
+            + table_html(["section", "", "figures"], rows)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As report.json has it."""

@@ -3,35 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from interp.evals.figure import Figure
+from interp.evals.figure import interval, number
 from interp.evals.nulls import SEPARATES
-from interp.evals.report import DISCRIMINATION, Report, Standing
+from interp.evals.report import DISCRIMINATION, Report, Standing, verdict
 from interp.render.words import duration
 
 ROWS = 40
 """Of a section's table, in Markdown; report.json has them all."""
-
-
-def number(value: float | None, figure: Figure | None = None) -> str:
-    """A figure as people read it: shares to a tenth of a percent, counts with their thousands."""
-    if value is None:
-        return "cannot be said"
-    if figure is not None and is_share(figure):
-        return f"{value:.1%}"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-
-
-def is_share(figure: Figure) -> bool:
-    """Whether it is a share of what it counts, to be read in percent."""
-    value, says = figure.value, figure.says.lower()
-    return value is not None and 0 <= value <= 1 and says.startswith("share")
-
-
-def interval(figure: Figure) -> str:
-    """`.1 to .2`; empty where there is none."""
-    return "" if figure.interval is None else " to ".join(number(end, figure) for end in figure.interval)
 
 
 def null_words(standing: Standing) -> list[str]:
@@ -44,14 +22,6 @@ def null_words(standing: Standing) -> list[str]:
         spread = f" ± {row['null_sd']:.1g}" if row.get("null_sd") is not None else ""
         said.append(f"{row['null']} {row['null_mean']:.3g}{spread}")
     return said
-
-
-def verdict(standing: Standing) -> str:
-    """What z says: `z 12`, `z 1.4: does not separate`; empty where there is none."""
-    if standing.z is None:
-        return ""
-    said = f"z {standing.z:.1f}"
-    return f"{said}: does not separate" if standing.separates is False else said
 
 
 def notes(report: Report) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from interp.evals.figure import number
 from interp.evals.report import FILE, read_report
-from interp.evals.told import number
 from interp.evidence.card import EvidenceTable
 from interp.index.glimpse import Glimpse, glimpse
 from interp.types import InterpError
