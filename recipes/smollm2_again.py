@@ -18,6 +18,7 @@ compare  the embedded SAE's features looked for in the other seeds', beside what
 """
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import smollm2 as embedded
@@ -25,7 +26,7 @@ import torch
 
 from interp import places
 from interp.activations import ActivationStore, harvest
-from interp.models import open_model
+from interp.models import Model, open_model
 from interp.render.terminal import say
 from interp.types import InterpError
 from interp.workbench import Workbench
@@ -61,9 +62,15 @@ def stage_seeds() -> None:
         indexed(into, embedded.WORK / "index")
 
 
+@cache
+def random_copy() -> Model:
+    """The model with shuffled weights, which takes longer to shuffle than to read: once."""
+    return open_model("smollm2", random=RANDOM_SEED)
+
+
 def random_rows() -> tuple[ActivationStore, Path]:
     """The random copy's activations that its SAEs are trained on, and the folder of those that are held out."""
-    work, model, text = embedded.WORK / "random", open_model("smollm2", random=RANDOM_SEED), embedded.training_text()
+    work, model, text = embedded.WORK / "random", random_copy(), embedded.training_text()
     harvest(model, text, [HOOK], RANDOM_HELDOUT_TOKENS, work / "heldout", split="heldout")
     store = harvest(model, text, [HOOK], RANDOM_TRAIN_TOKENS, work / "train", split="train")
     check_text(work / "train", embedded.WORK / "train")
@@ -83,7 +90,7 @@ def train_random() -> None:
         into,
         embedded.TRIAL_EPOCHS,
         heldout=heldout,
-        name=f"{open_model('smollm2', random=RANDOM_SEED).name}/{HOOK}/{into.name}",
+        name=f"{random_copy().name}/{HOOK}/{into.name}",
         licences=embedded.licences(),
     )
 
@@ -91,7 +98,7 @@ def train_random() -> None:
 def stage_random() -> None:
     """The random copy: its activations, an SAE of them, and that one's index."""
     into, work = random_folder(), embedded.WORK / "random"
-    model = open_model("smollm2", random=RANDOM_SEED)
+    model = random_copy()
     text, further = embedded.training_text(), embedded.not_indexed()
     train_random()
     harvest(model, text, [HOOK], embedded.INDEX_TOKENS, work / "index")

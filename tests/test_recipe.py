@@ -619,7 +619,7 @@ def _nulls_are_made(monkeypatch, tmp_path, recipe):
     nulls = _embedded_recipe(monkeypatch, tmp_path, "smollm2_nulls")
     monkeypatch.setattr(nulls, "SEEDS", (0, 1))
     monkeypatch.setattr(nulls, "SIBLING_STEPS", 1)
-    monkeypatch.setattr("interp.recipe.worlds.ROWS", 65_536)
+    monkeypatch.setattr("interp.recipe.worlds.ROWS", 16_384)
     for _ in range(2):  # called again, all is there
         for stage in nulls.STAGES.values():
             stage()

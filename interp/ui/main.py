@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from interp.ui import door, keys, warming
+from interp.ui import door, garbage, keys, warming
 from interp.ui.shared import ICON, PAGES, chosen, switcher
 
 NAMED = {
@@ -28,6 +28,7 @@ FIRST = "start"
 
 def main() -> None:
     """Draw the page that the URL names, under the bar that leads to all of them."""
+    garbage.keep()
     pages = {name: st.Page(PAGES / f"{name}.py", title=title, default=name == FIRST) for name, title in NAMED.items()}
     here = st.navigation(list(pages.values()), position="hidden")
     st.set_page_config(page_title=f"{here.title} · interp", page_icon=ICON, layout="wide")

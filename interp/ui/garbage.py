@@ -1,0 +1,44 @@
+"""Streamlit has Python look through every object of the process after each run of a script, while the page waits for its end.
+
+With a model and an index in memory that takes near half a second, and nothing is found: what was read stays. So what survives a
+slow look is put out of the way (`gc.freeze`), and the next look is short. Frozen objects are freed by their counts as before, but a
+circle of them would stay; every PATIENCE times all are looked through again.
+"""
+
+import gc
+import time
+from typing import Any
+
+SLOW = 0.03
+"""Seconds of a full collection from which its survivors are frozen."""
+PATIENCE = 20
+"""Freezes after which everything is looked through once more."""
+
+
+class Keeper:
+    """Hears of every collection; `gc.callbacks` calls it."""
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self.frozen = 0
+
+    def __call__(self, phase: str, about: dict[str, Any]) -> None:
+        if about["generation"] < 2:
+            return
+        if phase == "start":
+            self.began = time.perf_counter()
+        elif time.perf_counter() - self.began > SLOW:
+            self.frozen += 1
+            if self.frozen % PATIENCE:
+                gc.freeze()
+            else:
+                gc.unfreeze()  # the next collection is a long one, and freezes what survives it
+
+
+keeper = Keeper()
+
+
+def keep() -> None:
+    """From now on; a second call changes nothing."""
+    if keeper not in gc.callbacks:
+        gc.callbacks.append(keeper)
