@@ -315,13 +315,14 @@ class FeatureIndex(IndexFiles):
         fires, top_tokens, lists, seen = self._described
         if not fires[feature]:
             return "never fires in the index", ""
-        tail = ""
+        tail, words = "", self.vocabulary
         for verb, of in lists.items():
             # A token that the text never has is seldom more than a fragment, and says nothing to a reader.
-            known = [int(token) for token in of[feature] if token < len(seen) and seen[int(token)]]
-            says = distinct(self.text(known), PROMOTED)
+            known = (words[int(token)] for token in of[feature] if token < len(seen) and seen[int(token)])
+            says = distinct(known, PROMOTED)
             tail += f"; {verb} {quoted(says)}" if says else ""
-        return f"fires on {quoted(distinct(self.text(top_tokens[feature]), NAMED))}", tail
+        named = distinct((words[int(token)] for token in top_tokens[feature]), NAMED)
+        return f"fires on {quoted(named)}", tail
 
     def times(self, tokens: Any) -> list[int]:
         """How often each of the tokens stands in the indexed text, at positions that count."""

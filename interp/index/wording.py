@@ -1,5 +1,8 @@
 """Tokens as descriptions name them."""
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from interp.render import visible
 
 
@@ -9,14 +12,17 @@ def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[st
     return [", ".join(distinct([vocabulary[t] for t in tokens], 5)) for tokens in top_tokens]
 
 
-def distinct(tokens: list[str], count: int) -> list[str]:
-    """The first few tokens that differ by more than case and spaces."""
+def distinct(tokens: Iterable[str], count: int) -> list[str]:
+    """The first few tokens that differ by more than case and spaces; what comes after them is not asked for."""
     kept: dict[str, str] = {}
     for token in tokens:
+        if len(kept) == count:
+            break
         kept.setdefault(folded(token), token.strip(" ") or token)
-    return list(kept.values())[:count]
+    return list(kept.values())
 
 
+@lru_cache(maxsize=1 << 16)  # every feature's description asks for the same few thousand
 def folded(token: str) -> str:
     """The token without case and spaces (spaces alone stay)."""
     return token.strip().lower() or token

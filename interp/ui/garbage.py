@@ -39,6 +39,7 @@ keeper = Keeper()
 
 
 def keep() -> None:
-    """From now on; a second call changes nothing."""
+    """From now on, and what is there already is out of the way; a second call changes nothing."""
     if keeper not in gc.callbacks:
+        gc.freeze()
         gc.callbacks.append(keeper)

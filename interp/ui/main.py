@@ -28,7 +28,6 @@ FIRST = "start"
 
 def main() -> None:
     """Draw the page that the URL names, under the bar that leads to all of them."""
-    garbage.keep()
     pages = {name: st.Page(PAGES / f"{name}.py", title=title, default=name == FIRST) for name, title in NAMED.items()}
     here = st.navigation(list(pages.values()), position="hidden")
     st.set_page_config(page_title=f"{here.title} · interp", page_icon=ICON, layout="wide")
@@ -39,6 +38,7 @@ def main() -> None:
     try:
         here.run()
     finally:
+        garbage.keep()
         warming.drawn.set()
 
 

@@ -1,6 +1,7 @@
 """The model is read while a person looks at the first page, so that the first sentence does not wait for it."""
 
 import threading
+import time
 from contextlib import suppress
 
 from interp.commands.finding import read_spectrum
@@ -8,6 +9,8 @@ from interp.types import InterpError
 
 drawn = threading.Event()
 """Set when a page has been drawn: what is read before that would slow it."""
+BROWSER = 1.5
+"""Seconds that are left to the browser, which mostly has the same processor, to show what was drawn."""
 
 
 def warm(sae: str) -> None:
@@ -15,6 +18,7 @@ def warm(sae: str) -> None:
 
     def read() -> None:
         drawn.wait()
+        time.sleep(BROWSER)
         with suppress(InterpError):
             read_spectrum(sae, "The model is read.")
 
