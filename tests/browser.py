@@ -53,30 +53,42 @@ def someone(browser: Browser, *, width: int = 1300, height: int = 900, **options
     return context
 
 
-@contextmanager
-def dashboard(sae: object = "", *flags: str, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Any]:
-    """`interp dashboard SAE` in a folder: its process, with `address`, once it answers."""
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def dashboard(
+    sae: object = "", *flags: str, cwd: Path, env: Mapping[str, str] | None = None, port: int = 0
+) -> Iterator[Any]:
+    """`interp dashboard SAE` in a folder: its process, with `address`, once it answers; on a free port unless one is given."""
+    port = port or free_port()
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else a terminated script leaves the server behind
     call = [sys.executable, "-m", "interp.cli", "dashboard", *([str(sae)] if sae else []), "--port", str(port), *flags]
     server: Any = subprocess.Popen(call, cwd=cwd, env=os.environ | dict(env or {}), start_new_session=True)
     server.address = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + SECONDS
-        while True:
-            assert server.poll() is None, "the dashboard ended"
-            assert time.monotonic() < end, "the dashboard does not answer"
-            try:
-                urllib.request.urlopen(f"{server.address}/_stcore/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        answers(server, f"{server.address}/_stcore/health")
         yield server
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def answers(server: Any, address: str) -> None:
+    """Wait until a process answers at an address."""
+    end = time.monotonic() + SECONDS
+    while True:
+        assert server.poll() is None, "the server ended"
+        assert time.monotonic() < end, "the server does not answer"
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
 
 
 def settled(page: Page) -> None:
