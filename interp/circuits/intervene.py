@@ -24,7 +24,7 @@ Axes    B row, T token, D width, N node, C control.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -263,26 +263,8 @@ def _check_source(
     checks = []
     for column, target in enumerate(targets):
         edge, whole = float(graph.edges_NN[target, source]), float(predicted_N[target])
-        did = judged(direct[:, column], shares, len(others), edge)
-        lived = judged(live[:, column], shares, len(others), whole)
-        checks.append(
-            Check(
-                source=source,
-                target=target,
-                edge=edge,
-                measured=did.mean,
-                low=did.low,
-                high=did.high,
-                control=did.control,
-                p=did.p,
-                adversarial=float(direct[len(shares) + len(others) + column, column].abs()),
-                verdict=did.verdict,
-                whole=whole,
-                live=lived.mean,
-                live_p=lived.p,
-                live_verdict=lived.verdict,
-            )
-        )
+        found = outcome(direct[:, column], live[:, column], shares, len(others), column, edge, whole)
+        checks.append(Check(source=source, target=target, edge=edge, **found))
     return checks
 
 
@@ -294,6 +276,25 @@ class Judged:
     control: float
     p: float
     verdict: str
+
+
+def outcome(
+    direct_B: Tensor,
+    live_B: Tensor,
+    shares: Sequence[float],
+    controls: int,
+    column: int,
+    predicted: float,
+    whole: float,
+) -> dict[str, Any]:
+    """The measured fields of an `Outcome`: of a target's changes with all else held and in the live model, in the order in which they
+    were run, by the shares, by the controls, and by the steepest direction of each target, of which its own is at `column`."""
+    did, lived = judged(direct_B, shares, controls, predicted), judged(live_B, shares, controls, whole)
+    return {
+        "measured": did.mean, "low": did.low, "high": did.high, "control": did.control, "p": did.p, "verdict": did.verdict,
+        "adversarial": float(direct_B[len(shares) + controls + column].abs()),
+        "whole": whole, "live": lived.mean, "live_p": lived.p, "live_verdict": lived.verdict,
+    }  # fmt: skip
 
 
 def judged(changed_B: Tensor, shares: Sequence[float], controls: int, predicted: float) -> Judged:

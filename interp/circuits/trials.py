@@ -31,7 +31,7 @@ from interp.circuits.intervene import (
     Step,
     changes,
     direct_pass,
-    judged,
+    outcome,
     run_moved,
     spread,
     steepest,
@@ -122,27 +122,9 @@ def try_move(
     found = []
     for column, target in enumerate(targets):
         predicted, whole = float(direct_N[target]), float(whole_N[target])
-        did = judged(direct[:, column], move.shares, len(others), predicted)
-        lived = judged(live[:, column], move.shares, len(others), whole)
+        did = outcome(direct[:, column], live[:, column], move.shares, len(others), column, predicted, whole)
         found.append(
-            Trial(
-                name=move.name,
-                sources=move.sources,
-                put_in=move.put_in,
-                target=target,
-                predicted=predicted,
-                measured=did.mean,
-                low=did.low,
-                high=did.high,
-                control=did.control,
-                p=did.p,
-                adversarial=float(direct[len(move.shares) + len(others) + column, column].abs()),
-                verdict=did.verdict,
-                whole=whole,
-                live=lived.mean,
-                live_p=lived.p,
-                live_verdict=lived.verdict,
-            )
+            Trial(name=move.name, sources=move.sources, put_in=move.put_in, target=target, predicted=predicted, **did)
         )
     return found
 
