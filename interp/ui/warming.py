@@ -1,10 +1,14 @@
-"""The model is read while a person looks at the first page, so that the first sentence does not wait for it."""
+"""What the next pages need is read while a person looks at the first: the model, and the text that an index may not pass on.
+
+So neither the first sentence nor the first feature's page waits for it.
+"""
 
 import threading
 import time
 from contextlib import suppress
 
-from interp.commands.finding import read_spectrum
+from interp.commands.finding import live_feature, read_spectrum
+from interp.commands.inspecting import inspect_feature
 from interp.types import InterpError
 
 drawn = threading.Event()
@@ -13,7 +17,7 @@ BROWSER = 1.5
 """Seconds that are left to the browser, which mostly has the same processor, to show what was drawn."""
 
 
-def warm(sae: str) -> None:
+def warm(sae: str) -> threading.Thread:
     """Begin, in a thread of its own; what cannot be read is said by the page that needs it."""
 
     def read() -> None:
@@ -21,5 +25,9 @@ def warm(sae: str) -> None:
         time.sleep(BROWSER)
         with suppress(InterpError):
             read_spectrum(sae, "The model is read.")
+        with suppress(InterpError):
+            inspect_feature(sae, live_feature(sae, 0))
 
-    threading.Thread(target=read, daemon=True, name="read the model").start()
+    thread = threading.Thread(target=read, daemon=True, name="read the model")
+    thread.start()
+    return thread
