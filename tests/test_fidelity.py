@@ -17,6 +17,7 @@ from interp.evals.figure import Section
 from interp.evals.geometry import measure_geometry, nearest_cosines
 from interp.evals.in_place import kl_divergence, random_error
 from interp.models import Model, open_model
+from interp.models.above import Above
 from interp.sae import SAE
 from interp.types import Hook, InterpError
 from tests.conftest import HOOK
@@ -128,8 +129,9 @@ def test_a_model_in_bfloat16_is_measured_in_float64_and_has_a_floor(tiny_folder,
 def test_several_dictionaries_share_the_passes_that_do_not_depend_on_them(tiny, blocks, monkeypatch):
     saes, ran = [copies(16, Hook(HOOK), scale=s) for s in (0.9, 0.7, 0.5)], []
     alone = [measure_several(tiny, [sae], blocks, norm_cutoff=CUTOFF)[0] for sae in saes]
-    run = Model.run
-    monkeypatch.setattr(Model, "run", lambda self, *a, **k: (ran.append(1), run(self, *a, **k))[1])
+    for kind, name in ((Model, "run"), (Above, "logits")):  # whole passes, and those that begin at the hook point
+        real = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda self, *a, real=real, **k: (ran.append(1), real(self, *a, **k))[1])
     together = measure_several(tiny, saes, blocks, norm_cutoff=CUTOFF)
     assert len(ran) == 1 + 3 + 2 * 3  # one batch: the rows; untouched and two ablations; each, and its random error
     for one, other in zip(alone, together, strict=True):

@@ -85,19 +85,43 @@ def measure_losses(
     made = {name: Losses(np.zeros(size), np.full(size, np.nan)) for name in ("clean", *run)}
     blocks = max(1, min(base.batch_blocks, LOGITS // (tokens_NT.shape[1] * base.model.embedded_tokens)))
     last = 0
-    for tokens, counted_NT in zip(tokens_NT.split(blocks), base.counted_NT.split(blocks), strict=True):
+    reads = _begins(base)
+    for number, (tokens, counted_NT) in enumerate(
+        zip(tokens_NT.split(blocks), base.counted_NT.split(blocks), strict=True)
+    ):
         first, last = last, last + int(counted_NT.sum())
         some, here = slice(first, last), Predictions(tokens, counted_NT)
-        clean = logits_of(base.model, tokens)
+        whole = None if reads is None else reads[number * blocks : (number + 1) * blocks]
+        clean = _logits(base, tokens, counted_NT, whole)
         made["clean"].put(some, here.ce(clean), np.zeros(last - first), base.predicted_P)
         step(tokens.numel())
         for name, change in run.items():
-            logits = logits_of(base.model, tokens, _edits(base.writes, counted_NT, change(first, last)))
+            logits = _logits(base, tokens, counted_NT, whole, change(first, last))
             made[name].put(some, *here.ce_and_kl(clean if kl else None, logits), base.predicted_P)
             step(tokens.numel())
     for name in ("clean", *(name for name in ablations if name not in base.losses)):
         base.losses[name] = made[name]
     return {name: base.losses[name] for name in ("clean", *ablations)} | {name: made[name] for name in changes}
+
+
+def _begins(base: Baseline) -> Float[Tensor, "N T W"] | None:
+    """What passes the hook point that is written, where the passes may begin there and the layers below be left out."""
+    name = str(base.writes[0])
+    return base.x[name] if len(base.writes) == 1 and base.model.above.begins(name) else None
+
+
+def _logits(
+    base: Baseline, tokens_NT: Tensor, counted_NT: Tensor, whole_NTW: Tensor | None, rows_PO: Tensor | None = None
+) -> Float[Tensor, "N T V"]:
+    """The model's logits with `rows_PO` at the counted positions of what is written, or untouched; a pass begins at
+    `whole_NTW`, where that is given."""
+    if whole_NTW is None:
+        edits = () if rows_PO is None else _edits(base.writes, counted_NT, rows_PO)
+        return logits_of(base.model, tokens_NT, edits)
+    x_NTW = whole_NTW.clone()
+    if rows_PO is not None:
+        x_NTW[counted_NT] = rows_PO.to(x_NTW)
+    return base.model.above.logits(str(base.writes[0]), tokens_NT, x_NTW)
 
 
 def _edits(writes: Sequence[Hook], counted_NT: Tensor, rows_PO: Tensor) -> list[Edit]:

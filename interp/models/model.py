@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.models import generation, habits
+from interp.models.above import Above
 from interp.models.families import DECODER, Family, Frame, Media
 from interp.models.passes import (
     PROBE,
@@ -136,6 +137,11 @@ class Model(ReadsText):
                 self.hook_points,
                 try_=f"`interp hooks {self.name}` lists all of them.",
             )
+
+    @cached_property
+    def above(self) -> Above:
+        """Passes that begin at a hook point whose activations are given."""
+        return Above(self)
 
     # ---- running ----
 

@@ -9,7 +9,7 @@ Axes    B prompt, T token, D width at a hook point, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -200,8 +200,10 @@ def single_pass(
     logits: bool,
     last: int = 0,
     grad: bool = False,
+    within: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Run:
-    """One forward pass with the module for itself; `extra` is what the module is told besides its tokens.
+    """One forward pass with the module for itself; `extra` is what the module is told besides its tokens, and `within` what
+    else is done to the module meanwhile.
 
     Raises InterpError for a hook point that does not exist, and for one that was to be read and did not fire.
     """
@@ -228,6 +230,7 @@ def single_pass(
         model.turns.turn(),
         gradients(grad),
         hooked(model, {name: reader(name) for name in seen}, edits, site),
+        within(),
         suppress(_Stop),
     ):
         made = model.outputs(site, extra)[:, -last:]
