@@ -10,10 +10,13 @@ from interp.ui.garbage import PATIENCE, SLOW, Keeper
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that a collection takes by the keeper's clock; nothing stays frozen."""
-    now = [0.0]
+    """Seconds that a collection takes by the keeper's clock; nothing is frozen before and after, and no other keeper hears."""
+    now, before = [0.0], list(gc.callbacks)
     monkeypatch.setattr(garbage.time, "perf_counter", lambda: now[0])
+    gc.callbacks[:] = []
+    gc.unfreeze()
     yield now
+    gc.callbacks[:] = before
     gc.unfreeze()
 
 
@@ -60,6 +63,7 @@ def test_a_circle_that_was_frozen_is_freed_when_everything_is_looked_through(clo
 
 def test_it_is_heard_once():
     before = list(gc.callbacks)
+    gc.callbacks[:] = []
     try:
         garbage.keep()
         garbage.keep()

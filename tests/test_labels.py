@@ -335,21 +335,24 @@ def test_labels_go_in_and_out_by_the_command_line(monkeypatch, capsys, checkpoin
 
 
 def test_one_label_takes_a_moment_and_little_memory(tmp_path):
-    """Of processor time, for a busy machine makes anything late."""
+    """Less of the processor than twenty million additions by the same process, for how fast a machine is changes by the hour."""
     code = (
         "import re, sys, time; from interp import cli; sys.argv = ['interp', 'label', sys.argv[1], '1', 'x']\n"
         "try:\n    cli.main()\nfinally:\n"
         "    peak = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
-        "    print(time.process_time(), peak, 'torch' in sys.modules, file=sys.stderr)"
+        "    took, total = time.process_time(), 0\n"
+        "    for i in range(20_000_000): total += i\n"
+        "    print(took / (time.process_time() - took), peak, 'torch' in sys.modules, file=sys.stderr)"
     )
-    more = os.environ | {"INTERP_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / EMBEDDED)], env=more, capture_output=True, text=True, check=True
-    )
-    seconds, mib, torch = done.stderr.split()
-    assert torch == "False"
-    assert float(seconds) < 1
-    assert float(mib) < 200
+    shares = []
+    for home in ("a", "b", "c"):
+        more = os.environ | {"INTERP_HOME": str(tmp_path / home)}
+        call = [sys.executable, "-c", code, str(ROOT / EMBEDDED)]
+        share, mib, torch = subprocess.run(call, env=more, capture_output=True, text=True, check=True).stderr.split()
+        assert torch == "False"
+        assert float(mib) < 200
+        shares.append(float(share))
+    assert min(shares) < 1
 
 
 def test_shipped_labels_are_of_this_sae(tmp_path):
