@@ -54,6 +54,22 @@ SMALLER = {
     r"--l0 16 --l0 32": "--l0 2 --l0 3",
     r"interp selftest": "interp selftest --rows 20000",
     r"(--llm interp/smollm2) --limit 5": r"\1 --limit 1",
+    # Probing and planted worlds take minutes at any size; tests/test_report.py and tests/test_recipe.py have them.
+    r"--everything": " ".join(
+        f"--only {section}"
+        for section in (
+            "fidelity",
+            "bias",
+            "dark_matter",
+            "geometry",
+            "evidence",
+            "transfer",
+            "meaning",
+            "words",
+            "stability",
+            "discrimination",
+        )
+    ),
     # Features of single words are asked for of ten words that are a token each, and the tiny tokenizer has eight.
     r" --only words": "",
     # Places that are not here.
