@@ -1,5 +1,7 @@
 """A pass that begins at a hook point gives, bit for bit, what a whole pass with that edit gives, and computes no layer below."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -28,42 +30,40 @@ def opened(tmp_path_factory):
     return model
 
 
+@contextmanager
 def counted(layers):
-    """How often each layer is called from now on."""
+    """Grows by one for each call of a layer while the block runs."""
     calls = []
-    for at, layer in enumerate(layers):
-        layer.register_forward_hook(lambda *_, at=at: calls.append(at))
-    return calls
+    handles = [layer.register_forward_hook(lambda *_: calls.append(1)) for layer in layers]
+    yield calls
+    for handle in handles:
+        handle.remove()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_pass_from_a_hook_point_on_is_the_whole_pass_with_that_edit(opened, family):
     model = opened(family)
     tokens_BT = model.some_tokens(6).repeat(2, 1)
+    plain = model.run(tokens_BT).logits
     for hook in (HOOK, "blocks.1.hook_resid_pre"):
         x_BTD = model.run(tokens_BT, [hook]).activations[hook]
         x_BTD = x_BTD + torch.randn(x_BTD.shape, generator=torch.Generator().manual_seed(0))
         assert model.above.begins(hook)
         whole = model.run(tokens_BT, edits=[Edit(hook, lambda _, __, x=x_BTD: x)], logits=True).logits
         assert torch.equal(model.above.logits(hook, tokens_BT, x_BTD), whole)
-    plain = model.run(tokens_BT).logits  # nothing stands aside any more
-    assert torch.equal(model.run(tokens_BT).logits, plain)
+    assert torch.equal(model.run(tokens_BT).logits, plain)  # nothing stands aside any more
 
 
 def test_layers_below_are_not_computed_and_are_afterwards(tiny):
-    assert Above(tiny).begins("blocks.1.hook_resid_post")
-    below = Above(tiny).model.module.model.layers[0]
-    inside = counted([below.self_attn, below.mlp])
+    below = tiny.module.model.layers[0]
     tokens_BT = tiny.some_tokens(5).repeat(2, 1)
     x_BTD = tiny.run(tokens_BT, [HOOK]).activations[HOOK]
-    before = len(inside)
-    assert before == 2
-    tiny.above.logits(HOOK, tokens_BT, x_BTD)
-    tried = len(inside)
-    tiny.above.logits(HOOK, tokens_BT, x_BTD)
-    assert len(inside) == tried
-    tiny.run(tokens_BT)
-    assert len(inside) == tried + 2
+    assert tiny.above.begins(HOOK)
+    with counted([below.self_attn, below.mlp]) as inside:
+        tiny.above.logits(HOOK, tokens_BT, x_BTD)
+        assert not inside
+        tiny.run(tokens_BT)
+        assert len(inside) == 2
 
 
 def test_where_something_above_reads_what_a_layer_below_remembers_no_pass_begins(tiny):
