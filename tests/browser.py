@@ -96,6 +96,12 @@ def settled(page: Page) -> None:
     expect(page.locator(STILL)).to_have_count(1)
 
 
+def hears(page: Page) -> None:
+    """Wait until the page's script has ended and keys are heard, which the button that lists them says."""
+    settled(page)
+    expect(page.locator(".st-key-keyboard .open")).to_be_visible()
+
+
 def watched(page: Page) -> list[str]:
     """Every address that the tab asks for from now on, its icon's among them, which Playwright's own events leave out."""
     asked: list[str] = []

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from interp.workbench import Workbench
-from tests.browser import dashboard, dots, others, settled, watched
+from tests.browser import dashboard, dots, hears, others, settled, watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 PAGES = {
@@ -81,7 +81,7 @@ def test_back_forward_and_reload_show_what_the_address_says(page, address, check
 
 def test_a_slash_goes_to_the_search_and_a_question_mark_lists_the_keys(page, address):
     page.goto(address)
-    settled(page)
+    hears(page)
     search = page.get_by_label("Search", exact=True)
     expect(search).to_be_visible()
     page.keyboard.press("/")
@@ -89,7 +89,7 @@ def test_a_slash_goes_to_the_search_and_a_question_mark_lists_the_keys(page, add
     page.keyboard.press("?")  # in a text field it is a character
     expect(search).to_have_value(re.compile(r"\?$"))
     page.goto(f"{address}/library")
-    settled(page)
+    hears(page)
     page.keyboard.press("?")
     listed = page.locator(".st-key-keyboard dialog[open]")
     expect(listed).to_contain_text("search")
@@ -101,7 +101,7 @@ def test_j_and_k_walk_the_features_that_are_listed_and_enter_opens_one(page, add
     page.goto(f"{address}/?q=dead:no")
     listed = page.locator(".hits .hit .name a")
     expect(listed.first).to_be_visible()
-    settled(page)
+    hears(page)
     for key, at in (("j", 0), ("j", 1), ("j", 2), ("k", 1)):
         page.keyboard.press(key)
         expect(listed.nth(at)).to_be_focused()

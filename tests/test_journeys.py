@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from interp.commands import labelling, sharing
 from interp.corpus import open_corpus
 from interp.workbench import Workbench
-from tests.browser import dashboard, dots, settled, someone
+from tests.browser import dashboard, dots, hears, settled, someone
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ASK = "fetch('/owned'), window.owned = true"
@@ -168,6 +168,7 @@ def test_a_read_only_dashboard_offers_no_label_no_training_and_no_import_and_kee
         expect(page.locator(".st-key-label-editor")).to_have_count(0)
         go(page, only, "labels", which="all", author="Ann")
         expect(page.get_by_text("These pages are read-only: names are given and judged elsewhere.")).to_be_visible()
+        hears(page)
         for key in "axuz":  # the keys of the queue
             page.keyboard.press(key)
         go(page, only, "train")

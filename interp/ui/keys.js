@@ -58,7 +58,8 @@ function list(dialog) {
 
 export default function ({ parentElement }) {
   const dialog = parentElement.querySelector("dialog")
-  parentElement.querySelector(".open").onclick = () => list(dialog)
+  const open = parentElement.querySelector(".open")
+  open.onclick = () => list(dialog)
   dialog.onclick = (event) => { if (event.target === dialog) dialog.close() }
   const pressed = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return
@@ -74,6 +75,7 @@ export default function ({ parentElement }) {
     event.preventDefault()
   }
   document.addEventListener("keydown", pressed)
+  open.hidden = false
   document.querySelector(".st-key-bar a[aria-current='page']")?.scrollIntoView({ block: "nearest", inline: "nearest" })
   return () => document.removeEventListener("keydown", pressed)
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).parent
-_LISTED = "<button class='open' title='keys' aria-label='keys'>?</button><dialog><h2>Keys</h2><table><tbody></tbody></table></dialog>"
+_LISTED = "<button class='open' hidden title='keys' aria-label='keys'>?</button><dialog><h2>Keys</h2><table><tbody></tbody></table></dialog>"
 _keyboard = st.components.v2.component(
     "interp.keys",
     html=_LISTED,
@@ -17,7 +17,7 @@ _keyboard = st.components.v2.component(
 
 
 def listen() -> None:
-    """Hear the keyboard, and show the button that lists the keys."""
+    """Hear the keyboard; the button that lists the keys shows from when they are heard (the script comes after the HTML)."""
     _keyboard(key="keyboard", width="content", height="content")
 
 
