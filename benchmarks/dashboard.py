@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -39,6 +39,9 @@ SEARCHES = ("medicine and disease", "token:/^ ?(Paris|London)$/", "confirmed:yes
 BROWSERS = 10
 NUMBER = ".head h1 .number"
 FEATURES = 9216
+Polling = float | Literal["raf"]
+CROWD_ASKS = 100.0
+"""ms between two looks of each of the ten: in every frame, ten pages would take the cores from what they wait for."""
 STANDS = """([still, selector, text]) => {
   if (!document.querySelector(still)) return false
   const roots = [document], wanted = new RegExp(text)
@@ -63,13 +66,13 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return {"p50, ms": round(1000 * p50), "p95, ms": round(1000 * p95), "n": len(seconds)}
 
 
-def stands(page: Page, selector: str, text: str = "") -> None:
+def stands(page: Page, selector: str, text: str = "", polling: Polling = "raf") -> None:
     """Wait until the page's script has ended and an element says what the regular expression asks for.
 
-    The page is asked in each of its frames: Playwright's `expect` asks after 0, .1, .35 and .85 s, and what stands there after .4 s
-    would be found to have taken twice as long.
+    The page is asked in each of its frames, or every so many ms: Playwright's `expect` asks after 0, .1, .35 and .85 s, and what stands
+    there after .4 s would be found to have taken twice as long.
     """
-    page.wait_for_function(STANDS, arg=[STILL, selector, text], polling="raf")
+    page.wait_for_function(STANDS, arg=[STILL, selector, text], polling=polling)
 
 
 def feature(page: Page, address: str, number: int) -> None:
@@ -78,11 +81,11 @@ def feature(page: Page, address: str, number: int) -> None:
     stands(page, NUMBER, f"^{number}$")
 
 
-def next_feature(page: Page) -> None:
+def next_feature(page: Page, polling: Polling = "raf") -> None:
     """Go on to the next feature by its button, until it stands there."""
     before = int(page.locator(NUMBER).inner_text())
     page.get_by_role("button", name="›", exact=True).click()
-    stands(page, NUMBER, f"^{(before + 1) % FEATURES}$")
+    stands(page, NUMBER, f"^{(before + 1) % FEATURES}$", polling)
 
 
 def first_page(page: Page, address: str) -> dict[str, Any]:
@@ -158,7 +161,7 @@ def crowd(address: str, features: list[int], seconds: float, looks: float) -> di
             end = time.perf_counter() + seconds
             while time.perf_counter() < end:
                 try:
-                    took.append(timed(lambda: next_feature(page)))
+                    took.append(timed(lambda: next_feature(page, CROWD_ASKS)))
                 except Error as error:
                     wrong.append(str(error)[:200])
                 if page.get_by_test_id("stException").count():

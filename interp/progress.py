@@ -38,10 +38,19 @@ class Progress:
     def told(self) -> str:
         """All of it in a line."""
         share = f" ({self.done / self.total:.0%})" if self.total else ""
-        rate = "" if self.rate is None else f"{self.rate:,.0f} {self.unit}/s"
+        rate = _pace(self.rate, self.unit)
         left = "" if self.left is None or self.done >= self.total else f"{duration(self.left)} left"
         done = f"{self.what}: {self.done:,} of {self.total:,} {self.unit}{share}"
         return ", ".join(filter(None, [done, rate, left, self.note]))
+
+
+def _pace(rate: float | None, unit: str) -> str:
+    """So many a second, or how long each takes where that is more than a second."""
+    if not rate:
+        return ""
+    if rate < 1:
+        return f"{duration(1 / rate)} each"
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
 
 
 Listener = Callable[[Progress], None]
@@ -72,8 +81,7 @@ class _Count:
         return (self.count - self.before) / took if took >= TIMED else None
 
     def speed(self) -> str:
-        rate = self.rate()
-        return "" if rate is None else f"{rate:,.0f} {self.unit}/s"
+        return _pace(self.rate(), self.unit)
 
     def reaches_end(self, units: int) -> bool:
         """Whether it were the last so many units that ended the work."""

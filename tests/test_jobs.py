@@ -465,3 +465,12 @@ def test_a_harvest_and_a_training_run_as_jobs_and_one_that_was_stopped_ends_with
     assert jobs.job(broken.id).result()["into"] == into
     assert jobs.job(whole.id).state == "done"
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(1755.4, "1,755 tasks/s"), (2.34, "2.3 tasks/s"), (0.2, "5 s each"), (0.004, "4.2 min each"), (None, "")],
+)
+def test_progress_says_how_fast_it_is_also_where_one_takes_seconds(rate, said):
+    told = Progress(what="probe", done=10, total=30, unit="tasks", rate=rate, left=None).told()
+    assert told == ", ".join(filter(None, ["probe: 10 of 30 tasks (33%)", said]))

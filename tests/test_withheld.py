@@ -5,6 +5,7 @@ The private text lies in a package (a wheel, pinned by its hash) that is in the 
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -153,6 +154,26 @@ def test_where_the_package_is_missing_examples_and_searches_say_so(published, te
     contents = Contents(sae=wb.sae, card=wb.card, index=index, labels={})
     assert said in export(contents, "csv", texts / "csv", [seen])
     assert "interp setup --texts" in wb.feature(seen)._repr_html_()
+
+
+def test_a_page_shows_examples_that_can_be_read_before_those_that_cannot(published):
+    from interp.commands.inspecting import inspect_feature
+    from interp.ui.feature_sheet import examples
+
+    index = FeatureIndex.open(published.folder / "index")
+    both = 0
+    for feature in [f for f in range(64) if any(e.unread for e in index.examples(f))][:8]:
+        shown = str(examples(inspect_feature(str(published.folder), feature), None, True))
+        of = index.examples(feature)
+        for band in shown.split('class="band rows"')[1:]:
+            number = int(re.match(r' data-own="(\d)"', band)[1])
+            some = [e for e in of if e.band == number]
+            dark = sum(bool(e.unread) for e in some)
+            read = [row.count('class="kwic"') for row in band.split("<details")[1:]]
+            assert read == [1] * (len(some) - dark) + [0] * dark
+            assert (f"{dark} of {len(some)} without text here" in band) == bool(dark)
+            both += 0 < dark < len(some)
+    assert both > 4  # bands of both kinds
 
 
 def test_with_the_package_all_is_as_in_the_full_index(built, published, texts):

@@ -10,7 +10,7 @@ from interp.render.parts import fold, go, histogram, interval, pill, stretch_row
 from interp.render.tag import join, tag
 from interp.render.words import counted, density, strength
 from interp.ui.feature_sheet import STATUS, VERDICTS
-from interp.ui.shared import url
+from interp.ui.shared import unreadable, url
 from interp.views import FeaturePage
 
 if TYPE_CHECKING:
@@ -158,9 +158,8 @@ def _strongest(page: FeaturePage) -> list[Html]:
             first=e.position - e.peak,
             unread=e.unread,
         )
-        for e in page.examples
-        if e.band == 0
-    ][:EXAMPLES]
+        for e in sorted((e for e in page.examples if e.band == 0), key=unreadable)[:EXAMPLES]
+    ]
 
 
 # ---- two lists of texts ----

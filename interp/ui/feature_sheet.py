@@ -14,7 +14,7 @@ from interp.render.parts import copies, fold, go, interval, pill, stretch_row, t
 from interp.render.tag import join, tag
 from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
 from interp.ui.feature_figures import again_line, figures
-from interp.ui.shared import url
+from interp.ui.shared import unreadable, url
 from interp.views import Example, Spectrum
 
 if TYPE_CHECKING:
@@ -263,7 +263,9 @@ def _band(of: Inspected, band: int) -> Html:
             page.band_edges[band - 1 : band + 1] if len(page.band_edges) > band else (some[0].value, some[-1].value)
         )
         edges = f"largest {strength(high)} to {strength(low)}"
-    rows = [_row(example, page.max) for example in some]
+    rows = [_row(example, page.max) for example in sorted(some, key=unreadable)]
+    if dark := sum(map(unreadable, some)):
+        edges += f" · {dark} of {len(some)} without text here"
     return tag("div", tag("h3", title, tag("span", edges)), rows, class_="band rows", data_own=band)
 
 

@@ -5,7 +5,7 @@ from interp.render import Html, visible
 from interp.render.parts import copies, fold, go, histogram, pill, stretch_row
 from interp.render.tag import join, tag
 from interp.render.words import counted, density, strength
-from interp.ui.shared import url
+from interp.ui.shared import unreadable, url
 from interp.views import Contexts, FeaturePage, NeuronPage
 
 SHOWN = 4
@@ -91,7 +91,7 @@ def _group(own: Contexts, page: FeaturePage) -> Html:
             first=e.position - e.peak,
             unread=e.unread,
         )
-        for e, share in own.examples[:SHOWN]
+        for e, share in sorted(own.examples, key=lambda each: unreadable(each[0]))[:SHOWN]
     ]
     return tag(
         "div", tag("h3", tag("span", title), tag("span", counted(len(own.examples), "example"))), rows, class_="rows"

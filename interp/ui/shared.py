@@ -173,6 +173,11 @@ def show_tokens(tokens: list[str], values: list[float], top: float, peak: int | 
     st.html(tokens_html(tokens, values, top, peak=peak))
 
 
+def unreadable(example: Example) -> bool:
+    """Whether its text is not on this machine: such examples stand behind those that can be read."""
+    return bool(example.unread)
+
+
 def example_rows(examples: list[Example], top: float) -> None:
     """Each example's activation, text and document."""
     for example in examples:
