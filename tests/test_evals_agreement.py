@@ -91,7 +91,7 @@ def test_our_figures_are_those_of_sae_lens(tiny, sae, blocks, tmp_path):
     assert ours["ce_zero"].value == near(ablated["ce_loss_with_sae"])
     assert ours["kl_zero"].value == near(ablated["kl_div_with_sae"])
     assert ours["kl_score_zero"].value == near(1 - found["kl_div_with_sae"] / ablated["kl_div_with_sae"])
-    losses = measure_losses(base, {"sae": made.change()}, ("zero",), kl=False)
+    losses = measure_losses(base, {"sae": made.change()}, ("zero",))
     clean, with_sae, with_zero = (losses[name].ce_P.sum() for name in ("clean", "sae", "zero"))
     score = (ablated["ce_loss_with_sae"] - found["ce_loss_with_sae"]) / (ablated["ce_loss_with_sae"] - found["ce_loss_without_sae"])  # fmt: skip
     assert (with_zero - with_sae) / (with_zero - clean) == pytest.approx(score, rel=1e-3)

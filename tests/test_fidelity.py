@@ -15,7 +15,7 @@ from interp.evals.documents import Documents
 from interp.evals.fidelity import measure_fidelity, measure_several
 from interp.evals.figure import Section
 from interp.evals.geometry import measure_geometry, nearest_cosines
-from interp.evals.in_place import kl_divergence, random_error
+from interp.evals.in_place import Predictions, kl_divergence, random_error
 from interp.models import Model, open_model
 from interp.models.above import Above
 from interp.sae import SAE
@@ -185,6 +185,30 @@ def test_kl_is_that_of_the_formula_and_stays_exact_when_it_is_tiny():
         assert torch.allclose(kl_divergence(p.float(), q.float()), wanted, rtol=2e-2, atol=1e-9)
     ruled_out = torch.tensor([[0.0, float("-inf")]])
     assert float(kl_divergence(ruled_out, torch.log(torch.tensor([[0.5, 0.5]])))) == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("ruled_out", [False, True])
+def test_losses_of_a_changed_pass_are_those_of_its_logits_also_far_from_the_untouched_ones(ruled_out):
+    draw = torch.Generator().manual_seed(0)
+    tokens, counted = torch.randint(0, 300, (2, 9), generator=draw), torch.rand(2, 9, generator=draw) < 0.8
+    clean, noise = (scale * torch.randn(2, 9, 300, generator=draw) for scale in (4, 1))
+    if ruled_out:
+        clean[:, :, 7] = float("-inf")  # by both passes
+    here = Predictions(tokens, counted, clean)
+
+    def wanted(logits):
+        p, q = (x[counted].double().log_softmax(-1) for x in (clean, logits))
+        kl = torch.where(p > -torch.inf, p.exp() * (p - q), 0.0)
+        return -q.gather(1, tokens.roll(-1, 1)[counted][:, None]).squeeze(1), kl.sum(-1)
+
+    assert here.ce_P.numpy() == pytest.approx(wanted(clean)[0].numpy(), abs=2e-6)
+    for step, add in ((1.0, 0.0), (1e-3, 0.0), (1e-2, 30.0), (40.0, 0.0)):  # the last moves logits by more than FAR
+        ce, kl = here.ce_and_kl(clean + step * noise + add)
+        right_ce, right_kl = wanted(clean + step * noise + add)
+        assert ce == pytest.approx(right_ce.numpy(), rel=1e-5, abs=3e-6)
+        assert kl == pytest.approx(right_kl.numpy(), rel=1e-5, abs=1e-7 if ruled_out else 1e-8 if add else 1e-9)
+    if not ruled_out:
+        assert (here.ce_and_kl(clean)[1] == 0).all()
 
 
 def test_gamma_and_shrinkage_of_a_scaled_copy(base):

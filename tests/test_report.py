@@ -16,9 +16,12 @@ from interp.evals.depths import class_curves, side_by_side, side_by_side_page
 from interp.evals.figure import Figure, Section
 from interp.evals.meaning import CLASSES
 from interp.evals.measures import MEASURES, Measure, Setting, find_measures
+from interp.evals.nulls import RANDOM_MODEL, ROWS, with_shuffled_rows
 from interp.evals.page import page
 from interp.evals.report import Of, Report, make_report, read_report
 from interp.evals.told import markdown
+from interp.models import Model
+from interp.models.above import Above
 from interp.render.sheet import HEAD
 from interp.sae import SAE
 from interp.types import Hook, InterpError
@@ -317,6 +320,28 @@ def test_saes_are_set_beside_one_another_by_figure_and_depth():
     assert rows["two", "c"] == ["1.5 (1 to 2)"] * 3
     assert [(point.x, point.y) for point in class_curves([late, early])["next-token"]] == [(5.0, 25.0), (25.0, 75.0)]
     assert "block" in side_by_side_page([late, early])
+
+
+def test_saes_measured_together_share_the_untouched_pass_and_get_what_each_gets_alone(setting, monkeypatch):
+    measure = find_measures(("fidelity",))[0]
+    saes = tuple(with_shuffled_rows(setting.sae, n) for n in (0, 1))
+    alone = [measure.make(replace(setting, sae=each, rows=[], baselines=[])) for each in saes]
+    ran = []
+    for kind, name in ((Model, "run"), (Above, "logits")):
+        real = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda self, *a, real=real, **k: (ran.append(1), real(self, *a, **k))[1])
+    shared = replace(setting, baselines=[], together=saes, losses={}, null=ROWS)
+    first = measure.make(replace(shared, sae=saes[0], rows=[]))
+    there = len(ran)
+    second = measure.make(replace(shared, sae=saes[1], rows=[]))
+    assert there > len(ran) - there == 0
+    assert [one.figures for one in (first, second)] == [one.figures for one in alone]
+    assert not shared.losses
+    # Losses of a random-weight model are no measure for another's, so no pass is run for them.
+    bare = measure.make(replace(shared, sae=saes[0], rows=[], null=RANDOM_MODEL))
+    assert len(ran) == there
+    assert bare["fvu"] == first["fvu"]
+    assert "kl" not in {one.name for one in bare.figures}
 
 
 def test_every_figure_is_held_against_saes_that_found_nothing(bench, text_folder, tmp_path):

@@ -25,6 +25,16 @@ def run(page, **query):
     return app
 
 
+def editing(feature):
+    """A feature's page with its label opened."""
+    app = run("feature", feature=feature)
+    assert not any(button.label == "Save label" for button in app.button)  # nothing is made of it before
+    app.session_state["label-editor"] = True
+    app.run()
+    assert not app.exception
+    return app
+
+
 def sheet(app):
     """The HTML of a page's sheet."""
     found = [json.loads(each.proto.json)["html"] for each in app.get("bidi_component") if each.proto.json]
@@ -222,7 +232,7 @@ def test_a_figure_is_measured_again_from_its_page(checkpoint):
 
 
 def test_what_is_hostile_in_a_label_stays_text():
-    app = run("feature", feature="13")
+    app = editing("13")
     app.text_input(key="text-13").set_value("<img src=x onerror=alert(1)>")
     app.text_input(key="tags-13").set_value("<b>")
     next(button for button in app.button if button.label == "Save label").click().run()
@@ -243,18 +253,18 @@ def test_the_page_of_a_feature_follows_its_label_and_its_index(checkpoint, monke
 
 
 def test_a_label_is_saved_from_the_page():
-    app = run("feature", feature="11")
+    app = editing("11")
     app.text_input(key="text-11").set_value("a <script>label</script>")
     app.text_input(key="author-11").set_value("test")
     next(button for button in app.button if button.label == "Save label").click().run()
     assert not app.exception
     assert "&lt;script&gt;" in sheet(app)
     assert "<script>" not in sheet(app)
-    run("feature", feature="11").text_input(key="text-11").set_value("").run()
+    editing("11").text_input(key="text-11").set_value("").run()
 
 
 def test_tags_and_a_star_are_saved_from_the_page_and_taken_back():
-    app = run("feature", feature="12")
+    app = editing("12")
     app.text_input(key="text-12").set_value("marked")
     app.text_input(key="tags-12").set_value("one, two")
     app.checkbox(key="star-12").check()

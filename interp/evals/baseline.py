@@ -55,7 +55,7 @@ class Losses:
     ce_P: Float[np.ndarray, " P"]
     """Nats; 0 where nothing is predicted."""
     kl_P: Float[np.ndarray, " P"]
-    """Nats, from the untouched pass; nan where KL was not asked for."""
+    """Nats, from the untouched pass."""
 
     def put(self, some: slice, ce_P: np.ndarray, kl_P: np.ndarray, predicted_P: np.ndarray) -> None:
         """Fill in some positions; the loss counts where something is predicted."""

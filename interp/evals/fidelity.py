@@ -33,7 +33,7 @@ Source  Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (loss with
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def evaluate(
     with bar("evaluate, five passes", 5 * blocks.positions, "tokens read") as step:
         base = read_baseline(model, sae, blocks, norm_cutoff=norm_cutoff, batch_blocks=batch_blocks, step=step)
         made = reconstruct(base, sae)
-        losses = measure_losses(base, {"sae": made.change()}, kl=False, step=step)
+        losses = measure_losses(base, {"sae": made.change()}, step=step)
     return _report(base, made, losses)
 
 
@@ -156,10 +156,20 @@ def measure_fidelity(
     they were measured for several dictionaries at once. Raises InterpError when EV is far below what the card says.
     """
     began = time.perf_counter()
-    check_said(base, made, ev_said)
+    section = measure_reconstruction(base, made, ev_said=ev_said)
     losses = fidelity_losses(base, [made], seed=seed)[0] if losses is None else losses
-    reconstruction, rows = _of_rows(base, made)
-    figures = (*reconstruction, *_of_loss(base, losses), *_of_kl(base, losses, number_floor(base)))
+    figures = (*section.figures, *_of_loss(base, losses), *_of_kl(base, losses, number_floor(base)))
+    return replace(section, figures=figures, of={**section.of, "seed": seed}, seconds=time.perf_counter() - began)
+
+
+def measure_reconstruction(base: Baseline, made: Reconstructed, *, ev_said: float | None = None) -> Section:
+    """The section `fidelity` without what the model makes of it: no pass is run. `ev_said` is what the dictionary's card says of EV.
+
+    Raises InterpError when EV is far below what the card says.
+    """
+    began = time.perf_counter()
+    check_said(base, made, ev_said)
+    figures, rows = _of_rows(base, made)
     of = {
         "hook points": [str(hook) for hook in base.writes],
         "counted": base.positions,
@@ -168,11 +178,9 @@ def measure_fidelity(
         "blocks": len(base.counted_NT),
         "tokens_sha256": base.blocks.sha256(),
         "model_dtype": base.model.dtype_name,
-        "seed": seed,
     }
-    return Section(
-        name="fidelity", title="Fidelity", figures=figures, rows=rows, of=of, seconds=time.perf_counter() - began
-    )
+    seconds = time.perf_counter() - began
+    return Section(name="fidelity", title="Fidelity", figures=tuple(figures), rows=rows, of=of, seconds=seconds)
 
 
 def measure_several(

@@ -49,7 +49,7 @@ def _floor(base: Baseline) -> Figure:
     kl_P = []
     for tokens, counted in zip(tokens_NT.split(1), counted_NT.split(1), strict=True):
         said, here = (logits_of(one, tokens) for one in (exact, model))
-        kl_P.append(Predictions(tokens, counted).ce_and_kl(said, here)[1])
+        kl_P.append(Predictions(tokens, counted, said).ce_and_kl(here)[1])
     document_P = base.blocks.document_NT[:blocks][counted_NT].numpy()
     if not len(document_P):
         return _none(base, "no position of the first blocks counts")

@@ -5,14 +5,12 @@ yet: what is asked again under the same name is not run again.
 
 Definitions
     CE           -log q(next token) in nats at a predicted position.
-    KL           Σ p (log p - log q) over the vocabulary in nats at a counted position; p untouched, q changed. The sum is taken
-                 of p (log p - log q) + q - p, which is the same where p and q each sum to 1, and from which the rounding
-                 of their sums drops out.
+    KL           Σ p (log p - log q) over the vocabulary in nats at a counted position; p untouched, q changed.
 
 Axes    N block, T position, P counted position, O d_out, W width of one hook point, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,10 +21,12 @@ from interp.evals.baseline import Baseline, Change, Losses, Reconstructed, Step,
 from interp.models import Edit, Model, Site
 from interp.types import Hook
 
-LOGITS = 110_000_000
-"""Numbers in the logits of one pass: half a gigabyte in float32."""
+LOGITS = 55_000_000
+"""Numbers in the logits of one pass: a quarter of a gigabyte in float32; the untouched pass's probabilities are as many."""
 CACHED = 400_000
 """Numbers of the logits that a processor looks at at once: eight rows of 49,152, a few megabytes with what is made of them."""
+FAR = 60.0
+"""Nats by which a logit may rise above the mean change before float32 has no room for its exponential: such rows take the long way."""
 
 
 def zero(base: Baseline) -> Change:
@@ -71,7 +71,6 @@ def measure_losses(
     changes: Mapping[str, Change],
     ablations: Sequence[str] = tuple(ABLATIONS),
     *,
-    kl: bool = True,
     step: Step = quiet,
 ) -> dict[str, Losses]:
     """Losses of the model untouched (`clean`), ablated (by name in ABLATIONS) and with each change in place.
@@ -90,14 +89,14 @@ def measure_losses(
         zip(tokens_NT.split(blocks), base.counted_NT.split(blocks), strict=True)
     ):
         first, last = last, last + int(counted_NT.sum())
-        some, here = slice(first, last), Predictions(tokens, counted_NT)
+        some = slice(first, last)
         whole = None if reads is None else reads[number * blocks : (number + 1) * blocks]
-        clean = _logits(base, tokens, counted_NT, whole)
-        made["clean"].put(some, here.ce(clean), np.zeros(last - first), base.predicted_P)
+        here = Predictions(tokens, counted_NT, _logits(base, tokens, counted_NT, whole))
+        made["clean"].put(some, here.ce_P.numpy(), np.zeros(last - first), base.predicted_P)
         step(tokens.numel())
         for name, change in run.items():
             logits = _logits(base, tokens, counted_NT, whole, change(first, last))
-            made[name].put(some, *here.ce_and_kl(clean if kl else None, logits), base.predicted_P)
+            made[name].put(some, *here.ce_and_kl(logits), base.predicted_P)
             step(tokens.numel())
     for name in ("clean", *(name for name in ablations if name not in base.losses)):
         base.losses[name] = made[name]
@@ -146,44 +145,86 @@ def logits_of(model: Model, tokens_NT: Tensor, edits: Sequence[Edit] = ()) -> Fl
 
 
 class Predictions:
-    """The counted positions of some blocks, whose logits are looked at a few rows at a time.
+    """The counted positions of some blocks, and what an untouched pass says at each.
 
-    A few rows of logits stay in the processor's cache; all of a batch in float32 would be gigabytes that are made,
-    read and thrown away for every pass.
+    Changed passes are held against it a few rows of logits at a time, which stay in the processor's cache. With p untouched, d the
+    change of the logits and c = Σ p d:
+
+        KL(p‖q) = log Σ p exp(d - c)        CE of q = CE of p + c + KL - d of the next token
+
+    so that a changed pass costs one exponential a logit, and d = 0 gives exactly 0.
     """
 
-    def __init__(self, tokens_NT: Int[Tensor, "N T"], counted_NT: Bool[Tensor, "N T"]) -> None:
-        self.where_P2 = counted_NT.nonzero()
-        self.following_P = tokens_NT.roll(-1, dims=1)[counted_NT]
-
-    def ce(self, logits_NTV: Float[Tensor, "N T V"]) -> Float[np.ndarray, " P"]:
-        """-log of the probability of the token after each position, in nats."""
-        return self.ce_and_kl(None, logits_NTV)[0]
-
-    def ce_and_kl(
-        self, clean_NTV: Float[Tensor, "N T V"] | None, logits_NTV: Float[Tensor, "N T V"]
-    ) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-        """(CE, KL from `clean_NTV`) of each position in nats; without `clean_NTV` KL is nan."""
-        device, ce, kl = logits_NTV.device, [], []
-        rows = max(1, (CACHED if device.type == "cpu" else LOGITS) // logits_NTV.shape[-1])
-        for where_R2, following_R in zip(self.where_P2.split(rows), self.following_P.split(rows), strict=True):
-            block_R, place_R = where_R2.to(device).unbind(1)
-            log_q_RV = logits_NTV[block_R, place_R].float().log_softmax(-1)
-            ce.append(-log_q_RV.gather(1, following_R.to(device)[:, None]).squeeze(1))
-            if clean_NTV is not None:
-                log_p_RV = clean_NTV[block_R, place_R].float().log_softmax(-1)
-                kl.append(kl_divergence(log_p_RV, log_q_RV).cpu())
+    def __init__(
+        self,
+        tokens_NT: Int[Tensor, "N T"],
+        counted_NT: Bool[Tensor, "N T"],
+        clean_NTV: Float[Tensor, "N T V"],
+    ) -> None:
+        device, vocabulary = clean_NTV.device, clean_NTV.shape[-1]
+        self.clean_NTV = clean_NTV
+        self.where_P2 = counted_NT.nonzero().to(device)
+        self.following_P = tokens_NT.roll(-1, dims=1)[counted_NT].to(device)
         size = len(self.where_P2)
-        ce_P = torch.cat(ce).cpu().double().numpy() if ce else np.zeros(0)
-        if clean_NTV is None:
-            return ce_P, np.full(size, np.nan)
-        return ce_P, torch.cat(kl).double().numpy() if kl else np.zeros(0)
+        self.p_PV = torch.empty(size, vocabulary, device=device)
+        self.sum_P, self.ce_P = (torch.empty(size, dtype=torch.float64) for _ in range(2))
+        self.rows = max(1, (CACHED if device.type == "cpu" else LOGITS) // vocabulary)
+        for some in self._chunks():
+            a_RV = self._logits(clean_NTV, some)
+            self.p_PV[some] = a_RV.softmax(-1)
+            self.sum_P[some] = _sum(self.p_PV[some])
+            self.ce_P[some] = _double(a_RV.logsumexp(-1) - self._next(a_RV, some))
+
+    def ce_and_kl(self, logits_NTV: Float[Tensor, "N T V"]) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+        """(CE, KL from the untouched pass) of each position in nats."""
+        ce_P, kl_P = torch.empty_like(self.ce_P), torch.empty_like(self.ce_P)
+        for some in self._chunks():
+            ce_P[some], kl_P[some] = self._changed(logits_NTV, some)
+        return ce_P.numpy(), kl_P.numpy()
+
+    def _changed(self, logits_NTV: Tensor, some: slice) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
+        p_RV, sum_R = self.p_PV[some], self.sum_P[some]
+        d_RV = self._logits(logits_NTV, some).sub_(self._logits(self.clean_NTV, some))
+        next_R = _double(self._next(d_RV, some))
+        near_R = torch.linalg.vecdot(
+            p_RV, d_RV
+        )  # c but for rounding, which is as large as d is; what it left is told from d - c
+        d_RV -= near_R[:, None]
+        far_R = ~(d_RV.amax(-1) <= FAR).cpu()  # also where a token is ruled out, and d is no number
+        left_R = _double(torch.linalg.vecdot(p_RV, d_RV)) / sum_R
+        log_R = (_double(torch.linalg.vecdot(p_RV, d_RV.expm1_())) / sum_R).log1p_()
+        kl_R = (log_R - left_R).clamp_min_(0)
+        ce_R = self.ce_P[some] + _double(near_R) + log_R - next_R
+        if far_R.any():
+            q_RV = self._logits(logits_NTV, some).log_softmax(-1)
+            kl = kl_divergence(self._logits(self.clean_NTV, some).log_softmax(-1), q_RV)
+            ce_R, kl_R = torch.where(far_R, -_double(self._next(q_RV, some)), ce_R), torch.where(far_R, kl.cpu(), kl_R)
+        return ce_R, kl_R
+
+    def _chunks(self) -> Iterator[slice]:
+        return (slice(first, first + self.rows) for first in range(0, len(self.where_P2), self.rows))
+
+    def _logits(self, logits_NTV: Tensor, some: slice) -> Float[Tensor, "R V"]:
+        return logits_NTV[tuple(self.where_P2[some].unbind(1))].float()
+
+    def _next(self, x_RV: Float[Tensor, "R V"], some: slice) -> Float[Tensor, " R"]:
+        return x_RV.gather(1, self.following_P[some, None]).squeeze(1)
+
+
+def _double(x_R: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+    return x_R.cpu().double()  # not every device has it
+
+
+def _sum(x_RV: Float[Tensor, "R V"]) -> Float[Tensor, " R"]:
+    return x_RV.cpu().double().sum(-1) if x_RV.device.type == "mps" else x_RV.sum(-1, dtype=torch.float64).cpu()
 
 
 def kl_divergence(log_p_PV: Float[Tensor, "P V"], log_q_PV: Float[Tensor, "P V"]) -> Float[Tensor, " P"]:
-    """KL(p‖q) of each row in nats, of log-probabilities; 0 where they are the same."""
+    """KL(p‖q) of each row in nats, of log-probabilities; 0 where they are the same.
+
+    The sum is taken of p (log p - log q) + q - p, from which the rounding of the sums of p and q drops out.
+    """
     p_PV = log_p_PV.exp()
     # A token that the untouched model rules out (-inf) adds q - p alone.
     along_PV = torch.where(p_PV > 0, p_PV * (log_p_PV - log_q_PV), 0.0)
-    terms_PV = along_PV.add_(log_q_PV.exp()).sub_(p_PV)
-    return terms_PV.cpu().double().sum(-1) if terms_PV.device.type == "mps" else terms_PV.sum(-1, dtype=torch.float64)
+    return _sum(along_PV.add_(log_q_PV.exp()).sub_(p_PV))

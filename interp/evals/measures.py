@@ -2,20 +2,22 @@
 
 A new measure is a file of this room with one function that returns a `Section`, and a line in MEASURES. It is given a
 `Setting` and takes from it what it needs. What cannot be measured here raises InterpError, with the remedy; the report says
-that first. A null SAE is measured by the same functions: no measure knows what it measures.
+that first. A null SAE is measured by the same functions; passes whose figures are not fair of it (`nulls.FAIR`) are left out.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interp.corpus import TokenBlocks
-from interp.evals.baseline import Baseline, Reconstructed, read_baseline, reconstruct
+from interp.evals.baseline import Baseline, Losses, Reconstructed, read_baseline, reconstruct
 from interp.evals.bias import measure_bias
 from interp.evals.dark_matter import measure_dark_matter
-from interp.evals.fidelity import measure_fidelity
+from interp.evals.fidelity import fidelity_losses, measure_fidelity, measure_reconstruction
 from interp.evals.figure import Section
 from interp.evals.geometry import measure_geometry
+from interp.evals.nulls import Null, fair_for
 from interp.evals.probing import probing
 from interp.evals.probing_tasks import Plan
 from interp.models import Model
@@ -43,6 +45,12 @@ class Setting:
     """What was read of the model; `replace(setting, sae=…)` goes on with it, so that nulls repeat no untouched pass."""
     rows: list[Reconstructed] = field(default_factory=list, repr=False)
     """What the SAE makes of it: encoded once for all measures."""
+    null: Null | None = None
+    """Which null the SAE is."""
+    together: tuple[SAE, ...] = ()
+    """SAEs of one baseline that are measured one after another: what each puts in place is run beside one untouched pass."""
+    losses: dict[int, Mapping[str, Losses]] = field(default_factory=dict, repr=False)
+    """Of those of them that are still to come, by their `id`."""
 
     @property
     def baseline(self) -> Baseline:
@@ -62,6 +70,16 @@ class Setting:
         if not self.rows or self.rows[0].sae is not self.sae:
             self.rows[:] = [reconstruct(self.baseline, self.sae)]
         return self.rows[0]
+
+    def in_place(self) -> Mapping[str, Losses]:
+        """The SAE's losses, taken out; those of the SAEs that come after it are measured with them."""
+        if id(self.sae) not in self.losses:
+            own = next((n for n, each in enumerate(self.together) if each is self.sae), None)
+            later = () if own is None else self.together[own + 1 :]
+            made = [self.reconstructed, *(reconstruct(self.baseline, each) for each in later)]
+            found = fidelity_losses(self.baseline, made, seed=self.seed)
+            self.losses.update({id(each): losses for each, losses in zip((self.sae, *later), found, strict=True)})
+        return self.losses.pop(id(self.sae))
 
     def said(self) -> dict[str, Any]:
         """What belongs into `Section.of` of whatever is measured on the blocks."""
@@ -92,10 +110,13 @@ class Measure:
 
 
 def _fidelity(setting: Setting) -> Section:
-    made = measure_fidelity(
-        setting.baseline, setting.reconstructed, seed=setting.seed, ev_said=setting.ev_said
-    )  # fmt: skip
-    return _about(setting, made)
+    base, rows, said = setting.baseline, setting.reconstructed, setting.ev_said
+    if setting.null is not None and setting.null not in fair_for("fidelity", "kl").nulls:
+        return _about(setting, measure_reconstruction(base, rows, ev_said=said))
+    began = time.perf_counter()
+    losses = setting.in_place()
+    made = measure_fidelity(base, rows, seed=setting.seed, ev_said=said, losses=losses)
+    return replace(_about(setting, made), seconds=time.perf_counter() - began)
 
 
 def _about(setting: Setting, section: Section) -> Section:

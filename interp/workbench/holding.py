@@ -17,6 +17,7 @@ from interp.evals.nulls import (
     Null,
     ShuffledCodes,
     discrimination,
+    fair_for,
     with_shuffled_rows,
 )
 from interp.evals.report import DISCRIMINATION, Of, make_report
@@ -72,15 +73,22 @@ def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path, me
             settings[weights] = replace(about, model=model, blocks=blocks, baselines=[])
         each.sae.to(settings[weights].model.device)  # before its codes are shuffled
 
-    def sections(of: Opened, sae: SAE, what: str) -> Sequence[Section]:
-        return _measured(of, sae, what, settings[of.card.model_sha256], keep, measures)
+    def sections(null: Null | None, some: Sequence[tuple[Opened, SAE, str]]) -> Sequence[Sequence[Section]]:
+        fair = [one for one in measures if null is None or null in fair_for(one.name, "").nulls]
+        made = []
+        for of, sae, what in some:
+            one = settings[of.card.model_sha256]
+            same = tuple(other for beside, other, _ in some if beside.card.mask.cutoffs == of.card.mask.cutoffs)
+            made.append(_measured(of, sae, what, replace(one, null=null, together=same), keep, fair))
+        return made
 
-    own = [sections(each, each.sae, "") for each in trained]
+    own = sections(None, [(each, each.sae, "") for each in trained])
     nulls: dict[Null, Sequence[Sequence[Section]]] = {
-        null: [sections(each, each.sae, "") for each in some] for null, some in others.items() if some
+        null: sections(null, [(each, each.sae, "") for each in some]) for null, some in others.items() if some
     }
-    nulls[CODES] = [sections(each, ShuffledCodes(each.sae, n), f"codes {n}") for n, each in enumerate(trained)]
-    nulls[ROWS] = [sections(each, with_shuffled_rows(each.sae, n), f"rows {n}") for n, each in enumerate(trained)]
+    of_seeds = list(enumerate(trained))
+    nulls[CODES] = sections(CODES, [(each, ShuffledCodes(each.sae, n), f"codes {n}") for n, each in of_seeds])
+    nulls[ROWS] = sections(ROWS, [(each, with_shuffled_rows(each.sae, n), f"rows {n}") for n, each in of_seeds])
     return discrimination(own, nulls)
 
 

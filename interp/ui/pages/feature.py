@@ -66,8 +66,10 @@ def controls(opened: AboutSae) -> tuple[int, str]:
             label_visibility="collapsed",
         )
         if not read_only():
-            with st.popover("Label", key="label-editor", width="content"):
-                label_editor(opened.sae, number)
+            # Its fields are made when it is opened: a page without them stands sooner.
+            with st.popover("Label", key="label-editor", width="content", on_change="rerun") as editor:
+                if editor.open:
+                    label_editor(opened.sae, number)
     return number, text
 
 
