@@ -1,11 +1,14 @@
 """What survives a slow collection is out of the way of the next; everything is looked through again now and then."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
 from interp.ui import garbage
 from interp.ui.garbage import PATIENCE, SLOW, Keeper
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -72,3 +75,11 @@ def test_it_is_heard_once():
     finally:
         gc.callbacks[:] = before
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("ends", ["", "atexit.unregister(garbage.let_go)"])
+def test_at_its_end_python_frees_what_was_frozen_and_no_binding_says_that_it_leaks(ends):
+    code = f"import atexit, duckdb; from interp.ui import garbage; duckdb.sql('select 1').fetchall(); garbage.keep(); {ends}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert ("leaked" in done.stderr) == bool(ends)  # without letting go it does, so this can fail

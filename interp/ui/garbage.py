@@ -5,6 +5,7 @@ slow look is put out of the way (`gc.freeze`), and the next look is short. Froze
 circle of them would stay; every PATIENCE times all are looked through again.
 """
 
+import atexit
 import gc
 import time
 from typing import Any
@@ -43,3 +44,11 @@ def keep() -> None:
     if keeper not in gc.callbacks:
         gc.freeze()
         gc.callbacks.append(keeper)
+        atexit.register(let_go)
+
+
+def let_go() -> None:
+    """All can be looked through again: at its end Python is to free modules too, or DuckDB's binding lists each of its objects as leaked."""
+    if keeper in gc.callbacks:
+        gc.callbacks.remove(keeper)
+    gc.unfreeze()
