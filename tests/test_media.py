@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from interp.activations import harvest, stream
 from interp.corpus import open_corpus, tokenize
+from interp.corpus.blocks import FILE
 from interp.models import Edit, open_model
 from interp.recipe import train_checkpoint
 from interp.training import TrainConfig
@@ -137,6 +139,21 @@ def test_the_whole_way(opened, files, family, tmp_path):
     assert json.loads(ablation.to_json())["feature"] == fires
     with pytest.raises(InterpError, match=f"reads {model.media.kind}, so it continues nothing"):
         wb.steer(file, [])
+
+
+@pytest.mark.parametrize("kind", ["all", "examples"])
+def test_what_is_published_of_pictures_does_not_say_where_they_lie(opened, files, tmp_path, kind):
+    corpus = open_corpus(files["pictures"])
+    train_checkpoint(stream(opened("vit"), corpus, [HOOK], 2_000), HOOK, tmp_path / "sae", d_sae=64, k=8, batch=128)
+    wb = Workbench.open(tmp_path / "sae", labels=f"sqlite:///{tmp_path}/labels.sqlite")
+    wb.build_index(corpus, 2_000, beside=True, keep=kind)
+    index = wb.index
+    assert (FILE in index.documents_table.column_names) == (kind == "all")  # whose own index it is finds them again
+    done = wb.publish(tmp_path / "out")
+    tables = {path.name: pq.read_table(path) for path in done.folder.rglob("*.parquet")}
+    assert tables["documents.parquet"]["title"].to_pylist() == index.documents_table["title"].to_pylist()
+    said = [repr(table.to_pylist()) + repr(table.schema.metadata) for table in tables.values()]
+    assert not any(str(files["pictures"]) in each for each in said)
 
 
 def test_whisper_writes_down_what_it_hears_and_edits_of_its_encoder_reach_the_words(opened, files):

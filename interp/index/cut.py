@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.corpus import write_parquet
+from interp.corpus.blocks import FILE
 from interp.index.format import FORMAT, ROWS_PER_GROUP, WINDOW, activation_writer, publish
 from interp.index.read import FeatureIndex
-from interp.index.text import hidden, text_sha256, write_counted, write_tokens
+from interp.index.text import hidden, text_sha256, without_places, write_counted, write_tokens
 
 WHOLE_ONLY = ("positions.parquet", "pairs.parquet", "unembedding.safetensors")
 ROWS = ("activations.parquet", "features.parquet")
@@ -26,7 +27,8 @@ def cut(index: FeatureIndex, into: Path, *, without_text: bool = False, model: s
     """
     made = into / ".build" / "made"
     made.mkdir(parents=True)
-    whole, changed = not index.partial, without_text or not index.partial
+    whole = not index.partial
+    changed = whole or without_text or FILE in index.documents_table.column_names
     skipped = (*(WHOLE_ONLY + ROWS if whole else ()), *(TEXT if changed else ()))
     for name in index.meta["files"]:
         if name not in skipped:
@@ -42,7 +44,7 @@ def cut(index: FeatureIndex, into: Path, *, without_text: bool = False, model: s
 
 def _cut_text(index: FeatureIndex, made: Path, without_text: bool) -> dict[str, str]:
     """The files of the text, and what index.json says of it."""
-    documents, document_N = index.documents_table, index.document_at
+    documents, document_N = without_places(index.documents_table), index.document_at
     token_N, hidden_N = index.stored_tokens
     if without_text:  # whose text may be passed on is the publisher's to say
         column = documents.column_names.index("passes_on")

@@ -25,7 +25,7 @@ from interp.index.format import (
     code_type,
 )
 from interp.index.read import FeatureIndex
-from interp.index.text import hidden, write_tokens
+from interp.index.text import hidden, without_places, write_tokens
 from interp.mask import Mask
 from interp.processors import threads
 from interp.progress import bar
@@ -133,10 +133,11 @@ def write_text(run: Build, store: ActivationSource, hook: str) -> dict[str, pa.A
     """token, document and kept of every position, those of the index before included.
 
     documents.parquet and tokens.parquet are written. In an index of examples, which is made to be shared, documents that
-    may not be passed on have no tokens.
+    may not be passed on have no tokens, and nothing says where a file lies on this machine.
     """
     blocks: TokenBlocks = store.blocks
-    documents = _marked(blocks.documents, run.trained)
+    shared = run.config.keep == "examples"
+    documents = _marked(without_places(blocks.documents) if shared else blocks.documents, run.trained)
     kept = [np.unpackbits(np.frombuffer(p.with_suffix(".kept").read_bytes(), np.uint8)) for p in run.parts]
     sizes = [positions for _, positions, _ in store.pieces(hook)]
     columns: dict[str, np.ndarray] = {
@@ -153,7 +154,7 @@ def write_text(run: Build, store: ActivationSource, hook: str) -> dict[str, pa.A
         documents = pa.concat_tables([there, documents.set_column(0, "document", number).cast(there.schema)])
     write_parquet(documents, run.made / "documents.parquet")
     token_N, document_N = columns["token"], columns["document"]
-    hidden_N = hidden(documents, token_N, document_N, blocks.separator) & (run.config.keep == "examples")
+    hidden_N = hidden(documents, token_N, document_N, blocks.separator) & shared
     write_tokens(run.made, token_N, document_N, hidden_N)
     return {name: pa.array(column) for name, column in columns.items()}
 

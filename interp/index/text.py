@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.corpus import write_parquet
+from interp.corpus.blocks import FILE
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ def hidden(documents: pa.Table, token_N: np.ndarray, document_N: np.ndarray, sep
     """Where an index that is shared has no token: in documents that may not be passed on, but at separators."""
     withheld_D = ~documents["passes_on"].to_numpy(zero_copy_only=False)
     return np.asarray(withheld_D[document_N] & (token_N != separator))
+
+
+def without_places(documents: pa.Table) -> pa.Table:
+    """The documents as an index that is shared has them: not where pictures and clips lie on this machine."""
+    return documents.drop_columns([FILE]) if FILE in documents.column_names else documents
 
 
 def write_tokens(folder: Path, token_N: np.ndarray, document_N: np.ndarray, hidden_N: np.ndarray) -> None:
