@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interp.commands.finding import find_folder
 from interp.commands.opening import open_sae
 from interp.commands.options import Sae
 from interp.render import Html
@@ -24,7 +25,8 @@ class ShownReport:
     """Its folder."""
     where: Path
     """The folder of report.json, report.md and report.html."""
-    made: datetime
+    made: datetime | None
+    """None of one that came with the SAE."""
     sections: tuple[str, ...]
     body: Html
     """What is missing, the headline, every section, how it was made."""
@@ -48,7 +50,8 @@ def shown_report(sae: Sae) -> ShownReport | None:
     if found is None:
         return None
     report, where = found
-    made = datetime.fromtimestamp((where / "report.json").stat().st_mtime, UTC)
+    own = where.resolve() == Path(find_folder(sae))  # there a file's time is that of a download or a clone
+    made = None if own else datetime.fromtimestamp((where / "report.json").stat().st_mtime, UTC)
     names = tuple(section.name for section in report.sections)
     return ShownReport(report.of.name, sae, where, made, names, body_html(report))
 

@@ -47,7 +47,8 @@ def report(opened: AboutSae) -> None:
             measure(opened, note)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f"Made {known.made:%Y-%m-%d %H:%M} UTC · {len(known.sections)} sections", width="content")
+        when = f"Made {known.made:%Y-%m-%d %H:%M} UTC" if known.made else "Came with the SAE"
+        st.caption(f"{when} · {len(known.sections)} sections", width="content")
         for name, kind in FILES.items():
             st.download_button(
                 name, known.file(name), name, kind, type="tertiary", icon=":material/download:", on_click="ignore"
