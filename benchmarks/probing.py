@@ -91,7 +91,7 @@ def compare(wb: Workbench, plan: Plan, python: str, rows: tuple) -> dict:
 
 def _requests(wb: Workbench, plan: Plan, name: str, folder: Path) -> list[dict]:
     task, hook = read_task(name, plan), str(wb.sae.reads[0])
-    x, _ = last_rows(wb.model, [hook], task, plan)
+    x = last_rows(wb.model, [hook], task, plan)
     z = latents_of(wb.sae, x[hook], wb.card.mask.counted(x, torch.ones(len(x[hook]), dtype=torch.bool))).toarray()
     label = torch.from_numpy(task.label_N.astype(np.int64))
     file = folder / f"{name}.safetensors"

@@ -316,7 +316,7 @@ def check(section: Section) -> None:
 def test_the_row_of_a_text_is_what_the_model_makes_of_its_last_token_that_is_read(tiny: Model, monkeypatch, tmp_path):
     monkeypatch.setenv("INTERP_HOME", str(tmp_path))
     task, hook = read_task(TWO.tasks[1], TWO), "blocks.1.hook_resid_post"
-    x, _ = last_rows(tiny, [hook], task, TWO)
+    x = last_rows(tiny, [hook], task, TWO)
     for i in (0, 40, 127):
         ids = [tiny.separator, *tiny.tokenize(task.texts[i])[: TWO.tokens]]
         alone = tiny.run(torch.tensor([ids]), [hook]).activations[hook][0, -1]

@@ -32,7 +32,7 @@ from interp.codes import encode_rows, hooks_read
 from interp.corpus.sources.installed import version
 from interp.evals import probes
 from interp.evals.figure import Better, Figure, Section
-from interp.evals.probing_rows import kept_baselines, last_rows, token_ids
+from interp.evals.probing_rows import as_read, kept_baselines, last_rows
 from interp.evals.probing_tasks import Labelled, Plan, kind_of, read_task
 from interp.mask import Mask
 from interp.models import Model
@@ -74,10 +74,10 @@ def probing_each(
     with bar("probe", len(tasks), "tasks") as step:
         for labelled in tasks:
             began = time.perf_counter()
-            x, digest = last_rows(model, hooks, labelled, plan)
+            x = last_rows(model, hooks, labelled, plan)
             shared = (time.perf_counter() - began) / max(len(subjects), 1)
             for subject in subjects:
-                subject.measure(model, labelled, x, plan, digest, shared)
+                subject.measure(model, labelled, x, plan, shared)
             step(1, note=labelled.task)
     return [_section(model, subject, plan) for subject in subjects]
 
@@ -93,33 +93,31 @@ class _Subject:
     digests: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def measure(
-        self, model: Model, labelled: Labelled, x: Mapping[str, Tensor], plan: Plan, digest: str, shared: float
-    ) -> None:
+    def measure(self, model: Model, labelled: Labelled, x: Mapping[str, Tensor], plan: Plan, shared: float) -> None:
         """Add a task's row; `shared` are the seconds that reading its texts took for this dictionary."""
         began = time.perf_counter()
         x_ND = join(self.dictionary, {hook: x[hook] for hook in self.hooks})
         cutoffs = self.norm_cutoff if isinstance(self.norm_cutoff, Mapping) else {self.hooks[0]: self.norm_cutoff}
         counted_N = Mask(cutoffs).counted(x, torch.ones(len(x_ND), dtype=torch.bool))
         z_NF = latents_of(self.dictionary, x_ND, counted_N)
+        read = as_read(model, labelled, plan)
         beside = kept_baselines(
-            model, self.hooks, labelled, plan, digest, lambda: baselines(x_ND.numpy(), labelled, plan.ks)
+            model, self.hooks, labelled, plan, read.digest, lambda: baselines(x_ND.numpy(), labelled, plan.ks)
         )
-        lengths = [len(ids) - 1 for ids in token_ids(model, labelled, plan)]
         self.rows.append(
             {
                 "task": labelled.task,
                 "kind": kind_of(labelled.task),
                 "train": labelled.train,
                 "test": len(labelled.texts) - labelled.train,
-                "tokens": sum(lengths),
-                "cut_short": sum(length >= plan.tokens for length in lengths),
+                "tokens": sum(read.lengths),
+                "cut_short": sum(length >= plan.tokens for length in read.lengths),
                 "sinks": int((~counted_N).sum()),
                 **of_latents(z_NF, labelled, plan.ks, np.array(beside["neuron_odds"])),
                 **{name: value for name, value in beside.items() if name != "neuron_odds"},
             }
         )
-        self.digests.append(digest)
+        self.digests.append(read.digest)
         self.seconds += time.perf_counter() - began + shared
 
 

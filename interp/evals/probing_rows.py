@@ -11,15 +11,17 @@ Axes    N text, D width of a hook point.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp import places
 from interp.codes import read_items
@@ -51,24 +53,47 @@ def token_ids(model: Model, labelled: Labelled, plan: Plan) -> list[list[int]]:
     return [model.framed(model.tokenize(text)[:most]) for text in labelled.texts]
 
 
+@dataclass(frozen=True)
+class Read:
+    """What is known of a task's texts as a model reads them."""
+
+    digest: str
+    """SHA-256 of the token ids."""
+    lengths: tuple[int, ...]
+    """Tokens of each text, without the separator."""
+
+
+_read: WeakKeyDictionary[nn.Module, dict[tuple[int, int], Read]] = WeakKeyDictionary()
+
+
+def as_read(model: Model, labelled: Labelled, plan: Plan) -> Read:
+    """The texts as tokens, counted and hashed: once for a model, whatever is measured on them."""
+    known, key = _read.setdefault(model.module, {}), (hash(labelled.texts), plan.tokens)
+    if key not in known:
+        items = token_ids(model, labelled, plan)
+        digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()
+        known[key] = Read(digest, tuple(len(ids) - len(model.framed([])) for ids in items))
+    return known[key]
+
+
 def last_rows(
     model: Model,
     hooks: Sequence[str],
     labelled: Labelled,
     plan: Plan,
     step: Callable[[int], None] = lambda tokens: None,
-) -> tuple[dict[str, Float[Tensor, "N D"]], str]:
-    """(float32 activations of the texts' last tokens by hook point, SHA-256 of the token ids): from the cache, else by one
-    pass for all hook points that are missing. `step` is told how many tokens each pass has read.
+) -> dict[str, Float[Tensor, "N D"]]:
+    """float32 activations of the texts' last tokens by hook point: from the cache, else by one pass for all hook points that are
+    missing. `step` is told how many tokens each pass has read.
 
     Raises InterpError when the disk is full or cannot be written.
     """
-    items = token_ids(model, labelled, plan)
-    digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()
+    digest = as_read(model, labelled, plan).digest
     files = {hook: folder(model, plan) / quote(hook, safe="") / f"{labelled.task}.safetensors" for hook in hooks}
     x = {hook: kept for hook, path in files.items() if (kept := _kept(path, digest)) is not None}
     missing = [hook for hook in hooks if hook not in x]
     if missing:
+        items = token_ids(model, labelled, plan)
         made = {hook: torch.zeros(len(items), model.width(hook)) for hook in missing}
         for some in _together(items):
             texts = [items[i] for i in some]
@@ -80,7 +105,7 @@ def last_rows(
             with places.whole_file(files[hook]) as partial:
                 save_file({"x": rows.contiguous()}, partial, metadata={"tokens": digest})
         x |= made
-    return x, digest
+    return x
 
 
 def _together(items: list[list[int]]) -> Iterator[list[int]]:
