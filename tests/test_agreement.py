@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.circuits.agreement import compare_graphs
+from interp.circuits.agreement import Overlap, compare_graphs
 from interp.circuits.attribute import attribute
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Nodes
 from interp.circuits.prune import prune
@@ -72,7 +72,7 @@ def test_a_graph_agrees_with_itself_and_less_with_a_paraphrase_and_with_other_tr
         made[name] = graph
         (tmp_path / f"{name}.json").write_text(to_json(graph))
     same = compare_graphs(made["one"], made["one"])
-    assert [each.value for each in same.overlaps] == pytest.approx([1.0] * 5)
+    assert [each.value for each in same.overlaps] == pytest.approx([1.0] * 6)
     found = {name: compare_circuits(str(tmp_path / "one.json"), str(tmp_path / f"{name}.json")) for name in made}
     assert found["one"].overlap("features") == pytest.approx(1)
     assert 0 < found["said"].overlap("features") < 0.99
@@ -86,3 +86,10 @@ def test_what_is_no_graph_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(InterpError, match="attribution graph"):
         compare_circuits(str(tmp_path / "a.json"), str(tmp_path / "a.json"))
+
+
+def test_ranks_are_of_all_that_either_graph_has_and_of_three_at_least():
+    found = Overlap("places", {(0, 1): 0.5, (1, 1): 0.3, (1, 2): 0.2}, {(0, 1): 0.7, (1, 2): 0.1, (2, 2): 0.2})
+    assert found.ranks == pytest.approx(1 - 6 * (0 + 4 + 0 + 4) / (4 * 15))  # ranks 4, 3, 2, 1 and 4, 1, 2, 3 by hand
+    assert np.isnan(Overlap("places", {(0, 1): 0.5, (1, 1): 0.5}, {(0, 1): 1.0}).ranks)
+    assert np.isnan(Overlap("places", {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, {0: 0.5, 1: 0.3, 2: 0.2}).ranks)

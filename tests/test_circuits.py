@@ -48,7 +48,7 @@ def test_an_edge_is_what_a_change_of_its_source_does_while_patterns_and_norms_ar
         else:
             own = read.layers[layer]
             hook = replacement.writes[layer]
-            row = nodes.value_N[source] * own.transcoder.W_dec[nodes.index_N[source]]
+            row = nodes.value_N[source] * own.W_dec[nodes.index_N[source]]
             added = own.error_TD[at] if kind == ERROR else row
         moved = {hook: torch.zeros_like(clean.activations[hook])}
         moved[hook][0, at] = 0.1 * added  # the held pass is linear, so any share will do
@@ -176,7 +176,7 @@ def test_a_missing_layer_and_another_number_type_are_refused(llama, tmp_path):
 
 def test_sinks_have_no_features(llama):
     tokens = prompt(llama)
-    cut = Replacement(llama.model, llama.transcoders, {llama.reads[1]: 0.0})
+    cut = make_replacement(llama.model, llama.transcoders, {llama.reads[1]: 0.0})
     read = cut.read(tokens)
     assert len(read.layers[1].feature_E) == 0
     assert len(read.layers[0].feature_E) > 0

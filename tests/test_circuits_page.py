@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +132,25 @@ def test_what_the_url_may_not_ask_is_a_sentence(graph, tmp_path):
     assert "cannot be read" in run(graph=path, edits="[").error[0].value
     assert not run(graph=path, node="no such node").error
     assert not run().error
+
+
+def test_a_neurons_card_leads_to_its_own_page_where_the_open_sae_is_of_its_model(graph, tmp_path):
+    path, found, feature = graph
+    layer, number, _ = feature.split("_")
+    for model, leads in (("smollm2", True), ("another", False)):
+        about = {"prompt": "rivers", "over": "neurons", "asked": {"model": model}}
+        Path(path).write_text(to_json(replace(found, names={}, about=about)))
+        app = run(graph=path, node=feature)
+        assert not app.exception
+        (card,) = (json.loads(each.proto.json)["html"] for each in app.get("bidi_component") if each.proto.json)
+        assert f"L{layer} n{number}" in card
+        assert ("The neuron's own page" in card or "The neuron&#x27;s own page" in card) is leads
+        assert (f"neuron={layer}.{number}" in card) is leads
+        assert any("neuron" in each.value for each in app.caption)
+
+
+def test_a_graph_over_neurons_is_asked_for_without_transcoders(graph):
+    app = run(neurons="True")
+    assert not app.exception
+    assert not any(each.label == "Transcoders" for each in app.text_input)
+    assert any(each.label.startswith("Over the neurons of smollm2") for each in app.toggle)

@@ -49,7 +49,7 @@ def logits_of(graph):
 def quiet_feature(read, graph, node):
     own = read.layers[int(graph.nodes.layer_N[node])]
     fires = set(own.feature_E[own.position_E == int(graph.nodes.position_N[node])].tolist())
-    return next(f for f in range(own.transcoder.d_sae) if f not in fires)
+    return next(f for f in range(len(own.W_dec)) if f not in fires)
 
 
 def test_a_groups_direct_effect_is_the_sum_of_its_edges(made):

@@ -1,12 +1,14 @@
 """How far two graphs say the same: of one prompt made in two ways, or of a prompt and its paraphrase.
 
 What is compared is where the influence on the logits comes from: shares that add up to 1, over positions, layers, kinds of nodes, words of the prompt and
-features. Two ways of sharing p and q overlap by Σ min(p, q): 1 where they are the same, 0 where they have nothing in common.
+features. Two ways of sharing p and q overlap by Σ min(p, q): 1 where they are the same, 0 where they have nothing in common. Of positions, layers and
+places it is also told whether the same ones come first (Spearman, over all that have any influence in either graph).
 
     positions   features and errors by where they stand; only where both graphs have the same tokens
     layers      features and errors
+    places      features and errors by layer and position; only where both graphs have the same tokens
     words       tokens by their text, whatever their positions
-    features    by layer and number, whatever their positions; only where both were made with the same transcoders
+    features    by layer and number, whatever their positions; only where both were made with the same transcoders, or of the same model's neurons
 
 Axes    N node.
 """
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from interp.circuits.graph import ERROR, FEATURE, KINDS, TOKEN, Graph
 from interp.circuits.page import shares
 
+RANKED = ("positions", "layers", "places")
 TOP = 8
 """Words and features that a record lists."""
 Shares = Mapping[Any, float]
@@ -38,6 +42,14 @@ class Overlap:
     def value(self) -> float:
         """Σ min: 1 where the shares are the same."""
         return sum(min(share, self.other.get(key, 0.0)) for key, share in self.one.items())
+
+    @property
+    def ranks(self) -> float:
+        """Spearman's correlation of the shares, over all keys of either; nan for fewer than three, or where one's shares are all the same."""
+        both = np.array([(one, other) for _, one, other in self.rows()])
+        if len(both) < 3 or not np.ptp(both, axis=0).all():
+            return float("nan")
+        return float(spearmanr(both[:, 0], both[:, 1]).statistic)
 
     def rows(self, count: int | None = None) -> list[tuple[Any, float, float]]:
         """(key, share in the one, in the other): the largest sums first where so many are asked for, else all by their keys."""
@@ -65,9 +77,14 @@ class Agreement:
         """As JSON has it."""
         return {
             "overlap": {each.what: each.value for each in self.overlaps},
+            "ranks": {
+                each.what: each.ranks for each in self.overlaps if each.what in RANKED and np.isfinite(each.ranks)
+            },
             "left_out": list(self.left_out),
             "scores": {name: list(both) for name, both in self.scores.items()},
+            "kinds": self._rows("kinds", None),
             "layers": self._rows("layers", None),
+            "positions": self._rows("positions", None),
             "words": self._rows("words", TOP),
             "features": self._rows("features", TOP),
         }
@@ -85,19 +102,23 @@ def compare_graphs(one: Graph, other: Graph) -> Agreement:
         "kinds": lambda g, n: (True, KINDS[int(g.nodes.kind_N[n])]),
         "positions": lambda g, n: (_inner(g, n), int(g.nodes.position_N[n])),
         "layers": lambda g, n: (_inner(g, n), int(g.nodes.layer_N[n])),
+        "places": lambda g, n: (_inner(g, n), (int(g.nodes.layer_N[n]), int(g.nodes.position_N[n]))),
         "words": lambda g, n: (int(g.nodes.kind_N[n]) == TOKEN, g.spelt()[int(g.nodes.position_N[n])]),
         "features": lambda g, n: (
             int(g.nodes.kind_N[n]) == FEATURE,
-            f"L{int(g.nodes.layer_N[n])} #{int(g.nodes.index_N[n])}",
+            f"L{int(g.nodes.layer_N[n])} {g.sign}{int(g.nodes.index_N[n])}",
         ),
     }
     left_out = []
     if one.tokens != other.tokens:
-        del keys["positions"]
+        del keys["positions"], keys["places"]
         left_out.append("positions: the two prompts have other tokens")
-    if list(one.about.get("transcoders", ())) != list(other.about.get("transcoders", ())):
+    if one.unit != other.unit:
         del keys["features"]
-        left_out.append("features: the two graphs were made with other transcoders")
+        left_out.append("features: one of the graphs is over neurons")
+    elif _of(one) != _of(other):
+        del keys["features"]
+        left_out.append("features: the two graphs were made with other transcoders, or of other models' neurons")
     overlaps = []
     for what, key in keys.items():
         first, second = (_shares(graph, key) for graph in both)
@@ -106,6 +127,12 @@ def compare_graphs(one: Graph, other: Graph) -> Agreement:
         else:
             left_out.append(f"{what}: one of the graphs has none that has any influence")
     return Agreement(tuple(overlaps), tuple(left_out), _scores(one, other))
+
+
+def _of(graph: Graph) -> list[Any]:
+    """What numbers of features go by."""
+    about = graph.about
+    return [about.get("model_sha256")] if graph.unit == "neuron" else list(about.get("transcoders", ()))
 
 
 def _inner(graph: Graph, node: int) -> bool:

@@ -18,7 +18,7 @@ Source  Ameisen et al. 2025, "Circuit Tracing"; Dunefsky, Chlenski and Nanda 202
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -145,11 +145,12 @@ def attribute(
     read = read or replacement.read(tokens_T)
     target = target or likeliest(read.clean.logits_V, None)
     sources = _sources(replacement, read)
-    ends = [one.hook_name for one in replacement.transcoders]
+    ends = replacement.reads
     held = held_pass(replacement.model, replacement.norms, read.clean, replacement.cuts(read), ends)
     logit_rows = sources.rows(_pull_logits(held, target, sources), len(target.token_K))
     chosen, rows = _choose(held, sources, ends, target, logit_rows, min(max_nodes, read.entries), batch)
-    return _graph(sources, target, chosen, rows, logit_rows)
+    graph = _graph(sources, target, chosen, rows, logit_rows)
+    return replace(graph, about={"over": replacement.over})
 
 
 def _pull_logits(held: Held, target: Target, sources: _Sources) -> dict[str, Tensor]:
@@ -196,8 +197,9 @@ def _by_layer(sources: _Sources, some: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _pull_features(held: Held, sources: _Sources, ends: Sequence[str], number: int, part: Tensor) -> Tensor:
     layer = sources.read.layers[number]
     own = part - sources.feature_slices[number].start
-    towards = torch.zeros(len(part), sources.tokens, layer.transcoder.d_in)
-    towards[torch.arange(len(part)), layer.position_E[own]] = layer.read_ED[own]
+    rows_ND = layer.read_rows(own)
+    towards = torch.zeros(len(part), sources.tokens, rows_ND.shape[1])
+    towards[torch.arange(len(part)), layer.position_E[own]] = rows_ND
     return sources.rows(held.pull(ends[number], towards, sources.leaves[: number + 1]), len(part))
 
 
@@ -237,10 +239,11 @@ def _graph(sources: _Sources, target: Target, chosen: Tensor, rows: Tensor, logi
 
 
 def _bias(sources: _Sources, chosen: Tensor, rows: Tensor) -> Tensor:
-    """Of each feature its pre-activation less b_enc and less all that sources gave it: what biases gave."""
-    value = torch.cat([layer.value_E for layer in sources.read.layers])
-    b_enc = torch.cat([layer.transcoder.b_enc.detach()[layer.feature_E] for layer in sources.read.layers])
-    return (value - b_enc)[chosen] - rows.double().sum(1).float()
+    """Of each feature its pre-activation less its own constant and less all that sources gave it: what biases gave."""
+    value, constant = (
+        torch.cat([getattr(layer, name) for layer in sources.read.layers]) for name in ("value_E", "constant_E")
+    )
+    return (value - constant)[chosen] - rows.double().sum(1).float()
 
 
 def _nodes(sources: _Sources, target: Target, chosen: Tensor, layers: int, tokens: int) -> Nodes:

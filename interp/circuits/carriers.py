@@ -63,7 +63,7 @@ def carried(replacement: Replacement, read: Read, graph: Graph, target: int, sou
     Raises InterpError for an edge to a token or an error, or from a logit, and for families without `attn.hook_z`.
     """
     model, clean = replacement.model, read.clean
-    layers, heads = len(replacement.transcoders), attention_heads(model).count
+    layers, heads = len(replacement.parts), attention_heads(model).count
     zs = [f"blocks.{layer}.{Z}" for layer in range(layers)]
     for name in zs:
         check_fires(model, name)
@@ -108,10 +108,11 @@ def _towards(replacement: Replacement, read: Read, graph: Graph, target: int) ->
         return "logits", graph.directions_KV[target - len(n)][None, None]
     if kind != FEATURE:
         raise InterpError("only features and logits are targets: nothing makes a token or an error.")
-    one = replacement.transcoders[layer]
-    towards = torch.zeros(1, len(read.clean.tokens_T), one.d_in)
-    towards[0, at] = one.W_enc[:, index].detach()
-    return one.hook_name, towards
+    own = read.layers[layer]
+    row_D = own.read_rows(own.find(torch.tensor([at]), torch.tensor([index])))[0]
+    towards = torch.zeros(1, len(read.clean.tokens_T), len(row_D))
+    towards[0, at] = row_D
+    return replacement.reads[layer], towards
 
 
 def _outputs(replacement: Replacement, clean: Clean, zs: Sequence[str]) -> dict[str, Tensor]:
@@ -153,9 +154,9 @@ def looked(replacement: Replacement, read: Read, graph: Graph, head: tuple[int, 
     model, clean = replacement.model, read.clean
     layer, number = head
     count, tokens = attention_heads(model).count, len(clean.tokens_T)
-    if not (0 <= layer < len(replacement.transcoders) and 0 <= number < count):
+    if not (0 <= layer < len(replacement.parts) and 0 <= number < count):
         raise InterpError(
-            f"there is no head {layer}.{number}: {model.name} has {len(replacement.transcoders)} layers of {count}."
+            f"there is no head {layer}.{number}: {model.name} has {len(replacement.parts)} layers of {count}."
         )
     if not 0 <= key <= query < tokens:
         raise InterpError(f"position {query} does not look at {key}: give 0 <= key <= query < {tokens}.")

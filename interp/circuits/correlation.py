@@ -26,18 +26,17 @@ def predict(
     value_N1 = torch.from_numpy(np.ascontiguousarray(n.value_N)).float()[:, None]
     layer_N, feature_N = torch.from_numpy(n.layer_N), torch.from_numpy(n.kind_N == FEATURE)
     level_N1 = torch.zeros(len(n), 1)
-    for layer, one in enumerate(replacement.transcoders):
+    for layer, part in enumerate(replacement.parts):
         own = feature_N & (layer_N == layer)
-        if one.threshold is not None:
-            level_N1[own, 0] = one.threshold[torch.from_numpy(n.index_N)[own]]
+        level_N1[own, 0] = part.levels(torch.from_numpy(n.index_N)[own])
     part_NS, change_NS = torch.zeros(len(n), len(sources)), torch.zeros(len(n), len(sources))
     part_NS[list(sources), range(len(sources))] = share
-    for layer in range(len(replacement.transcoders) + 1):
+    for layer in range(len(replacement.parts) + 1):
         own = (layer_N == layer) & (feature_N | torch.from_numpy(n.kind_N == LOGIT))
         change_NS[own] = graph.edges_NN[own] @ part_NS
         live = own & feature_N
         still = value_N1[live] + change_NS[live] > level_N1[live]
-        moved = torch.where(still, change_NS[live] / value_N1[live].clamp_min(1e-9), -1.0)
+        moved = torch.where(still, change_NS[live] / value_N1[live], -1.0)
         part_NS[live] += torch.where(change_NS[live] != 0, moved, 0.0)
     return change_NS
 
@@ -51,7 +50,7 @@ def correlate(
     """
     n = graph.nodes
     targets = [int(i) for i in range(len(n)) if n.kind_N[i] in (FEATURE, LOGIT)]
-    layers = list(range(len(replacement.transcoders)))
+    layers = list(range(len(replacement.parts)))
     said_TS = predict(replacement, graph, sources)[targets]
     apart_TS = torch.from_numpy(n.layer_N[targets])[:, None] - torch.from_numpy(n.layer_N[list(sources)])[None]
     moves = []

@@ -113,7 +113,5 @@ def _outputs(replacement: Replacement, read: Read, other: Read, graph: Graph, ke
     for node in kept:
         layer, at, index = int(n.layer_N[node]), int(n.position_N[node]), int(n.index_N[node])
         theirs = other.layers[layer]
-        same = (theirs.position_E == at) & (theirs.feature_E == index)
-        was = float(theirs.value_E[same].sum())
-        outputs[layer][at] += (float(n.value_N[node]) - was) * theirs.transcoder.W_dec[index]
+        outputs[layer][at] += (float(n.value_N[node]) - theirs.fires(at, index)) * theirs.W_dec[index]
     return outputs

@@ -19,6 +19,8 @@ from interp.types import InterpError
 
 FEATURE, ERROR, TOKEN, LOGIT = range(4)
 KINDS = ("feature", "error", "token", "logit")
+FEATURES, NEURONS = "transcoders", "neurons"
+"""What a graph can be over: what its nodes that are `FEATURE` are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +142,16 @@ class Graph:
     """What a file had under `metadata` and `qParams` that is not ours: kept, and never looked at."""
 
     @property
+    def unit(self) -> str:
+        """What its features are: `feature` (of a transcoder) or `neuron`."""
+        return "neuron" if self.about.get("over") == NEURONS else "feature"
+
+    @property
+    def sign(self) -> str:
+        """What stands before the number of a feature, or of a neuron."""
+        return "n" if self.unit == "neuron" else "#"
+
+    @property
     def ids(self) -> list[str]:
         """Each node's id, `LAYER_FEATURE_POSITION` as other programs have it: -1 stands for the feature of an error, E for the layer of a
         token, and a logit's layer is one more than ours."""
@@ -235,7 +247,7 @@ def group_by_name(graph: Graph, names: Mapping[str, str]) -> Graph:
 
 
 def node_names(graph: Graph, tokens: Sequence[str]) -> list[str]:
-    """Each node in a few words: `L5 #120 @3 ' Paris'`."""
+    """Each node in a few words: `L5 #120 @3 ' Paris'`, of a neuron `L5 n120 @3 ' Paris'`."""
     names = []
     logit = iter(graph.nodes.says_K)
     for kind, layer, position, index in zip(
@@ -243,7 +255,7 @@ def node_names(graph: Graph, tokens: Sequence[str]) -> list[str]:
     ):
         at = f"@{position} {tokens[position]!r}"
         if kind == FEATURE:
-            names.append(f"L{layer} #{index} {at}")
+            names.append(f"L{layer} {graph.sign}{index} {at}")
         elif kind == ERROR:
             names.append(f"L{layer} error {at}")
         elif kind == TOKEN:

@@ -31,7 +31,7 @@ from torch import Tensor
 from interp.circuits.attribute import attribute, difference
 from interp.circuits.behaviours import Pair
 from interp.circuits.faithful import LEAST, put
-from interp.circuits.graph import FEATURE
+from interp.circuits.graph import FEATURE, NEURONS
 from interp.circuits.prune import influence
 from interp.circuits.replacement import Layer, Read, Replacement
 from interp.models import Edit
@@ -120,8 +120,12 @@ def roles(pair: Pair) -> tuple[str, ...]:
 def choose_features(replacement: Replacement, pairs: Sequence[Pair], *, nodes: int = NODES) -> Chosen:
     """Features by their mean influence on the difference of the two logits, in graphs of these prompts and of their twins.
 
-    Raises InterpError where there are no pairs.
+    Raises InterpError where there are no pairs, and for a replacement by neurons, of which all have an activation and only some are nodes.
     """
+    if replacement.over == NEURONS:
+        raise InterpError(
+            "faithfulness over prompts is measured of transcoders' features; open the model with transcoders."
+        )
     if not pairs:
         raise InterpError("features are chosen on the graphs of some prompts; give at least one pair.")
     total: dict[Placed, float] = defaultdict(float)
@@ -249,6 +253,6 @@ def _carry(
     out_TD: Float[Tensor, "T D"], twin: Read, one: Placed, ours: Mapping[int, float], theirs: Mapping[int, float]
 ) -> None:
     """Put a feature where it is for the prompt itself, at all positions of its role."""
-    row = twin.layers[one.layer].transcoder.W_dec[one.feature]
+    row = twin.layers[one.layer].W_dec[one.feature]
     for at in {*ours, *theirs}:
         out_TD[at] += (ours.get(at, 0.0) - theirs.get(at, 0.0)) * row

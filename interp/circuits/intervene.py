@@ -21,7 +21,7 @@ that moves the target most directly, by the gradient where nothing is moved and 
 Axes    B row, T token, D width, N node, C control.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -33,11 +33,10 @@ from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, PATTERN, Clean, Cut, Held, held_pass, holding, note
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph
-from interp.circuits.replacement import Layer, Read, Replacement
+from interp.circuits.replacement import Kept, Part, Read, Replacement
 from interp.models import Edit
 from interp.models.passes import Site
 from interp.progress import bar
-from interp.sae import SAE
 from interp.types import InterpError
 
 Way = Literal["live", "direct", "held"]
@@ -67,7 +66,7 @@ class Moved:
     """What a pass left behind when something was moved."""
 
     read: Mapping[int, Float[Tensor, "B T D"]]
-    """By layer, what its transcoder reads."""
+    """By layer, what passed where its activations are measured."""
     logits_BV: Float[Tensor, "B V"]
 
 
@@ -85,7 +84,7 @@ def written_by(read: Read, graph: Graph, node: int) -> tuple[int, int, Float[Ten
     own = read.layers[layer]
     if kind == ERROR:
         return layer, at, own.error_TD[at]
-    return layer, at, float(n.value_N[node]) * own.transcoder.W_dec[index]
+    return layer, at, float(n.value_N[node]) * own.W_dec[index]
 
 
 @torch.inference_mode()
@@ -103,52 +102,54 @@ def run_moved(
         some = moves[first : first + ROWS]
         edits = _edits(replacement, read, some, way)
         tokens = read.clean.tokens_T.expand(len(some), -1)
-        run = replacement.model.run(tokens, [replacement.reads[layer] for layer in layers], edits, logits=True, last=1)
+        run = replacement.model.run(
+            tokens, [replacement.measures[layer] for layer in layers], edits, logits=True, last=1
+        )
         assert run.logits is not None
         logits.append(run.logits[:, -1].float())
         for layer in layers:
-            reads[layer].append(run.activations[replacement.reads[layer]])
+            reads[layer].append(run.activations[replacement.measures[layer]])
     return Moved({layer: torch.cat(parts) for layer, parts in reads.items()}, torch.cat(logits))
 
 
 def _edits(replacement: Replacement, read: Read, moves: Sequence[Sequence[Step]], way: Way) -> list[Edit]:
     clean = read.clean
     added: dict[int, Tensor] = {}
-    kept: dict[int, list[tuple[int, Step]]] = {}
+    kept: dict[int, list[Kept]] = {}
     for row, step in ((row, step) for row, steps in enumerate(moves) for step in steps):
         shape = (len(moves), len(clean.tokens_T), len(step.vector_D))
         added.setdefault(step.layer, step.vector_D.new_zeros(shape))[row, step.at] += step.vector_D
         if step.feature >= 0:
-            kept.setdefault(step.layer, []).append((row, step))
+            kept.setdefault(step.layer, []).append(Kept(row, step.at, step.feature))
     edits = list(holding(replacement.norms, clean)) if way == "held" else []
     if -1 in added:
         edits.append(Edit(EMBEDDING, partial(_add, added[-1])))
     for number, layer in enumerate(read.layers):
         more = added.get(number)
-        reads, writes = replacement.reads[number], replacement.writes[number]
+        part, stay = replacement.parts[number], kept.get(number, [])
+        writes = part.writes
         if way == "held":
             now: dict[str, Tensor] = {}
-            edits.append(Edit(reads, partial(note, now)))
-            edits.append(Edit(writes, partial(_encode, now, layer, read.counted_LT[number], more)))
+            edits.append(Edit(part.reads, partial(note, now)))
+            said = partial(part.anew, layer, clean_TD=clean.activations[part.reads][0], kept=stay)
+            edits.append(Edit(writes, partial(_encode, now, said, layer.out_TD, read.counted_LT[number], more)))
         elif way == "direct":
             edits.append(Edit(writes, partial(_set, layer.out_TD, more)))
         elif more is not None:
             edits.append(Edit(writes, partial(_add, more)))
-        if way != "direct" and number in kept:
+        if way == "live" and stay:
             there: dict[str, Tensor] = {}
-            edits.append(Edit(reads, partial(note, there)))
-            edits.append(Edit(writes, partial(_keep, there, layer.transcoder, clean.activations[reads], kept[number])))
+            edits.append(Edit(part.measures, partial(note, there)))
+            edits.append(Edit(writes, partial(_keep, there, part, clean.activations[part.measures], stay)))
     return edits
 
 
-def _keep(
-    now: dict[str, Tensor], one: SAE, clean_1TD: Tensor, kept: Sequence[tuple[int, Step]], out: Tensor, _: Site
-) -> Tensor:
+def _keep(now: dict[str, Tensor], part: Part, clean_1TW: Tensor, kept: Sequence[Kept], out: Tensor, _: Site) -> Tensor:
     """Without what features that are to stay fire more, or less, than in the clean pass."""
-    x_BTD, out = now.pop("x"), out.clone()
-    for row, step in kept:
-        fires, fired = (one.encode_feature(x[step.at], step.feature) for x in (x_BTD[row], clean_1TD[0]))
-        out[row, step.at] -= (fires - fired) * one.W_dec[step.feature]
+    seen_BTW, out = now.pop("x"), out.clone()
+    for one in kept:
+        fires, fired = (part.activation(seen_TW[one.at], one.feature) for seen_TW in (seen_BTW[one.row], clean_1TW[0]))
+        out[one.row, one.at] -= (fires - fired) * part.W_dec[one.feature]
     return out
 
 
@@ -161,28 +162,34 @@ def _set(held_TD: Tensor, more: Tensor | None, out: Tensor, _: Site) -> Tensor:
 
 
 def _encode(
-    now: dict[str, Tensor], layer: Layer, counted_T: Tensor, more: Tensor | None, out: Tensor, _: Site
+    now: dict[str, Tensor],
+    anew: Callable[[Tensor], Tensor],
+    out_TD: Tensor,
+    counted_T: Tensor,
+    more: Tensor | None,
+    out: Tensor,
+    _: Site,
 ) -> Tensor:
-    """What the transcoder says anew, and the error; at positions that do not count what stood there."""
-    x_BTD = now.pop("x")
-    said = layer.transcoder.reconstruct(x_BTD.reshape(-1, x_BTD.shape[-1])).view(out.shape) + layer.error_TD
-    said = torch.where(counted_T[:, None], said, layer.out_TD)
+    """What features say anew, and the error; at positions that do not count what stood there."""
+    said = torch.where(counted_T[:, None], anew(now.pop("x")), out_TD)
     return said if more is None else said + more
 
 
 def changes(
     replacement: Replacement, read: Read, graph: Graph, moved: Moved, targets: Sequence[int]
 ) -> Float[Tensor, "B N"]:
-    """How far each target went from what it was, in its own unit: a feature's pre-activation, a logit less the mean of all."""
+    """How far each target went from what it was, in its own unit: a feature's pre-activation, a neuron's activation, a logit less the mean of
+    all. Raises InterpError for a target that is not active in the prompt."""
     n = graph.nodes
     out = moved.logits_BV.new_zeros(len(moved.logits_BV), len(targets))
     place = torch.tensor(list(targets), dtype=torch.int64)
     kind, layer_N = torch.from_numpy(n.kind_N)[place], torch.from_numpy(n.layer_N)[place]
-    for layer, x_BTD in moved.read.items():
+    for layer, seen_BTW in moved.read.items():
         own = ((kind == FEATURE) & (layer_N == layer)).nonzero()[:, 0]
         at, index = (torch.from_numpy(of)[place[own]] for of in (n.position_N, n.index_N))
-        moved_BED = (x_BTD - read.clean.activations[replacement.reads[layer]])[:, at]
-        out[:, own] = torch.einsum("bed,ed->be", moved_BED, replacement.transcoders[layer].W_enc.T[index])
+        part, one = replacement.parts[layer], read.layers[layer]
+        moved_BNW = (seen_BTW - read.clean.activations[part.measures])[:, at]
+        out[:, own] = torch.einsum("bnw,nw->bn", moved_BNW, part.measured_rows(one, one.find(at, index)))
     logits = (kind == LOGIT).nonzero()[:, 0]
     if len(logits):
         towards_KV = graph.directions_KV[place[logits] - len(n)]
@@ -202,9 +209,8 @@ def spread(graph: Graph, direct_NS: Float[Tensor, "N S"], kept: Sequence[int] = 
     activations, A + A d⁻¹ A + A d⁻¹ A d⁻¹ A + …, of which these are columns where the first A's are given.
     """
     n = graph.nodes
-    part_N = torch.from_numpy(
-        np.where((n.kind_N == FEATURE) & (n.value_N > 0), 1 / np.maximum(n.value_N, 1e-9), 0)
-    ).float()
+    inner = (n.kind_N == FEATURE) & (n.value_N != 0)
+    part_N = torch.from_numpy(np.where(inner, 1 / np.where(inner, n.value_N, 1), 0)).float()
     part_N[list(kept)] = 0
     now = direct_NS
     total = now.clone()
@@ -256,7 +262,7 @@ def _check_source(
     moves = [[Step(layer, at, share * vector)] for share in shares]
     moves += [[Step(layer, at, -other)] for other in others]
     held = direct_pass(replacement, read)
-    moves += [steepest(replacement, held, graph, places, target, -1.0) for target in targets]
+    moves += [steepest(replacement, read, held, graph, places, target, -1.0) for target in targets]
     direct, live = (
         changes(replacement, read, graph, run_moved(replacement, read, moves, way, layers), targets) for way in WAYS
     )
@@ -315,7 +321,7 @@ def judge(predicted: float, mean: float, low: float, high: float, p: float) -> s
 
 
 def _controls(read: Read, layer: int, at: int, vector: Tensor, draw: torch.Generator) -> list[Tensor]:
-    """CONTROLS features of the same layer that do not fire there, each at the norm of what is moved; where they are too few, as of the
+    """CONTROLS features of the same layer that do not fire there (neurons that are no nodes there), each at the norm of what is moved; where they are too few, as of the
     embedding, random directions.
 
     Those that do fire there are no controls: they are what else the graph says made the target.
@@ -323,9 +329,9 @@ def _controls(read: Read, layer: int, at: int, vector: Tensor, draw: torch.Gener
     rows_CD = vector.new_zeros(0, len(vector))
     if layer >= 0:
         own = read.layers[layer]
-        quiet = torch.ones(own.transcoder.d_sae, dtype=torch.bool)
+        quiet = torch.ones(len(own.W_dec), dtype=torch.bool)
         quiet[own.feature_E[own.position_E == at]] = False
-        rows_CD = own.transcoder.W_dec[quiet]
+        rows_CD = own.W_dec[quiet]
         rows_CD = rows_CD[rows_CD.norm(dim=1) > 0]
         rows_CD = rows_CD[torch.randperm(len(rows_CD), generator=draw)[:CONTROLS]]
     rows_CD = torch.cat([rows_CD, torch.randn(CONTROLS - len(rows_CD), len(vector), generator=draw)])
@@ -336,11 +342,12 @@ def direct_pass(replacement: Replacement, read: Read) -> Held:
     """The model with every MLP's output held, patterns and norms free, ready to be pulled from."""
     free = {name: x for name, x in read.clean.activations.items() if not PATTERN.fullmatch(name)}
     clean = Clean(read.clean.tokens_T, free, read.clean.logits_V)
-    return held_pass(replacement.model, (), clean, [Cut(name) for name in replacement.writes], replacement.reads)
+    return held_pass(replacement.model, (), clean, [Cut(name) for name in replacement.writes], replacement.measures)
 
 
 def steepest(
     replacement: Replacement,
+    read: Read,
     held: Held,
     graph: Graph,
     places: Mapping[tuple[int, int], float],
@@ -354,9 +361,10 @@ def steepest(
     if kind == LOGIT:
         end, towards = "logits", graph.directions_KV[target - len(n)][None, None]
     else:
-        end = replacement.reads[layer_t]
+        part, own = replacement.parts[layer_t], read.layers[layer_t]
+        end = part.measures
         towards = torch.zeros_like(held.ends[end])
-        towards[0, at_t] = replacement.transcoders[layer_t].W_enc[:, index]
+        towards[0, at_t] = part.measured_rows(own, own.find(torch.tensor([at_t]), torch.tensor([index])))[0]
     hooks = {layer: EMBEDDING if layer < 0 else replacement.writes[layer] for layer, _ in places}
     pulled = held.pull(end, towards, list(hooks.values()))
     steps = []

@@ -30,7 +30,7 @@ def moved_words(graph: Graph, trial: Trial) -> str:
     names = called(graph)
     first = names[trial.sources[0]]
     if trial.put_in >= 0:
-        return f"{first}, in its place #{trial.put_in}"
+        return f"{first}, in its place {graph.sign}{trial.put_in}"
     return first if trial.name == graph.ids[trial.sources[0]] else f"{trial.name} ({len(trial.sources)} nodes)"
 
 
@@ -67,7 +67,7 @@ def drawing(graph: Graph) -> Html:
     edges = [(source, target, effect) for target, source, effect in strong_edges(graph, LINES)]
     kinds = {kind: int((graph.nodes.kind_N == number).sum()) for number, kind in enumerate(KINDS)}
     says = (
-        f"Attribution graph over {len(graph.tokens)} tokens and {layer_count(graph)} layers: {kinds['feature']:,} features, "
+        f"Attribution graph over {len(graph.tokens)} tokens and {layer_count(graph)} layers: {kinds['feature']:,} {graph.unit}s, "
         f"{kinds['error']:,} errors, {kinds['logit']:,} logits and {int((graph.edges_NN != 0).sum()):,} edges. The tables below list the strongest."
     )
     return circuit_svg(graph.spelt(), dots_of(graph), edges, layers=layer_count(graph), says=says)
@@ -90,9 +90,10 @@ def graph_page(graph: Graph) -> str:
     edges = int((graph.edges_NN != 0).sum())
     of = [f"{name} {graph.about[name]}" for name in ("model", "question") if graph.about.get(name)]
     drawn = f"The {LINES:,} strongest of {edges:,} edges are drawn. " if edges > LINES else ""
+    left = "the other neurons write" if graph.unit == "neuron" else "transcoders leave over"
     legend = (
-        f"{drawn}Blue lines raise what they lead to, dashed orange ones lower it; circles are features, open diamonds what transcoders leave "
-        "over, squares tokens, triangles logits. Larger is more influence on the logits. A mark's words appear under the pointer."
+        f"{drawn}Blue lines raise what they lead to, dashed orange ones lower it; circles are {graph.unit}s, open diamonds what {left}, "
+        "squares tokens, triangles logits. Larger is more influence on the logits. A mark's words appear under the pointer."
     )
     body = join_html(
         [
@@ -110,7 +111,7 @@ def graph_page(graph: Graph) -> str:
 SAID = {
     "replacement": "replacement score",
     "completeness": "completeness",
-    "left_out": "influence of features left out",
+    "left_out": "influence left out",
     "errors": "errors among the nodes kept",
 }
 
@@ -141,7 +142,7 @@ def _tables(graph: Graph) -> Html:
                 if n.kind_N[at] == LOGIT
             ],
         ),
-        element("h2", "Features and errors of most influence"),
+        element("h2", f"{graph.unit.capitalize()}s and errors of most influence"),
         rows_html(
             ["what", "activation", "influence"],
             [[names[at], f"{n.value_N[at]:.3g}" if n.kind_N[at] == FEATURE else "", f"{own[at]:.2%}"] for at in inner],

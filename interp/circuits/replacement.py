@@ -1,24 +1,30 @@
-"""A model whose MLPs are read through transcoders: which features fire at each position of a prompt, and what they leave over.
+"""A model whose MLPs are read as sums of parts: which of them are active at each position of a prompt, and what they leave over.
 
     MLP output  =  Σ over active features  activation · decoder row  +  b_dec  (+ W_skip · what is read)  +  error
 
-so that nothing is approximated: what the transcoder does not explain stands there as the error, and is a node of its own. Positions
+so that nothing is approximated: what the features do not explain stands there as the error, and is a node of its own. Positions
 that do not count (the first, separators, sinks: `mask`) have no features; there the error is all. But what a layer puts out at a first
 position that holds the token which opens every text is the same for all prompts: it is a constant of the model, and no error.
 
-Axes    T token, D width of the residual stream, A active feature at a position, E entry (an active feature at its position).
+What stands for an MLP is a transcoder (here), or the MLP's own neurons (`neurons`); either makes a `Layer` of a prompt, which is all that
+graphs are made of.
+
+Axes    B row, T token, D width of the residual stream, F feature (or neuron), E entry (an active feature at its position), N some entries,
+        W width where activations are measured.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.circuits.frozen import Clean, Cut, HeldNorm, clean_pass, held_norms
+from interp.circuits.graph import FEATURES
 from interp.mask import Mask, own_tokens
 from interp.models import Model
 from interp.sae import SAE
@@ -32,26 +38,114 @@ WRITES = ("hook_mlp_out", "mlp.hook_out")
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's transcoder at a prompt: E active entries in order of their positions, and what it leaves over."""
+    """One layer at a prompt: E active entries in order of their positions, and what they leave over."""
 
     number: int
-    transcoder: SAE
     position_E: Int[Tensor, " E"]
     feature_E: Int[Tensor, " E"]
     value_E: Float[Tensor, " E"]
+    reads: tuple[tuple[Float[Tensor, "F D"], Float[Tensor, " E"]], ...]
+    """(a row for each feature, a number for each entry): their product, summed over these, is what an entry reads by."""
+    constant_E: Float[Tensor, " E"]
+    """What an entry's pre-activation has beside what it reads."""
+    W_dec: Float[Tensor, "F D"]
+    """What a unit of each feature writes."""
     error_TD: Float[Tensor, "T D"]
     """0 at a first position that is the same in every prompt."""
     out_TD: Float[Tensor, "T D"]
+    dense_TF: Float[Tensor, "T F"] | None = None
+    """The activation of every feature, where others than the entries have one (neurons)."""
 
     @property
     def written_ED(self) -> Float[Tensor, "E D"]:
         """What each entry adds to the residual stream."""
-        return self.value_E[:, None] * self.transcoder.W_dec[self.feature_E].detach()
+        return self.value_E[:, None] * self.W_dec[self.feature_E]
+
+    def read_rows(self, entries_N: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
+        """The rows by which entries read: an entry's pre-activation is its row times what the MLP reads, and its constant."""
+        feature_N = self.feature_E[entries_N]
+        parts = [scale_E[entries_N][:, None] * rows_FD[feature_N] for rows_FD, scale_E in self.reads]
+        return torch.stack(parts).sum(0)
+
+    def find(self, position_N: Int[Tensor, " N"], feature_N: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+        """The numbers of entries. Raises InterpError for a feature that is not active there."""
+        wide = len(self.W_dec)
+        keys_E, order_E = (self.position_E * wide + self.feature_E).sort()
+        wanted_N = position_N * wide + feature_N
+        place_N = torch.searchsorted(keys_E, wanted_N).clamp_max(max(len(keys_E) - 1, 0))
+        wrong_N = keys_E[place_N] != wanted_N if len(keys_E) else torch.ones_like(wanted_N, dtype=torch.bool)
+        if bool(wrong_N.any()):
+            at = int(wrong_N.nonzero()[0])
+            raise InterpError(
+                f"{int(feature_N[at])} of layer {self.number} is not active at position {int(position_N[at])} of this prompt, so nothing "
+                "leads to it."
+            )
+        return order_E[place_N]
+
+    def fires(self, at: int, feature: int) -> float:
+        """The activation of a feature at a position, 0 where it has none."""
+        if self.dense_TF is not None:
+            return float(self.dense_TF[at, feature])
+        return float(self.value_E[(self.position_E == at) & (self.feature_E == feature)].sum())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A feature that stays as it was put, at a position of a row, whatever lower layers now make of it."""
+
+    row: int
+    at: int
+    feature: int
+
+
+@runtime_checkable
+class Part(Protocol):
+    """What stands for one layer's MLP."""
 
     @property
-    def read_ED(self) -> Float[Tensor, "E D"]:
-        """Each entry's encoder row: its pre-activation is this times what the MLP reads, and its bias."""
-        return self.transcoder.W_enc.detach().T[self.feature_E]
+    def over(self) -> str:
+        """`graph.FEATURES` or `NEURONS`."""
+
+    @property
+    def reads(self) -> str:
+        """The hook point of what the MLP reads."""
+
+    @property
+    def writes(self) -> str:
+        """The hook point of what it puts out."""
+
+    @property
+    def measures(self) -> str:
+        """The hook point at which an activation is looked at in a pass where something was moved."""
+
+    @property
+    def hooks(self) -> Sequence[str]:
+        """All hook points that `read` needs."""
+
+    @property
+    def W_dec(self) -> Float[Tensor, "F D"]:
+        """What a unit of each feature writes."""
+
+    @property
+    def W_skip(self) -> Float[Tensor, "D D"] | None:
+        """What goes on linearly beside the features, (out, in)."""
+
+    def read(self, number: int, clean: Clean, counted_T: Bool[Tensor, " T"]) -> Layer:
+        """Which features are active where in a prompt, and the error; at positions that do not count the error is all of the output."""
+
+    def activation(self, seen_W: Float[Tensor, " W"], feature: int) -> Float[Tensor, ""]:
+        """A feature's activation, from what passed `measures` at a position."""
+
+    def measured_rows(self, layer: Layer, entries_N: Int[Tensor, " N"]) -> Float[Tensor, "N W"]:
+        """By what a change at `measures` is multiplied to give the entry's own."""
+
+    def levels(self, feature_N: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Below which activation a feature is off."""
+
+    def anew(
+        self, layer: Layer, x_BTD: Float[Tensor, "B T D"], clean_TD: Float[Tensor, "T D"], kept: Sequence[Kept]
+    ) -> Float[Tensor, "B T D"]:
+        """What the features write when x is read, as the graph has them, and the error; `clean_TD` is what the prompt itself has there."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +164,10 @@ class Read:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A decoder with a transcoder for every layer; made by `make_replacement`."""
+    """A decoder with something in the place of every MLP; made by `make_replacement` or `neurons.replace_by_neurons`."""
 
     model: Model
-    transcoders: tuple[SAE, ...]
+    parts: tuple[Part, ...]
     """In the order of the layers."""
     cutoffs: Mapping[str, float] = field(default_factory=dict)
     """Norms above which a position is a sink, by hook point; none: all positions but the first and separators count."""
@@ -84,45 +178,122 @@ class Replacement:
         return held_norms(self.model)
 
     @property
+    def over(self) -> str:
+        """`graph.FEATURES` or `NEURONS`."""
+        return self.parts[0].over
+
+    @property
+    def transcoders(self) -> tuple[SAE, ...]:
+        """In the order of the layers; of neurons there are none."""
+        return tuple(part.sae for part in self.parts if isinstance(part, Transcoded))
+
+    @property
     def reads(self) -> list[str]:
-        """What each layer's transcoder reads."""
-        return [one.hook_name for one in self.transcoders]
+        """What each layer's MLP reads."""
+        return [part.reads for part in self.parts]
 
     @property
     def writes(self) -> list[str]:
-        """What each layer's transcoder stands for."""
-        return [one.hook_name_out for one in self.transcoders]
+        """What each layer's MLP puts out."""
+        return [part.writes for part in self.parts]
+
+    @property
+    def measures(self) -> list[str]:
+        """Where activations of each layer are looked at."""
+        return [part.measures for part in self.parts]
 
     def cuts(self, read: "Read") -> list[Cut]:
         """Where a held pass is cut: every MLP's output, but for what a skip connection makes of its input."""
         cuts = []
-        for number, one in enumerate(self.transcoders):
-            skip = one.W_skip
+        for number, part in enumerate(self.parts):
+            skip = part.W_skip
             by_position = None if skip is None else read.counted_LT[number][:, None, None] * skip
-            cuts.append(Cut(one.hook_name_out, one.hook_name, by_position))
+            cuts.append(Cut(part.writes, part.reads, by_position))
         return cuts
 
     def read(self, tokens_T: Int[Tensor, " T"]) -> Read:
-        """A prompt's own pass, and which features fire in it; the tokens with what the family puts before them.
+        """A prompt's own pass, and what is active in it; the tokens with what the family puts before them.
 
         Raises InterpError for a prompt of fewer than two tokens.
         """
         if len(tokens_T) < 2:
             raise InterpError("a prompt needs a token beside the one that opens it, for nothing is attributed to that.")
-        clean = clean_pass(self.model, self.norms, tokens_T, [*self.reads, *self.writes])
+        hooks = [name for part in self.parts for name in part.hooks]
+        clean = clean_pass(self.model, self.norms, tokens_T, hooks)
         own = own_tokens(tokens_T[None], self.model.separator)[0]
         counted, layers = [], []
-        for number, one in enumerate(self.transcoders):
-            x_TD, y_TD = (clean.activations[name][0].float() for name in (one.hook_name, one.hook_name_out))
-            seen = {one.hook_name: x_TD, one.hook_name_out: y_TD}
+        for number, part in enumerate(self.parts):
+            seen = {name: clean.activations[name][0].float() for name in (part.reads, part.writes)}
             cut = {name: self.cutoffs[name] for name in seen if name in self.cutoffs}
             counted_T = Mask(cut).counted(seen, own)
-            layer = read_layer(number, one, x_TD, y_TD, counted_T)
+            layer = part.read(number, clean, counted_T)
             if int(tokens_T[0]) == self.model.separator:
                 layer.error_TD[0] = 0
             layers.append(layer)
             counted.append(counted_T)
         return Read(clean, torch.stack(counted), tuple(layers))
+
+
+# ---- by transcoders ----
+
+
+@dataclass(frozen=True, eq=False)
+class Transcoded:
+    """A transcoder in the place of an MLP."""
+
+    sae: SAE
+
+    @property
+    def over(self) -> str:
+        return FEATURES
+
+    @property
+    def reads(self) -> str:
+        return self.sae.hook_name
+
+    @property
+    def writes(self) -> str:
+        return self.sae.hook_name_out
+
+    @property
+    def measures(self) -> str:
+        """What it reads: a change is a feature's pre-activation's."""
+        return self.sae.hook_name
+
+    @property
+    def hooks(self) -> Sequence[str]:
+        return self.reads, self.writes
+
+    @property
+    def W_dec(self) -> Float[Tensor, "F D"]:
+        return self.sae.W_dec.detach()
+
+    @property
+    def W_skip(self) -> Float[Tensor, "D D"] | None:
+        return self.sae.W_skip
+
+    def read(self, number: int, clean: Clean, counted_T: Bool[Tensor, " T"]) -> Layer:
+        x_TD, y_TD = (clean.activations[name][0].float() for name in (self.reads, self.writes))
+        return read_layer(number, self.sae, x_TD, y_TD, counted_T)
+
+    def activation(self, seen_W: Float[Tensor, " W"], feature: int) -> Float[Tensor, ""]:
+        return self.sae.encode_feature(seen_W, feature)
+
+    def measured_rows(self, layer: Layer, entries_N: Int[Tensor, " N"]) -> Float[Tensor, "N W"]:
+        return layer.read_rows(entries_N)
+
+    def levels(self, feature_N: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        threshold = self.sae.threshold
+        return torch.zeros(len(feature_N)) if threshold is None else threshold[feature_N]
+
+    def anew(
+        self, layer: Layer, x_BTD: Float[Tensor, "B T D"], clean_TD: Float[Tensor, "T D"], kept: Sequence[Kept]
+    ) -> Float[Tensor, "B T D"]:
+        said = self.sae.reconstruct(x_BTD.reshape(-1, x_BTD.shape[-1])).view(x_BTD.shape) + layer.error_TD
+        for one in kept:
+            fires, fired = (self.activation(x[one.at], one.feature) for x in (x_BTD[one.row], clean_TD))
+            said[one.row, one.at] -= (fires - fired) * self.sae.W_dec[one.feature]
+        return said
 
 
 @torch.no_grad()
@@ -138,23 +309,28 @@ def read_layer(
     if transcoder.W_skip is not None:
         rest_TD = rest_TD + x_TD @ transcoder.W_skip.T
     said_TD += torch.where(counted_T[:, None], rest_TD, 0.0)
-    return Layer(number, transcoder, position, feature, value, y_TD - said_TD, y_TD)
+    return Layer(
+        number=number,
+        position_E=position,
+        feature_E=feature,
+        value_E=value,
+        reads=((transcoder.W_enc.detach().T, torch.ones_like(value)),),
+        constant_E=transcoder.b_enc.detach()[feature],
+        W_dec=transcoder.W_dec.detach(),
+        error_TD=y_TD - said_TD,
+        out_TD=y_TD,
+    )
 
 
 def make_replacement(
     model: Model, transcoders: Bundle[SAE] | Sequence[SAE], cutoffs: Mapping[str, float] | None = None
 ) -> Replacement:
-    """A replacement of every layer's MLP.
+    """A replacement of every layer's MLP by a transcoder.
 
     Raises InterpError when the model is not in float32 or no decoder, when a layer has no transcoder, when one is no transcoder of an MLP,
     and when its widths are not the model's.
     """
-    if model.dtype != torch.float32:
-        raise InterpError(
-            f"{model.name} computes in {model.dtype_name}, whose rounding is as large as the effects that are attributed; open it "
-            'with dtype="float32".'
-        )
-    model.check_causal("an attribution graph")
+    check_model(model)
     by_layer: dict[int, SAE] = {}
     for one in transcoders:
         by_layer[_layer_of(model, one)] = one
@@ -165,7 +341,17 @@ def make_replacement(
             f"there is no transcoder for {_layers(missing)} of {model.name}, which has {len(layers)}; a graph needs one for every "
             "layer (recipes/smollm2_transcoders.py trains them together)."
         )
-    return Replacement(model, tuple(by_layer[number] for number in sorted(layers)), dict(cutoffs or {}))
+    return Replacement(model, tuple(Transcoded(by_layer[number]) for number in sorted(layers)), dict(cutoffs or {}))
+
+
+def check_model(model: Model) -> None:
+    """Raises InterpError for a model that is not in float32, or no decoder."""
+    if model.dtype != torch.float32:
+        raise InterpError(
+            f"{model.name} computes in {model.dtype_name}, whose rounding is as large as the effects that are attributed; open it "
+            'with dtype="float32".'
+        )
+    model.check_causal("an attribution graph")
 
 
 def _layer_of(model: Model, one: SAE) -> int:

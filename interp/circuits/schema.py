@@ -142,6 +142,8 @@ def _node_objects(graph: Graph, ids: Sequence[str]) -> list[dict[str, Any]]:
             known = f'Output "{next(logit)}" (p={value:.3f})'
         elif kind == TOKEN and not known:
             known = f'Emb: "{words[position]}"'
+        elif kind == FEATURE and not known and graph.unit == "neuron":
+            known = f"neuron L{n.layer_N[at]} n{index}"
         made.append(
             {
                 "node_id": name,

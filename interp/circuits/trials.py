@@ -17,6 +17,7 @@ Axes    T token, D width, N node, Q quiet feature, B row.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,7 +28,6 @@ from interp.circuits.intervene import (
     CONTROLS,
     SHARES,
     WAYS,
-    Moved,
     Step,
     changes,
     direct_pass,
@@ -84,13 +84,12 @@ def swap(read: Read, graph: Graph, node: int, feature: int, name: str = "") -> M
         raise InterpError(f"{graph.ids[node]} is no feature, and only a feature is swapped with another of its layer.")
     layer, at, vector = written_by(read, graph, node)
     own, index = read.layers[layer], int(n.index_N[node])
-    one = own.transcoder
-    if not 0 <= feature < one.d_sae or feature == index:
+    wide = len(own.W_dec)
+    if not 0 <= feature < wide or feature == index:
         raise InterpError(
-            f"{graph.ids[node]} cannot be swapped with {feature}: give another feature of layer {layer}, 0 to {one.d_sae - 1}."
+            f"{graph.ids[node]} cannot be swapped with {feature}: give another feature of layer {layer}, 0 to {wide - 1}."
         )
-    fires = float(own.value_E[(own.position_E == at) & (own.feature_E == feature)].sum())
-    put = (float(n.value_N[node]) - fires) * one.W_dec[feature]
+    put = (float(n.value_N[node]) - own.fires(at, feature)) * own.W_dec[feature]
     steps = (Step(layer, at, -vector, index), Step(layer, at, put, feature))
     return Move(name or f"{graph.ids[node]}={feature}", (node,), steps, SWAPPED, feature)
 
@@ -114,7 +113,7 @@ def try_move(
     others = _controls(read, move, torch.Generator().manual_seed(seed))
     rows = [_times(move.steps, share) for share in move.shares] + [_times(each, move.shares[0]) for each in others]
     held = direct_pass(replacement, read)
-    rows += [steepest(replacement, held, graph, _norms(move), target, move.shares[0]) for target in targets]
+    rows += [steepest(replacement, read, held, graph, _norms(move), target, move.shares[0]) for target in targets]
     layers = sorted({int(n.layer_N[t]) for t in targets if n.kind_N[t] == FEATURE})
     direct, live = (
         changes(replacement, read, graph, run_moved(replacement, read, rows, way, layers), targets) for way in WAYS
@@ -145,10 +144,13 @@ def predict_move(
     still, held = (
         held_pass(replacement.model, replacement.norms, read.clean, cuts, reads, moved) for moved in (None, added)
     )
-    ends = {layer: held.ends[name].detach() for layer, name in enumerate(reads)}
-    n = graph.nodes
-    moved = Moved(ends, read.clean.logits_V[None])
-    direct_N = changes(replacement, read, graph, moved, range(len(n)))[0]
+    n, direct_N = graph.nodes, torch.zeros(len(graph.nodes))
+    for layer, name in enumerate(reads):
+        nodes = np.flatnonzero((n.kind_N == FEATURE) & (n.layer_N == layer))
+        at, index = (torch.from_numpy(of[nodes]) for of in (n.position_N, n.index_N))
+        rows_ND = read.layers[layer].read_rows(read.layers[layer].find(at, index))
+        moved_ND = (held.ends[name].detach() - read.clean.activations[name])[0, at]
+        direct_N[nodes] = (moved_ND * rows_ND).sum(1)
     # Logits by the derivative, for some families bend them at the very end (Gemma 2's soft cap).
     pulled = still.pull("logits", graph.directions_KV[:, None], list(added))
     direct_N[n.kind_N == LOGIT] = sum((pulled[hook] * added[hook]).sum((1, 2)) for hook in added)
@@ -196,10 +198,10 @@ def _quiet(read: Read, move: Move, layer: int) -> Float[Tensor, "Q D"]:
         return torch.zeros(0, read.clean.activations[EMBEDDING].shape[-1])
     own = read.layers[layer]
     places = torch.tensor([step.at for step in move.steps if step.layer == layer])
-    quiet = torch.ones(own.transcoder.d_sae, dtype=torch.bool)
+    quiet = torch.ones(len(own.W_dec), dtype=torch.bool)
     quiet[own.feature_E[torch.isin(own.position_E, places)]] = False
     quiet[[step.feature for step in move.steps if step.layer == layer and step.feature >= 0]] = False
-    rows_QD = own.transcoder.W_dec[quiet]
+    rows_QD = own.W_dec[quiet]
     return rows_QD[rows_QD.norm(dim=1) > 0]
 
 
@@ -207,4 +209,4 @@ def _sign(read: Read, step: Step) -> float:
     """Whether a feature is put in (1) or taken out (-1)."""
     if step.feature < 0:
         return 1.0
-    return 1.0 if float(step.vector_D @ read.layers[step.layer].transcoder.W_dec[step.feature]) >= 0 else -1.0
+    return 1.0 if float(step.vector_D @ read.layers[step.layer].W_dec[step.feature]) >= 0 else -1.0

@@ -8,10 +8,10 @@ from interp.render.terminal import table, tell
 from interp.render.words import counted
 
 MEANS = {
-    "replacement": "replacement score: influence that reaches tokens through features, not errors",
+    "replacement": "replacement score: influence that reaches tokens, not errors",
     "completeness": "completeness: share of inputs that errors do not bring",
-    "left_out": "influence of active features that were not attributed",
-    "errors": "errors among the nodes kept, features being the others",
+    "left_out": "influence of what is active and was not attributed",
+    "errors": "errors among the nodes kept, features or neurons being the others",
 }
 
 
@@ -21,7 +21,7 @@ def _shown(found: Any, asked: Asked) -> None:
     tell(f"{about['prompt']!r}" + (f"  ({', '.join(of)})" if of else ""))
     kept = about["kept"]
     tell(
-        f"{counted(len(about['tokens']), 'token')}; kept are {counted(kept['features'], 'feature')}, {counted(kept['errors'], 'error')} and "
+        f"{counted(len(about['tokens']), 'token')}; kept are {counted(kept['features'], about['unit'])}, {counted(kept['errors'], 'error')} and "
         f"{counted(kept['edges'], 'edge')}.\n"
     )
     for name, value in found.scores.items():
@@ -30,7 +30,7 @@ def _shown(found: Any, asked: Asked) -> None:
     table(["logit", "weight"], [[token, f"{weight:.3f}"] for token, weight in found.logits()], wide=asked["wide"])
     tell("")
     rows = [[each["name"], f"{each['activation']:.3g}", f"{each['influence']:.3f}"] for each in about["features"]]
-    table(["features and errors", "activation", "influence"], rows, wide=asked["wide"])
+    table([f"{about['unit']}s and errors", "activation", "influence"], rows, wide=asked["wide"])
     tell("")
     rows = [[each["source"], each["target"], f"{each['effect']:+.3g}"] for each in about["edges"]]
     table(["edge from", "to", "effect"], rows, wide=asked["wide"])
@@ -140,9 +140,13 @@ register(
 
 def _compared(found: Any, asked: Asked) -> None:
     about = found.to_dict()
+    ranks = about["ranks"]
     table(
-        ["overlap of", "share"],
-        [[what, f"{value:.2f}"] for what, value in about["overlap"].items()],
+        ["overlap of", "share", "by rank"],
+        [
+            [what, f"{value:.2f}", f"{ranks[what]:.2f}" if what in ranks else ""]
+            for what, value in about["overlap"].items()
+        ],
         wide=asked["wide"],
     )
     for each in about["left_out"]:
@@ -151,7 +155,7 @@ def _compared(found: Any, asked: Asked) -> None:
         tell("")
         rows = [[MEANS.get(name, name), f"{a:.1%}", f"{b:.1%}"] for name, (a, b) in about["scores"].items()]
         table(["score", "one", "other"], rows, wide=asked["wide"])
-    for what in ("layers", "words", "features"):
+    for what in ("kinds", "layers", "positions", "words", "features"):
         if about[what]:
             tell("")
             rows = [[str(key), f"{a:.1%}", f"{b:.1%}"] for key, a, b in about[what]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from interp import places
 from interp.commands.allowed import given_folders
 from interp.commands.options import Device, Option
-from interp.types import InterpError
+from interp.types import InterpError, unknown
 
 if TYPE_CHECKING:
     from interp.circuits.agreement import Agreement
@@ -26,14 +26,30 @@ TRANSCODERS = "saes/smollm2-135m-instruct/transcoders"
 KEEP, EDGES, NODES = 0.7, 0.9, 7_500
 """Less than `prune` keeps of its own accord (.8, .98), which of 13 tokens makes a file of 36 MB that no page shows well."""
 FORMS = (".json", ".html")
+OVER = ("transcoders", "neurons")
+PER_POSITION = 64
+"""Neurons of a layer that are nodes at a position."""
 
 
 def circuit(
     prompt: Annotated[str, Option("Text whose next token is explained, or a .json file with a finished graph.")],
     *,
+    over: Annotated[
+        str,
+        Option(
+            "What MLPs are read as: features of `transcoders`, or their own `neurons`, for which nobody has trained anything."
+        ),
+    ] = OVER[0],
     transcoders: Annotated[
         str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
     ] = TRANSCODERS,
+    per_position: Annotated[
+        int, Option("Over neurons: so many of each layer, those that write most, are nodes at a position.", low=1)
+    ] = PER_POSITION,
+    gate: Annotated[
+        str,
+        Option("Over neurons of gated MLPs: the gate is `held`, or either side of the product takes `half` (RelP)."),
+    ] = "held",
     target: Annotated[
         str, Option("Explain this token, as it follows (mostly with a space before it), and not the likeliest ones.")
     ] = "",
@@ -47,19 +63,25 @@ def circuit(
     edges: Annotated[
         float, Option("Share of the influence that the edges kept hold, of those between kept nodes.", low=0.01, high=1)
     ] = EDGES,
-    model: Annotated[str, Option("The model, where the transcoders have no cards that name it.")] = "",
+    model: Annotated[
+        str,
+        Option(
+            "The model, where the transcoders have no cards that name it; over neurons, smollm2 unless another is named."
+        ),
+    ] = "",
     into: Annotated[
         str,
         Option("Write the graph to this file: .json, as circuit-tracer and Neuronpedia have it, or .html, a page."),
     ] = "",
     device: Device = "auto",
 ) -> "Circuit":
-    """Trace which features of a prompt made its next token likely, and made each other fire: its attribution graph, pruned.
+    """Trace which features (or neurons) of a prompt made its next token likely, and made each other fire: its attribution graph, pruned.
 
     Attention patterns and the scales of norms are held as they were; what the transcoders leave over stands in the graph as errors, and how
     much of it is theirs is told by the scores. A finished graph, of this or another program, is shown and written anew.
 
-    Raises InterpError for a target of several tokens, a prompt that memory does not hold, and transcoders that are missing or of another model.
+    Raises InterpError for a target of several tokens, a prompt that memory does not hold, transcoders that are missing or of another model,
+    and over neurons for MLPs that are neither plain nor gated.
     """
     if into and not into.endswith(FORMS):
         raise InterpError(f"--into {into} is no name of a graph; give one that ends in .json or .html.")
@@ -74,17 +96,20 @@ def circuit(
             )
         made = circuits.read_circuit(prompt)
     else:
-        opened = circuits.open_circuits(transcoders, model=model, device=device)
+        if over not in OVER:
+            raise unknown("thing that a graph can be over", over, OVER)
+        asked: dict[str, str | int] = {"prompt": prompt}
+        if over == "neurons":
+            if transcoders != TRANSCODERS:
+                raise InterpError("a graph over neurons has no transcoders; leave --transcoders or --over out.")
+            asked |= {"over": over, "per_position": per_position, "gate": gate, "model": model or "smollm2"}
+        else:
+            asked |= {"transcoders": transcoders, "model": model}
+        opened = circuits.open_asked(asked, device)
         made = circuits.trace_circuit(
             opened, prompt, target=target, distractor=distractor, nodes=nodes, keep=keep, edges=edges
         )
-        asked = {
-            "prompt": prompt,
-            "transcoders": transcoders,
-            "target": target,
-            "distractor": distractor,
-            "model": model,
-        }
+        asked |= {"target": target, "distractor": distractor}
         made.graph.about["asked"] = asked | {"nodes": nodes, "keep": keep, "edges": edges}
     return circuits.write_circuit(made, into) if into else made
 
@@ -219,6 +244,7 @@ class ShownNode:
     layer: int
     position: int
     feature: int
+    """Or the neuron."""
     activation: float
     influence: float
     name: str
@@ -240,6 +266,8 @@ class ShownCircuit:
     words: Sequence[str]
     layers: int
     about: "Mapping[str, object]"
+    unit: str = "feature"
+    """What nodes of the kind `feature` are: features or neurons."""
 
 
 def finished_graphs() -> list[tuple[str, str]]:
@@ -311,7 +339,9 @@ def show_graph(source: str | bytes, edits: Edits | None = None) -> ShownCircuit:
         for at in range(len(ids))
     ]
     strongest = [(source_, target, effect) for target, source_, effect in strong_edges(graph, 10**9)]
-    return ShownCircuit(made, nodes, dots_of(graph, names), strongest, graph.spelt(), layer_count(graph), graph.about)
+    return ShownCircuit(
+        made, nodes, dots_of(graph, names), strongest, graph.spelt(), layer_count(graph), graph.about, graph.unit
+    )
 
 
 def export_graph(shown: ShownCircuit, form: str) -> str:

@@ -336,7 +336,7 @@ def _taken_out(replacement: Replacement, read: Read, graph: Graph, source: int) 
         held[EMBEDDING][0, at] = 0
     else:
         own = read.layers[layer]
-        row = own.transcoder.W_dec[int(nodes.index_N[source])].detach() * float(nodes.value_N[source])
+        row = own.W_dec[int(nodes.index_N[source])] * float(nodes.value_N[source])
         held[replacement.writes[layer]][0, at] -= own.error_TD[at] if nodes.kind_N[source] == ERROR else row
     edits = [Edit(name, partial(_put, put)) for name, put in held.items()]
     run = replacement.model.run(clean.tokens_T[None], replacement.reads, edits, logits=True, last=1)

@@ -162,7 +162,7 @@ def said(shown: ShownCircuit, seen: Sequence[int]) -> str:
     best = sorted((shown.nodes[at] for at in seen if shown.nodes[at].kind == "feature"), key=lambda n: -n.influence)[:3]
     named = f" Of most influence: {'; '.join(node.name for node in best)}." if best else ""
     return (
-        f"Attribution graph of {len(shown.words)} tokens over {shown.layers} layers: {kinds.count('feature')} features, "
+        f"Attribution graph of {len(shown.words)} tokens over {shown.layers} layers: {kinds.count('feature')} {shown.unit}s, "
         f"{kinds.count('error')} errors, {kinds.count('logit')} logits.{named} The card below lists a node's edges."
     )
 
@@ -171,7 +171,7 @@ def said(shown: ShownCircuit, seen: Sequence[int]) -> str:
 
 
 def card(shown: ShownCircuit, at: int, page: str) -> Html:
-    """A node in words: what it is, its strongest inputs and outputs; `page` is the address of the feature's own page, if it has one."""
+    """A node in words: what it is, its strongest inputs and outputs; `page` is the address of the feature's or neuron's own page, if it has one."""
     node = shown.nodes[at]
     inputs = [(source, weight) for source, target, weight in shown.edges if target == at]
     outputs = [(target, weight) for source, target, weight in shown.edges if source == at]
@@ -183,7 +183,7 @@ def card(shown: ShownCircuit, at: int, page: str) -> Html:
     if node.kind == "feature":
         facts.insert(0, ("activation", f"{node.activation:.3g}"))
     told = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
-    link = tag("p", leads("The feature's own page", page)) if page else None
+    link = tag("p", leads(f"The {shown.unit}'s own page", page)) if page else None
     marks = " · ".join(
         filter(None, ["pinned" if node.pinned else "", f"in the group {node.group}" if node.group else ""])
     )

@@ -18,7 +18,8 @@ from interp.checkpoint import Card, load
 from interp.checkpoint.eight_bit import FILE, cutoffs_of, expanded, read_features
 from interp.checkpoint.files import below
 from interp.circuits.attribute import Target, attribute, difference, likeliest
-from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph, Group, group_by_name
+from interp.circuits.graph import ERROR, FEATURE, LOGIT, NEURONS, TOKEN, Graph, Group, group_by_name
+from interp.circuits.neurons import PER_POSITION, replace_by_neurons
 from interp.circuits.page import called, graph_html, graph_page, shares
 from interp.circuits.prune import influence, prune, score, strong_edges
 from interp.circuits.replacement import Read, Replacement, make_replacement
@@ -82,7 +83,7 @@ class Circuit:
         words = ["interp", "circuit", str(asked["prompt"])]
         for name, value in asked.items():
             if name != "prompt" and value not in ("", None):
-                words += [f"--{name}", str(value)]
+                words += [f"--{name}".replace("_", "-"), str(value)]
         return shlex.join(words)
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +99,7 @@ class Circuit:
             "tokens": list(self.graph.spelt()),
             "model": about.get("model", ""),
             "question": about.get("question", ""),
+            "unit": self.graph.unit,
             "scores": dict(self.scores),
             "kept": kept,
             "logits": [{"token": token, "weight": weight} for token, weight in self.logits()],
@@ -109,12 +111,12 @@ class Circuit:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model read through its transcoders."""
+    """A model read through its transcoders, or as its neurons."""
 
     replacement: Replacement
-    folders: tuple[str, ...]
+    folders: tuple[str, ...] = ()
     """Of each layer's transcoder, below the folder as it was named."""
-    books: tuple[LabelBook | None, ...]
+    books: tuple[LabelBook | None, ...] = ()
     described: Mapping[tuple[int, int], str] = field(default_factory=dict, repr=False)
     """By layer and feature, on which tokens it fires."""
 
@@ -165,6 +167,28 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
     return Opened(made, named, tuple(_book(Path(each)) for each in ordered), described)
 
 
+def open_neurons(model: str, *, per_position: int = PER_POSITION, gate: str = "held", device: str = "auto") -> Opened:
+    """A model read as its own MLP neurons, `per_position` of each layer at a position (see `circuits.neurons`).
+
+    Raises InterpError for a model whose MLPs are neither plain nor gated.
+    """
+    opened = open_model(model, dtype="float32", device=device)
+    return Opened(replace_by_neurons(opened, per_position=per_position, gate=gate))
+
+
+def open_asked(asked: Mapping[str, Any], device: str = "auto") -> Opened:
+    """What a graph was made of, as its file says it (`about`, `asked`)."""
+    model = str(asked.get("model", ""))
+    if asked.get("over") == NEURONS:
+        return open_neurons(
+            model,
+            per_position=int(asked.get("per_position", PER_POSITION)),
+            gate=str(asked.get("gate", "held")),
+            device=device,
+        )
+    return open_circuits(str(asked["transcoders"]), model=model, device=device)
+
+
 def _book(folder: Path) -> LabelBook | None:
     return LabelBook.of(folder) if (folder / "card.json").exists() else None
 
@@ -196,6 +220,7 @@ def trace_circuit(
     about = {
         "model": model.name,
         "model_sha256": model.fingerprint(),
+        "over": opened.replacement.over,
         "transcoders": list(opened.folders),
         "prompt": prompt,
         "question": question,
@@ -215,8 +240,12 @@ def trace_circuit(
 
 
 def feature_names(opened: Opened, graph: Graph) -> dict[str, str]:
-    """What people or a run called the graph's features, else on which tokens they fire where that is known; by the nodes' ids."""
-    n, found = graph.nodes, {}
+    """What people or a run called the graph's features, else on which tokens they fire where that is known; by the nodes' ids. Neurons have
+    no names of this kind."""
+    found: dict[str, str] = {}
+    n = graph.nodes
+    if not opened.books:
+        return found
     newest = [book.newest() if book is not None else {} for book in opened.books]
     for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True):
         label = newest[layer].get(int(index)) if kind == FEATURE else None
@@ -289,8 +318,9 @@ def check_memory(replacement: Replacement, read: Read, nodes: int, free: float |
     tried = " and ".join(
         [f"about {counted(fits, 'token')} fit"] * (fits > 1) + [f"--nodes {fewer} fits this one"] * (fewer > 0)
     )
+    what = "neurons" if replacement.over == NEURONS else "features"
     raise InterpError(
-        f"a graph of {tokens} tokens, {layers} layers and {active:,.0f} active features a token takes about {size(need)}, and {size(room)} may be "
+        f"a graph of {tokens} tokens, {layers} layers and {active:,.0f} active {what} a token takes about {size(need)}, and {size(room)} may be "
         f"used here; {tried or 'no graph fits'}."
     )
 

@@ -9,7 +9,7 @@ from interp.circuits.attribute import attribute
 from interp.circuits.graph import Graph
 from interp.circuits.replacement import Read
 from interp.types import InterpError, unknown
-from interp.workbench.circuits import Opened, ask, open_circuits
+from interp.workbench.circuits import Opened, ask, open_asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ def retrace(drawn: Graph, file: str, device: str = "auto") -> Retraced:
     asked = drawn.about.get("asked")
     if not isinstance(asked, Mapping) or not asked.get("prompt"):
         raise InterpError(
-            f"{file} does not say of which prompt and transcoders it was made, so nothing of it can be tried here."
+            f"{file} does not say of which prompt and model it was made, so nothing of it can be tried here."
         )
-    opened = open_circuits(str(asked["transcoders"]), model=str(asked.get("model", "")), device=device)
+    opened = open_asked(asked, device)
     tokens = torch.tensor(opened.model.prompt(str(asked["prompt"])))
     if tuple(tokens.tolist()) != drawn.tokens:
         raise InterpError(f"{file} has other tokens than {opened.model.name} reads in its prompt; make the graph anew.")

@@ -32,10 +32,10 @@ LARGEST = 48 * 2**20
 LONGEST = 200  # letters of a name or a group
 MOST = 200  # pins, groups and names that a URL carries
 SCORES = {
-    "replacement": ("Replacement", "Influence that reaches tokens through features, and not errors."),
+    "replacement": ("Replacement", "Influence that reaches tokens through features or neurons, and not errors."),
     "completeness": ("Completeness", "Share of the nodes' inputs that errors do not bring."),
-    "left_out": ("Left out", "Influence of active features that were not attributed."),
-    "errors": ("Errors", "Share of errors among the features and errors that were kept."),
+    "left_out": ("Left out", "Influence of active features or neurons that were not attributed."),
+    "errors": ("Errors", "Share of errors among the nodes that were kept."),
 }
 
 
@@ -70,8 +70,9 @@ def change(what: Callable[[dict[str, Any]], None]) -> None:
     )
 
 
-def ask() -> str:
-    """The graph to show: a finished one, an uploaded one, or one that is asked for now; empty while there is none."""
+def ask(model: str) -> str:
+    """The graph to show: a finished one, an uploaded one, or one that is asked for now; empty while there is none. `model` is
+    that of the SAE that is open."""
     finished = dict(finished_graphs())
     with st.expander("Another prompt or graph", expanded=not st.query_params.get("graph")):
         prompt = bound(st.text_area, "Prompt whose next token is explained", "prompt", EXAMPLE, height=70)
@@ -82,8 +83,11 @@ def ask() -> str:
             )
         with middle:
             distractor = bound(st.text_input, "rather than", "distractor", "", placeholder="such as “ Melbourne”")
-        folder = bound(st.text_input, "Transcoders", "transcoders", TRANSCODERS)
-        asked = {"prompt": prompt, "target": target, "distractor": distractor, "transcoders": folder}
+        asked = {"prompt": prompt, "target": target, "distractor": distractor}
+        if bound(st.toggle, f"Over the neurons of {model}, without transcoders", "neurons", False):
+            asked |= {"over": "neurons", "model": model}
+        else:
+            asked |= {"transcoders": bound(st.text_input, "Transcoders", "transcoders", TRANSCODERS)}
         right.button(
             "Trace the circuit", type="primary", on_click=begin, args=(asked,), disabled=read_only() or not prompt.strip(),
             help="A job: it goes on when this page is closed.",
@@ -108,7 +112,7 @@ def begin(asked: Mapping[str, str]) -> None:
     try:
         place = graph_place(asked)
         if not Path(place).exists():
-            allowed_transcoders(asked["transcoders"])
+            allowed_transcoders(asked.get("transcoders", TRANSCODERS))
             jobs.submit("circuit", {**asked, "into": place})
         remember(graph=place, edits=None, node=None)
     except InterpError as error:
@@ -150,9 +154,14 @@ def seen_nodes(shown: ShownCircuit, share: float, chosen: int | None) -> list[in
     return sorted(seen | stays | ({chosen} if chosen is not None else set()))
 
 
-def feature_address(shown: ShownCircuit, at: int) -> str:
-    """The address of the feature's own page, where its transcoder is among those that can be opened."""
+def node_address(shown: ShownCircuit, at: int, model: str) -> str:
+    """The address of the feature's own page, where its transcoder is among those that can be opened, or of the neuron's, where the SAE that
+    is open is of its `model`."""
     node, folders = shown.nodes[at], shown.about.get("transcoders")
+    if node.kind == "feature" and shown.unit == "neuron":
+        asked = shown.about.get("asked")
+        same = isinstance(asked, dict) and asked.get("model") == model
+        return url("neuron", neuron=f"{node.layer}.{node.feature}") if same else ""
     if node.kind != "feature" or not isinstance(folders, list) or not 0 <= node.layer < len(folders):
         return ""
     try:
@@ -188,8 +197,9 @@ def draw(shown: ShownCircuit) -> int | None:
             figure(shown, seen, chosen, together), key="drawing", on_select="rerun", selection_mode="points", width=width_of(shown, seen),
             alt=said(shown, seen), config={"displayModeBar": False, "scrollZoom": False},
         )  # fmt: skip
+    rest = "the other neurons write" if shown.unit == "neuron" else "transcoders leave over"
     st.caption(
-        "Blue lines raise what they lead to, dotted orange ones lower it. Circles are features, open diamonds what transcoders leave over, "
+        f"Blue lines raise what they lead to, dotted orange ones lower it. Circles are {shown.unit}s, open diamonds what {rest}, "
         "squares tokens, triangles logits; larger is more influence. A click opens a node, and shows its own edges."
     )
     clicked = next((point.get("customdata") for point in event.selection.points if "customdata" in point), None)
@@ -287,13 +297,13 @@ def check(shown: ShownCircuit, at: int, file: str) -> None:
         st.dataframe(carried_by(found), hide_index=True)
 
 
-def show(shown: ShownCircuit, file: str) -> None:
-    """A graph: its question, scores, drawing, the card of a node, files."""
+def show(shown: ShownCircuit, file: str, model: str) -> None:
+    """A graph: its question, scores, drawing, the card of a node, files; `model` is that of the SAE that is open."""
     about = shown.about
     of = " · ".join(str(about[key]) for key in ("model", "question") if about.get(key))
     kinds = [node.kind for node in shown.nodes]
     st.markdown(f"**{plain(str(about.get('prompt', '')).strip() or 'A graph')}**")
-    kept = f"{counted(kinds.count('feature'), 'feature')}, {counted(kinds.count('error'), 'error')}, {counted(len(shown.edges), 'edge')}"
+    kept = f"{counted(kinds.count('feature'), shown.unit)}, {counted(kinds.count('error'), 'error')}, {counted(len(shown.edges), 'edge')}"
     st.caption(plain(f"{of} · {len(shown.words)} tokens · {kept}"))
     scores = shown.circuit.scores
     if scores:
@@ -304,7 +314,7 @@ def show(shown: ShownCircuit, file: str) -> None:
     chosen = draw(shown)
     if chosen is not None:
         sheet(
-            card(shown, chosen, feature_address(shown, chosen)),
+            card(shown, chosen, node_address(shown, chosen, model)),
             key="card",
             about=shown.nodes[chosen].id,
             state={"node": shown.nodes[chosen].id},
@@ -337,21 +347,21 @@ def show(shown: ShownCircuit, file: str) -> None:
 
 
 with page("Circuits") as opened:
-    graph = ask()
+    graph = ask(opened.model)
     if refused := st.session_state.pop("refused", ""):
         st.error(plain(refused), icon=":material/block:")
     upload = st.session_state.get("upload")
     if upload is not None:
         if upload.size > LARGEST:
             raise InterpError(f"{upload.name} has {upload.size:,} bytes, and a graph has {LARGEST:,} at most.")
-        show(show_graph(upload.getvalue(), _edits(st.query_params.get("edits", ""))), "")
+        show(show_graph(upload.getvalue(), _edits(st.query_params.get("edits", ""))), "", opened.model)
     elif graph:
         going = next((job for job in jobs.jobs() if not job.over and job.arguments.get("into") == graph), None)
         if going is not None:
             progress(going.id)
         else:
             file = allowed_graph(graph)
-            show(opened_graph(file, Path(file).stat().st_mtime, st.query_params.get("edits", "")), file)
+            show(opened_graph(file, Path(file).stat().st_mtime, st.query_params.get("edits", "")), file, opened.model)
     else:
         empty(
             "No graph yet",

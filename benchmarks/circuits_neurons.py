@@ -1,0 +1,86 @@
+"""One prompt in two ways: attribution graphs of SmolLM2-135M-Instruct over transcoders and over the model's own neurons, side by side.
+
+    python benchmarks/circuits_neurons.py    # about ten minutes on two cores; results/circuits_neurons.json
+
+Of each prompt and each way (a process of its own): seconds and peak memory of the graph, scores, and how many of the 20 edges through which most
+influence passes are confirmed when tried (`interp check-circuit`). Then how far the ways agree on where the influence comes from, and either way with
+itself in a paraphrase.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import torch
+from common import peak_mib, report
+
+PROMPTS = {
+    "capital": ("The capital of the country that contains Lyon is", " Paris", " London"),
+    "paraphrase": ("Lyon lies in a country, and the capital of it is", " Paris", " London"),
+    "subject-verb": ("The keys to the cabinet", " are", " is"),
+}
+"""Prompt, target, distractor."""
+WAYS: dict[str, dict[str, Any]] = {
+    "transcoders": {},
+    "neurons, gate held": {"over": "neurons"},
+    "neurons, gate half": {"over": "neurons", "gate": "half"},
+    "neurons, 256 a position": {"over": "neurons", "per_position": 256},
+}
+CHECKED = 20
+
+
+def measure(name: str, way: str, file: str) -> None:
+    """A graph, its edges tried; printed as JSON."""
+    from interp.commands.circuits import check_circuit, circuit
+
+    prompt, target, distractor = PROMPTS[name]
+    began = time.perf_counter()
+    made = circuit(prompt, target=target, distractor=distractor, into=file, **WAYS[way])
+    found: dict[str, Any] = {
+        "seconds": round(time.perf_counter() - began, 1),
+        "peak GiB of the process": round(peak_mib() / 1024, 2),
+        "tokens": len(made.graph.tokens),
+        "kept": made.to_dict()["kept"],
+        **{key: round(value, 3) for key, value in made.scores.items()},
+    }
+    checked = check_circuit(file, count=CHECKED).rows
+    for key in ("verdict", "live_verdict"):
+        said = [row[key] for row in checked]
+        found[key] = {each: said.count(each) for each in ("confirmed", "refuted", "undecided")}
+    found["of edges"] = {
+        "predicted sign": sum(row["edge"] * row["measured"] > 0 for row in checked),
+        "tried": len(checked),
+    }
+    print(json.dumps(found))
+
+
+def main() -> None:
+    """Every prompt each way, then the comparisons."""
+    from interp.commands.circuits import compare_circuits
+
+    found: dict[str, Any] = {"threads": torch.get_num_threads()}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {(name, way): f"{folder}/{name} {way}.json" for name in PROMPTS for way in WAYS}
+        for (name, way), file in files.items():
+            command = [sys.executable, __file__, name, way, file]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found.setdefault(name, {})[way] = json.loads(done.stdout.splitlines()[-1])
+        pairs = {
+            f"{name}: transcoders and {way}": ((name, "transcoders"), (name, way))
+            for name in PROMPTS
+            for way in list(WAYS)[1:]
+        }
+        pairs |= {f"capital and paraphrase: {way}": (("capital", way), ("paraphrase", way)) for way in WAYS}
+        for said, (one, other) in pairs.items():
+            both = compare_circuits(files[one], files[other]).to_dict()
+            found.setdefault("agreement", {})[said] = {
+                key: {what: round(value, 3) for what, value in both[key].items()} for key in ("overlap", "ranks")
+            }
+    report("circuits_neurons", found)
+
+
+if __name__ == "__main__":
+    measure(*sys.argv[1:]) if len(sys.argv) > 1 else main()
