@@ -1,6 +1,6 @@
 """One prompt in two ways: attribution graphs of SmolLM2-135M-Instruct over transcoders and over the model's own neurons, side by side.
 
-    python benchmarks/circuits_neurons.py    # about ten minutes on two cores; results/circuits_neurons.json
+    python benchmarks/circuits_neurons.py    # some twenty minutes on two cores; results/circuits_neurons.json
 
 Of each prompt and each way (a process of its own): seconds and peak memory of the graph, scores, and how many of the 20 edges through which most
 influence passes are confirmed when tried (`interp check-circuit`). Then how far the ways agree on where the influence comes from, and either way with
@@ -29,6 +29,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "neurons, gate half": {"over": "neurons", "gate": "half"},
     "neurons, 256 a position": {"over": "neurons", "per_position": 256},
 }
+BOTH = ("transcoders", "neurons, gate held")
+MADE = {"capital": tuple(WAYS), "paraphrase": BOTH, "subject-verb": BOTH}
 CHECKED = 20
 
 
@@ -37,10 +39,11 @@ def measure(name: str, way: str, file: str) -> None:
     from interp.commands.circuits import check_circuit, circuit
 
     prompt, target, distractor = PROMPTS[name]
-    began = time.perf_counter()
+    began = time.perf_counter(), time.process_time()
     made = circuit(prompt, target=target, distractor=distractor, into=file, **WAYS[way])
     found: dict[str, Any] = {
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(time.perf_counter() - began[0], 1),
+        "seconds of a CPU": round(time.process_time() - began[1], 1),
         "peak GiB of the process": round(peak_mib() / 1024, 2),
         "tokens": len(made.graph.tokens),
         "kept": made.to_dict()["kept"],
@@ -63,17 +66,17 @@ def main() -> None:
 
     found: dict[str, Any] = {"threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as folder:
-        files = {(name, way): f"{folder}/{name} {way}.json" for name in PROMPTS for way in WAYS}
+        files = {(name, way): f"{folder}/{name} {way}.json" for name, ways in MADE.items() for way in ways}
         for (name, way), file in files.items():
             command = [sys.executable, __file__, name, way, file]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found.setdefault(name, {})[way] = json.loads(done.stdout.splitlines()[-1])
         pairs = {
             f"{name}: transcoders and {way}": ((name, "transcoders"), (name, way))
-            for name in PROMPTS
-            for way in list(WAYS)[1:]
+            for name, ways in MADE.items()
+            for way in ways[1:]
         }
-        pairs |= {f"capital and paraphrase: {way}": (("capital", way), ("paraphrase", way)) for way in WAYS}
+        pairs |= {f"capital and paraphrase: {way}": (("capital", way), ("paraphrase", way)) for way in BOTH}
         for said, (one, other) in pairs.items():
             both = compare_circuits(files[one], files[other]).to_dict()
             found.setdefault("agreement", {})[said] = {

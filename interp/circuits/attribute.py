@@ -171,7 +171,7 @@ def _choose(
     chosen = torch.zeros(0, dtype=torch.int64)
     rows = torch.zeros(wanted, columns)
     taken = torch.zeros(entries, dtype=torch.bool)
-    with bar("attributing", wanted, "features") as advance:
+    with bar("attributing", wanted, "nodes") as advance:
         while len(chosen) < wanted:
             score = known_influence(rows[: len(chosen)], chosen, logit_rows, target.weight_K)[:entries]
             score[taken] = -1
@@ -183,7 +183,7 @@ def _choose(
                 first += len(part)
             chosen = torch.cat([chosen, some])
             taken[some] = True
-            advance(len(some), f"{len(chosen):,} of {entries:,} active features")
+            advance(len(some), f"{len(chosen):,} of {entries:,} that are active")
     return chosen, rows
 
 
