@@ -25,7 +25,7 @@ from interp.types import InterpError
 from tests.families import save
 from tests.transcoders import save_transcoders
 
-KINDS = ("llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "mistral")
+KINDS = ("llama", "gpt2", "gpt_neox", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "mistral", "bloom", "mpt")
 WAYS = [*((kind, "held") for kind in KINDS), ("llama", "half"), ("phi3", "half"), ("gemma2", "half")]
 TEXT = "the blue city near the river reads music"
 
@@ -254,7 +254,7 @@ def test_heads_carry_edges_of_neurons_and_predictions_hold_one_layer_on(made):
     )
     found = carried(replacement, read, graph, target, source)
     assert found.straight + found.brought_LH.sum() == pytest.approx(found.edge, rel=2e-3, abs=1e-4)
-    some = [int(i) for i in torch.from_numpy((n.kind_N == FEATURE) & (n.layer_N == 1)).nonzero()[:, 0][:6]]
+    some = [int(i) for i in torch.from_numpy((n.kind_N == FEATURE) & (n.layer_N == 0)).nonzero()[:, 0][:6]]
     said, did, apart = correlate(replacement, read, graph, some, "direct")
     assert len(said) == len(did) > 20
     assert int(apart.min()) == 1

@@ -3,8 +3,8 @@
     plain   y = W_down · act(W_up x + b_up) + b_down
     gated   y = W_down · (act(W_gate x + b_gate) ⊙ (W_up x + b_up)) + b_down
 
-Weights are taken from the modules whose hook points these are, and tried on a few tokens: an MLP that puts out something else (a mixture of
-experts, a residual stream inside) is none of the two, and is refused.
+Weights are taken from the modules whose hook points these are, and tried on a few tokens: an MLP that puts out something else is none of the
+two, and is refused, as a mixture of experts is.
 
 Axes    M neuron, D width of the residual stream, T token.
 """
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from interp.models.model import Model
 from interp.types import InterpError
 
-READS, WRITES = ("mlp.hook_in", "mlp.in.hook_in"), ("mlp.hook_out", "mlp.out.hook_out")
+READS, WRITES = ("mlp.hook_in", "mlp.in.hook_in"), ("mlp.out.hook_out", "mlp.hook_out")
+"""The last matrix itself first: some families add the residual stream before the MLP is left."""
 UP, GATE, POST, DOWN = "mlp.in.hook_out", "mlp.gate.hook_out", "mlp.hook_post", "mlp.out.hook_in"
 LAYER = re.compile(r"blocks\.(\d+)\.")
 CLOSE = 1e-3
