@@ -50,6 +50,8 @@ def measure(name: str, way: str, file: str) -> None:
     }
     if CHECKED[name]:
         found |= check(file, CHECKED[name])
+        if "over" in WAYS[way]:
+            found["strongest between features, gates held"] = with_gates_held(file, CHECKED[name])
     print(json.dumps(found))
 
 
@@ -67,6 +69,33 @@ def check(file: str, count: int) -> dict[str, Any]:
     some = [*ends[:count], *inner[:count]]
     rows = check_circuit(file, edges=[f"{ids[s]}->{ids[t]}" for t, s in some]).rows
     return {"strongest": verdicts(rows[:count]), "strongest between features": verdicts(rows[count:])}
+
+
+def with_gates_held(file: str, count: int) -> dict[str, Any]:
+    """The strongest edges between two neurons once more, measured as the graph has them: by what the target reads, its gate held."""
+    from dataclasses import asdict, replace
+
+    from interp.circuits.graph import FEATURE
+    from interp.circuits.intervene import check_edges
+    from interp.circuits.neurons import Neurons
+    from interp.circuits.prune import strong_edges
+    from interp.workbench.circuits import open_asked, read_circuit
+
+    class GateHeld(Neurons):
+        measures = property(lambda self: self.reads)
+
+        def measured_rows(self, layer: Any, entries_N: Any) -> Any:
+            return layer.read_rows(entries_N)
+
+    graph = read_circuit(file).graph
+    kind_N = graph.nodes.kind_N
+    ends = [(t, s) for t, s, _ in strong_edges(graph, len(kind_N) ** 2) if kind_N[t] == kind_N[s] == FEATURE]
+    made = open_asked(graph.about["asked"]).replacement
+    held = replace(made, parts=tuple(GateHeld(each.mlp, each.per_position, each.gate) for each in made.parts))
+    checks = check_edges(held, held.read(torch.tensor(graph.tokens)), graph, ends[:count])
+    found = verdicts([asdict(each) for each in checks])
+    del found["live_verdict"]  # which needs all paths of the whole graph
+    return found
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
