@@ -112,7 +112,7 @@ def measure() -> None:
             scored = real[:, 1:]
             rows += int(scored.sum())
             for name, of in ways.items():
-                logits = model.run(tokens, [], _edits(of, real), logits=True).logits
+                logits = model.run(tokens, [], edits(of, real), logits=True).logits
                 assert logits is not None
                 loss = torch.nn.functional.cross_entropy(
                     logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none"
@@ -188,7 +188,7 @@ def _described(one: SAE, entries: np.ndarray, rows: int, model: Model, W_VD: tor
     ]
 
 
-def _edits(of: list[SAE] | None, real: torch.Tensor) -> list[Edit]:
+def edits(of: list[SAE] | None, real: torch.Tensor) -> list[Edit]:
     """Every MLP's output replaced at real positions, by what its transcoder says or (None) by nothing."""
     if of == []:
         return []

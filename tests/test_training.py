@@ -19,7 +19,7 @@ from interp.progress import bar
 from interp.sae import BatchTopK, Crosscoder, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
 from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
-from interp.training.optimise import _auxk, _part, optimise
+from interp.training.optimise import auxk, _part, optimise
 from interp.training.plan import Plan
 from interp.training.queue import BatchQueue
 from interp.training.state import initial
@@ -86,7 +86,7 @@ def test_auxk_teaches_dead_features_encoder_and_decoder(rule):
     error = rule.gradients(p, u, u, Moment(0.0, state.hint, torch.float32)).error_BO
     config = TrainConfig(bfloat16=False, aux_k=5, lr=1e-3).resolved(rule, 64)
     got = {name: torch.zeros_like(value) for name, value in p.items()}
-    _auxk(p, got, dead, u, error, config, torch.float32, centred=True)
+    auxk(p, got, dead, u, error, config, torch.float32, centred=True)
     b_dec = p["b_dec"].clone().requires_grad_()
     leaves = {name: p[name][dead].clone().requires_grad_() for name in ("W_enc", "b_enc", "W_dec")}
     pre = (x * state.scale_in - b_dec) @ leaves["W_enc"].T + leaves["b_enc"]

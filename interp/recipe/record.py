@@ -13,6 +13,7 @@ from interp.checkpoint import Card, save
 from interp.checkpoint.card import WEIGHTS, versions
 from interp.checkpoint.trained import TrainedOn
 from interp.sae import SAE, Architecture
+from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.training import TrainConfig
 from interp.training.plan import Plan
 from interp.training.state import NEWER
@@ -40,7 +41,7 @@ def recipe_of(script: str, name: str, rule: Architecture, config: TrainConfig, b
 
 
 def card_of(
-    sae: SAE,
+    sae: SAE | CrossLayerTranscoder,
     source: ActivationSource,
     architecture: str,
     recipe: dict[str, Any],

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.sae.cross_layer import CrossLayerTranscoder
+from interp.sae.kernels import Active
 from interp.sae.sae import SAE
 
 
@@ -31,8 +33,12 @@ class Reconstruction:
         """Count rows in; `target_BO` is what a transcoder is to give (without: the rows themselves)."""
         active = sae.active(x_BD)
         y = (x_BD if target_BO is None else target_BO).to(sae.device, torch.float32)
+        self.count(y, sae.decode_active(active, x_BD), active)
+
+    def count(self, y: Float[Tensor, "B O"], said: Float[Tensor, "B O"], active: Active) -> None:
+        """Count rows in of which the reconstruction is known already, and what was active."""
         self.rows += len(y)
-        self.error += float(_double(y - sae.decode_active(active, x_BD)).square().sum())
+        self.error += float(_double(y - said).square().sum())
         self.square += float(_double(y).square().sum())
         self.total = self.total + _double(y).sum(0).cpu()
         self.fired += torch.bincount(active.features, minlength=self.d_sae).cpu()
@@ -66,4 +72,18 @@ def reconstruction(
     targets = (x_BD if target_BO is None else target_BO).split(batch)
     for part, target in zip(x_BD.split(batch), targets, strict=True):
         sums.add(part, sae, target)
+    return sums
+
+
+def reconstruction_by_layer(
+    transcoder: CrossLayerTranscoder, x_LBD: Float[Tensor, "L B D"], y_LBO: Float[Tensor, "L B O"], batch: int = 2048
+) -> list[Reconstruction]:
+    """The metrics of each layer of a cross-layer transcoder over rows in memory; what is active is of the layer's own features."""
+    sums = [Reconstruction(transcoder.per_layer) for _ in x_LBD]
+    for x, y in zip(x_LBD.split(batch, 1), y_LBO.split(batch, 1), strict=True):
+        by_layer = transcoder.active_by_layer(torch.cat(list(x), dim=1))
+        for one, target, said, active in zip(
+            sums, y.to(transcoder.device), transcoder.decode_layers(by_layer), by_layer, strict=True
+        ):
+            one.count(target, said, active)
     return sums

@@ -1,6 +1,6 @@
 """From a training state to an SAE in raw units.
 
-Axes    B batch row, D d_in, O d_out, F d_sae.
+Axes    B batch row, D d_in, O d_out, F d_sae; of a cross-layer transcoder L layer, R rank, F features of one layer.
 """
 
 from typing import Any
@@ -12,6 +12,8 @@ from torch import Tensor
 from interp.checkpoint import stored
 from interp.sae import SAE, Architecture
 from interp.sae.batchtopk import threshold_for
+from interp.sae.cross_layer import CrossLayerTranscoder
+from interp.sae.cross_layer_rule import CrossLayer
 from interp.sae.thresholds import feature_thresholds
 from interp.training.state import State
 from interp.types import Hook
@@ -50,10 +52,42 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
         return SAE(**weights, threshold=_rounded(float(state.hint) / unit * norm_F), **traits)
     held_out_BD = held_out_BD.to(state.device)
     u_BD = held_out_BD - weights["b_dec"] if traits["centred"] else held_out_BD
-    # In the units in which features were chosen, before activations took the decoder's norm.
-    W_FD, b_F = weights["W_enc"].T / norm_F[:, None], weights["b_enc"] / norm_F
-    level = threshold_for(u_BD, W_FD, b_F, made.per_row)
-    return SAE(**weights, threshold=_rounded(level * norm_F), **traits)
+    threshold_F = _measured_threshold(u_BD, weights["W_enc"], weights["b_enc"], norm_F, made.per_row)
+    return SAE(**weights, threshold=threshold_F, **traits)
+
+
+def _measured_threshold(u_BD: Tensor, W_enc: Tensor, b_enc: Tensor, norm_F: Tensor, k: int) -> Float[Tensor, " F"]:
+    """The thresholds, rounded, above which k entries a row lie: one level in the units in which features were chosen, which was
+    before activations took the decoder's norm."""
+    return _rounded(threshold_for(u_BD, W_enc.T / norm_F[:, None], b_enc / norm_F, k) * norm_F)
+
+
+@torch.no_grad()
+def finish_cross_layer(state: State, rule: CrossLayer, held_out_LBD: Float[Tensor, "L B D"]) -> CrossLayerTranscoder:
+    """The transcoder in raw units, what a unit of each feature writes at all layers of norm 1, weights rounded as they are stored; each
+    layer's threshold is measured on held-out inputs after rounding.
+
+    Targets' scales s_m go into mix, whose rows then get norm 1 from the decoders.
+    """
+    p = state.p
+    mix = p["mix"] / state.scale_out
+    size = mix.norm(dim=2, keepdim=True)
+    size = torch.where(size > 0, size, 1.0)
+    mix, W_dec = mix / size, p["W_dec"] * size[..., None]
+    alike = torch.einsum("lrs,lrfo->lsfo", mix @ mix.transpose(1, 2), W_dec)
+    norm_LF = (alike * W_dec).sum((1, 3)).clamp_min(0).sqrt()
+    norm_LF = torch.where(norm_LF > 1e-8, norm_LF, 1.0)
+    W_enc = (p["W_enc"] * state.scale_in[:, None, None] * norm_LF[..., None]).transpose(1, 2)
+    made = {
+        "W_enc": W_enc,
+        "b_enc": p["b_enc"] * norm_LF,
+        "W_dec": W_dec / norm_LF[:, None, :, None],
+        "b_dec": p["b_dec"] / state.scale_out[:, None],
+    }
+    made = {name: torch.stack([_rounded(one) for one in of]) for name, of in made.items()}
+    held = zip(held_out_LBD.to(state.device), made["W_enc"], made["b_enc"], norm_LF, strict=True)
+    cuts = [_measured_threshold(x, W, b, norm_F, rule.k) for x, W, b, norm_F in held]
+    return CrossLayerTranscoder(**made, threshold=torch.stack(cuts), mix=mix)
 
 
 def with_feature_thresholds(sae: SAE, x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], k: int) -> SAE:

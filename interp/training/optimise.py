@@ -66,10 +66,10 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
         )
     grads = out.grads | {"b_dec": out.g_BO.sum(0) - (out.into_F @ p["W_enc"] if traits.centred else 0.0)}
     if dead and traits.auxk and config.aux_alpha > 0:
-        _auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
+        auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
     if config.orthogonal:
         _part(p["W_dec"], grads["W_dec"], config.orthogonal * t_BO.shape[1], state.step, dtype, traits.unit_decoder)
-    _update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder, config.frozen)
+    update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder, config.frozen)
     state.hint = out.hint
     state.idle_F += len(t_BO)
     state.idle_F.masked_fill_(out.fired_F, 0)
@@ -80,7 +80,7 @@ def optimise(state: State, architecture: Architecture, config: TrainConfig, batc
     return Measured(square / max(variance, 1e-30), out.entries / len(t_BO), int(dead), loss)
 
 
-def _auxk(
+def auxk(
     p: Params,
     grads: Params,
     dead: Tensor,
@@ -132,7 +132,7 @@ def _part(W_FO: Tensor, grad_FO: Tensor, weight: float, step: int, dtype: torch.
     grad_FO.index_add_(0, nearest, (a - cosine * b) * slope / norm_b)
 
 
-def _update(state: State, grads: Params, lr: float, unit_decoder: bool, frozen: tuple[str, ...]) -> None:
+def update(state: State, grads: Params, lr: float, unit_decoder: bool, frozen: tuple[str, ...]) -> None:
     """One step of Adam, which passes over what has no gradient: the frozen matrices keep every bit."""
     p = state.p
     unit_decoder = unit_decoder and "W_dec" not in frozen

@@ -36,11 +36,12 @@ class State:
 
     p: Params
     scale_in: Float[Tensor, " D"]
-    """Raw inputs times this are the scaled ones: their mean squared distance from the mean is D."""
+    """Raw inputs times this are the scaled ones: their mean squared distance from the mean is D. Of a cross-layer transcoder one a layer."""
     scale_out: Float[Tensor, " O"]
     idle_F: Tensor
     """Tokens since each feature was last active."""
-    hint: Float[Tensor, ""]
+    hint: Tensor
+    """What the architecture gave back as `hint` after the last step, shape (); of a cross-layer transcoder one a layer, (L,)."""
     step: int
     tokens: int
     optimiser: torch.optim.Adam
