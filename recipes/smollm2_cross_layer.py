@@ -8,7 +8,7 @@ train    one pass of the model feeds all layers; nothing is harvested. It goes o
 measure  on text that is held out: FVU and L0 of each layer, beside those of the shipped transcoders of each layer at the same positions; and what
          the model says with every MLP replaced, by the one and by the others.
 
-With --apart nothing is written across layers: a transcoder for each layer, trained on the same rows, to compare with.
+With --from-layers it begins as the shipped transcoders. With --apart nothing is written across layers: a transcoder for each layer, trained on the same rows, to compare with.
 docs/circuits.md has what came of it.
 """
 
@@ -58,6 +58,7 @@ def train(asked: argparse.Namespace) -> None:
         k=asked.k,
         rank=asked.rank,
         apart=asked.apart,
+        start=list(open_layers(layered.INTO)[0]) if asked.from_layers else (),
         batch=asked.batch,
         config=TrainConfig(seed=asked.seed, lr=asked.lr),
         licences=embedded.licences(),
@@ -165,6 +166,7 @@ if __name__ == "__main__":
     parser.add_argument("--lr", type=float, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--apart", action="store_true", help="write nothing across layers")
+    parser.add_argument("--from-layers", action="store_true", help="begin as the shipped transcoders of each layer")
     parser.add_argument("--into", type=Path, default=WORK)
     given = parser.parse_args()
     for stage in given.stages or ["train", "measure"]:

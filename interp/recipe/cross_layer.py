@@ -15,11 +15,12 @@ from interp.recipe.layers import BUFFER, HELD_OUT_BLOCKS, Pair
 from interp.recipe.record import asked_of, card_of, is_there, recipe_of, trained_on
 from interp.render.terminal import say
 from interp.render.words import counted
+from interp.sae import SAE
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.cross_layer_rule import CrossLayer
 from interp.sae.metrics import Reconstruction
 from interp.training import TrainConfig
-from interp.training.cross_layer import train_cross_layer
+from interp.training.cross_layer import digest, train_cross_layer
 from interp.types import Hook, InterpError
 
 
@@ -32,6 +33,7 @@ def train_cross_layer_checkpoint(
     k: int,
     rank: int = 1,
     apart: bool = False,
+    start: Sequence[SAE] = (),
     batch: int = 2048,
     buffer: int = BUFFER,
     config: TrainConfig | None = None,
@@ -42,7 +44,7 @@ def train_cross_layer_checkpoint(
     """Train on a stream, write the folder, and return the transcoder as saved.
 
     `pairs` has (what is read, what is written) of each layer, in the order of the layers; `d_sae` features and on average `k` active a
-    layer. A position counts where it is a sink at none of these hook points. Thresholds are set, and FVU and L0 of each layer are
+    layer; with `start` it begins as these transcoders. A position counts where it is a sink at none of these hook points. Thresholds are set, and FVU and L0 of each layer are
     measured, on the text's last HELD_OUT_BLOCKS blocks; the others come in an order that the seed draws. A folder that holds this very
     transcoder is left as it is; a run that was killed goes on from `into/.run`.
 
@@ -72,6 +74,7 @@ def train_cross_layer_checkpoint(
     hooks = (*reads, *writes)
     batches = replace(source.batches(hooks, batch, buffer=buffer, blocks=training), held_out=measured.recipe)
     recipe = recipe_of(script, KIND, rule.layer, config, batches) | {"architecture": {"name": KIND, **asdict(rule)}}
+    recipe["start"] = digest(start) if start else ""
     run = folder / ".run"
     with places.only_one(folder, "training"):
         asked = asked_of(source, [Hook(hook) for hook in reads], [Hook(hook) for hook in writes], recipe, config)
@@ -80,7 +83,7 @@ def train_cross_layer_checkpoint(
             return load_cross_layer(folder)
         check_memory(_bytes_of(rule, batch, buffer), "training it", resolve_device(config.device))
         held = measured.rows(hooks)
-        made = train_cross_layer(batches, rule, config, held_out=held, into=run, restart=restart)
+        made = train_cross_layer(batches, rule, config, held_out=held, start=start, into=run, restart=restart)
         made.transcoder.name = folder.name
         made.transcoder.set_hooks(reads, writes)
         card = card_of(made.transcoder, source, KIND, recipe, licences)

@@ -6,6 +6,7 @@ differs from `training/run.py` is that all parameters are of all layers, and so 
 Axes    L layer, R rank, B batch row, D width read, O width written, F feature of one layer.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from interp import places
 from interp.device import keep_freed_memory
 from interp.progress import bar
 from interp.render.terminal import say
+from interp.sae import SAE
 from interp.sae.architecture import Moment
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.cross_layer_rule import CrossLayer
@@ -61,13 +63,15 @@ def train_cross_layer(
     config: TrainConfig | None = None,
     *,
     held_out: Sequence[Tensor],
+    start: Sequence[SAE] = (),
     into: str | Path | None = None,
     restart: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Trained:
     """The trained transcoder. `batches` is any iterable of tuples of 2 L tensors: what each layer reads (B, D), then what each writes (B, O).
 
-    One half of `held_out`, such a tuple, sets the thresholds, the other is measured. With `into` the state and a JSON log are kept there, and
+    One half of `held_out`, such a tuple, sets the thresholds, the other is measured. With `start`, a trained transcoder of each layer, it begins as
+    these (EleutherAI's clt-training begins so too), else at random. With `into` the state and a JSON log are kept there, and
     the same call goes on after a kill, bit for bit.
     Raises InterpError when batches do not fit or run out before anything was trained, a loss is not finite, the disk has no room, another process
     trains into the folder, or a signal stopped the run.
@@ -76,7 +80,8 @@ def train_cross_layer(
     with ExitStack() as held:
         if into is not None:
             held.enter_context(places.only_one(Path(into), "training"))
-        run = CrossLayerRun(batches, rule, config or TrainConfig(), Path(into) if into is not None else None, restart)
+        folder = Path(into) if into is not None else None
+        run = CrossLayerRun(batches, rule, config or TrainConfig(), folder, restart, start)
         ears = list(listeners)
         if run.folder is not None:
             cut(run.folder / LOG, run.state.step)
@@ -108,7 +113,13 @@ class CrossLayerRun:
     """A run as it stands; `state.p` has W_enc (L, F, D), b_enc (L, F), W_dec (L, R, F, O), b_dec (L, O) and mix (L, R, L)."""
 
     def __init__(
-        self, batches: Iterable[Any], rule: CrossLayer, config: TrainConfig, folder: Path | None, restart: bool = False
+        self,
+        batches: Iterable[Any],
+        rule: CrossLayer,
+        config: TrainConfig,
+        folder: Path | None,
+        restart: bool = False,
+        start: Sequence[SAE] = (),
     ) -> None:
         self.rule, self.folder = rule, folder
         plan = Plan.of(batches, config, held_out=True)
@@ -121,6 +132,8 @@ class CrossLayerRun:
             "batch_size": getattr(batches, "batch_size", None),
             **getattr(batches, "recipe", {}),
         }
+        if start:
+            self.recipe["start"] = digest(start)
         if folder is not None:
             places.drop_partials(folder)
             if restart:
@@ -129,7 +142,7 @@ class CrossLayerRun:
         queue = BatchQueue(batches, saved.step if saved else 0, 0)
         if saved:
             queue.check_skipped(saved.tokens, saved.step)
-        self.state = saved or begin(queue.peek(INIT_ROWS), rule, self.config.seed, self.device)
+        self.state = saved or begin(queue.peek(INIT_ROWS), rule, self.config.seed, self.device, start)
         self.batches = iter(queue)
         self.saved, self.saved_at = self.state.tokens, time.monotonic()
         if folder is not None and not saved:
@@ -180,10 +193,12 @@ class CrossLayerRun:
         return Trained(made, reconstruction_by_layer(made, x_LBD[:, half:], y_LBO[:, half:]), self.state.tokens)
 
 
-def begin(batches: Sequence[Any], rule: CrossLayer, seed: int, device: torch.device) -> state.State:
-    """The first state, from the first rows: each layer as a transcoder of it alone begins, from a seed of its own.
+def begin(
+    batches: Sequence[Any], rule: CrossLayer, seed: int, device: torch.device, start: Sequence[SAE] = ()
+) -> state.State:
+    """The first state, from the first rows: each layer as a transcoder of it alone begins, from a seed of its own, or as it was trained (`start`).
 
-    Raises InterpError when there are no rows, or when those of a layer are all the same.
+    Raises InterpError when there are no rows, when those of a layer are all the same, and when `start` does not fit.
     """
     if not batches:
         raise InterpError("the batches gave no rows, so nothing can be trained; check the corpus and the mask.")
@@ -196,8 +211,14 @@ def begin(batches: Sequence[Any], rule: CrossLayer, seed: int, device: torch.dev
         state.initial(x, y, rule.layer, seed + SEED_STRIDE * n)
         for n, (x, y) in enumerate(zip(x_LBD, y_LBO, strict=True))
     ]
+    if start:
+        check_start(start, rule)
+        for one, sae in zip(layers, start, strict=True):
+            one.p |= scaled(sae, one.scale_in[0], one.scale_out[0])
     p = {name: torch.stack([one.p[name] for one in layers]) for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
-    p["W_dec"] = p["W_dec"][:, None].repeat(1, rule.rank, 1, 1)
+    W_dec = p["W_dec"].new_zeros(rule.layers, rule.rank, rule.d_sae, rule.d_out)
+    W_dec[:, 0] = p["W_dec"]
+    p["W_dec"] = W_dec
     p["mix"] = rule.profiles().to(device)
     return state.State(
         p=p,
@@ -210,6 +231,41 @@ def begin(batches: Sequence[Any], rule: CrossLayer, seed: int, device: torch.dev
         optimiser=state.adam(p, rule.layer),
         made_on=device.type,
     )
+
+
+def scaled(sae: SAE, scale_in: Tensor, scale_out: Tensor) -> dict[str, Tensor]:
+    """A trained transcoder's parameters in scaled units, as training had them: features stand in the order in which one threshold for all of
+    them chooses, and encoder rows have a median norm of 1."""
+    assert sae.threshold is not None
+    W_enc, unit_F = sae.W_enc.T / scale_in, sae.threshold.clamp_min(1e-12)
+    unit_F = unit_F * (W_enc.norm(dim=1) / unit_F).median()
+    return {
+        "W_enc": W_enc / unit_F[:, None],
+        "b_enc": sae.b_enc / unit_F,
+        "W_dec": sae.W_dec * unit_F[:, None] * scale_out,
+        "b_dec": sae.b_dec * scale_out,
+    }
+
+
+def check_start(start: Sequence[SAE], rule: CrossLayer) -> None:
+    """Raises InterpError when these are no transcoders of every layer, of the rule's widths and with thresholds."""
+    sizes = [(one.d_in, one.d_out, one.d_sae) for one in start]
+    wanted = (rule.d_in, rule.d_out, rule.d_sae)
+    plain = all(one.threshold is not None and one.W_skip is None and not one.centred for one in start)
+    if sizes != [wanted] * rule.layers or not plain:
+        raise InterpError(
+            f"it can begin as {rule.layers} transcoders with thresholds and without skip connections, {wanted[0]} wide where they read, "
+            f"{wanted[1]} where they write, of {wanted[2]} features each; what was given are {len(start)} of other sizes or kinds."
+        )
+
+
+def digest(start: Sequence[SAE]) -> str:
+    """SHA-256 of the weights of some SAEs."""
+    hashed = hashlib.sha256()
+    for one in start:
+        for value in one.state_dict().values():
+            hashed.update(value.cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def sides(batch: Sequence[Tensor], rule: CrossLayer, device: torch.device) -> tuple[Tensor, Tensor]:
