@@ -28,7 +28,6 @@ from interp.checkpoint import Card
 from interp.checkpoint.cross_layer import load_cross_layer
 from interp.checkpoint.eight_bit import open_layers
 from interp.corpus import tokenize
-from interp.mask import Mask
 from interp.models import Edit, Model, open_model
 from interp.progress import bar
 from interp.recipe.cross_layer import train_cross_layer_checkpoint
@@ -77,7 +76,10 @@ def measure(folder: Path) -> None:
         "cross-layer": partial(_crossed, made),
         "a transcoder a layer": partial(_apart, apart),
     }
-    sums = {name: [Reconstruction(D_SAE if name != "cross-layer" else made.per_layer) for _ in range(LAYERS)] for name in sets}
+    sums = {
+        name: [Reconstruction(D_SAE if name != "cross-layer" else made.per_layer) for _ in range(LAYERS)]
+        for name in sets
+    }
     every = [hook for layer in range(LAYERS) for hook in layered.hooks_of(layer)]
     blocks = tokenize(embedded.training_text(), model, MEASURED_TOKENS, split="heldout")
     losses = dict.fromkeys(("untouched", *sets), 0.0)
@@ -94,7 +96,11 @@ def measure(folder: Path) -> None:
             for name, say_all in sets.items():
                 for one, target, (said, active) in zip(sums[name], y, say_all(x), strict=True):
                     one.count(target, said, active)
-            ways = {"untouched": [], "cross-layer": _edits(made, real), "a transcoder a layer": layered.edits(apart, real)}
+            ways = {
+                "untouched": [],
+                "cross-layer": _edits(made, real),
+                "a transcoder a layer": layered.edits(apart, real),
+            }
             for name, edits in ways.items():
                 losses[name] += _loss(model, tokens, real, edits)
             advance(len(tokens), "")
@@ -137,7 +143,10 @@ def _edits(made: CrossLayerTranscoder, real: torch.Tensor) -> list[Edit]:
     edits = []
     for layer in range(LAYERS):
         read, written = layered.hooks_of(layer)
-        edits += [Edit(read, partial(_note, made, layer, so_far)), Edit(written, partial(_write, made, layer, so_far, real))]
+        edits += [
+            Edit(read, partial(_note, made, layer, so_far)),
+            Edit(written, partial(_write, made, layer, so_far, real)),
+        ]
     return edits
 
 

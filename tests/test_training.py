@@ -19,7 +19,7 @@ from interp.progress import bar
 from interp.sae import BatchTopK, Crosscoder, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
 from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
-from interp.training.optimise import auxk, _part, optimise
+from interp.training.optimise import _part, auxk, optimise
 from interp.training.plan import Plan
 from interp.training.queue import BatchQueue
 from interp.training.state import initial

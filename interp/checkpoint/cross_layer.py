@@ -58,9 +58,13 @@ def load_cross_layer(folder: str | Path, device: str = "cpu", *, check: bool = T
         raise InterpError(f"{path} is no folder of a cross-layer transcoder: it has no {FILE}, and {what}.")
     card = Card.read(path)
     if card.architecture != KIND:
-        raise InterpError(f"{path}/card.json is of a {card.architecture}, and not of a {KIND}; copy the whole folder again.")
+        raise InterpError(
+            f"{path}/card.json is of a {card.architecture}, and not of a {KIND}; copy the whole folder again."
+        )
     if check and places.sha256_file(file) != (card.files.get(FILE) or card.sae_sha256):
-        raise InterpError(f"{file} is not the file that card.json names (SHA-256 differs): it was changed or cut short.")
+        raise InterpError(
+            f"{file} is not the file that card.json names (SHA-256 differs): it was changed or cut short."
+        )
     try:
         tensors = load_file(file, device=device)
     except (SafetensorError, OSError, ValueError) as error:
@@ -90,7 +94,9 @@ def _check(file: Path, tensors: dict[str, Tensor]) -> None:
     """Raises InterpError when tensors are missing, too many, not finite, or of shapes that do not fit each other."""
     if tensors.keys() != AXES.keys():
         other = sorted(tensors.keys() ^ AXES.keys())
-        raise InterpError(f"{file} has other tensors than {', '.join(AXES)}: {', '.join(other[:6])} differ; it is not whole.")
+        raise InterpError(
+            f"{file} has other tensors than {', '.join(AXES)}: {', '.join(other[:6])} differ; it is not whole."
+        )
     sizes: dict[str, int] = {}
     for name, axes in AXES.items():
         tensor = tensors[name]

@@ -83,6 +83,7 @@ def train_cross_layer_checkpoint(
             return load_cross_layer(folder)
         check_memory(_bytes_of(rule, batch, buffer), "training it", resolve_device(config.device))
         held = measured.rows(hooks)
+        assert isinstance(held, tuple)  # of several hook points
         made = train_cross_layer(batches, rule, config, held_out=held, start=start, into=run, restart=restart)
         made.transcoder.name = folder.name
         made.transcoder.set_hooks(reads, writes)

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.sae.architecture import Moment, Params, check_sizes
+from interp.sae.architecture import Architecture, Moment, Params, check_sizes
 from interp.sae.batchtopk import select
 from interp.sae.cross_layer import forwards, written
 from interp.sae.kernels import Active
-from interp.sae.transcoder import Transcoder
+from interp.sae.options import make_architecture
 from interp.types import InterpError
 
 
@@ -50,15 +50,17 @@ class CrossLayer:
     """Leave `mix` as it begins: with rank 1 that is a transcoder for each layer, trained on the same rows, to compare with."""
 
     def __post_init__(self) -> None:
-        check_sizes(layers=self.layers, rank=self.rank)
-        check_sizes(d_in=self.d_in, d_out=self.d_out, d_sae=self.d_sae, k=self.k)
+        sizes = {"d_in": self.d_in, "d_out": self.d_out, "d_sae": self.d_sae, "k": self.k}
+        check_sizes(layers=self.layers, rank=self.rank, **sizes)
         if self.rank > self.layers:
-            raise InterpError(f"rank is {self.rank}, more than the {self.layers} layers that could differ; choose a lower one.")
+            raise InterpError(
+                f"rank is {self.rank}, more than the {self.layers} layers that could differ; choose a lower one."
+            )
 
     @property
-    def layer(self) -> Transcoder:
+    def layer(self) -> Architecture:
         """What one layer would be by itself."""
-        return Transcoder(d_in=self.d_in, d_out=self.d_out, d_sae=self.d_sae, k=self.k)
+        return make_architecture("transcoder", d_in=self.d_in, d_out=self.d_out, d_sae=self.d_sae, k=self.k)
 
     def profiles(self) -> Float[Tensor, "L R L"]:
         """The first `mix`."""

@@ -86,7 +86,9 @@ def train_cross_layer(
         if run.folder is not None:
             cut(run.folder / LOG, run.state.step)
             ears.append(json_log(run.folder / LOG))
-        sides([part[:1] for part in held_out], rule, run.device)  # which says what does not fit, before anything is trained
+        sides(
+            [part[:1] for part in held_out], rule, run.device
+        )  # which says what does not fit, before anything is trained
         advance = held.enter_context(bar("train a cross-layer transcoder", run.total, done=run.state.tokens))
         with signals.deferred() as asked:  # the step in hand is ended and saved before a signal takes its course
             while run.state.tokens < run.total and not asked():
@@ -106,7 +108,23 @@ def train_cross_layer(
             raise InterpError("the run was stopped before its end; the same call goes on from there.")
         for note in watch.ended_early(run.state.tokens, run.total):
             say(note)
-        return run.finish(*sides(held_out, rule, run.device))
+        trained = run.finish(*sides(held_out, rule, run.device))
+        if run.folder is not None:
+            log_end(run.folder / LOG, run.state, trained)
+        return trained
+
+
+def log_end(path: Path, now: state.State, trained: Trained) -> None:
+    """The log's last line, as of an SAE: the last step, with what was measured on held-out rows in the mean over layers."""
+    count = len(trained.measured)
+    fvu, l0 = (sum(getattr(one, name) for one in trained.measured) / count for name in ("fvu", "l0"))
+    dead = sum(one.dead for one in trained.measured)
+    last = Step(now.step, now.tokens, fvu, l0, dead, now.loss, now.lr, 0.0).record() | {"finished": True}
+    try:
+        with path.open("a", encoding="utf-8") as out:
+            out.write(places.strict_json(last) + "\n")
+    except OSError as error:
+        raise places.disk_error(path, error) from error
 
 
 class CrossLayerRun:
@@ -187,7 +205,9 @@ class CrossLayerRun:
             raise nothing_left(0, 0)
         for x, y in zip(x_LBD, y_LBO, strict=True):
             if not len(x) or not bool(finite_rows(x, y).all()):
-                raise InterpError("the held-out rows are none, or hold a NaN or an infinity; harvest them again in float32.")
+                raise InterpError(
+                    "the held-out rows are none, or hold a NaN or an infinity; harvest them again in float32."
+                )
         half = x_LBD.shape[1] // 2 if x_LBD.shape[1] >= HALVED_FROM else 0
         made = finish_cross_layer(self.state, self.rule, x_LBD[:, : half or None])
         return Trained(made, reconstruction_by_layer(made, x_LBD[:, half:], y_LBO[:, half:]), self.state.tokens)
@@ -206,7 +226,9 @@ def begin(
     x_LBD, y_LBO = sides(parts, rule, device)
     for n, (x, y) in enumerate(zip(x_LBD, y_LBO, strict=True)):
         if bool((x == x[:1]).all() | (y == y[:1]).all()):
-            raise InterpError(f"all of the first {len(x):,} rows of layer {n} are the same, so there is nothing to learn.")
+            raise InterpError(
+                f"all of the first {len(x):,} rows of layer {n} are the same, so there is nothing to learn."
+            )
     layers = [
         state.initial(x, y, rule.layer, seed + SEED_STRIDE * n)
         for n, (x, y) in enumerate(zip(x_LBD, y_LBO, strict=True))

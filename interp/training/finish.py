@@ -87,7 +87,8 @@ def finish_cross_layer(state: State, rule: CrossLayer, held_out_LBD: Float[Tenso
     made = {name: torch.stack([_rounded(one) for one in of]) for name, of in made.items()}
     held = zip(held_out_LBD.to(state.device), made["W_enc"], made["b_enc"], norm_LF, strict=True)
     cuts = [_measured_threshold(x, W, b, norm_F, rule.k) for x, W, b, norm_F in held]
-    return CrossLayerTranscoder(**made, threshold=torch.stack(cuts), mix=mix)
+    weights: dict[str, Any] = made | {"threshold": torch.stack(cuts), "mix": mix}
+    return CrossLayerTranscoder(**weights)
 
 
 def with_feature_thresholds(sae: SAE, x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], k: int) -> SAE:
