@@ -10,17 +10,15 @@ from interp import places
 from interp.activations import Stream
 from interp.checkpoint.cross_layer import KIND, load_cross_layer, save_cross_layer
 from interp.device import check_memory, resolve_device
-from interp.recipe.held_out import HeldOut
+from interp.recipe.held_out import hold_out_last
 from interp.recipe.layers import BUFFER, HELD_OUT_BLOCKS, Pair
 from interp.recipe.record import asked_of, card_of, is_there, recipe_of, trained_on
 from interp.render.terminal import say
-from interp.render.words import counted
 from interp.sae import SAE
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.cross_layer_rule import CrossLayer
-from interp.sae.metrics import Reconstruction
 from interp.training import TrainConfig
-from interp.training.cross_layer import digest, train_cross_layer
+from interp.training.cross_layer import Trained, digest, train_cross_layer
 from interp.types import Hook, InterpError
 
 
@@ -44,35 +42,20 @@ def train_cross_layer_checkpoint(
     """Train on a stream, write the folder, and return the transcoder as saved.
 
     `pairs` has (what is read, what is written) of each layer, in the order of the layers; `d_sae` features and on average `k` active a
-    layer; with `start` it begins as these transcoders. A position counts where it is a sink at none of these hook points. Thresholds are set, and FVU and L0 of each layer are
-    measured, on the text's last HELD_OUT_BLOCKS blocks; the others come in an order that the seed draws. A folder that holds this very
-    transcoder is left as it is; a run that was killed goes on from `into/.run`.
+    layer; with `start` it begins as these transcoders. A position counts where it is a sink at none of these hook points. Thresholds are
+    set, and FVU and L0 of each layer are measured, on the text's last HELD_OUT_BLOCKS blocks; the others come in an order that the seed
+    draws. A folder that holds this very transcoder is left as it is; a run that was killed goes on from `into/.run`.
 
     Raises InterpError when a hook point is not streamed, widths differ between layers, the text is too short, the folder holds another
     transcoder (unless `restart`), the memory does not hold it, and when another process trains there.
     """
     folder, config = Path(into), config or TrainConfig()
     reads, writes = ([pair[side] for pair in pairs] for side in (0, 1))
-    rule = CrossLayer(
-        layers=len(pairs),
-        d_in=_width(source, reads),
-        d_out=_width(source, writes),
-        d_sae=d_sae,
-        k=k,
-        rank=rank,
-        apart=apart,
-    )
-    blocks = len(source.blocks.tokens_NT)
-    if blocks <= HELD_OUT_BLOCKS:
-        raise InterpError(
-            f"{counted(blocks, 'block')} of text leave nothing to train on beside the {HELD_OUT_BLOCKS} that are measured on; "
-            "stream more tokens."
-        )
-    source = source.shuffled(config.seed, HELD_OUT_BLOCKS)
-    training = range(blocks - HELD_OUT_BLOCKS)
-    measured = HeldOut(source, range(training.stop, blocks), training, "the last blocks of the text")
+    d_in, d_out = _width(source, reads), _width(source, writes)
+    rule = CrossLayer(layers=len(pairs), d_in=d_in, d_out=d_out, d_sae=d_sae, k=k, rank=rank, apart=apart)
+    source, measured = hold_out_last(source, config.seed, HELD_OUT_BLOCKS)
     hooks = (*reads, *writes)
-    batches = replace(source.batches(hooks, batch, buffer=buffer, blocks=training), held_out=measured.recipe)
+    batches = replace(source.batches(hooks, batch, buffer=buffer, blocks=measured.training), held_out=measured.recipe)
     recipe = recipe_of(script, KIND, rule.layer, config, batches) | {"architecture": {"name": KIND, **asdict(rule)}}
     recipe["start"] = digest(start) if start else ""
     run = folder / ".run"
@@ -89,9 +72,8 @@ def train_cross_layer_checkpoint(
         made.transcoder.set_hooks(reads, writes)
         card = card_of(made.transcoder, source, KIND, recipe, licences)
         cutoffs = {hook: source.norm_cutoff(hook) for hook in hooks}
-        card = replace(card, norm_cutoffs=cutoffs, metrics=_metrics(made.measured, made.tokens))
-        trained_on(source, training).write(folder)
-        save_cross_layer(made.transcoder, folder, card)
+        trained_on(source, measured.training).write(folder)
+        save_cross_layer(made.transcoder, folder, replace(card, norm_cutoffs=cutoffs, metrics=_metrics(made)))
         shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
         places.drop_folder(run)
     return load_cross_layer(folder)
@@ -113,9 +95,10 @@ def _bytes_of(rule: CrossLayer, batch: int, buffer: int) -> int:
     return 16 * parameters + 4 * batch * (2 * both + rule.layers * rule.d_out * (rule.rank + 1)) + 4 * buffer * both
 
 
-def _metrics(measured: Sequence[Reconstruction], tokens: int) -> dict[str, Any]:
+def _metrics(made: Trained) -> dict[str, Any]:
+    measured = made.measured
     return {
-        "tokens": tokens,
+        "tokens": made.tokens,
         "rows": measured[0].rows,
         "fvu": [round(one.fvu, 5) for one in measured],
         "l0": [round(one.l0, 2) for one in measured],

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from interp.activations import ActivationSource, ActivationStore, Batches
+from interp.activations import ActivationSource, ActivationStore, Batches, Stream
+from interp.render.words import counted
 from interp.types import InterpError
 
 HELD_OUT_ROWS = 65_536
@@ -60,6 +61,22 @@ class HeldOut:
             )
         rows: Tensor | tuple[Tensor, ...] = next(iter(replace(batches, batch_size=min(batches.rows, HELD_OUT_ROWS))))
         return rows
+
+
+def hold_out_last(source: Stream, seed: int, count: int) -> tuple[Stream, HeldOut]:
+    """(the stream with its blocks in an order that the seed draws, but for the last `count`; these, to be measured on).
+
+    Raises InterpError when the text has no more blocks than those.
+    """
+    blocks = len(source.blocks.tokens_NT)
+    if blocks <= count:
+        raise InterpError(
+            f"{counted(blocks, 'block')} of text leave nothing to train on beside the {count} that are measured on; "
+            "stream more tokens."
+        )
+    source = source.shuffled(seed, count)
+    last, others = range(blocks - count, blocks), range(blocks - count)
+    return source, HeldOut(source, last, others, "the last blocks of the text")
 
 
 def batches_of(

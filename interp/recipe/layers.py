@@ -11,14 +11,14 @@ from interp.activations import Batches, Stream, Together
 from interp.checkpoint import load
 from interp.checkpoint.eight_bit import CUTOFF_OUT
 from interp.device import check_memory, resolve_device
-from interp.recipe.held_out import HeldOut
+from interp.recipe.held_out import HeldOut, hold_out_last
 from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of, trained_on
 from interp.recipe.rules import bytes_of, make_rule
 from interp.render.terminal import say
 from interp.render.words import counted
 from interp.sae import SAE, Architecture, Options
 from interp.training import TrainConfig, train_many
-from interp.types import Hook, InterpError
+from interp.types import Hook
 
 HELD_OUT_BLOCKS = 32
 """Of the text's last blocks: rows of every hook point are in memory at once."""
@@ -52,16 +52,7 @@ def train_layers(
     not hold them all, and when another process trains there.
     """
     folder, config = Path(into), config or TrainConfig()
-    blocks = len(source.blocks.tokens_NT)
-    if blocks <= HELD_OUT_BLOCKS:
-        raise InterpError(
-            f"{counted(blocks, 'block')} of text leave nothing to train on beside the {HELD_OUT_BLOCKS} that are measured on; "
-            "stream more tokens."
-        )
-    source = source.shuffled(config.seed, HELD_OUT_BLOCKS)
-    measured = HeldOut(
-        source, range(blocks - HELD_OUT_BLOCKS, blocks), range(blocks - HELD_OUT_BLOCKS), "the last blocks of the text"
-    )
+    source, measured = hold_out_last(source, config.seed, HELD_OUT_BLOCKS)
     made: dict[str, tuple[Architecture, Batches, dict[str, Any]]] = {}
     for name, hooks in pairs.items():
         sizes: Any = dict(zip(("d_in", "d_out"), map(source.width, hooks), strict=True))
