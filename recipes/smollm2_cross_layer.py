@@ -38,7 +38,7 @@ from interp.sae.kernels import Active
 from interp.sae.metrics import Reconstruction
 from interp.training import TrainConfig
 
-LAYERS, D_SAE, K, RANK = layered.LAYERS, layered.D_SAE, layered.K, 1
+LAYERS, D_SAE, K, RANK = layered.LAYERS, layered.D_SAE, layered.K, 3
 TOKENS = layered.TOKENS
 MEASURED_TOKENS, BATCH = layered.MEASURED_TOKENS, layered.BATCH
 WORK = places.cache() / "recipes" / "smollm2" / "cross-layer"
@@ -55,7 +55,7 @@ def train(asked: argparse.Namespace) -> None:
         asked.into,
         d_sae=asked.d_sae,
         k=asked.k,
-        rank=asked.rank,
+        rank=1 if asked.apart else asked.rank,
         apart=asked.apart,
         start=list(open_layers(layered.INTO)[0]) if asked.from_layers else (),
         batch=asked.batch,

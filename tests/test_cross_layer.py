@@ -160,8 +160,7 @@ def chosen(rule, p, u):
     return exact
 
 
-@pytest.mark.parametrize("apart", [False, True])
-@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize(("rank", "apart"), [(1, False), (3, False), (1, True)])
 def test_gradients_equal_autograds_in_float64(rank, apart):
     rule = CrossLayer(layers=L, d_in=D, d_out=OUT, d_sae=F, k=K, rank=rank, apart=apart)
     p, u, y = parameters(rank)
@@ -313,6 +312,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
 def test_mistakes_are_answered_in_a_sentence():
     with pytest.raises(InterpError, match="rank is 4, more than the 3 layers"):
         CrossLayer(layers=3, d_in=16, d_out=16, d_sae=32, k=4, rank=4)
+    with pytest.raises(InterpError, match="one decoder is enough; rank is 2, make it 1"):
+        CrossLayer(layers=3, d_in=16, d_out=16, d_sae=32, k=4, rank=2, apart=True)
     with pytest.raises(InterpError, match="is 6 tensors of as many rows.*this one has shapes"):
         train_cross_layer(Planted(), PLANTED, held_out=Planted().held()[:4])
     batch = [

@@ -14,6 +14,7 @@ from interp.recipe.held_out import hold_out_last
 from interp.recipe.layers import BUFFER, HELD_OUT_BLOCKS, Pair
 from interp.recipe.record import asked_of, card_of, is_there, recipe_of, trained_on
 from interp.render.terminal import say
+from interp.render.words import counted
 from interp.sae import SAE
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.cross_layer_rule import CrossLayer
@@ -64,7 +65,8 @@ def train_cross_layer_checkpoint(
         if not restart and is_there(folder, run, asked):
             say(f"{folder} holds this transcoder already; --restart makes it anew.")
             return load_cross_layer(folder)
-        check_memory(_bytes_of(rule, batch, buffer), "training it", resolve_device(config.device))
+        what = f"{counted(rule.layers * rule.d_sae, 'feature')} at once"
+        check_memory(_bytes_of(rule, batch, buffer), what, resolve_device(config.device))
         held = measured.rows(hooks)
         assert isinstance(held, tuple)  # of several hook points
         made = train_cross_layer(batches, rule, config, held_out=held, start=start, into=run, restart=restart)

@@ -47,7 +47,7 @@ class CrossLayer:
     k: int
     rank: int = 1
     apart: bool = False
-    """Leave `mix` as it begins: with rank 1 that is a transcoder for each layer, trained on the same rows, to compare with."""
+    """Leave `mix` as it begins, the identity: a transcoder for each layer, trained on the same rows, to compare with."""
 
     def __post_init__(self) -> None:
         sizes = {"d_in": self.d_in, "d_out": self.d_out, "d_sae": self.d_sae, "k": self.k}
@@ -55,6 +55,10 @@ class CrossLayer:
         if self.rank > self.layers:
             raise InterpError(
                 f"rank is {self.rank}, more than the {self.layers} layers that could differ; choose a lower one."
+            )
+        if self.apart and self.rank > 1:
+            raise InterpError(
+                f"apart, a layer writes into itself only, for which one decoder is enough; rank is {self.rank}, make it 1."
             )
 
     @property

@@ -37,7 +37,7 @@ from interp.training.loop import LOG
 from interp.training.optimise import Measured, auxk, update
 from interp.training.plan import Plan, nothing_left
 from interp.training.queue import BatchQueue
-from interp.training.run import HALVED_FROM, SAVE_SECONDS
+from interp.training.run import HALVED_FROM, SAVE_SECONDS, elsewhere
 from interp.training.step import Step
 from interp.types import InterpError
 
@@ -70,11 +70,11 @@ def train_cross_layer(
 ) -> Trained:
     """The trained transcoder. `batches` is any iterable of tuples of 2 L tensors: what each layer reads (B, D), then what each writes (B, O).
 
-    One half of `held_out`, such a tuple, sets the thresholds, the other is measured. With `start`, a trained transcoder of each layer, it begins as
-    these (EleutherAI's clt-training begins so too), else at random. With `into` the state and a JSON log are kept there, and
-    the same call goes on after a kill, bit for bit.
-    Raises InterpError when batches do not fit or run out before anything was trained, a loss is not finite, the disk has no room, another process
-    trains into the folder, or a signal stopped the run.
+    One half of `held_out`, such a tuple, sets the thresholds, the other is measured. With `start`, a trained transcoder of each layer,
+    it begins as these (as EleutherAI's clt-training does), else at random. With `into` the state and a JSON log are kept there, and the
+    same call goes on after a kill, bit for bit.
+    Raises InterpError when batches do not fit or run out before anything was trained, a loss is not finite, the disk has no room,
+    another process trains into the folder, or a signal stopped the run.
     """
     keep_freed_memory()
     with ExitStack() as held:
@@ -86,9 +86,7 @@ def train_cross_layer(
         if run.folder is not None:
             cut(run.folder / LOG, run.state.step)
             ears.append(json_log(run.folder / LOG))
-        sides(
-            [part[:1] for part in held_out], rule, run.device
-        )  # which says what does not fit, before anything is trained
+        sides([part[:1] for part in held_out], rule, run.device)  # says what does not fit before anything is trained
         advance = held.enter_context(bar("train a cross-layer transcoder", run.total, done=run.state.tokens))
         with signals.deferred() as asked:  # the step in hand is ended and saved before a signal takes its course
             while run.state.tokens < run.total and not asked():
@@ -160,6 +158,8 @@ class CrossLayerRun:
         queue = BatchQueue(batches, saved.step if saved else 0, 0)
         if saved:
             queue.check_skipped(saved.tokens, saved.step)
+            for note in elsewhere(saved):
+                say(note)
         self.state = saved or begin(queue.peek(INIT_ROWS), rule, self.config.seed, self.device, start)
         self.batches = iter(queue)
         self.saved, self.saved_at = self.state.tokens, time.monotonic()
@@ -197,7 +197,7 @@ class CrossLayerRun:
         self.saved, self.saved_at = self.state.tokens, time.monotonic()
 
     def finish(self, x_LBD: Float[Tensor, "L B D"], y_LBO: Float[Tensor, "L B O"]) -> Trained:
-        """The transcoder in raw units, thresholds set on the first half of the rows and all measured on the other (a few rows: on the same).
+        """The transcoder in raw units, thresholds set on the first half of the rows and all measured on the other (few rows: on the same).
 
         Raises InterpError when nothing was trained, and when the rows are not finite.
         """
@@ -216,7 +216,8 @@ class CrossLayerRun:
 def begin(
     batches: Sequence[Any], rule: CrossLayer, seed: int, device: torch.device, start: Sequence[SAE] = ()
 ) -> state.State:
-    """The first state, from the first rows: each layer as a transcoder of it alone begins, from a seed of its own, or as it was trained (`start`).
+    """The first state, from the first rows: each layer as a transcoder of it alone begins, from a seed of its own, or as it was trained
+    (`start`).
 
     Raises InterpError when there are no rows, when those of a layer are all the same, and when `start` does not fit.
     """

@@ -73,7 +73,7 @@ class Run:
         self.held: tuple[Tensor, Tensor] | None = None
         self.notes: list[str] = []
         if self.state:
-            self.notes += _elsewhere(self.state)
+            self.notes += elsewhere(self.state)
         if config.tokens and self.total < config.tokens:
             back = f", of which {plan.back:,} are kept back" if plan.back else ""
             self.notes.append(
@@ -240,7 +240,7 @@ def _clear(folder: Path, restart: bool) -> None:
         places.drop_partials(place)
 
 
-def _elsewhere(saved: state.State) -> list[str]:
+def elsewhere(saved: state.State) -> list[str]:
     """The warning that a run goes on on another kind of device, or on more or fewer threads, from where it goes on."""
     before = f"{saved.threads} threads" if saved.made_on == saved.device.type else saved.made_on
     now = f"{torch.get_num_threads()} threads" if saved.made_on == saved.device.type else saved.device.type
