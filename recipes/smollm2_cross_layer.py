@@ -1,4 +1,4 @@
-"""A cross-layer transcoder of SmolLM2-135M-Instruct: what a feature reads is at one layer, and it writes into that MLP's output and every later one's.
+"""A cross-layer transcoder of SmolLM2-135M-Instruct: features read at one layer, and write into its MLP's output and every later one's.
 
     python recipes/smollm2_cross_layer.py                                # train, then measure
     python recipes/smollm2_cross_layer.py train --tokens 200000 --rank 2
@@ -8,7 +8,8 @@ train    one pass of the model feeds all layers; nothing is harvested. It goes o
 measure  on text that is held out: FVU and L0 of each layer, beside those of the shipped transcoders of each layer at the same positions; and what
          the model says with every MLP replaced, by the one and by the others.
 
-With --from-layers it begins as the shipped transcoders. With --apart nothing is written across layers: a transcoder for each layer, trained on the same rows, to compare with.
+With --from-layers it begins as the shipped transcoders (then take --lr 0.001). With --apart nothing is written across layers: a transcoder for
+each layer, trained on the same rows, to compare with.
 docs/circuits.md has what came of it.
 """
 
