@@ -29,27 +29,35 @@ FORMS = (".json", ".html")
 OVER = ("transcoders", "neurons")
 PER_POSITION = 64
 """Neurons of a layer that are nodes at a position."""
+Over = Annotated[
+    str,
+    Option(
+        "What MLPs are read as: features of `transcoders`, or their own `neurons`, for which nobody has trained anything."
+    ),
+]
+PerPosition = Annotated[
+    int, Option("Over neurons: so many of each layer, those that write most, are nodes at a position.", low=1)
+]
+Gate = Annotated[
+    str, Option("Over neurons of gated MLPs: the gate is `held`, or either side of the product takes `half` (RelP).")
+]
+Whose = Annotated[
+    str,
+    Option(
+        "The model, where the transcoders have no cards that name it; over neurons, smollm2 unless another is named."
+    ),
+]
 
 
 def circuit(
     prompt: Annotated[str, Option("Text whose next token is explained, or a .json file with a finished graph.")],
     *,
-    over: Annotated[
-        str,
-        Option(
-            "What MLPs are read as: features of `transcoders`, or their own `neurons`, for which nobody has trained anything."
-        ),
-    ] = OVER[0],
+    over: Over = OVER[0],
     transcoders: Annotated[
         str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
     ] = TRANSCODERS,
-    per_position: Annotated[
-        int, Option("Over neurons: so many of each layer, those that write most, are nodes at a position.", low=1)
-    ] = PER_POSITION,
-    gate: Annotated[
-        str,
-        Option("Over neurons of gated MLPs: the gate is `held`, or either side of the product takes `half` (RelP)."),
-    ] = "held",
+    per_position: PerPosition = PER_POSITION,
+    gate: Gate = "held",
     target: Annotated[
         str, Option("Explain this token, as it follows (mostly with a space before it), and not the likeliest ones.")
     ] = "",
@@ -63,12 +71,7 @@ def circuit(
     edges: Annotated[
         float, Option("Share of the influence that the edges kept hold, of those between kept nodes.", low=0.01, high=1)
     ] = EDGES,
-    model: Annotated[
-        str,
-        Option(
-            "The model, where the transcoders have no cards that name it; over neurons, smollm2 unless another is named."
-        ),
-    ] = "",
+    model: Whose = "",
     into: Annotated[
         str,
         Option("Write the graph to this file: .json, as circuit-tracer and Neuronpedia have it, or .html, a page."),
@@ -96,15 +99,7 @@ def circuit(
             )
         made = circuits.read_circuit(prompt)
     else:
-        if over not in OVER:
-            raise unknown("thing that a graph can be over", over, OVER)
-        asked: dict[str, str | int] = {"prompt": prompt}
-        if over == "neurons":
-            if transcoders != TRANSCODERS:
-                raise InterpError("a graph over neurons has no transcoders; leave --transcoders or --over out.")
-            asked |= {"over": over, "per_position": per_position, "gate": gate, "model": model or "smollm2"}
-        else:
-            asked |= {"transcoders": transcoders, "model": model}
+        asked = {"prompt": prompt, **_read_as(over, transcoders, per_position, gate, model)}
         opened = circuits.open_asked(asked, device)
         made = circuits.trace_circuit(
             opened, prompt, target=target, distractor=distractor, nodes=nodes, keep=keep, edges=edges
@@ -112,6 +107,17 @@ def circuit(
         asked |= {"target": target, "distractor": distractor}
         made.graph.about["asked"] = asked | {"nodes": nodes, "keep": keep, "edges": edges}
     return circuits.write_circuit(made, into) if into else made
+
+
+def _read_as(over: str, transcoders: str, per_position: int, gate: str, model: str) -> dict[str, str | int]:
+    """What stands for the MLPs, as a graph's file tells it; InterpError for what cannot be."""
+    if over not in OVER:
+        raise unknown("thing that a graph can be over", over, OVER)
+    if over == "transcoders":
+        return {"transcoders": transcoders, "model": model}
+    if transcoders != TRANSCODERS:
+        raise InterpError("a graph over neurons has no transcoders; leave --transcoders or --over out.")
+    return {"over": over, "per_position": per_position, "gate": gate, "model": model or "smollm2"}
 
 
 def check_circuit(
