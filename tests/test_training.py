@@ -613,7 +613,9 @@ def test_progress_counts_only_what_this_run_did(monkeypatch, capsys):
     monkeypatch.setattr("interp.progress.time.perf_counter", lambda: float(next(clock)))
     with bar("train", 100, done=90) as advance:
         advance(10)
-    assert re.search(r"100 of 100 tokens, (\d)\.\d tokens/s", capsys.readouterr().err)[1] in "35"  # 10 in 2 to 3 seconds
+    assert (
+        re.search(r"100 of 100 tokens, (\d)\.\d tokens/s", capsys.readouterr().err)[1] in "35"
+    )  # 10 in 2 to 3 seconds
 
 
 def test_the_last_event_is_the_same_however_late_the_run_was_killed(tmp_path):
