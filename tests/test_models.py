@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from interp.models import Edit, open_model
 from interp.models.vocabulary import vocabulary
@@ -186,6 +187,7 @@ def no(*arguments, **_):
 socket.getaddrinfo = no
 socket.create_connection = no
 import torch
+from torch.profiler import ProfilerActivity, profile
 from interp.models import open_model
 model = open_model("smollm2")
 model.run(torch.tensor([model.prompt("Paris")]), ["blocks.3.hook_resid_post"])
@@ -214,3 +216,18 @@ def test_the_sentence_encoder_is_transformers_bert():
     cosine = vectors @ vectors.T
     assert cosine[0, 1] > cosine[0, 2] + 0.2
     assert torch.allclose(sentence_encoder().encode(texts), vectors, atol=0.03)  # bfloat16
+
+
+def test_a_norm_is_made_once_and_is_the_same_when_it_is_read_inside(tiny_folder):
+    model = open_model(str(tiny_folder), dtype="bfloat16")
+    norms = sum(name.endswith("hook_scale") for name in model.hook_points)
+    tokens = torch.arange(3, 35).view(2, 16)
+    with profile(activities=[ProfilerActivity.CPU]) as watched:
+        alone = model.run(tokens, logits=True).logits
+    assert sum(event.count for event in watched.key_averages() if event.key == "aten::pow") == norms
+    read = model.run(tokens, ["blocks.0.ln1.hook_scale", "blocks.0.ln1.hook_normalized"], logits=True)
+    assert torch.equal(read.logits, alone)
+    assert read.activations["blocks.0.ln1.hook_scale"].shape == (2, 16, 1)
+    with pytest.warns(UserWarning, match="edited hook_scale"):
+        doubled = model.run(tokens, edits=[Edit("blocks.0.ln1.hook_scale", lambda x, _: 2 * x)], logits=True).logits
+    assert not torch.equal(doubled, alone)

@@ -25,8 +25,6 @@ LOGITS = 110_000_000
 """Numbers in the logits of one pass: half a gigabyte in float32."""
 CACHED = 400_000
 """Numbers of the logits that a processor looks at at once: eight rows of 49,152, a few megabytes with what is made of them."""
-FAR = 60.0
-"""Nats by which a logit may rise above the mean change before float32 has no room for its exponential: such rows take the long way."""
 
 
 def zero(base: Baseline) -> Change:
@@ -163,51 +161,61 @@ class Predictions:
     ) -> None:
         device, vocabulary = clean_NTV.device, clean_NTV.shape[-1]
         self.clean_NTV = clean_NTV
-        self.where_P2 = counted_NT.nonzero().to(device)
         self.following_P = tokens_NT.roll(-1, dims=1)[counted_NT].to(device)
-        size = len(self.where_P2)
-        self.ce_P = torch.empty(size, dtype=torch.float64)
-        self.rows = max(1, (CACHED if device.type == "cpu" else LOGITS) // vocabulary)
-        for some in self._chunks():
-            a_RV = self._logits(clean_NTV, some)
+        rows = max(1, (CACHED if device.type == "cpu" else LOGITS) // vocabulary)
+        self.runs = list(_runs(counted_NT, rows))
+        # Written over for each few rows: to be given fresh memory takes as long as what is done in it.
+        self.scratch = [torch.empty(rows, vocabulary, device=device) for _ in range(3)]
+        self.ce_P = torch.empty(len(self.following_P), dtype=torch.float64)
+        for some, there in self.runs:
+            a_RV = self._logits(clean_NTV, there)
             self.ce_P[some] = _double(a_RV.logsumexp(-1) - self._next(a_RV, some))
 
     def ce_and_kl(self, logits_NTV: Float[Tensor, "N T V"]) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
         """(CE, KL from the untouched pass) of each position in nats."""
         ce_P, kl_P = torch.empty_like(self.ce_P), torch.empty_like(self.ce_P)
-        for some in self._chunks():
-            ce_P[some], kl_P[some] = self._changed(logits_NTV, some)
+        for some, there in self.runs:
+            ce_R, kl_R = self._changed(logits_NTV, some, there)
+            # Where an exponential has no room in float32, or a token is ruled out, there is no number: such rows take the long way.
+            far_R = ~ce_R.isfinite()
+            if far_R.any():
+                a_RV, b_RV = (self._logits(x_NTV, there).log_softmax(-1) for x_NTV in (self.clean_NTV, logits_NTV))
+                ce_R = torch.where(far_R, -_double(self._next(b_RV, some)), ce_R)
+                kl_R = torch.where(far_R, kl_divergence(a_RV, b_RV).cpu(), kl_R)
+            ce_P[some], kl_P[some] = ce_R, kl_R
         return ce_P.numpy(), kl_P.numpy()
 
-    def _changed(self, logits_NTV: Tensor, some: slice) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
-        a_RV = self._logits(self.clean_NTV, some)
-        d_RV = self._logits(logits_NTV, some).sub_(a_RV)
-        p_RV = a_RV.softmax(-1)
-        sum_R = _sum(p_RV)
+    def _changed(
+        self, logits_NTV: Tensor, some: slice, there: slice
+    ) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
+        d_RV, p_RV, t_RV = (each[: there.stop - there.start] for each in self.scratch)
+        t_RV.copy_(self.clean_NTV.flatten(0, 1)[there])
+        d_RV.copy_(logits_NTV.flatten(0, 1)[there]).sub_(t_RV)
+        torch.softmax(t_RV, -1, out=p_RV)
         next_R = _double(self._next(d_RV, some))
-        near_R = torch.linalg.vecdot(
-            p_RV, d_RV
-        )  # c but for rounding, which is as large as d is; what it left is told from d - c
+        near_R = torch.mul(p_RV, d_RV, out=t_RV).sum(-1)  # c but for rounding, which is as large as d is
         d_RV -= near_R[:, None]
-        far_R = ~(d_RV.amax(-1) <= FAR).cpu()  # also where a token is ruled out, and d is no number
-        left_R = _double(torch.linalg.vecdot(p_RV, d_RV)) / sum_R
-        log_R = (_double(torch.linalg.vecdot(p_RV, d_RV.expm1_())) / sum_R).log1p_()
-        kl_R = (log_R - left_R).clamp_min_(0)
-        ce_R = self.ce_P[some] + _double(near_R) + log_R - next_R
-        if far_R.any():
-            q_RV = self._logits(logits_NTV, some).log_softmax(-1)
-            kl = kl_divergence(a_RV.log_softmax(-1), q_RV)
-            ce_R, kl_R = torch.where(far_R, -_double(self._next(q_RV, some)), ce_R), torch.where(far_R, kl.cpu(), kl_R)
-        return ce_R, kl_R
+        left_R = _double(torch.mul(p_RV, d_RV, out=t_RV).sum(-1))  # what it left, told from d - c
+        log_R = _double(torch.mul(p_RV, d_RV.expm1_(), out=t_RV).sum(-1)).log1p_()
+        return self.ce_P[some] + _double(near_R) + log_R - next_R, (log_R - left_R).clamp_min_(0)
 
-    def _chunks(self) -> Iterator[slice]:
-        return (slice(first, first + self.rows) for first in range(0, len(self.where_P2), self.rows))
-
-    def _logits(self, logits_NTV: Tensor, some: slice) -> Float[Tensor, "R V"]:
-        return logits_NTV[tuple(self.where_P2[some].unbind(1))].float()
+    def _logits(self, logits_NTV: Tensor, there: slice) -> Float[Tensor, "R V"]:
+        return logits_NTV.flatten(0, 1)[there].float()
 
     def _next(self, x_RV: Float[Tensor, "R V"], some: slice) -> Float[Tensor, " R"]:
         return x_RV.gather(1, self.following_P[some, None]).squeeze(1)
+
+
+def _runs(counted_NT: Bool[Tensor, "N T"], rows: int) -> Iterator[tuple[slice, slice]]:
+    """(which of the counted positions, where they stand among all) of at most so many that stand together."""
+    at_P = counted_NT.flatten().nonzero().squeeze(1)
+    ends = torch.cat([(at_P.diff() != 1).nonzero().squeeze(1) + 1, torch.tensor([len(at_P)], device=at_P.device)])
+    first = 0
+    for end in ends.tolist():
+        for begin in range(first, end, rows):
+            size, where = min(rows, end - begin), int(at_P[begin])
+            yield slice(begin, begin + size), slice(where, where + size)
+        first = end
 
 
 def _double(x_R: Float[Tensor, " R"]) -> Float[Tensor, " R"]:

@@ -2,7 +2,8 @@
 
 The bridge computes attention step by step, so that scores and patterns have hook points; that costs a fifth
 of the time. Here each layer keeps its native attention, with the bridge's hook points at its entry and exit,
-and the bridge's own is put back only for a run that asks for a hook point inside.
+and the bridge's own is put back only for a run that asks for a hook point inside. In the same way it makes every norm twice, once
+for the hook points inside: here that is left out of a run that has nothing there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,21 @@ class _NativeAttention(nn.Module):
         return bridged.hook_out(out)
 
 
+class _NativeNorm:
+    """A norm of the bridge's that gives what the model's own gives, as the model's own alone where nothing is asked inside it."""
+
+    def __init__(self, bridged: Any) -> None:
+        self.bridged, self.whole = bridged, bridged.forward
+
+    def __call__(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        bridged = self.bridged
+        if any(_hooked(point) for point in (bridged.hook_scale, bridged.hook_normalized)):
+            out: torch.Tensor = self.whole(hidden_states, **kwargs)
+            return out
+        x = bridged.hook_in(hidden_states)
+        return bridged.hook_out(bridged.original_component(x).to(x.dtype))
+
+
 def bridge_model(
     hf_model: Any,
     tokenizer: Any,
@@ -69,6 +85,7 @@ def bridge_model(
     module = bridge.original_model.eval()
     module.requires_grad_(False)
     _contiguous_unembedding(module)
+    _native_norms(module)
     swaps = _swaps(bridge, module) if attention == "sdpa" else []
     return Model(
         name=name,
@@ -135,6 +152,18 @@ def _contiguous_unembedding(module: Any) -> None:
     head = getattr(module, "get_output_embeddings", lambda: None)()
     if head is not None:
         head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]) if given else None)
+
+
+def _native_norms(module: nn.Module) -> None:
+    from transformer_lens.model_bridge.generalized_components import RMSNormalizationBridge
+
+    for norm in module.modules():
+        if type(norm) is RMSNormalizationBridge and norm.use_native_layernorm_autograd:
+            vars(norm)["forward"] = _NativeNorm(norm)  # as an attribute it would go on to the norm that is wrapped
+
+
+def _hooked(point: nn.Module) -> bool:
+    return bool(point._forward_pre_hooks or point._forward_hooks or point._backward_hooks or point._backward_pre_hooks)
 
 
 def _outer(hook: str) -> bool:
