@@ -77,7 +77,7 @@ def open_model(
     source = short if short in MODELS or not local else str(Path(name).expanduser().resolve())
     if seed is not None:
         hf_model, label, source = randomise(hf_model, seed), spelt(label, seed), spelt(source, seed)
-    return _hooked(
+    return hooked(
         hf_model.to(target).eval(),
         tokenizer,
         family,
@@ -90,7 +90,21 @@ def open_model(
     )
 
 
-def _hooked(hf_model: Any, tokenizer: Any, family: Family, **known: Any) -> Model:
+def open_config(name: str) -> Any:
+    """The configuration of the model of that name (see `open_model`), without its weights, which need not be there.
+
+    Raises InterpError when there is none on this machine or the hub.
+    """
+    from transformers import AutoConfig
+
+    where, local = _locate(ALIASES.get(name.lower(), name))
+    try:
+        return AutoConfig.from_pretrained(where, local_files_only=local, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _cannot_open(name, error) from error
+
+
+def hooked(hf_model: Any, tokenizer: Any, family: Family, **known: Any) -> Model:
     """The model with the hook points of its family; where TransformerLens finds none, its modules by their paths."""
     if family.points is not None:
         return tapped_model(hf_model, tokenizer, family, **known)
@@ -141,13 +155,17 @@ def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str)
                     raise
         raise AssertionError(attention)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if "trust_remote_code" in str(error):
-            raise InterpError(
-                f"{name} needs code that comes with its weights, which is not run here; models that transformers knows by "
-                "itself can be opened."
-            ) from error
-        raise InterpError(f"cannot open {name!r} as a model: {first}") from error
+        raise _cannot_open(name, error) from error
+
+
+def _cannot_open(name: str, error: Exception) -> InterpError:
+    if "trust_remote_code" in str(error):
+        return InterpError(
+            f"{name} needs code that comes with its weights, which is not run here; models that transformers knows by "
+            "itself can be opened."
+        )
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return InterpError(f"cannot open {name!r} as a model: {first}")
 
 
 def _whole(kind: Any, where: str, options: dict[str, Any], name: str) -> Any:

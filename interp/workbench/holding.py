@@ -55,41 +55,64 @@ def held_against(wb: Opened, folder: str, text: Corpus, about: Setting, keep: Pa
 
 
 def _held(wb: Opened, folder: Path, text: Corpus, about: Setting, keep: Path, measures: Sequence[Measure]) -> Section:
-    trained = [_open(wb, path) for path in below(folder / TRAINED)]
-    others = {null: [_open(wb, path) for path in below(folder / kind)] for kind, null in KINDS.items()}
-    if not trained or not any(others.values()):
+    paths = {kind: below(folder / kind) for kind in (TRAINED, *KINDS)}
+    if not paths[TRAINED] or not any(paths[kind] for kind in KINDS):
         raise InterpError(
             f"{folder} has no checkpoints in {TRAINED}/ and in one of {', '.join(f'{kind}/' for kind in KINDS)}; it is to hold "
             "SAEs of one recipe, a folder for each seed."
         )
+    nulls: dict[Null, Sequence[Sequence[Section]]] = {}
+    beside = _Beside(wb, text, about, keep, measures)
+    # One kind is open at a time, those of other models before a pass of the open one's is kept.
+    for kind, null in sorted(KINDS.items(), key=lambda one: one[1] != RANDOM_MODEL):
+        if some := beside.opened(paths[kind]):
+            nulls[null] = beside.sections(null, [(each, each.sae, "") for each in some])
+        some = []
+        beside.let_go()
+    trained = beside.opened(paths[TRAINED])
+    own = beside.sections(None, [(each, each.sae, "") for each in trained])
+    of_seeds = list(enumerate(trained))
+    nulls[CODES] = beside.sections(CODES, [(each, ShuffledCodes(each.sae, n), f"codes {n}") for n, each in of_seeds])
+    nulls[ROWS] = beside.sections(ROWS, [(each, with_shuffled_rows(each.sae, n), f"rows {n}") for n, each in of_seeds])
+    return discrimination(own, {null: nulls[null] for null in (*KINDS.values(), CODES, ROWS) if null in nulls})
 
-    # Blocks of one model are one object, so that its untouched and ablated passes are run once for all SAEs of it.
-    settings: dict[str, Setting] = {}
-    for each in (*trained, *(one for some in others.values() for one in some)):
-        weights = each.card.model_sha256
-        if weights not in settings:
-            model = wb.model if weights == wb.card.model_sha256 else each.model
-            blocks = tokenize(text, model, min(POSITIONS, about.blocks.positions), split="heldout")
-            settings[weights] = replace(about, model=model, blocks=blocks, baselines=[])
-        each.sae.to(settings[weights].model.device)  # before its codes are shuffled
 
-    def sections(null: Null | None, some: Sequence[tuple[Opened, SAE, str]]) -> Sequence[Sequence[Section]]:
-        fair = [one for one in measures if null is None or null in fair_for(one.name, "").nulls]
+class _Beside:
+    """Measures SAEs beside the open one, on the same text."""
+
+    def __init__(self, wb: Opened, text: Corpus, about: Setting, keep: Path, measures: Sequence[Measure]) -> None:
+        self.wb, self.text, self.about, self.keep, self.measures = wb, text, about, keep, measures
+        self.settings: dict[str, Setting] = {}
+        """By a model's weights: blocks of one model are one object, so that its untouched and ablated passes are run once for all
+        SAEs of it."""
+
+    def opened(self, paths: Sequence[Path]) -> list[Opened]:
+        """The checkpoints, of which the model is set up as well."""
+        some = [_open(self.wb, path) for path in paths]
+        for each in some:
+            weights = each.card.model_sha256
+            if weights not in self.settings:
+                model = self.wb.model if weights == self.wb.card.model_sha256 else each.model
+                positions = min(POSITIONS, self.about.blocks.positions)
+                blocks = tokenize(self.text, model, positions, split="heldout")
+                self.settings[weights] = replace(self.about, model=model, blocks=blocks, baselines=[])
+            each.sae.to(self.settings[weights].model.device)  # before its codes are shuffled
+        return some
+
+    def let_go(self) -> None:
+        """Forget other models than the open SAE's."""
+        own = self.wb.card.model_sha256
+        self.settings = {weights: setting for weights, setting in self.settings.items() if weights == own}
+
+    def sections(self, null: Null | None, some: Sequence[tuple[Opened, SAE, str]]) -> Sequence[Sequence[Section]]:
+        """Of each (checkpoint, the SAE made of it, what was done to it), what is fair of such a null."""
+        fair = [one for one in self.measures if null is None or null in fair_for(one.name, "").nulls]
         made = []
         for of, sae, what in some:
-            one = settings[of.card.model_sha256]
             same = tuple(other for beside, other, _ in some if beside.card.mask.cutoffs == of.card.mask.cutoffs)
-            made.append(_measured(of, sae, what, replace(one, null=null, together=same), keep, fair))
+            setting = replace(self.settings[of.card.model_sha256], null=null, together=same)
+            made.append(_measured(of, sae, what, setting, self.keep, fair))
         return made
-
-    own = sections(None, [(each, each.sae, "") for each in trained])
-    nulls: dict[Null, Sequence[Sequence[Section]]] = {
-        null: sections(null, [(each, each.sae, "") for each in some]) for null, some in others.items() if some
-    }
-    of_seeds = list(enumerate(trained))
-    nulls[CODES] = sections(CODES, [(each, ShuffledCodes(each.sae, n), f"codes {n}") for n, each in of_seeds])
-    nulls[ROWS] = sections(ROWS, [(each, with_shuffled_rows(each.sae, n), f"rows {n}") for n, each in of_seeds])
-    return discrimination(own, nulls)
 
 
 def _open(wb: Opened, path: Path) -> Opened:

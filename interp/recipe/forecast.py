@@ -1,0 +1,164 @@
+"""What a harvest and a training would take on this machine, told from small runs of the same code.
+
+1.  Copies of the model with two and with four of its layers, of random weights, read a batch as a harvest does; their difference is a layer's time,
+    and what is left the embedding's. Layers above the hook point do not run.
+2.  A few steps are trained on random rows of the activations' width. Where so many features do not fit the memory, with as many
+    as do; a step's time grows with their number.
+
+Memory is counted as the system counts a process's own. Forecasts are of a machine on which nothing else runs.
+
+Axes    N block, T position, B batch row, D d_in.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from interp.activations.manifest import SHARD_POSITIONS
+from interp.activations.store import BUFFER
+from interp.corpus.blocks import BLOCK
+from interp.device import resolve_device
+from interp.models.sizes import ModelSize, at_layer, layer_of, small_copy
+from interp.recipe.rules import PAIRED, bytes_of, make_rule
+from interp.sae.options import Options
+from interp.training import TrainConfig
+from interp.training.plan import INIT_ROWS
+from interp.training.trial import trial
+from interp.training.watch import own_memory
+from interp.types import InterpError
+
+BATCH_BLOCKS = 16
+"""Blocks that a harvest reads at once."""
+DEPTHS = (2, 4)
+"""Layers of the copies that are timed; of a model with fewer, all and all but one."""
+ROUNDS, SECONDS = 5, 20.0
+"""How often a pass is timed: so many times, or until it has taken so long (but twice)."""
+FITS = 0.4
+"""Share of the free memory that a trial of training may take."""
+LEAST = 64
+"""Features with which a step still says something of one with more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What one stage of the work takes."""
+
+    stage: str
+    memory: int
+    """Bytes at its fullest, the process itself among them."""
+    seconds: float
+    disk: int
+    """Bytes written."""
+    rate: float
+    """Tokens a second."""
+    by: str
+    """What was measured for it."""
+
+
+def forecast_harvest(size: ModelSize, hook_name: str, tokens: int, *, device: str = "auto") -> tuple[Stage, int]:
+    """(what a harvest of one hook point takes, the width of that hook point).
+
+    Raises InterpError when the model lacks the hook point, and when it cannot be made with fewer layers.
+    """
+    layers = layer_of(hook_name, size)
+    before = own_memory()
+    block = min(BLOCK, size.n_ctx or BLOCK)
+    tokens_NT = torch.ones(BATCH_BLOCKS, block, dtype=torch.long)  # which they are makes no difference to the time
+    passes: list[Callable[[], torch.Tensor]] = []
+    depths = DEPTHS if size.layers >= DEPTHS[1] else (max(size.layers - 1, 1), size.layers)
+    for depth in depths:
+        model, name = small_copy(size.model, depth, dtype=size.dtype, device=device), at_layer(hook_name, depth - 1)
+        model.check_hook(name)
+        passes.append(lambda model=model, name=name: model.run(tokens_NT, [name]).activations[name])  # type: ignore[misc]
+    held = own_memory()
+    with peak() as most:
+        x_NTD = passes[-1]()
+    few, more = _seconds(passes)
+    layer = max((more - few) / max(depths[1] - depths[0], 1), 0.0)
+    rate = tokens_NT.numel() / max(few + layer * (layers - depths[0]), 1e-9)
+    row = x_NTD.shape[-1] * x_NTD.element_size() + 4  # its norm
+    shard = 2 * min(tokens, SHARD_POSITIONS) * row
+    stage = Stage(
+        stage="harvest",
+        memory=before + size.weights + max(most[0] - held, 0) + shard,
+        seconds=tokens / rate,
+        disk=tokens * row,
+        rate=rate,
+        by=f"{layers} of {size.layers} layers, by passes through {depths[0]} and {depths[1]}",
+    )
+    return stage, int(x_NTD.shape[-1])
+
+
+def forecast_training(
+    kind: str, width: int, tokens: int, options: Options, *, batch: int = 4096, device: str = "auto"
+) -> Stage:
+    """What training one SAE on a harvest of so many tokens takes.
+
+    Raises InterpError for an architecture or options that do not exist, for one that reads several hook points, and when not
+    even a small trial fits the memory.
+    """
+    if kind in PAIRED:
+        raise InterpError(f"a {kind} reads and writes several hook points; plans are made for SAEs of one.")
+    config = TrainConfig(device=device, tokens=max(tokens, batch))
+    whole = int(options["d_sae"])
+    tried, room = make_rule(kind, config, {"d_in": width}, options), FITS * psutil.virtual_memory().available
+    while bytes_of(tried) * 2 > room:
+        if tried.d_sae < LEAST:
+            raise InterpError(
+                "too little memory is free for a trial of training; close something, or plan a smaller batch."
+            )
+        tried = make_rule(kind, config, {"d_in": width}, {**options, "d_sae": tried.d_sae // 2})
+    before = own_memory()
+    draw = torch.Generator().manual_seed(0)
+    batches = [torch.randn(batch, width, generator=draw) for _ in range(max(1, INIT_ROWS // batch))]
+    sizes, seconds = trial(tried, config, batches)
+    grows = whole / tried.d_sae
+    rate = batch / (seconds * grows)
+    of = "a few steps" if grows == 1 else f"a few steps with {tried.d_sae:,} features"
+    return Stage(
+        stage="train",
+        memory=before + int((sizes.held + sizes.passing) * grows) + 2 * min(tokens, BUFFER) * width,
+        seconds=tokens / rate,
+        disk=int(sizes.disk * grows),
+        rate=rate,
+        by=f"{of} of {batch:,} rows on {resolve_device(device)}",
+    )
+
+
+@contextmanager
+def peak(every: float = 0.002) -> Iterator[list[int]]:
+    """The process's own memory in bytes at its fullest while the block runs, looked at every so many seconds; one number in a
+    list."""
+    most, over = [own_memory()], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            most[0] = max(most[0], own_memory())
+
+    looking = threading.Thread(target=watch, daemon=True)
+    looking.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        looking.join()
+
+
+def _seconds(passes: list[Callable[[], torch.Tensor]]) -> list[float]:
+    """The median time of each, run in turn."""
+    taken: list[list[float]] = [[] for _ in passes]
+    began = time.perf_counter()
+    for round_ in range(ROUNDS):
+        for one, seconds in zip(passes, taken, strict=True):
+            start = time.perf_counter()
+            one()
+            seconds.append(time.perf_counter() - start)
+        if round_ and time.perf_counter() - began > SECONDS:
+            break
+    return [statistics.median(seconds) for seconds in taken]
