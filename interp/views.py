@@ -1,7 +1,7 @@
 """What a person is shown: a feature's page, a neuron's beside its features, a text's spectrum; notebooks draw them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +17,7 @@ from interp.lenses.lens import LOGIT, NEXT
 from interp.lenses.measure import SPANS
 from interp.lenses.said import SEEN, SIDES, UNJUDGED
 from interp.render import Html, table_html, title_html, tokens_html, visible
+from interp.render.look import Look, Unseen, looked_html
 from interp.render.words import counted
 from interp.types import InterpError
 
@@ -115,6 +116,10 @@ class FeaturePage:
     """What was tested of it; None where that was not done."""
     evidence_lacks: str = ""
     """Why there is none, with what makes it."""
+    kind: str = "text"
+    """What was indexed: `text`, `pictures` or `sound`."""
+    _looks: Mapping[int, Look | Unseen] = field(default_factory=dict, repr=False)
+    """What examples of pictures and sound look like, by position."""
 
     def clean_sentence(self) -> str:
         """What is known of the clean level, in words; nothing of an index that does not say."""
@@ -145,10 +150,7 @@ class FeaturePage:
         logits = "".join(
             title_html(each.how) + table_html(each.heads, [_filled(row) for row in each.rows()]) for each in self.says
         )
-        rows = [
-            (e.value, Html(tokens_html(e.tokens, e.values, self.max, peak=e.peak)), e.title, e.trained_on)
-            for e in self.examples[:10]
-        ]
+        rows = [(e.value, self._shown(e), e.title, e.trained_on) for e in self.examples[:10]]
         unread = "".join(title_html(said) for said in dict.fromkeys(e.unread for e in self.examples) if said)
         return (
             title_html(f"feature {self.feature}: {name}")
@@ -159,6 +161,13 @@ class FeaturePage:
             + unread
             + logits
         )
+
+    def _shown(self, example: Example) -> Html:
+        """An example as text, crop or waveform."""
+        look = self._looks.get(example.position)
+        if look is None:
+            return Html(tokens_html(example.tokens, example.values, self.max, peak=example.peak))
+        return looked_html(look, self.max, f"{example.title}, {example.tokens[example.peak]}")
 
 
 def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> FeaturePage:
@@ -200,6 +209,7 @@ def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> Feat
         examples=index.examples(int(feature)),
         clean=clean_level(index, int(feature)),
         clean_looked_for=index.has_clean_levels,
+        kind=index.kind,
     )
 
 

@@ -171,7 +171,7 @@ def feature(sae: Sae, number: Feature) -> ShownFeature:
     from interp.steering.detection import sentence
 
     bench = open_sae(sae)
-    page, detection = bench.feature(number), bench.detection(number)
+    page, detection = bench.feature(number, looks=False), bench.detection(number)
     return ShownFeature(page, detection, sentence(detection))
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from interp.evidence.edited import EditTest
     from interp.evidence.headline import Headline
     from interp.lenses.said import Said
+    from interp.render.look import Look, Unseen
     from interp.views import Example
     from interp.workbench.again import Again
 
@@ -85,6 +86,16 @@ def inspect_feature(sae: Sae, number: Feature) -> Inspected:
         json=_json(shown, against),
         citation=_cite(sae, said, number),
     )
+
+
+def look_at(sae: Sae, of: Inspected) -> "dict[int, Look | Unseen]":
+    """What the examples on a feature's page look like, by position, where they are of pictures or sound; nothing for text."""
+    from interp.workbench.looking import looks
+
+    examples = [*of.shown.page.examples, *of.failed]
+    if of.contrary is not None:
+        examples += [*of.contrary.beyond, *of.contrary.short]
+    return looks(open_sae(sae), of.shown.page.feature, examples)
 
 
 def again(

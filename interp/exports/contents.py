@@ -1,12 +1,13 @@
 """What every export is made of, so that a format asks no room above it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from interp.checkpoint import Card
-from interp.index import FeatureIndex
+from interp.index import Example, FeatureIndex
 from interp.labels import Label
+from interp.render.look import Look, Unseen
 from interp.sae import SAE
 
 
@@ -18,6 +19,8 @@ class Contents:
     card: Card
     index: FeatureIndex
     labels: Mapping[int, Label]
+    looks: Callable[[int, Sequence[Example]], Mapping[int, Look | Unseen]] = lambda feature, examples: {}
+    """What examples of a feature look like, by position, where they are of pictures or sound."""
 
     def name(self, feature: int) -> tuple[str, bool]:
         """(what the feature is called, whether that is automatic and untested)."""

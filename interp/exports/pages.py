@@ -4,14 +4,15 @@
 `interp.render`, and a content policy in each page forbids whatever is not its own style.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from interp.exports.contents import Contents
 from interp.index import Example
 from interp.index.levels import clean_level
-from interp.render import Html, bars_svg, line_html, link_html, page_html, table_html, title_html, visible
+from interp.render import Html, bars_svg, line_html, link_html, page_html, table_html, text_html, title_html, visible
+from interp.render.look import Look, Unseen, looked_html
 
 LISTED = 500
 BANDS = ("Strongest", "First fifth of documents", "Second", "Third", "Fourth", "Last fifth")
@@ -87,7 +88,8 @@ def _page(contents: Contents, feature: int, there: set[int]) -> Iterator[str]:
     yield table_html(["nearest by decoder", "cosine", ""], _neighbours(contents, row, there))
     tokens = zip(contents.index.text(row["top_tokens"][:10]), row["top_token_counts"][:10], strict=True)
     yield table_html(["fires on", "times"], [(visible(token), int(count)) for token, count in tokens])
-    yield from _examples(contents.index.examples(feature), float(row["max"]))
+    some = contents.index.examples(feature)
+    yield from _examples(some, float(row["max"]), contents.looks(feature, some))
 
 
 def _facts(row: dict[str, Any]) -> list[object]:
@@ -104,11 +106,19 @@ def _neighbours(contents: Contents, row: dict[str, Any], there: set[int]) -> lis
     return rows
 
 
-def _examples(examples: list[Example], largest: float) -> Iterator[str]:
+def _examples(examples: list[Example], largest: float, looks: Mapping[int, Look | Unseen]) -> Iterator[str]:
     for band in sorted({example.band for example in examples}):
         group = [example for example in examples if example.band == band]
         yield title_html(BANDS[band] if band < len(BANDS) else f"Band {band}")
-        lines = [line_html(e.tokens, e.values, largest, peak=e.peak) for e in group]
+        lines = [_shown(e, largest, looks.get(e.position)) for e in group]
         rows = [(e.value, line, f"{e.source}: {e.title}", e.trained_on) for e, line in zip(group, lines, strict=True)]
         yield table_html(["max", "text", "document", "trained on"], rows)
     yield from (title_html(said) for said in dict.fromkeys(e.unread for e in examples) if said)
+
+
+def _shown(example: Example, largest: float, look: Look | Unseen | None) -> Html:
+    """An example as a line of text, a crop or a waveform."""
+    if look is None:
+        return line_html(example.tokens, example.values, largest, peak=example.peak)
+    place = example.tokens[example.peak]
+    return Html(f"{looked_html(look, largest, f'{example.title}, {place}')}{text_html(place)}")

@@ -145,6 +145,15 @@ class IndexFiles:
     def vocabulary(self) -> list[str]:
         return list(self._table("vocabulary", {"text": "text"})["text"].to_pylist())
 
+    @property
+    def kind(self) -> str:
+        """What was indexed: `text`, `pictures` or `sound`."""
+        from interp.models.families.media import (
+            kind_of,
+        )  # and all of models with it, which most readers of an index need not
+
+        return kind_of(self.vocabulary)
+
     @cached_property
     def vocabulary_bytes(self) -> list[bytes]:
         return list(self._table("vocabulary", {"bytes": "bytes"})["bytes"].to_pylist())

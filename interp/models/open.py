@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from interp import places
 from interp.device import resolve_device, resolve_dtype
 from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
-from interp.models.families import ANY_DECODER, Family, Frame, family_of
+from interp.models.families import ANY_DECODER, Family, Frame, family_of, vision
 from interp.models.model import Model
 from interp.models.packaged import dinov2_folder, whisper_folder
 from interp.models.randomised import check_seed, randomise, read_name, spelt
@@ -130,6 +131,20 @@ def open_text(name: str, separator: int) -> Text:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InterpError(f"cannot open the tokenizer of {name!r}: {first}") from error
     return Text(tokenizer, nn.Module(), name, Frame(separator, separator), n_ctx=2**31)
+
+
+def open_view(name: str) -> Callable[[Path], Any]:
+    """What gives a file's picture as the model of that name sees it (see `vision.view`), without the model's weights.
+
+    Raises InterpError when the model is not on this machine.
+    """
+    own, _ = read_name(name)
+    where, local = _locate(ALIASES.get(own.lower(), own))
+    try:
+        folder = _folder(where, local)
+    except (OSError, ValueError) as error:  # of the hub, whose copy is not on this machine
+        raise InterpError(f"the model {name} is not on this machine: {error}") from error
+    return vision.view(folder, name)
 
 
 def _load(name: str, where: str, local: bool, kind: torch.dtype, attention: str) -> tuple[Family, Any, Any, str]:

@@ -86,15 +86,21 @@ def visible(token: str) -> str:
 STYLE = """body{font:15px system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color-scheme:light dark}
 table{border-collapse:collapse;margin:.7em 0}td,th{padding:.15em .7em .15em 0;vertical-align:top;text-align:left}
 .t{font-family:ui-monospace,monospace;white-space:pre-wrap;line-height:1.6}.t b{font-weight:400;border-radius:3px}
-.t b{background:rgba(234,120,40,var(--a))}.t u{text-underline-offset:3px}svg{display:block;margin:.7em 0}"""
+.t b{background:rgba(234,120,40,var(--a))}.t u{text-underline-offset:3px}svg{display:block;margin:.7em 0}
+.look{display:flex;gap:.4em}.look.heard{display:block}.look svg{margin:0;border-radius:4px}.look .crop{width:96px;flex:none}
+.look .whole-picture{width:152px;flex:none}.look svg:hover .heat{opacity:0}.look svg:hover .ground{filter:none!important}
+.look .axis{display:flex;justify-content:space-between;font-size:.8em}.why{opacity:.75}"""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+HELD = f"{POLICY}; img-src data:; media-src data:"
+"""That, and pictures and sound which the page itself holds."""
 
 
 def page_html(title: str, body: Html) -> str:
     """A whole document, whose content policy lets nothing run and nothing be fetched."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(HELD)}">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
     )

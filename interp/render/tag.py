@@ -7,7 +7,8 @@ from interp.render.html import Html
 
 VOID = frozenset({"br", "hr", "img", "input"})
 """Elements without an end. Shapes of SVG have one: left open, each would hold all that follow, and none of those is drawn."""
-NAME = re.compile(r"[a-z][a-z0-9-]*")
+NAME = re.compile(r"[a-z][a-zA-Z0-9-]*")
+"""Of elements and attributes; SVG has capitals in some."""
 
 
 def tag(name: str, *inside: object, **attributes: object) -> Html:
@@ -38,7 +39,7 @@ def _piece(each: object) -> str:
 
 def _attribute(name: str, value: object) -> str:
     assert NAME.fullmatch(name), name
-    assert not name.startswith("on"), name  # no attribute of ours runs anything
+    assert not name.lower().startswith("on"), name  # no attribute of ours runs anything
     if value is None or value is False:
         return ""
     return f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'

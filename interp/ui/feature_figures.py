@@ -20,6 +20,8 @@ DRAWN = ("labels", "effects", "replication", "edits")
 TOO_LITTLE = "too little text"
 FORMS = {"code": "what looks like code", "list": "lists"}
 ROWS = 8
+PLACES = {"text": ("token", "tokens"), "pictures": ("patch", "patches"), "sound": ("frame", "frames")}
+"""What positions are called, one and several, by the kind of what was indexed."""
 
 
 def figures(
@@ -113,7 +115,12 @@ def activations(page: FeaturePage, yours: float | None) -> Html | None:
     clean_said = page.clean_sentence()
     more = tag("p", f"{clean_said[:1].upper()}{clean_said[1:]}.", class_="note") if clean_said else None
     return fold(
-        "Activations", plot, tag("p", said, class_="note"), more, side=counted(page.fires, "token"), name="activations"
+        "Activations",
+        plot,
+        tag("p", said, class_="note"),
+        more,
+        side=counted(page.fires, *PLACES[page.kind]),
+        name="activations",
     )
 
 
@@ -348,7 +355,12 @@ def tokens(page: FeaturePage) -> Html | None:
         )
         for token, count in page.top_tokens[:10]
     ]
-    return fold("Tokens it fires on", tag("table", rows), side=f"‘{visible(page.top_tokens[0][0])}’", name="tokens")
+    return fold(
+        f"{PLACES[page.kind][1].capitalize()} it fires on",
+        tag("table", rows),
+        side=f"‘{visible(page.top_tokens[0][0])}’",
+        name="tokens",
+    )
 
 
 def neighbours(of: Inspected, line: Html | None) -> Html:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from interp.commands.finding import AboutSae
 from interp.commands.inspecting import Inspected
 from interp.render import Html, visible
+from interp.render.look import Look, Unseen, look_card
 from interp.render.parts import copies, fold, go, interval, pill, stretch_row, tokens_row, worded
 from interp.render.tag import join, tag
 from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
-from interp.ui.feature_figures import again_line, figures
+from interp.ui.feature_figures import PLACES, again_line, figures
 from interp.ui.shared import unreadable, url
 from interp.views import Example, Spectrum
 
@@ -40,17 +41,28 @@ VERDICTS = {
 STATUS = {"confirmed": "good", "refuted": "bad", "undecided": "doubt"}
 
 
+Looks = Mapping[int, Look | Unseen]
+"""What examples of pictures and sound look like, by position; empty for text."""
+
+
 def feature_html(
-    opened: AboutSae, of: Inspected, *, text: Spectrum | None, ran: "Mapping[str, Again | str]", read_only: bool = False
+    opened: AboutSae,
+    of: Inspected,
+    *,
+    text: Spectrum | None,
+    ran: "Mapping[str, Again | str]",
+    read_only: bool = False,
+    looks: Looks | None = None,
 ) -> Html:
     """The whole sheet; `text` is what a person typed, as the model reads it; `ran` has figures measured again, by name."""
+    looks = looks or {}
     page = of.shown.page
     value = float(text.matrix([page.feature])[0].max()) if text is not None and text.tokens else None
     left, right = figures(of, yours=value, ran=ran, read_only=read_only)
     text_first = [
         None if text is None else yours(text, page.feature, page.max),
-        against(of, ran.get("edits"), read_only),
-        examples(of, ran.get("firing"), read_only),
+        against(of, ran.get("edits"), read_only, looks),
+        examples(of, ran.get("firing"), read_only, looks),
     ]
     return join(head(opened, of), tag("div", tag("div", text_first, left), tag("div", right), class_="columns"))
 
@@ -80,8 +92,8 @@ def head(opened: AboutSae, of: Inspected) -> Html:
         tag("div", _acts(opened, of), class_="acts"),
     )
     facts = [
-        ("density", density(page.density), "Share of the index's counted tokens on which it fires."),
-        ("fires on", counted(page.fires, "token"), f"In {counted(page.documents, 'document')}."),
+        ("density", density(page.density), "Share of the index's counted positions on which it fires."),
+        ("fires on", counted(page.fires, *PLACES[page.kind]), f"In {counted(page.documents, 'document')}."),
         ("documents", f"{page.documents:,}", "In which it fires."),
         ("largest", strength(page.max), "Activation."),
         ("mean", strength(page.mean), "Where it is active."),
@@ -141,7 +153,9 @@ def _acts(opened: AboutSae, of: Inspected) -> list[object]:
         copies(
             "copy as Python", f'interp.Workbench.open("{opened.name}").feature({number})', "The same page in a script."
         ),
-        go("steer it", url("steer", edits=f"{number},clamp,{strength:.3g}"), class_="faint"),
+        go("steer it", url("steer", edits=f"{number},clamp,{strength:.3g}"), class_="faint")
+        if of.shown.page.kind == "text"
+        else None,
         go("compare it", url("compare", a=str(number)), class_="faint"),
         go("find more like it", url("features", q=f"like:{number}"), class_="faint"),
     ]
@@ -164,7 +178,7 @@ def yours(text: Spectrum, feature: int, top: float) -> Html:
 # ---- what speaks against it ----
 
 
-def against(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
+def against(of: Inspected, ran: "Again | str | None", read_only: bool, looks: Looks | None = None) -> Html:
     """What could not be shown, where the label is wrong, and the edits that part it from the feature."""
     page, contrary = of.shown.page, of.contrary
     lacking = [tag("li", worded(text), class_="not") for text in _not_shown(of)]
@@ -180,11 +194,11 @@ def against(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
                 tag("span", f"{share} stored firings above {contrary.level:.3g}"),
             )
         )
-        inside.append(_rows(contrary.beyond, page.max) or tag("p", "None is stored.", class_="note"))
+        inside.append(_rows(contrary.beyond, page.max, looks) or tag("p", "None is stored.", class_="note"))
         if contrary.held is not None:
             share = f"{contrary.silent:,} of {contrary.held:,} places in testing documents"
             inside.append(tag("h3", "The label holds, and it is silent", tag("span", share)))
-            inside.append(_rows(contrary.short, page.max) or tag("p", "There is none.", class_="note"))
+            inside.append(_rows(contrary.short, page.max, looks) or tag("p", "There is none.", class_="note"))
         if contrary.lacks:
             inside.append(tag("p", worded(contrary.lacks), class_="note"))
     inside += _failed_edits(of)
@@ -226,7 +240,7 @@ def _failed_edits(of: Inspected) -> list[object]:
 # ---- where it fires ----
 
 
-def examples(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
+def examples(of: Inspected, ran: "Again | str | None", read_only: bool, looks: Looks | None = None) -> Html:
     """Its examples by band, strongest first."""
     page = of.shown.page
     there = sorted({example.band for example in page.examples})
@@ -239,11 +253,12 @@ def examples(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
         tag("button", "full context", type="button", data_set="context=full"),
         tag("button", "snippets", type="button", data_set="context=snippet"),
     ]
-    bands = [_band(of, band) for band in there]
+    bands = [_band(of, band, looks) for band in there]
     unread = dict.fromkeys(example.unread for example in page.examples if example.unread)
     bands += [tag("p", worded(said), class_="note") for said in unread]
     told = tag("p", f"{_sentence(of.shown.detected)}.", class_="note")
-    inside: list[object] = [tag("div", buttons, tag("span", class_="gap"), shapes, class_="bar"), *bands, told]
+    ways = None if looks else [tag("span", class_="gap"), shapes]
+    inside: list[object] = [tag("div", buttons, ways, class_="bar"), *bands, told]
     if not there:
         inside = [tag("p", "The index has no example of it.", class_="note")]
     side = f"largest {strength(page.max)}, in {counted(page.documents, 'document')}"
@@ -252,7 +267,7 @@ def examples(of: Inspected, ran: "Again | str | None", read_only: bool) -> Html:
     )
 
 
-def _band(of: Inspected, band: int) -> Html:
+def _band(of: Inspected, band: int, looks: Looks) -> Html:
     page = of.shown.page
     some = [example for example in page.examples if example.band == band]
     if band == 0:
@@ -263,17 +278,35 @@ def _band(of: Inspected, band: int) -> Html:
             page.band_edges[band - 1 : band + 1] if len(page.band_edges) > band else (some[0].value, some[-1].value)
         )
         edges = f"largest {strength(high)} to {strength(low)}"
-    rows = [_row(example, page.max) for example in sorted(some, key=unreadable)]
+    rows = [_row(example, page.max, looks=looks) for example in sorted(some, key=unreadable)]
     if dark := sum(map(unreadable, some)):
         edges += f" · {dark} of {len(some)} without text here"
-    return tag("div", tag("h3", title, tag("span", edges)), rows, class_="band rows", data_own=band)
+    return tag(
+        "div",
+        tag("h3", title, tag("span", edges)),
+        tag("div", rows, class_="shots") if looks else rows,
+        class_="band rows",
+        data_own=band,
+    )
 
 
-def _rows(some: Sequence[Example], top: float) -> Html | None:
-    return tag("div", [_row(example, top) for example in some], class_="rows") if some else None
+def _rows(some: Sequence[Example], top: float, looks: Looks) -> Html | None:
+    rows = [_row(example, top, looks=looks) for example in some]
+    return tag("div", rows, class_="shots" if looks else "rows") if rows else None
 
 
-def _row(example: Example, top: float, *, lead: str | None = None, more: Html | None = None) -> Html:
+def _row(
+    example: Example, top: float, *, lead: str | None = None, more: Html | None = None, looks: Looks | None = None
+) -> Html:
+    if looks and (look := looks.get(example.position)):
+        return look_card(
+            look,
+            top,
+            lead=strength(example.value),
+            place=example.tokens[example.peak],
+            title=example.title or example.source,
+            more=_about(example),
+        )
     return stretch_row(
         example.tokens,
         example.values,

@@ -9,7 +9,7 @@ from interp.render import Html
 from interp.render.parts import fold, go, pill
 from interp.render.tag import join, tag
 from interp.ui.feature_figures import activations, promotes
-from interp.ui.feature_sheet import STATUS, against, day, examples, head
+from interp.ui.feature_sheet import STATUS, Looks, against, day, examples, head
 from interp.ui.shared import url
 
 if TYPE_CHECKING:
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 NEXT = 8
 
 
-def queue_html(opened: AboutSae, queue: "Queue", of: Inspected | None, *, done: int) -> Html:
+def queue_html(
+    opened: AboutSae, queue: "Queue", of: Inspected | None, *, done: int, looks: Looks | None = None
+) -> Html:
     """The feature that is to be judged, and beside it the queue; `done` is how many this session decided."""
     page = of.shown.page if of is not None else None
     left: list[Html | None] = []
     if of is not None and page is not None:
-        left = [head(opened, of), against(of, None, True), examples(of, None, True)]
+        left = [head(opened, of), against(of, None, True, looks), examples(of, None, True, looks)]
     right = [_progress(queue, done), _next(opened, queue, page.feature if page else None)]
     if page is not None:
         right += [activations(page, None), promotes(page, None)]

@@ -69,7 +69,7 @@ def run_again(wb: Opened, feature: int, figure: str) -> Again:
     if figure not in FIGURES:
         raise unknown("figure", figure, FIGURES)
     began = time.perf_counter()
-    rows, agrees, sentence = FIGURES[figure](wb, show_feature(wb, feature))
+    rows, agrees, sentence = FIGURES[figure](wb, show_feature(wb, feature, looks=False))
     return Again(
         figure=figure,
         feature=feature,

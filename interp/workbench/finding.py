@@ -19,11 +19,14 @@ from interp.types import InterpError
 from interp.views import FeaturePage, NeuronPage, feature_page
 from interp.workbench.evidencing import evidence
 from interp.workbench.indexing import neuron_index, neurons
+from interp.workbench.looking import looks as find_looks
 from interp.workbench.mapping import inside_outline
 from interp.workbench.opening import Opened
 from interp.workbench.reading import largest, spectrum, untangled
 
 KEPT_ANSWERS = 64
+SHOWN = 10
+"""Examples that a notebook shows."""
 
 
 def search(wb: Opened, query: str = "", *, limit: int = 20) -> Hits:
@@ -124,9 +127,14 @@ def saved_searches(wb: Opened) -> list[str]:
     return saved.names(wb.card.sae_sha256)
 
 
-def feature(wb: Opened, feature: int) -> FeaturePage:
-    """The feature's page; InterpError when there is no such feature."""
+def feature(wb: Opened, feature: int, *, looks: bool = True) -> FeaturePage:
+    """The feature's page; InterpError when there is no such feature.
+
+    Its first examples of pictures or sound are read from where they lie, unless `looks` is off.
+    """
     page = feature_page(wb.index, feature, wb.labels.get(int(feature)))
+    if looks:
+        page = replace(page, _looks=find_looks(wb, page.feature, page.examples, limit=SHOWN))
     try:
         return replace(page, evidence=evidence(wb)[page.feature])
     except InterpError as error:  # none was made, or it is of other weights: the page says so, and the rest stands

@@ -26,7 +26,7 @@ def contrary(wb: Opened, feature: int, page: FeaturePage | None = None) -> Contr
 
     Raises InterpError when its label claims nothing that can be tried, or cannot be tried on this text.
     """
-    said = headline_of(page or show_feature(wb, feature))
+    said = headline_of(page or show_feature(wb, feature, looks=False))
     if not said.claim:
         why = "it has no label" if said.automatic else "its label claims nothing that can be tried"
         raise InterpError(f"nothing can speak against the name of feature {feature}: {why}.")

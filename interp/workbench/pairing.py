@@ -162,7 +162,7 @@ def _labels(one: Opened, a: int, other: Opened, b: int) -> list[Differs]:
     """F1 of both labels, where both claim something, on the documents that labels are tried on."""
     sides = []
     for bench, feature in ((one, a), (other, b)):
-        said, index = headline_of(show_feature(bench, feature)), bench.index
+        said, index = headline_of(show_feature(bench, feature, looks=False)), bench.index
         if not said.claim or "about:" in said.claim:
             return []
         try:

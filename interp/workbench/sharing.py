@@ -6,6 +6,7 @@ What shares and checks is imported by the function that needs it: a search opens
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from interp.checkpoint.files import LABELS, present, resolve
 from interp.corpus import Corpus, open_corpus
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence_file
+from interp.workbench.looking import looks
 from interp.workbench.meant import ship_meanings
 from interp.workbench.measuring import evaluate
 from interp.workbench.opening import Opened
@@ -102,7 +104,9 @@ def export(wb: Opened, form: str, into: str | Path, features: Sequence[int] | No
     """
     from interp import exports
 
-    contents = exports.Contents(sae=wb.sae, card=wb.card, index=wb.index, labels=wb.labels.all())
+    contents = exports.Contents(
+        sae=wb.sae, card=wb.card, index=wb.index, labels=wb.labels.all(), looks=partial(looks, wb)
+    )
     return exports.export(contents, form, into, features)
 
 

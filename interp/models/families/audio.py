@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.models.families.family import Family, Frame
-from interp.models.families.media import Media, Places, processor
+from interp.models.families.media import NO_PLACE, Media, Places, processor
 from interp.models.families.parts import name_layers, stack_path
 from interp.models.families.taps import tap_modules
 from interp.models.passes import Site
@@ -33,21 +34,34 @@ WAVES = frozenset(("hubert", "wav2vec2", "wavlm", "data2vec-audio", "unispeech",
 """`model_type`s of those that read the waveform itself."""
 
 
-def read_sound(path: Path) -> np.ndarray:
+def read_sound(path: Path) -> Float[np.ndarray, " N"]:
     """The samples of a file, float32 in -1..1, one channel at `RATE`; InterpError when it is no sound file."""
+    return hear(path, 0.0, None)
+
+
+def hear(path: Path, first: float, seconds: float | None) -> Float[np.ndarray, " N"]:
+    """As `read_sound`, of a stretch that begins at a second, so many seconds or all; what lies outside of the file is left out.
+
+    Only the stretch is decoded.
+    """
     import soundfile
     from scipy.signal import resample_poly
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            rate = int(file.samplerate)
+            start = min(int(first * rate), file.frames)
+            file.seek(start)
+            count = -1 if seconds is None else math.ceil(seconds * rate)
+            samples = file.read(count, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         why = "there is no such file" if not path.exists() else "it is no sound file that can be read"
         raise InterpError(f"{path}: {why}; give a .wav, .flac, .ogg or .mp3.") from error
     one = samples.mean(1)
     if not len(one):
-        raise InterpError(f"{path} holds no sound; leave it out.")
+        raise InterpError(f"{path} holds no sound{f' after {first:.2f} s' if first else ''}; leave it out.")
     if rate == RATE:
-        return one
+        return np.asarray(one)
     common = math.gcd(rate, RATE)
     return np.asarray(resample_poly(one, RATE // common, rate // common), dtype=np.float32)
 
@@ -93,14 +107,14 @@ def media(module: nn.Module, config: Any, folder: Path | None, name: str) -> Med
     step = samples / RATE / frames
 
     def read(path: Path) -> Places:
-        sound = read_sound(path)
+        sound = hear(path, 0.0, samples / RATE + 0.1)  # no longer clip is decoded than is read, with room to resample
         heard = min(len(sound), samples)
         own = math.ceil(heard / samples * frames)
         whole = np.zeros(samples, dtype=np.float32)
         whole[:heard] = sound[:heard]
         return Places([*range(1, own + 1), *[0] * (frames - own)], made(whole))
 
-    words = ["·", *(f"{frame * step:.2f}s" for frame in range(frames))]
+    words = [NO_PLACE, *(f"{frame * step:.2f}s" for frame in range(frames))]
     return Media("sound", words, list(range(1, frames + 1)), read, tuple(silence.shape))
 
 

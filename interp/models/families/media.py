@@ -7,6 +7,7 @@ like a separator. So activations, indexes and searches take places as they take 
 Axes    B item, T position of an item.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ from torch import Tensor
 from interp.types import InterpError
 
 PREPARES = "preprocessor_config.json"
+NO_PLACE = "·"
+"""What CLS, registers and the silence that fills a clip are called."""
+PATCH = re.compile(r"r(\d+)c(\d+)")
+FRAME = re.compile(r"(\d+\.\d+)s")
 
 
 class Places(list[int]):
@@ -54,6 +59,29 @@ class Media:
         """(numbers of places, what is given) of random items, to see what the model does with any."""
         noise = torch.randn(rows, *self.shape, generator=torch.Generator().manual_seed(0))
         return torch.tensor([self.places] * rows), noise
+
+
+def kind_of(words: Sequence[str]) -> str:
+    """`pictures`, `sound` or `text`, by what positions are called."""
+    first = words[1] if len(words) > 1 and words[0] == NO_PLACE else ""
+    return "pictures" if PATCH.fullmatch(first) else "sound" if FRAME.fullmatch(first) else "text"
+
+
+def grid(words: Sequence[str]) -> tuple[int, int]:
+    """(rows, columns) of the patches of a picture; InterpError when these are no names of patches, row by row."""
+    last = PATCH.fullmatch(words[-1]) if words else None
+    rows, columns = (int(last[1]) + 1, int(last[2]) + 1) if last else (0, 0)
+    if not last or rows * columns + 1 != len(words):
+        raise InterpError("the names of its places are no rows of patches; build the index anew.")
+    return rows, columns
+
+
+def seconds_of(words: Sequence[str]) -> list[float]:
+    """The second at which each frame begins; InterpError when these are no names of frames."""
+    found = [FRAME.fullmatch(word) for word in words[1:]]
+    if not found or not all(found):
+        raise InterpError("the names of its places are no seconds; build the index anew.")
+    return [float(each[1]) for each in found if each]
 
 
 def processor(kind: Any, folder: Path | None, name: str) -> Any:

@@ -7,19 +7,20 @@ from 0. Nothing is generated: features are ablated, and CLS and patches looked a
 Axes    B picture, T position.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from interp.models.families.family import Family, Frame
-from interp.models.families.media import Media, Places, processor
+from interp.models.families.media import NO_PLACE, Media, Places, processor
 from interp.models.families.parts import name_layers, stack_path
+from interp.models.families.picture import read_picture
 from interp.models.families.taps import tap_modules
 from interp.models.passes import Site
-from interp.types import InterpError
 
 KINDS = frozenset(
     (
@@ -38,6 +39,8 @@ KINDS = frozenset(
     )
 )
 """Configurations' `model_type`s whose positions are known to be these."""
+DRAFT = 1024
+"""Pixels that the shorter side of a JPEG keeps when it is decoded to be looked at."""
 CLS_FREE = frozenset(("siglip", "siglip_vision_model", "ijepa"))
 
 
@@ -66,7 +69,7 @@ def _call(module: nn.Module, site: Site, frame: Frame, options: Mapping[str, Any
 
 def media(module: nn.Module, config: Any, folder: Path | None, name: str) -> Media:
     """How the model reads pictures; InterpError when its files do not say how they are prepared."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
     from transformers import AutoImageProcessor
 
     prepare = processor(AutoImageProcessor, folder, name)
@@ -76,17 +79,31 @@ def media(module: nn.Module, config: Any, folder: Path | None, name: str) -> Med
     places = [0] * special + list(range(1, rows * columns + 1))
 
     def read(path: Path) -> Places:
-        try:
-            with Image.open(path) as picture:
-                pixels = prepare(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
-        except FileNotFoundError:
-            raise InterpError(f"there is no file {path}; {name} reads pictures, each named by its file.") from None
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InterpError(f"{path} cannot be read as a picture ({type(error).__name__}); leave it out.") from error
+        pixels = prepare(images=read_picture(path, f"{name} reads pictures"), return_tensors="pt")["pixel_values"][0]
         return Places(places, torch.as_tensor(pixels))
 
-    words = ["·", *(f"r{row}c{column}" for row in range(rows) for column in range(columns))]
+    words = [NO_PLACE, *(f"r{row}c{column}" for row in range(rows) for column in range(columns))]
     return Media("pictures", words, places, read, tuple(blank.shape))
+
+
+def view(folder: Path | None, name: str) -> Callable[[Path], Any]:
+    """What gives a file's picture as the model sees it, resized and cropped but not normalised, as Pillow's image in RGB.
+
+    Raises InterpError when the model's files do not say how its pictures are prepared; what comes back, as `read_picture`.
+    """
+    from PIL import Image
+    from transformers import AutoImageProcessor
+
+    prepare = processor(AutoImageProcessor, folder, name)
+
+    def seen(path: Path) -> Any:
+        given = prepare(
+            images=read_picture(path, least=DRAFT), do_rescale=False, do_normalize=False, return_tensors="np"
+        )
+        pixels_HWC = np.moveaxis(np.asarray(given["pixel_values"][0], dtype=np.float32), 0, -1)
+        return Image.fromarray(pixels_HWC.round().clip(0, 255).astype(np.uint8))
+
+    return seen
 
 
 VISION = Family(

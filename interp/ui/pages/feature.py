@@ -6,7 +6,7 @@ import streamlit as st
 from interp.commands.allowed import read_only
 from interp.commands.evidence import evidence_time
 from interp.commands.finding import AboutSae, index_time, live_feature, read_spectrum
-from interp.commands.inspecting import Inspected, again, inspect_feature
+from interp.commands.inspecting import Inspected, again, inspect_feature, look_at
 from interp.commands.labelling import current_label, current_marks, label, statuses, undo_label
 from interp.types import InterpError, check_feature
 from interp.ui.feature_sheet import SHOWN_AS, feature_html
@@ -141,7 +141,7 @@ with page("Feature", heading=False) as opened:
     of = inspected(sae, opened.sae_sha256, number, version)
     read = spectrum(sae, opened.sae_sha256, text) if text.strip() else None
     ran = {key[2]: found for key, found in st.session_state.get("ran", {}).items() if key[:2] == (sae, number)}
-    shown = feature_html(opened, of, text=read, ran=ran, read_only=read_only())
+    shown = feature_html(opened, of, text=read, ran=ran, read_only=read_only(), looks=look_at(sae, of))
     figure = sheet(shown, key="feature", about=f"{sae} {number}", state=shown_as(SHOWN_AS))
     if figure:
         measured_again(sae, number, figure)

@@ -5,7 +5,7 @@ import streamlit as st
 from interp.commands.allowed import read_only
 from interp.commands.evidence import evidence_time
 from interp.commands.finding import index_time
-from interp.commands.inspecting import Inspected, inspect_feature
+from interp.commands.inspecting import Inspected, inspect_feature, look_at
 from interp.commands.labelling import current_label, label, undo_label
 from interp.commands.queue import decide, label_queue, orders, waiting
 from interp.types import InterpError
@@ -153,5 +153,6 @@ with page("Labels", heading=False) as opened:
             actions(sae, number, which, order, author)
         version = f"{current_label(sae, number)} {evidence_time(sae)} {index_time(sae)}"
         of = inspected(sae, opened.sae_sha256, number, version)
-    shown = queue_html(opened, queue, of, done=len(st.session_state.get("decided", [])))
+    seen = look_at(opened.sae, of) if of is not None else None
+    shown = queue_html(opened, queue, of, done=len(st.session_state.get("decided", [])), looks=seen)
     sheet(shown, key="queue", about=f"{sae} {number}", state=shown_as(SHOWN_AS))
