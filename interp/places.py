@@ -16,8 +16,9 @@ import site
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,26 @@ def package_folder(package: str) -> Path:
             f"the embedded package {package!r} is not installed; `interp setup` installs the embedded model and texts."
         )
     return Path(spec.submodule_search_locations[0])
+
+
+_named: ContextVar[Callable[[Path], Path]] = ContextVar("named", default=lambda path: path)
+
+
+@contextmanager
+def reading_only(allowed: Callable[[Path], Path]) -> Iterator[None]:
+    """While it lasts, and in this thread, a file that is named in the place of a text is read where `allowed` says, which raises
+    InterpError for others."""
+    before = _named.set(allowed)
+    try:
+        yield
+    finally:
+        _named.reset(before)
+
+
+def named_file(name: str) -> Path:
+    """The path of a file that somebody named in the place of a text; InterpError when it may not be read (see `reading_only`)."""
+    path = Path(name)
+    return _named.get()(path.expanduser() if name.startswith("~") else path)
 
 
 def read_only() -> bool:

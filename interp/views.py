@@ -16,8 +16,8 @@ from interp.labels import Label
 from interp.lenses.lens import LOGIT, NEXT
 from interp.lenses.measure import SPANS
 from interp.lenses.said import SEEN, SIDES, UNJUDGED
-from interp.render import Html, table_html, title_html, tokens_html, visible
-from interp.render.look import Look, Unseen, looked_html
+from interp.render import table_html, title_html, visible
+from interp.render.look import Look, Picture, Sound, Unseen, look_over, shown_html
 from interp.render.words import counted
 from interp.types import InterpError
 
@@ -150,7 +150,15 @@ class FeaturePage:
         logits = "".join(
             title_html(each.how) + table_html(each.heads, [_filled(row) for row in each.rows()]) for each in self.says
         )
-        rows = [(e.value, self._shown(e), e.title, e.trained_on) for e in self.examples[:10]]
+        rows = [
+            (
+                e.value,
+                shown_html(e.tokens, e.values, self.max, e.peak, self._looks.get(e.position), e.title),
+                e.title,
+                e.trained_on,
+            )
+            for e in self.examples[:10]
+        ]
         unread = "".join(title_html(said) for said in dict.fromkeys(e.unread for e in self.examples) if said)
         return (
             title_html(f"feature {self.feature}: {name}")
@@ -161,13 +169,6 @@ class FeaturePage:
             + unread
             + logits
         )
-
-    def _shown(self, example: Example) -> Html:
-        """An example as text, crop or waveform."""
-        look = self._looks.get(example.position)
-        if look is None:
-            return Html(tokens_html(example.tokens, example.values, self.max, peak=example.peak))
-        return looked_html(look, self.max, f"{example.title}, {example.tokens[example.peak]}")
 
 
 def feature_page(index: FeatureIndex, feature: int, label: Label | None) -> FeaturePage:
@@ -335,6 +336,8 @@ class Spectrum:
     unexplained: np.ndarray | None = None
     """Of each token's activation the share that the SAE leaves: squared error over that of its bias alone, without any feature.
     Not a number at sinks; None of a dictionary that does not write what it reads."""
+    medium: Picture | Sound | None = None
+    """The picture or clip that was read; None of a text."""
 
     def largest(self, d_sae: int) -> np.ndarray:
         """Each feature's largest activation on the text."""
@@ -385,8 +388,10 @@ class Spectrum:
     def _repr_html_(self) -> str:
         rows = []
         for feature in self.strongest(20):
-            values = self.matrix([feature])[0]
-            rows.append(
-                (feature, float(values.max()), Html(tokens_html(self.tokens, list(values), float(values.max()))))
-            )
-        return table_html(["feature", "max", "text"], rows)
+            values = self.matrix([feature])[0].tolist()
+            rows.append((feature, max(values), shown_html(self.tokens, values, max(values), None, self.look(feature))))
+        return table_html(["feature", "max", self.medium.what if self.medium else "text"], rows)
+
+    def look(self, feature: int) -> Look | None:
+        """The picture or clip under a feature's values; None of a text."""
+        return None if self.medium is None else look_over(self.medium, self.tokens, self.matrix([feature])[0].tolist())

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,12 @@ def inside(path: str | Path) -> Path:
         f"{str(path)[:200]} is not in the folders that these pages were given: {', '.join(map(str, folders))}. "
         "`interp dashboard --folder` gives them another."
     )
+
+
+def only_inside() -> AbstractContextManager[None]:
+    """While it lasts, a picture or clip that is named in the place of a text (in a box, or in a search) is read only from the
+    folders that were given."""
+    return places.reading_only(inside)
 
 
 def _is_inside(path: Path, folders: Sequence[Path]) -> bool:

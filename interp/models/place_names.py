@@ -1,10 +1,10 @@
 """What stands for text where a model reads pictures or sound: names of places, and files in the place of prompts."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import nn
 
+from interp import places
 from interp.models.families import Frame, Media, Places
 from interp.models.text import Text
 from interp.types import InterpError
@@ -42,8 +42,8 @@ class PlaceNames(Text):
         raise InterpError(f"{self.name} reads {self.media.kind}, not text; name a file or a folder of them.")
 
     def prompt(self, text: str, *, special: bool = False) -> Places:
-        """The file of that name as the model takes it; InterpError when it cannot be read."""
-        return self.media.read(Path(text).expanduser())
+        """The file of that name as the model takes it; InterpError when it cannot be read, or may not be."""
+        return self.media.read(places.named_file(text))
 
     def framed(self, tokens: Sequence[int]) -> list[int]:
         """The places as they are."""

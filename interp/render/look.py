@@ -6,11 +6,14 @@ Bytes go into data URIs that are made here, so that a page fetches nothing; ever
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from interp.render.html import WARM, Html
+from interp.render.html import WARM, Html, tokens_html
 from interp.render.tag import join, tag
 from interp.render.words import strength
 
+NO_PLACE = "·"
+"""What CLS, registers and the silence that fills a clip are called."""
 BARE = "max-width:100%;height:auto;display:block"
 WIDE, HIGH = 320, 56
 """Of a waveform, in its own units."""
@@ -19,6 +22,8 @@ WIDE, HIGH = 320, 56
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """A picture as a model sees it, in rows and columns of patches."""
+
+    what: ClassVar[str] = "picture"
 
     jpeg: bytes
     width: int
@@ -35,6 +40,8 @@ class Picture:
 @dataclass(frozen=True, kw_only=True)
 class Sound:
     """A stretch of a clip."""
+
+    what: ClassVar[str] = "clip"
 
     wav: bytes
     """To be played; empty where it would be too long."""
@@ -66,6 +73,29 @@ class Unseen:
     """As a sentence."""
 
 
+def look_over(of: Picture | Sound, names: Sequence[str], values: Sequence[float]) -> Look:
+    """A picture or clip under a feature's values at its positions, of which those called NO_PLACE are left out."""
+    own = [value for name, value in zip(names, values, strict=True) if name != NO_PLACE]
+    if isinstance(of, Sound):
+        own = own[: len(of.begins)]
+    most = max(own, default=0.0)
+    return Look(of=of, values=own, peak=own.index(most) if most > 0 else None)
+
+
+def shown_html(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    top: float,
+    peak: int | None,
+    look: Look | Unseen | None,
+    title: str = "what was given",
+) -> Html:
+    """An example as it looks, if it is of a picture or clip, else its tokens in a line."""
+    if look is None:
+        return Html(tokens_html(tokens, values, top, peak=peak))
+    return looked_html(look, top, title if peak is None else f"{title}, {tokens[peak]}")
+
+
 def heat(value: float, top: float) -> float:
     """How opaque an activation lies over a picture, 0 to 1: by its share of `top`, the weakest still to be seen."""
     share = min(max(value, 0.0) / top, 1.0) if top > 0 else 0.0
@@ -78,17 +108,24 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def looked_html(look: Look | Unseen, top: float, place: str, *, player: bool = True) -> Html:
-    """The crop beside the whole picture, or the waveform over its player; else the place and why it cannot be shown.
+    """As `look_html`; of what cannot be shown, the place and why.
 
-    `place` says in words what is shown. Sizes are of a class where a style sheet has it, and its own where none is.
+    `place` says in words what is shown.
     """
     if isinstance(look, Unseen):
         return tag("span", tag("b", place), " ", look.why, class_="why")
+    return look_html(look, top, place, player=player)
+
+
+def look_html(look: Look, top: float, place: str, *, player: bool = True) -> Html:
+    """The crop beside the whole picture, or the waveform over its player.
+
+    Sizes are of a class where a style sheet has it, and its own where none is.
+    """
     if isinstance(look.of, Sound):
         return sound_html(look.of, look.values, top, look.peak, place, player=player)
-    return tag(
-        "span", _crop(look.of, look, place), heat_html(look.of, look.values, top, look.peak, place), class_="look"
-    )
+    whole = heat_html(look.of, look.values, top, look.peak, place)
+    return tag("span", _crop(look.of, look, place), whole, class_="look")
 
 
 def heat_html(
@@ -145,7 +182,7 @@ def _crop(picture: Picture, look: Look, place: str) -> Html | None:
     return tag(
         "svg",
         image,
-        _outline(at, 0.06),
+        _outline(at),
         viewBox=f"0 0 {columns} {rows}",
         width=96,
         role="img",
@@ -155,15 +192,25 @@ def _crop(picture: Picture, look: Look, place: str) -> Html | None:
     )
 
 
-def _outline(box: tuple[float, float, float, float] | None, stroke: float = 2.0) -> Html | None:
-    """A box in two colours, one of which is seen on any ground."""
+def _outline(box: tuple[float, float, float, float] | None) -> Html | None:
+    """A box in two colours, one of which is seen on any ground; its lines are as thin however large the picture is shown."""
     if box is None:
         return None
     x, y, width, height = (f"{each:.2f}" for each in box)
-    lines = (("#000", 2.2 * stroke), (f"rgb({WARM})", stroke))
+    lines = (("#000", 3.5), (f"rgb({WARM})", 1.6))
     return join(
         *(
-            tag("rect", x=x, y=y, width=width, height=height, fill="none", stroke=colour, stroke_width=f"{thick:.2f}")
+            tag(
+                "rect",
+                x=x,
+                y=y,
+                width=width,
+                height=height,
+                fill="none",
+                stroke=colour,
+                stroke_width=thick,
+                vector_effect="non-scaling-stroke",
+            )
             for colour, thick in lines
         )
     )

@@ -5,6 +5,7 @@ Nothing is computed here: every number is one that `commands.inspecting` gave.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from interp.commands.finding import AboutSae
@@ -15,6 +16,7 @@ from interp.render.parts import copies, fold, go, interval, pill, stretch_row, t
 from interp.render.tag import join, tag
 from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
 from interp.ui.feature_figures import PLACES, again_line, figures
+from interp.ui.item_sheet import yours_html
 from interp.ui.shared import unreadable, url
 from interp.views import Example, Spectrum
 
@@ -43,6 +45,7 @@ STATUS = {"confirmed": "good", "refuted": "bad", "undecided": "doubt"}
 
 Looks = Mapping[int, Look | Unseen]
 """What examples of pictures and sound look like, by position; empty for text."""
+NO_LOOKS: Looks = MappingProxyType({})
 
 
 def feature_html(
@@ -52,15 +55,14 @@ def feature_html(
     text: Spectrum | None,
     ran: "Mapping[str, Again | str]",
     read_only: bool = False,
-    looks: Looks | None = None,
+    looks: Looks = NO_LOOKS,
 ) -> Html:
     """The whole sheet; `text` is what a person typed, as the model reads it; `ran` has figures measured again, by name."""
-    looks = looks or {}
     page = of.shown.page
     value = float(text.matrix([page.feature])[0].max()) if text is not None and text.tokens else None
     left, right = figures(of, yours=value, ran=ran, read_only=read_only)
     text_first = [
-        None if text is None else yours(text, page.feature, page.max),
+        None if text is None else yours(text, page.feature, page.max, page.kind),
         against(of, ran.get("edits"), read_only, looks),
         examples(of, ran.get("firing"), read_only, looks),
     ]
@@ -164,21 +166,24 @@ def _acts(opened: AboutSae, of: Inspected) -> list[object]:
 # ---- the text that was typed ----
 
 
-def yours(text: Spectrum, feature: int, top: float) -> Html:
+def yours(text: Spectrum, feature: int, top: float, kind: str = "text") -> Html:
     """A text with the feature's activations."""
     values = text.matrix([feature])[0].tolist()
     most = max(values, default=0.0)
     fires = sum(value > 0 for value in values)
-    left_out = "" if all(text.counted) else f"; {counted(text.counted.count(False), 'token')} left out as sinks"
-    said = f"Largest activation here: {strength(most)}, on {counted(fires, 'token')}{left_out}."
-    line = tag("div", tokens_row(text.tokens, values, max(top, most)), class_="line", dir="auto", data_first="0")
-    return fold("Your text", line, tag("p", said, class_="note"), name="first")
+    place, what = (("token", "tokens"), "text") if text.medium is None else (PLACES[kind], text.medium.what)
+    left_out = "" if all(text.counted) else f"; {counted(text.counted.count(False), *place)} left out as sinks"
+    said = f"Largest activation here: {strength(most)}, on {counted(fires, *place)}{left_out}."
+    line = yours_html(text, feature, max(top, most)) or tag(
+        "div", tokens_row(text.tokens, values, max(top, most)), class_="line", dir="auto", data_first="0"
+    )
+    return fold(f"Your {what}", line, tag("p", said, class_="note"), name="first")
 
 
 # ---- what speaks against it ----
 
 
-def against(of: Inspected, ran: "Again | str | None", read_only: bool, looks: Looks | None = None) -> Html:
+def against(of: Inspected, ran: "Again | str | None", read_only: bool, looks: Looks = NO_LOOKS) -> Html:
     """What could not be shown, where the label is wrong, and the edits that part it from the feature."""
     page, contrary = of.shown.page, of.contrary
     lacking = [tag("li", worded(text), class_="not") for text in _not_shown(of)]
@@ -240,7 +245,7 @@ def _failed_edits(of: Inspected) -> list[object]:
 # ---- where it fires ----
 
 
-def examples(of: Inspected, ran: "Again | str | None", read_only: bool, looks: Looks | None = None) -> Html:
+def examples(of: Inspected, ran: "Again | str | None", read_only: bool, looks: Looks = NO_LOOKS) -> Html:
     """Its examples by band, strongest first."""
     page = of.shown.page
     there = sorted({example.band for example in page.examples})
@@ -296,9 +301,9 @@ def _rows(some: Sequence[Example], top: float, looks: Looks) -> Html | None:
 
 
 def _row(
-    example: Example, top: float, *, lead: str | None = None, more: Html | None = None, looks: Looks | None = None
+    example: Example, top: float, *, lead: str | None = None, more: Html | None = None, looks: Looks = NO_LOOKS
 ) -> Html:
-    if looks and (look := looks.get(example.position)):
+    if look := looks.get(example.position):
         return look_card(
             look,
             top,

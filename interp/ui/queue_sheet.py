@@ -9,7 +9,7 @@ from interp.render import Html
 from interp.render.parts import fold, go, pill
 from interp.render.tag import join, tag
 from interp.ui.feature_figures import activations, promotes
-from interp.ui.feature_sheet import STATUS, Looks, against, day, examples, head
+from interp.ui.feature_sheet import NO_LOOKS, STATUS, Looks, against, day, examples, head
 from interp.ui.shared import url
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 NEXT = 8
 
 
-def queue_html(
-    opened: AboutSae, queue: "Queue", of: Inspected | None, *, done: int, looks: Looks | None = None
-) -> Html:
+def queue_html(opened: AboutSae, queue: "Queue", of: Inspected | None, *, done: int, looks: Looks = NO_LOOKS) -> Html:
     """The feature that is to be judged, and beside it the queue; `done` is how many this session decided."""
     page = of.shown.page if of is not None else None
     left: list[Html | None] = []

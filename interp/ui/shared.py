@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from interp.commands import EMBEDDED, use_threads
-from interp.commands.allowed import allowed_sae, offered
+from interp.commands.allowed import allowed_sae, offered, only_inside
 from interp.commands.finding import AboutSae, ShownFeature, about, feature
 from interp.render import tokens_html
 from interp.render.words import TRAINED, TRAINED_MEANS
@@ -56,7 +56,8 @@ def page(title: str, *, heading: bool = True) -> Iterator[AboutSae]:
             top.caption(
                 plain(f"{opened.name} · {opened.d_sae:,} features · {opened.hook} of {opened.model}"), width="content"
             )
-        yield opened
+        with only_inside():
+            yield opened
     except InterpError as error:
         # Commands in it stay code, and nothing that was typed or imported becomes a link or a picture.
         st.error(str(error).replace("[", "\\[").replace("<", "\\<"), icon=":material/block:")

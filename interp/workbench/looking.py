@@ -120,6 +120,15 @@ def _values(
     return value_T, peak
 
 
+def medium(wb: Opened, path: Path) -> Picture | Sound:
+    """A picture or clip as the open model takes it, whole. Raises InterpError when it cannot be read."""
+    words = wb.model.vocabulary
+    if wb.model.reads == "sound":
+        return stretch(path, seconds_of(words), None)[0]
+    found = path.stat()
+    return picture(wb.card.model, path, (found.st_mtime_ns, found.st_size), *grid(words), None)
+
+
 # ---- pictures ----
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp import places
 from interp.circuits.logit_lens import LayerReadings, read_layers
 from interp.circuits.points import RESIDUAL, each_layer
 from interp.codes import ITEMS_AT_ONCE, Codes, encode_rows, hooks_read, read_items
@@ -20,6 +21,7 @@ from interp.progress import bar
 from interp.sae.dictionary import join, reads_what_it_writes
 from interp.types import InterpError
 from interp.views import Spectrum
+from interp.workbench.looking import medium
 from interp.workbench.opening import Opened
 
 LAYERS = 8
@@ -56,7 +58,8 @@ def _encoded(wb: Opened, items: Sequence[Sequence[int]], *, include_masked: bool
 
 
 def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bool = False) -> Spectrum:
-    """Which features fire on each token of a text. Sinks are left out unless `include_masked`.
+    """Which features fire on each token of a text, or on each patch or frame of a picture or clip, which is named by its file.
+    Sinks are left out unless `include_masked`.
 
     Special tokens that the text spells stay text unless `special` (see `Model.prompt`).
     Raises InterpError when the text is empty or longer than the model reads.
@@ -75,6 +78,7 @@ def spectrum(wb: Opened, text: str, *, include_masked: bool = False, special: bo
         features=entries.feature_A,
         values=entries.value_A,
         unexplained=_unexplained(wb, x_TD, counted_T) if reads_what_it_writes(wb.sae) else None,
+        medium=None if wb.model.media is None else medium(wb, places.named_file(text)),
     )
 
 

@@ -20,10 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.models.families.family import Family, Frame
-from interp.models.families.media import NO_PLACE, Media, Places, processor
+from interp.models.families.media import Media, Places, processor
 from interp.models.families.parts import name_layers, stack_path
 from interp.models.families.taps import tap_modules
 from interp.models.passes import Site
+from interp.render.look import NO_PLACE
 from interp.types import InterpError
 
 RATE = 16_000

@@ -17,11 +17,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.render.look import NO_PLACE
 from interp.types import InterpError
 
 PREPARES = "preprocessor_config.json"
-NO_PLACE = "·"
-"""What CLS, registers and the silence that fills a clip are called."""
 PATCH = re.compile(r"r(\d+)c(\d+)")
 FRAME = re.compile(r"(\d+\.\d+)s")
 

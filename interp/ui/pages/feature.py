@@ -7,9 +7,11 @@ from interp.commands.allowed import read_only
 from interp.commands.evidence import evidence_time
 from interp.commands.finding import AboutSae, index_time, live_feature, read_spectrum
 from interp.commands.inspecting import Inspected, again, inspect_feature, look_at
+from interp.commands.items import item_kind
 from interp.commands.labelling import current_label, current_marks, label, statuses, undo_label
 from interp.types import InterpError, check_feature
 from interp.ui.feature_sheet import SHOWN_AS, feature_html
+from interp.ui.item_sheet import given_before
 from interp.ui.keys import on_key
 from interp.ui.shared import bound, page, remember
 from interp.ui.sheet import sheet, shown_as
@@ -57,12 +59,15 @@ def controls(opened: AboutSae) -> tuple[int, str]:
                 st.button(words, help=help_, on_click=remember, kwargs={"feature": other}, key=f"go-{key}")
         with on_key("r"):
             st.button("random", on_click=at_random, args=(opened.sae, number), key="go-r", help="any that fires")
+        reads = item_kind(opened.sae)
         text = bound(
             st.text_input,
             "Try it on a text",
             "text",
             "",
-            placeholder="Try it on a sentence …",
+            placeholder="Try it on a sentence …"
+            if reads.kind == "text"
+            else f"Try it on a {reads.one} in the folders of these pages (Prompt takes any) …",
             label_visibility="collapsed",
         )
         if not read_only():
@@ -140,6 +145,8 @@ with page("Feature", heading=False) as opened:
     version = f"{current_label(sae, number)} {current_marks(sae, number)} {evidence_time(sae)} {index_time(sae)}"
     of = inspected(sae, opened.sae_sha256, number, version)
     read = spectrum(sae, opened.sae_sha256, text) if text.strip() else None
+    if read is None and (before := given_before()):
+        read = before[1]
     ran = {key[2]: found for key, found in st.session_state.get("ran", {}).items() if key[:2] == (sae, number)}
     shown = feature_html(opened, of, text=read, ran=ran, read_only=read_only(), looks=look_at(sae, of))
     figure = sheet(shown, key="feature", about=f"{sae} {number}", state=shown_as(SHOWN_AS))

@@ -153,6 +153,6 @@ with page("Labels", heading=False) as opened:
             actions(sae, number, which, order, author)
         version = f"{current_label(sae, number)} {evidence_time(sae)} {index_time(sae)}"
         of = inspected(sae, opened.sae_sha256, number, version)
-    seen = look_at(opened.sae, of) if of is not None else None
+    seen = look_at(opened.sae, of) if of is not None else {}
     shown = queue_html(opened, queue, of, done=len(st.session_state.get("decided", [])), looks=seen)
     sheet(shown, key="queue", about=f"{sae} {number}", state=shown_as(SHOWN_AS))

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from interp.commands.finding import AboutSae, name_feature, read_layers, read_spectrum
+from interp.commands.items import ItemKind, item_kind
+from interp.commands.starting import firing
 from interp.commands.steering import largest_activation
 from interp.render import Html, visible
 from interp.render.score import Row, layers_list, reading_line, score_line, strongest_list
 from interp.render.tag import join, tag
 from interp.types import InterpError
+from interp.ui.item_sheet import item_box, item_html
 from interp.ui.shared import bound, empty, page, plain, url
 from interp.ui.sheet import sheet
 from interp.views import Spectrum
@@ -23,6 +26,7 @@ EXAMPLE = "The Eiffel Tower is in Paris, the capital of France."
 LINE = 32  # tokens of a line of the score
 ROWS = 10  # features of a line
 LISTED = 15  # features of a token
+SHOWN = 12  # features on a picture or clip
 LONGEST = 1_000  # letters of a text that links carry
 
 
@@ -120,7 +124,26 @@ def chosen_token(spectrum: Spectrum) -> int:
     return int(given)
 
 
+def item(opened: AboutSae, reads: ItemKind) -> None:
+    """The page of a model that reads pictures or sound."""
+    given = item_box(opened, reads)
+    if given is None:
+        empty(
+            f"No {reads.one}",
+            f"Give one to see which features fire on it, and on which of its {reads.place[1]} each does.",
+        )
+        return
+    name, spectrum = given
+    strongest = firing(opened.sae, spectrum, count=SHOWN)
+    text = st.query_params.get("text", "")
+    sheet(item_html(name, spectrum, strongest, reads, text=text if name == text else ""), key="item", about=name)
+
+
 with page("Prompt") as opened:
+    reads = item_kind(opened.sae)
+    if reads.kind != "text":
+        item(opened, reads)
+        st.stop()
     text = bound(st.text_area, "Text", "text", EXAMPLE, height=110)
     if not text.strip():
         empty(
