@@ -17,7 +17,7 @@ from interp.lenses.lens import LOGIT, NEXT
 from interp.lenses.measure import SPANS
 from interp.lenses.said import SEEN, SIDES, UNJUDGED
 from interp.render import table_html, title_html, visible
-from interp.render.look import Look, Picture, Sound, Unseen, look_over, shown_html
+from interp.render.look import NO_PLACE, Look, Picture, Sound, Unseen, look_over, shown_html
 from interp.render.words import counted
 from interp.types import InterpError
 
@@ -150,15 +150,12 @@ class FeaturePage:
         logits = "".join(
             title_html(each.how) + table_html(each.heads, [_filled(row) for row in each.rows()]) for each in self.says
         )
-        rows = [
-            (
-                e.value,
-                shown_html(e.tokens, e.values, self.max, e.peak, self._looks.get(e.position), e.title),
-                e.title,
-                e.trained_on,
-            )
-            for e in self.examples[:10]
+        some = self.examples[:10]
+        looks = [self._looks.get(e.position) for e in some]
+        shown = [
+            shown_html(e.tokens, e.values, self.max, e.peak, look, e.title) for e, look in zip(some, looks, strict=True)
         ]
+        rows = [(e.value, html, e.title, e.trained_on) for e, html in zip(some, shown, strict=True)]
         unread = "".join(title_html(said) for said in dict.fromkeys(e.unread for e in self.examples) if said)
         return (
             title_html(f"feature {self.feature}: {name}")
@@ -391,6 +388,11 @@ class Spectrum:
             values = self.matrix([feature])[0].tolist()
             rows.append((feature, max(values), shown_html(self.tokens, values, max(values), None, self.look(feature))))
         return table_html(["feature", "max", self.medium.what if self.medium else "text"], rows)
+
+    @property
+    def left_out(self) -> int:
+        """Tokens, patches or frames that do not count; CLS, registers and silence are none."""
+        return sum(name != NO_PLACE and not known for name, known in zip(self.tokens, self.counted, strict=True))
 
     def look(self, feature: int) -> Look | None:
         """The picture or clip under a feature's values; None of a text."""

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from interp.activations import stream
 from interp.commands.inspecting import inspect_feature, look_at
+from interp.commands.items import read_upload
 from interp.corpus import open_corpus
 from interp.corpus.blocks import FILE
 from interp.models import open_model
@@ -353,3 +355,76 @@ def test_json_of_a_feature_has_places_and_values_and_no_pictures(sees):
     assert "_looks" not in of.json
     assert len(of.json) < 200_000
     assert not any(isinstance(look, Unseen) for look in look_at(str(sees.folder), of).values())
+
+
+# ---- a picture in the place of a sentence ----
+
+
+def first_file(wb):
+    return str(wb.index.documents[FILE].iat[0])
+
+
+def test_a_spectrum_of_a_picture_or_clip_can_be_seen_feature_by_feature(sees, hears):
+    for wb, count in ((sees, 16), (hears, None)):
+        spectrum = wb.spectrum(first_file(wb))
+        feature = spectrum.strongest(1)[0]
+        look = spectrum.look(feature)
+        assert max(look.values) == pytest.approx(spectrum.matrix([feature]).max())
+        assert look.values[look.peak] == max(look.values)
+        assert len(look.values) == (count or len(look.of.begins))
+        assert Tags(spectrum._repr_html_()).names.isdisjoint({"script", "img"})
+    assert sees.spectrum(first_file(sees)).left_out == 0  # CLS and registers are no patches that are left out
+
+
+def test_an_upload_is_read_without_its_name_and_is_not_kept(sees, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    content = Path(first_file(sees)).read_bytes()
+    read = read_upload(str(sees.folder), io.BytesIO(content), len(content), "../../etc/passwd")
+    assert read.values.tolist() == sees.spectrum(first_file(sees)).values.tolist()
+    with pytest.raises(InterpError, match=r"^<b>cat\.png cannot be read as a picture"):
+        read_upload(str(sees.folder), io.BytesIO(b"no picture"), 10, "<b>cat.png")
+    with pytest.raises(InterpError, match=r"^big\.png has 26 MiB, and 25 MiB can be uploaded"):
+        read_upload(str(sees.folder), io.BytesIO(content), 26 * 2**20, "big.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pages_read_pictures_only_from_the_folders_that_they_were_given(sees, given, tmp_path):
+    outside = first_file(sees)  # the pictures lie beside the shelf, not in it
+    there = sees.folder.parent / "given.png"
+    there.write_bytes(Path(outside).read_bytes())
+    refused = "is not in the folders that these pages were given"
+    for page, query in (
+        ("prompt", {"text": outside}),
+        ("feature", {"text": outside, "feature": "0"}),
+        ("start", {"text": outside}),
+        ("start", {"q": f'fires:"{outside}"'}),
+        ("features", {"q": f'fires:"{outside}"'}),
+        ("prompt", {"text": str(tmp_path / "nothing.png")}),
+    ):
+        app = run(page, sees, **query)
+        assert any(refused in each.value.replace("\\", "") for each in app.error), (page, query)
+    for query in ("given.png", str(there)):
+        html = sheets(run("prompt", sees, text=query))
+        assert html.count('class="whole-picture"') > 3
+        Tags(html)
+    assert "Your picture" in sheets(run("feature", sees, feature="0", text="given.png"))
+    assert not run("features", sees, q='fires:"given.png"').error
+    assert sees.spectrum(outside).values.size  # a script and the command line read any
+
+
+def test_the_first_page_shows_pictures_and_takes_one(sees, given):
+    html = sheets(run("start", sees))
+    assert 'class="whole-picture"' in html
+    assert "give it a picture" in html
+    assert "Eiffel" not in html
+    numbers = re.findall(r'class="number">(\d+)<', html)
+    assert len(numbers) == len(set(numbers)) > 1  # no feature twice
+    assert 'class="crop"' in sheets(run("start", sees, q="dead:no"))
+
+
+def test_the_prompt_page_asks_for_what_the_model_reads(hears, given):
+    assert "No clip" in run("prompt", hears).markdown[0].value
+
+
+def test_the_label_queue_shows_crops(sees, given):
+    assert 'class="crop"' in sheets(run("labels", sees, which="all"))

@@ -1,6 +1,7 @@
 """What the first page shows: the SAE's figures, features worth seeing, and what was meant by what was typed."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from interp.commands.options import Sae
 
 if TYPE_CHECKING:
     from interp.index.glimpse import Glimpse
+    from interp.render.look import Look, Unseen
     from interp.views import Spectrum
     from interp.workbench.shelf import Shelved, Shown
 
@@ -70,6 +72,20 @@ def glimpses(sae: Sae, features: list[int]) -> "list[Glimpse | None]":
 
     index = open_sae(sae).index
     return [glimpse(index, feature) for feature in features]
+
+
+def look_at_glimpses(sae: Sae, features: list[int], seen: "Sequence[Glimpse | None]") -> "list[Look | Unseen | None]":
+    """What the glimpse of each feature looks like, where it is of a picture or clip; None of text, and where there is none.
+
+    Raises InterpError when the SAE has no index.
+    """
+    from interp.workbench.looking import looks_at
+
+    bench = open_sae(sae)
+    if bench.index.kind == "text":
+        return [None] * len(features)
+    pairs = zip(features, seen, strict=True)
+    return [None if each is None else looks_at(bench, f, [each.position])[each.position] for f, each in pairs]
 
 
 def firing(sae: Sae, spectrum: "Spectrum", *, token: int | None = None, count: int = 10) -> list[Firing]:

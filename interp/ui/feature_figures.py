@@ -22,6 +22,7 @@ FORMS = {"code": "what looks like code", "list": "lists"}
 ROWS = 8
 PLACES = {"text": ("token", "tokens"), "pictures": ("patch", "patches"), "sound": ("frame", "frames")}
 """What positions are called, one and several, by the kind of what was indexed."""
+YOURS = {"text": "text", "pictures": "picture", "sound": "clip"}
 
 
 def figures(
@@ -104,7 +105,7 @@ def activations(page: FeaturePage, yours: float | None) -> Html | None:
     if not page.fires:
         return None
     clean = page.clean.level if page.clean is not None and page.clean.share < 1 else None
-    marks = {} if yours is None or yours <= 0 else {f"your text {strength(yours)}": yours}
+    marks = {} if yours is None or yours <= 0 else {f"your {YOURS[page.kind]} {strength(yours)}": yours}
     if clean is not None:
         marks["clean above"] = clean
     quantiles = ", ".join(f"{x:.2f}" for x in page.quantiles)

@@ -15,7 +15,7 @@ from interp.render.look import Look, Unseen, look_card
 from interp.render.parts import copies, fold, go, interval, pill, stretch_row, tokens_row, worded
 from interp.render.tag import join, tag
 from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
-from interp.ui.feature_figures import PLACES, again_line, figures
+from interp.ui.feature_figures import PLACES, YOURS, again_line, figures
 from interp.ui.item_sheet import yours_html
 from interp.ui.shared import unreadable, url
 from interp.views import Example, Spectrum
@@ -171,13 +171,13 @@ def yours(text: Spectrum, feature: int, top: float, kind: str = "text") -> Html:
     values = text.matrix([feature])[0].tolist()
     most = max(values, default=0.0)
     fires = sum(value > 0 for value in values)
-    place, what = (("token", "tokens"), "text") if text.medium is None else (PLACES[kind], text.medium.what)
-    left_out = "" if all(text.counted) else f"; {counted(text.counted.count(False), *place)} left out as sinks"
-    said = f"Largest activation here: {strength(most)}, on {counted(fires, *place)}{left_out}."
+    out = text.counted.count(False) if text.medium is None else text.left_out
+    left_out = f"; {counted(out, *PLACES[kind])} left out as sinks" if out else ""
+    said = f"Largest activation here: {strength(most)}, on {counted(fires, *PLACES[kind])}{left_out}."
     line = yours_html(text, feature, max(top, most)) or tag(
         "div", tokens_row(text.tokens, values, max(top, most)), class_="line", dir="auto", data_first="0"
     )
-    return fold(f"Your {what}", line, tag("p", said, class_="note"), name="first")
+    return fold(f"Your {YOURS[kind]}", line, tag("p", said, class_="note"), name="first")
 
 
 # ---- what speaks against it ----

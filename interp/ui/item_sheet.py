@@ -8,7 +8,7 @@ import streamlit as st
 from interp.commands.finding import AboutSae, read_spectrum
 from interp.commands.items import LARGEST_ITEM, ItemKind, read_upload
 from interp.render import Html
-from interp.render.look import Sound, look_html, player_html
+from interp.render.look import NO_PLACE, Sound, look_html, player_html
 from interp.render.parts import go
 from interp.render.tag import join, tag
 from interp.render.words import counted, strength
@@ -63,9 +63,9 @@ def item_box(opened: AboutSae, reads: ItemKind) -> tuple[str, Spectrum] | None:
 
 def item_html(name: str, spectrum: Spectrum, firing: "Sequence[Firing]", reads: ItemKind, *, text: str = "") -> Html:
     """What was given, and the features that are strongest on it, each over it. `text` is its path, where it has one."""
-    own = [known for place, known in zip(spectrum.tokens, spectrum.counted, strict=True) if place != "·"]
-    out = "" if all(own) else f"; {own.count(False)} left out as sinks"
-    said = f"{name}: {counted(len(own), *reads.place)}{out}. The features that are strongest on it, by the share of their own largest."
+    own = sum(place != NO_PLACE for place in spectrum.tokens)
+    out = f"; {spectrum.left_out} left out as sinks" if spectrum.left_out else ""
+    said = f"{name}: {counted(own, *reads.place)}{out}. The features that are strongest on it, by the share of their own largest."
     player = player_html(spectrum.medium, name) if isinstance(spectrum.medium, Sound) else None
     cards = [_card(each, spectrum, text) for each in firing]
     nothing = None if cards else tag("p", "No feature fires on it.", class_="note")

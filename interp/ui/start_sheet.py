@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from interp.render import Html, visible
+from interp.render.look import looked_html
 from interp.render.parts import go, tokens_row
 from interp.render.tag import join, tag
 from interp.render.words import counted
@@ -14,7 +15,9 @@ from interp.ui.shared import url
 
 if TYPE_CHECKING:
     from interp.commands.finding import Answer
+    from interp.commands.items import ItemKind
     from interp.commands.starting import Firing, Glimpse, Shelved, Shown
+    from interp.render.look import Look, Unseen
     from interp.views import Spectrum
 
 TRY = (
@@ -41,6 +44,12 @@ def figures_html(figures: "Sequence[Shown]") -> Html:
     )
 
 
+def try_item_html(reads: "ItemKind") -> Html:
+    """What to do on the first page of a model that reads no text."""
+    link = go(f"give it a {reads.one}", url("prompt"), f"and see which features fire on it, on which {reads.place[1]}")
+    return tag("div", tag("span", "Try", class_="faint"), tag("span", link), class_="try")
+
+
 def try_html(texts: Sequence[str]) -> Html:
     """What to type next: `texts` are the addresses' parameters of each of TRY."""
     links = [
@@ -50,12 +59,12 @@ def try_html(texts: Sequence[str]) -> Html:
     return tag("div", tag("span", "Try", class_="faint"), *links, class_="try")
 
 
-def shelf_html(shelved: "Sequence[Shelved]") -> Html:
-    """A card for each feature worth seeing."""
-    return tag("div", *(_card(each) for each in shelved), class_="cards")
+def shelf_html(shelved: "Sequence[Shelved]", looks: "Sequence[Look | Unseen | None]") -> Html:
+    """A card for each feature worth seeing; `looks` is what its glimpse looks like, if it is of a picture or clip."""
+    return tag("div", *(_card(*each) for each in zip(shelved, looks, strict=True)), class_="cards")
 
 
-def _card(each: "Shelved") -> Html:
+def _card(each: "Shelved", look: "Look | Unseen | None") -> Html:
     address = url("neuron", neuron=each.neuron) if each.neuron else url("feature", feature=each.feature)
     kind = tag("span", each.kind, class_="kind bad" if "refuted" in each.kind else "kind")
     number = tag("span", each.neuron or each.feature, class_="number")
@@ -63,16 +72,18 @@ def _card(each: "Shelved") -> Html:
         "div",
         tag("div", kind, number, class_="top"),
         tag("div", go(_short(each.name), address, each.name), class_="name", dir="auto"),
-        _glimpse(each.glimpse),
+        _glimpse(each.glimpse, look),
         tag("div", each.why, class_="note"),
         class_="card",
     )
 
 
-def _glimpse(seen: "Glimpse | None") -> Html | None:
+def _glimpse(seen: "Glimpse | None", look: "Look | Unseen | None") -> Html | None:
     if seen is None:
         return None
     top = max(seen.values, default=0.0)
+    if look is not None:
+        return tag("div", looked_html(look, top, seen.tokens[seen.peak], player=False), class_="small")
     return tag("div", tokens_row(seen.tokens, seen.values, top, seen.peak), class_="line one", dir="auto")
 
 
@@ -80,8 +91,10 @@ def _short(text: str) -> str:
     return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
 
 
-def hits_html(answer: "Answer", seen: "Sequence[Glimpse | None]", shown: int) -> Html:
-    """The first hits, each with its reason and a stretch of text."""
+def hits_html(
+    answer: "Answer", seen: "Sequence[Glimpse | None]", looks: "Sequence[Look | Unseen | None]", shown: int
+) -> Html:
+    """The first hits, each with its reason and a stretch of text, or a look at a picture or clip."""
     hits = answer.hits
     rows = [
         tag(
@@ -93,11 +106,11 @@ def hits_html(answer: "Answer", seen: "Sequence[Glimpse | None]", shown: int) ->
                 class_="name",
                 dir="auto",
             ),
-            _glimpse(glimpse),
+            _glimpse(glimpse, look),
             tag("div", "; ".join(hit.why.values()), class_="note"),
             class_="hit",
         )
-        for hit, glimpse in zip(hits[:shown], seen, strict=True)
+        for hit, glimpse, look in zip(hits[:shown], seen, looks, strict=True)
     ]
     notes = [tag("p", note, class_="note") for note in hits.notes]
     return join(*notes, tag("div", *rows, class_="hits"))

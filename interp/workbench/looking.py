@@ -53,20 +53,24 @@ KEPT = 512
 
 def looks(wb: Opened, feature: int, examples: Sequence[Example], *, limit: int = LOOKS) -> dict[int, Look | Unseen]:
     """What the examples of a feature look like, by position; nothing for an index of text. Of the first `limit` examples."""
-    index = wb.index
-    kind = index.kind
-    if kind == "text":
+    return looks_at(wb, feature, [example.position for example in examples[:limit]])
+
+
+def looks_at(wb: Opened, feature: int, positions: Sequence[int]) -> dict[int, Look | Unseen]:
+    """The same at any positions."""
+    kind = wb.index.kind
+    if kind == "text" or not len(positions):
         return {}
-    fired = index.fired(feature)
-    return {e.position: _look(wb, kind, e, fired) for e in examples[:limit]}
+    fired = wb.index.fired(feature)
+    return {position: _look(wb, kind, position, fired) for position in positions}
 
 
-def _look(wb: Opened, kind: str, example: Example, fired: tuple[np.ndarray, np.ndarray]) -> Look | Unseen:
+def _look(wb: Opened, kind: str, position: int, fired: tuple[np.ndarray, np.ndarray]) -> Look | Unseen:
     index = wb.index
-    row = int(index.document_at[example.position])
+    row = int(index.document_at[position])
     try:
-        path, stamp = _file(index, row, example.title, kind)
-        value_T, peak = _values(index, example.position, fired)
+        path, stamp = _file(index, row, str(index.documents["title"].iat[row]), kind)
+        value_T, peak = _values(index, position, fired)
         if kind == "pictures":
             rows, columns = grid(index.vocabulary)
             return Look(of=picture(wb.card.model, path, stamp, rows, columns, peak), values=value_T.tolist(), peak=peak)

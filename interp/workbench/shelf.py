@@ -162,17 +162,19 @@ def shelf(wb: Opened) -> list[Shelved]:
     table = _table(wb)
     topics, topic_F = text_groups(wb)
     used: set[int] = set()
+    found: list[Shelved] = []
 
     def pick(score_F: np.ndarray) -> int | None:
-        """The best of those that score above 0, of a kind of text that no other is of, if there is one."""
-        best = [int(f) for f in np.argsort(-np.nan_to_num(score_F, nan=-np.inf), kind="stable")[:200] if score_F[f] > 0]
+        """The best of those that score above 0 and are not there yet, of a kind of text that no other is of, if there is one."""
+        order = np.argsort(-np.nan_to_num(score_F, nan=-np.inf), kind="stable")[:200]
+        there = {each.feature for each in found}
+        best = [int(f) for f in order if score_F[f] > 0 and int(f) not in there]
         fresh = [f for f in best if topic_F[f] not in used and topic_F[f] != len(topics) - 1]
         chosen = next(iter(fresh or best), None)
         if chosen is not None:
             used.add(int(topic_F[chosen]))
         return chosen
 
-    found: list[Shelved] = []
     for kind, score_F, why in _wanted(wb, table):
         feature = pick(score_F)
         if feature is not None:

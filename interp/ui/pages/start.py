@@ -5,21 +5,34 @@ import streamlit as st
 from interp.commands.allowed import read_only
 from interp.commands.asking import narrowed
 from interp.commands.finding import AboutSae, read_spectrum, search
+from interp.commands.items import ItemKind, item_kind
 from interp.commands.mapping import map_laid, map_version
-from interp.commands.starting import Meant, firing, glimpses, headline, indexed, meant, shelf
+from interp.commands.starting import Meant, firing, glimpses, headline, indexed, look_at_glimpses, meant, shelf
 from interp.render import Html
 from interp.render.parts import go
 from interp.render.tag import join, tag
 from interp.types import InterpError
 from interp.ui import work
+from interp.ui.item_sheet import item_html
 from interp.ui.map import show_map
 from interp.ui.shared import PAGES, chosen, empty, page, plain, remember, url
 from interp.ui.sheet import sheet
-from interp.ui.start_sheet import TRY, figures_html, fires_html, found_words, hits_html, shelf_html, try_html
+from interp.ui.start_sheet import (
+    TRY,
+    figures_html,
+    fires_html,
+    found_words,
+    hits_html,
+    shelf_html,
+    try_html,
+    try_item_html,
+)
 
 MARKED = 2000
 """Features that a search may mark on the map."""
 SHOWN = 9
+ASKS = 'Find features by meaning, token:/regex/, promotes:" France" …, or write a sentence to see what fires on it'
+ASKS_ITEM = "Find features by topic:NAME, density:0.001..0.01, like:7 …, or name a {} in the folders of these pages"
 
 
 def address(asked: Meant) -> str:
@@ -27,7 +40,7 @@ def address(asked: Meant) -> str:
     return url("", **{name: value for name, value in (("q", asked.query), ("text", asked.text)) if value})
 
 
-def box() -> Meant:
+def box(reads: ItemKind) -> Meant:
     """The one box: what the URL has, or what was typed, which then is in the URL."""
     state, given = st.session_state, st.query_params
     asked = Meant(given.get("q", ""), "" if given.get("q") else given.get("text", ""))
@@ -39,10 +52,11 @@ def box() -> Meant:
         key="box",
         label_visibility="collapsed",
         icon=":material/search:",
-        placeholder='Find features by meaning, token:/regex/, promotes:" France" …, or write a sentence to see what fires on it',
+        placeholder=ASKS if reads.kind == "text" else ASKS_ITEM.format(reads.one),
     )
     if typed != there:
-        asked = meant(typed)
+        item = typed.strip().lower().endswith(tuple(f".{end}" for end in reads.ends)) if reads.ends else False
+        asked = Meant(text=typed.strip()) if item and ":" not in typed else meant(typed)
         remember(q=asked.query, text=asked.text, token="")
     state["box-seen"] = asked.query or asked.text
     return asked
@@ -51,7 +65,9 @@ def box() -> Meant:
 @st.cache_data(show_spinner=False, max_entries=8)
 def first_look(sae: str, version: str) -> tuple[Html, Html]:
     """(figures, shelf); `version` changes with evidence and labels."""
-    return figures_html(headline(sae)), shelf_html(shelf(sae))
+    shelved = shelf(sae)
+    looks = look_at_glimpses(sae, [each.feature for each in shelved], [each.glimpse for each in shelved])
+    return figures_html(headline(sae)), shelf_html(shelved, looks)
 
 
 def at_token(tokens: int) -> int | None:
@@ -64,13 +80,17 @@ def at_token(tokens: int) -> int | None:
     return int(given)
 
 
-def beside(opened: AboutSae, asked: Meant, shelved: Html) -> tuple[Html, list[int], str]:
+def beside(opened: AboutSae, reads: ItemKind, asked: Meant, shelved: Html) -> tuple[Html, list[int], str]:
     """What stands beside the map, which features it marks, and that in words."""
     if asked.text:
         spectrum = read_spectrum(opened.sae, asked.text)
         token = at_token(len(spectrum.tokens))
         marked = sorted(set(spectrum.features[spectrum.rows == token] if token is not None else spectrum.features))
-        body = fires_html(spectrum, firing(opened.sae, spectrum, token=token, count=SHOWN), token)
+        strongest = firing(opened.sae, spectrum, token=token, count=SHOWN)
+        if spectrum.medium is None:
+            body = fires_html(spectrum, strongest, token)
+        else:
+            body = item_html(asked.text, spectrum, strongest, reads, text=asked.text)
         words = f"{found_words(len(marked))} fire{'s' if len(marked) == 1 else ''} {'on the token' if token is not None else 'on the text'}"
         more = [
             go("heat map", url("prompt", text=asked.text)),
@@ -79,7 +99,9 @@ def beside(opened: AboutSae, asked: Meant, shelved: Html) -> tuple[Html, list[in
     elif asked.query:
         answer = search(opened.sae, asked.query, limit=MARKED)
         marked = [hit.feature for hit in answer.hits]
-        body = hits_html(answer, glimpses(opened.sae, marked[:SHOWN]), SHOWN)
+        first = marked[:SHOWN]
+        seen = glimpses(opened.sae, first)
+        body = hits_html(answer, seen, look_at_glimpses(opened.sae, first, seen), SHOWN)
         words = f"{found_words(answer.hits.total)} found"
         more = [
             go("all in a table", url("features", q=asked.query)),
@@ -127,12 +149,14 @@ def whole(opened: AboutSae) -> None:
     version = map_version(opened.sae)
     figures, shelved = first_look(opened.sae, version)
     sheet(figures, key="figures")
-    asked = box()
+    reads = item_kind(opened.sae)
+    asked = box(reads)
     if not (asked.query or asked.text):
-        sheet(try_html([address(meant(line)) for line, _ in TRY]), key="try")
+        text = reads.kind == "text"
+        sheet(try_html([address(meant(line)) for line, _ in TRY]) if text else try_item_html(reads), key="try")
     picture, side = st.columns([1.6, 1], gap="medium")
     with side:
-        marked, words = listed(opened, asked, shelved)
+        marked, words = listed(opened, reads, asked, shelved)
     with picture:
         did = show_map(opened.sae, version, marked=marked, colour=st.query_params.get("colour", "topic"), alt=words)
         if not map_laid(opened.sae):
@@ -146,11 +170,11 @@ def whole(opened: AboutSae) -> None:
         st.rerun()
 
 
-def listed(opened: AboutSae, asked: Meant, shelved: Html) -> tuple[list[int], str]:
+def listed(opened: AboutSae, reads: ItemKind, asked: Meant, shelved: Html) -> tuple[list[int], str]:
     """Draw what stands beside the map, a mistake as a sentence; which features it marks, and that in words."""
     token = st.query_params.get("token", "")
     try:
-        body, marked, words = beside(opened, asked, shelved)
+        body, marked, words = beside(opened, reads, asked, shelved)
     except InterpError as error:
         st.error(plain(str(error)), icon=":material/block:")
         return [], ""
