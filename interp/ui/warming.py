@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from interp.commands.finding import live_feature, read_spectrum
-from interp.commands.inspecting import inspect_feature
+from interp.commands.inspecting import inspect_feature, look_at
 from interp.types import InterpError
 
 drawn = threading.Event()
@@ -26,7 +26,7 @@ def warm(sae: str) -> threading.Thread:
         with suppress(InterpError):
             read_spectrum(sae, "The model is read.")
         with suppress(InterpError):
-            inspect_feature(sae, live_feature(sae, 0))
+            look_at(sae, inspect_feature(sae, live_feature(sae, 0)))
 
     thread = threading.Thread(target=read, daemon=True, name="read the model")
     thread.start()

@@ -43,7 +43,7 @@ def read_sound(path: Path) -> Float[np.ndarray, " N"]:
 def hear(path: Path, first: float, seconds: float | None) -> Float[np.ndarray, " N"]:
     """As `read_sound`, of a stretch that begins at a second, so many seconds or all; what lies outside of the file is left out.
 
-    Only the stretch is decoded.
+    Only the stretch is decoded. Raises InterpError when it is no sound file, or holds nothing there.
     """
     import soundfile
     from scipy.signal import resample_poly
