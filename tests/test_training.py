@@ -552,7 +552,7 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("interp.training.state.save_file", full)
+    monkeypatch.setattr("interp.sae.shards.save_file", full)
     with pytest.raises(InterpError, match="the disk is full"):
         train(Rows(x), RULES[0], config, held_out=x[:1024], into=tmp_path)
     assert (tmp_path / "state.safetensors").read_bytes() == before

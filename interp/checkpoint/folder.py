@@ -10,13 +10,19 @@ from interp.checkpoint.formats import format_of, read, saelens
 from interp.checkpoint.formats.saelens.reading import opened
 from interp.checkpoint.formats.saelens.writing import save_weights
 from interp.sae import SAE
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 
-def save(sae: SAE, folder: str | Path, card: Card) -> Card:
-    """Write the checkpoint; the card as written, with the weights' hash, comes back."""
+def save(sae: SAE, folder: str | Path, card: Card, shards: Shards = ONE) -> Card:
+    """Write the checkpoint; the card as written, with the weights' hash, comes back.
+
+    Of several ranks that share the features each writes its part of the weights, and the first the rest.
+    """
     into = Path(folder)
-    digest = save_weights(sae, into, card)
+    digest = save_weights(sae, into, card, shards=shards)
+    if not shards.leads:
+        return card
     beside = [name for name in ("cfg.json", TRAINED) if (into / name).exists()]
     files = {name: places.sha256_file(into / name) for name in beside} | {WEIGHTS: digest}
     return replace(card, sae_sha256=digest, files=files).write(into)

@@ -11,6 +11,7 @@ from interp.types import InterpError
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore, Stream
+    from interp.sae import SAE
 
 K = 32
 """Active features a token where none are asked."""
@@ -152,14 +153,14 @@ def train(
 ) -> Trained:
     """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit.
 
-    `settings` are further fields of the architecture or of TrainConfig by name (docs/training.md). Raises InterpError
+    Begun by torchrun, its processes train the one SAE together (docs/scale.md). `settings` are further fields of the architecture or of TrainConfig by name (docs/training.md). Raises InterpError
     when they do not fit together, and when the folder holds another SAE.
     """
     # Longer than others are: 25 of its lines are the options.
     from interp import places
     from interp.activations import open_stores
     from interp.recipe import train_checkpoint
-    from interp.training import TrainConfig
+    from interp.training import TrainConfig, parallel
     from interp.training import tensorboard as board
 
     of_architecture, of_training = _part(settings or {})
@@ -168,23 +169,31 @@ def train(
         options.setdefault("k", K)
     if tensorboard:
         places.check_writable(tensorboard)
-    sae = train_checkpoint(
-        open_activations(source, [*hook, *([hook_out] if hook_out else [])], corpus, tokens, device),
-        hook,
-        into,
-        architecture,
-        writes=hook_out,
-        epochs=epochs,
-        batch=batch,
-        buffer=buffer,
-        pairs=pairs,
-        config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, "device": device, **of_training}),
-        held_out=open_stores(held_out) if held_out else None,
-        listeners=[board(tensorboard)] if tensorboard else [],
-        restart=restart,
-        **options,
-    )
-    return Trained(Path(into), str(sae))
+    with parallel.joined():
+        sae = train_checkpoint(
+            open_activations(source, [*hook, *([hook_out] if hook_out else [])], corpus, tokens, device),
+            hook,
+            into,
+            architecture,
+            writes=hook_out,
+            epochs=epochs,
+            batch=batch,
+            buffer=buffer,
+            pairs=pairs,
+            config=TrainConfig(**{"lr": lr, "seed": seed, "resample": resample, "device": device, **of_training}),
+            held_out=open_stores(held_out) if held_out else None,
+            listeners=[board(tensorboard)] if tensorboard else [],
+            restart=restart,
+            **options,
+        )
+        return Trained(Path(into), _about(sae, of_training.get("feature_ranks", 1)))
+
+
+def _about(sae: "SAE", feature_ranks: int) -> str:
+    """The SAE in a line; of several ranks that share the features, `sae` has one's."""
+    if feature_ranks == 1:
+        return str(sae)
+    return f"SAE({sae.name!r}, d_in={sae.d_in}, d_sae={sae.d_sae * feature_ranks}, rule={sae.rule})"
 
 
 def sweep(

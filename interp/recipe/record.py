@@ -14,6 +14,7 @@ from interp.checkpoint.card import WEIGHTS, versions
 from interp.checkpoint.trained import TrainedOn
 from interp.sae import SAE, Architecture
 from interp.sae.cross_layer import CrossLayerTranscoder
+from interp.sae.shards import ONE, Shards
 from interp.training import TrainConfig
 from interp.training.plan import Plan
 from interp.training.state import NEWER
@@ -82,7 +83,8 @@ def asked_of(
     """What a finished SAE must agree with to be the one that is asked."""
     read, written = ("+".join(map(str, hooks)) for hooks in (reads, writes))  # as the card spells them
     asked = _flat(_of(read, written, source.recipe["model_sha256"], source.recipe) | recipe)
-    del asked["script"], asked["training.device"]  # where it is made is not what is asked
+    for where in ("script", "training.device", "training.feature_ranks"):  # where it is made is not what is asked
+        del asked[where]
     if config.bfloat16 is None:  # the machine's choice, and this may be another machine
         del asked["training.bfloat16"]
     return asked
@@ -134,9 +136,12 @@ def trained_on(source: ActivationSource, blocks: range) -> TrainedOn:
     return TrainedOn.of(text.documents["sha256"].take(rows).to_pylist())
 
 
-def keep(sae: SAE, folder: Path, run: Path, card: Card, trained: TrainedOn) -> None:
-    """Write the checkpoint with its log and the documents that it was trained on, then drop the state of its run."""
-    trained.write(folder)
-    save(sae, folder, card)
-    shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
-    places.drop_folder(run)
+def keep(sae: SAE, folder: Path, run: Path, card: Card, trained: TrainedOn, shards: Shards = ONE) -> None:
+    """Write the checkpoint with its log and the documents that it was trained on, then drop the state of its run; of several
+    ranks that share the features each writes its part of the weights, and the first the rest."""
+    if shards.leads:
+        trained.write(folder)
+    save(sae, folder, card, shards)
+    if shards.leads:
+        shutil.copyfile(run / "log.jsonl", folder / "training_log.jsonl")
+        places.drop_folder(run)

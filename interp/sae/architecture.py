@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.sae.kernels import Active
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 FIRST_NORM = 0.3
@@ -30,11 +31,13 @@ class Moment:
     hint: Tensor
     """What the architecture returned as `hint` after the last step; 0 before the first."""
     dtype: torch.dtype
+    shards: Shards = ONE
+    """Which rows and features are here, where several ranks share them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss and gradients of one batch."""
+    """Loss and gradients of one batch: of the features and over the rows that are here, where several ranks share them."""
 
     grads: Params
     """Of every parameter but b_dec, whose gradient follows from the next two."""
@@ -45,10 +48,10 @@ class Outcome:
     error_BO: Float[Tensor, "B O"]
     fired_F: Bool[Tensor, " F"]
     entries: int
-    """Active features in the whole batch."""
+    """Active features in the batch."""
     hint: Tensor
     penalty: float = 0.0
-    """The loss beside the squared error."""
+    """The loss beside the squared error, of all features."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ class Architecture(Protocol):
     @property
     def traits(self) -> "Traits": ...
 
-    def initial(self, p: Params, u_BD: Float[Tensor, "B D"]) -> Params:
-        """The first parameters, from W_enc with random rows of norm 1, biases of 0, and some encoder inputs."""
+    def initial(self, p: Params, u_BD: Float[Tensor, "B D"], shards: Shards = ONE) -> Params:
+        """The first parameters, from W_enc with random rows of norm 1, biases of 0, and some encoder inputs, which all ranks
+        hold alike."""
         ...
 
     def gradients(self, p: Params, u_BD: Float[Tensor, "B D"], t_BO: Float[Tensor, "B O"], moment: Moment) -> Outcome:
@@ -160,10 +164,11 @@ def squared_error(
     hint: Tensor,
     penalty: float = 0.0,
     more_N: Float[Tensor, " N"] | None = None,
+    shards: Shards = ONE,
 ) -> Outcome:
     """The outcome of ‖x̂ - t‖², the selection of entries taken as constant (TopK's and BatchTopK's), and of a penalty on
     the codes, of which `more_N` is the gradient in each entry's value."""
-    error_BO = active.decode(active.values, p["W_dec"]) - t_BO
+    error_BO = shards.sum_features(active.decode(active.values, p["W_dec"])) - t_BO
     g_BO = error_BO * (2 / len(t_BO))
     swapped, order = active.by_feature
     dz_N = swapped.dots(p["W_dec"], g_BO)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes
 from interp.sae.batchtopk import BatchTopK
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 
@@ -45,7 +46,7 @@ class Crosscoder:
     def _rule(self) -> BatchTopK:
         return BatchTopK(d_in=self.d_in, d_sae=self.d_sae, k=self.k)
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
         return self._rule.initial(p, u_BD)
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:

@@ -25,6 +25,7 @@ from interp.sae.architecture import (
     check_sizes,
     gate_,
 )
+from interp.sae.shards import ONE, Shards
 
 RISE = 0.05
 
@@ -46,7 +47,7 @@ class Gated:
     def d_out(self) -> int:
         return self.d_in
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
         zero_F = torch.zeros_like(p["b_enc"])
         return {**p, "W_dec": p["W_enc"].clone(), "r_mag": zero_F, "b_mag": zero_F.clone()}
 
@@ -54,14 +55,15 @@ class Gated:
         batch, norm_F, gain_F = len(t_BO), p["W_dec"].norm(dim=1), p["r_mag"].exp()
         weight = self.l1 * min(moment.share / RISE, 1.0) / batch
         total: dict[str, Tensor] = {}
-        errors = []
-        for rows, code in kernels.codes(u_BD, p["W_enc"], p["b_enc"], moment.dtype, float(moment.hint)):
+        errors, shards = [], moment.shards
+        here = float(moment.hint) / shards.features
+        for rows, code in kernels.codes(u_BD, p["W_enc"], p["b_enc"], moment.dtype, here):
             opened = code.values  # ReLU(π)
             a = opened - code.at(p["b_enc"])
             z = gate_((a * code.at(gain_F)).add_(code.at(p["b_mag"])).relu_(), opened)
-            error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
+            error_BO = shards.sum_features(code.decode(z, p["W_dec"])) - t_BO[rows]
             g_BO = error_BO * (2 / batch)
-            aux_BO = (code.decode(opened, p["W_dec"]) - t_BO[rows]) * (2 / batch)
+            aux_BO = (shards.sum_features(code.decode(opened, p["W_dec"])) - t_BO[rows]) * (2 / batch)
             # In place where it can be: each of these matrices is as large as a block.
             add_to(total, W_dec=code.outer(z, g_BO), opened=code.sums(opened), aux=aux_BO.square().sum() * (batch / 4))
             dm = gate_(code.dots(g_BO, p["W_dec"]), z)
@@ -84,8 +86,8 @@ class Gated:
             error_BO=error_BO,
             fired_F=count_F > 0,
             entries=int(count_F.sum()),
-            hint=open_F.sum() / batch,
-            penalty=float((opened_F * norm_F).sum()) * weight + float(aux),
+            hint=shards.mean_rows(shards.sum_features(open_F.sum())) / batch,
+            penalty=shards.add(float((opened_F * norm_F).sum())) * weight + float(aux),
         )
 
     def inference(self, p: Params) -> Inference:

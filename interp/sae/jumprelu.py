@@ -29,6 +29,7 @@ from interp.sae.architecture import (
     check_positive,
     check_sizes,
 )
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError, unknown
 
 FORMS = {"step": (1.5, 0.2), "quadratic": (None, 0.2), "tanh": (2.0, 2.0)}
@@ -72,29 +73,32 @@ class JumpReLU:
     def d_out(self) -> int:
         return self.d_in
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
         some = u_BD[:: max(len(u_BD) // 64, 1)]
         pre = (some @ p["W_enc"].T).view(-1)
         first = self.l0 if self.form == "quadratic" else FIRST_L0
-        level = pre.topk(max(min(round(first * len(some)), pre.numel() // 4), 1)).values[-1].clamp_min(1e-3)
+        wanted = max(min(round(first * len(some)), pre.numel() * shards.features // 4), 1)
+        best = pre.topk(min(wanted, pre.numel())).values
+        level = shards.gather_features(best).topk(wanted).values[-1].clamp_min(1e-3)
         made = {**p, "W_dec": p["W_enc"].clone()}
         if self.form == "tanh":
             return made | {"b_enc": p["b_enc"] - level, "threshold": torch.full_like(p["b_enc"], TANH_THRESHOLD)}
         return made | {"threshold": torch.ones_like(p["b_enc"]) * level}
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
-        batch, half = len(t_BO), float(self.bandwidth or 0) / 2
+        batch, half, shards = len(t_BO), float(self.bandwidth or 0) / 2, moment.shards
         theta_F = p["threshold"]
         total: dict[str, Any] = {}
         errors = []
         # Entries are p > θ - ε/2, and their values the excess over that: nothing below it has a value or a gradient.
         shifted = p["b_enc"] - theta_F + half
-        for rows, code in kernels.codes(u_BD, p["W_enc"], shifted, moment.dtype, float(moment.hint)):
+        here = float(moment.hint) / shards.features
+        for rows, code in kernels.codes(u_BD, p["W_enc"], shifted, moment.dtype, here):
             over = code.values - half  # p - θ
             passed = (over > 0).to(over.dtype)
             window = ((over > -half) & (over < half)).to(over.dtype)
             z = (over + code.at(theta_F)) * passed
-            error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
+            error_BO = shards.sum_features(code.decode(z, p["W_dec"])) - t_BO[rows]
             g_BO = error_BO * (2 / batch)
             dz = code.dots(g_BO, p["W_dec"])
             if self.form == "tanh":
@@ -109,9 +113,9 @@ class JumpReLU:
             add_to(total, W_enc=code.outer(into, u_BD[rows]), b_enc=code.sums(into))
             errors.append(error_BO)
         window_F, count_F = total.pop("window"), total.pop("count")
-        hint = total.pop("entries") / batch
+        hint = shards.mean_rows(shards.sum_features(total.pop("entries"))) / batch
         total["threshold"] = total["threshold"] * theta_F / (-2 * half)
-        penalty = self._penalty(p, total, window_F, count_F, u_BD, batch, half, moment.share)
+        penalty = self._penalty(p, total, window_F, count_F, u_BD, batch, half, shards)
         error_BO = torch.cat(errors)
         return Outcome(
             grads=total,
@@ -147,12 +151,12 @@ class JumpReLU:
         u_BD: Tensor,
         batch: int,
         half: float,
-        share: float,
+        shards: Shards,
     ) -> float:
         """The loss beside the squared error; its gradients are added to `total`."""
-        c, l0 = float(self.coefficient or 0), float(count_F.sum()) / batch
+        c, l0 = float(self.coefficient or 0), float(shards.mean_rows(shards.sum_features(count_F.sum()))) / batch
         if self.form == "tanh":
-            return float(total.pop("tanh")) + self._pre_activations(p, total, count_F, u_BD, batch)
+            return shards.add(float(total.pop("tanh")) + self._pre_activations(p, total, count_F, u_BD, batch))
         per_feature = c if self.form == "step" else 2 * c * (l0 / self.l0 - 1) / self.l0
         total["threshold"] -= window_F * (per_feature / (2 * half * batch))
         return c * l0 if self.form == "step" else c * (l0 / self.l0 - 1) ** 2

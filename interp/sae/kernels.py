@@ -60,6 +60,17 @@ class Active:
         indices[self.rows, place] = self.features
         return values, indices
 
+    def none(self) -> "Active":
+        """The same rows without any entry."""
+        nothing = self.rows[:0]
+        return Active(nothing, nothing, self.values[:0], torch.zeros_like(self.offsets), self.d_sae)
+
+    def picked(self, which_M: Int[Tensor, " M"]) -> "Active":
+        """The entries of these numbers, which ascend."""
+        rows, features, values = (x.index_select(0, which_M) for x in (self.rows, self.features, self.values))
+        edges = torch.arange(len(self.offsets), device=rows.device)
+        return Active(rows, features, values, torch.searchsorted(rows, edges), self.d_sae)
+
     def dense(self) -> Float[Tensor, "B F"]:
         """The entries as a matrix of rows by features, 0 where there is none."""
         out = self.values.new_zeros(len(self.offsets) - 1, self.d_sae)

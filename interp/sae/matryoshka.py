@@ -25,6 +25,7 @@ from interp.sae.architecture import (
 )
 from interp.sae.batchtopk import budget, select
 from interp.sae.kernels import Active
+from interp.sae.shards import ONE, Shards
 from interp.sae.temporal import contrast
 from interp.types import InterpError
 
@@ -62,15 +63,15 @@ class Matryoshka:
     def d_out(self) -> int:
         return self.d_in
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
         return tied(p)
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         active, hint = select(p, u_BD, budget(self.k, self.anneal, moment.share), moment)
-        batch, levels = len(t_BO), len(self.prefixes)
-        split, by_level_N = by_level(active, torch.tensor(self.prefixes, device=t_BO.device), batch)
+        batch, levels, here = len(t_BO), len(self.prefixes), moment.shards.held(self.d_sae)
+        split, by_level_N = by_level(active, torch.tensor(self.prefixes, device=t_BO.device) - here.start, batch)
         # In place, one level after the other: there are as many matrices of the batch's size as levels.
-        g_PBO = split.decode(split.values, p["W_dec"]).view(levels, batch, -1)
+        g_PBO = moment.shards.sum_features(split.decode(split.values, p["W_dec"])).view(levels, batch, -1)
         g_PBO[0] -= t_BO
         for level in range(1, levels):
             g_PBO[level] += g_PBO[level - 1]

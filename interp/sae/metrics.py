@@ -13,6 +13,7 @@ from torch import Tensor
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.kernels import Active
 from interp.sae.sae import SAE
+from interp.sae.shards import ONE, Shards
 
 
 @dataclass
@@ -29,11 +30,24 @@ class Reconstruction:
     def __post_init__(self) -> None:
         self.fired = torch.zeros(self.d_sae, dtype=torch.int64)
 
-    def add(self, x_BD: Float[Tensor, "B D"], sae: SAE, target_BO: Float[Tensor, "B O"] | None = None) -> None:
+    def add(
+        self,
+        x_BD: Float[Tensor, "B D"],
+        sae: SAE,
+        target_BO: Float[Tensor, "B O"] | None = None,
+        shards: Shards = ONE,
+    ) -> None:
         """Count rows in; `target_BO` is what a transcoder is to give (without: the rows themselves)."""
         active = sae.active(x_BD)
         y = (x_BD if target_BO is None else target_BO).to(sae.device, torch.float32)
-        self.count(y, sae.decode_active(active, x_BD), active)
+        if shards.features == 1:
+            self.count(y, sae.decode_active(active, x_BD), active)
+            return
+        if sae.k is not None:
+            active = shards.keep_topk(active, sae.k)
+        # All that is not of features, every rank adds: what is summed is the features' own part.
+        own_BO = shards.sum_features(active.decode(active.values, sae.W_dec))
+        self.count(y, own_BO + sae.decode_active(active.none(), x_BD), active)
 
     def count(self, y: Float[Tensor, "B O"], said: Float[Tensor, "B O"], active: Active) -> None:
         """Count rows in of which the reconstruction is known already, and what was active."""
@@ -65,13 +79,19 @@ def _double(x: Tensor) -> Tensor:
 
 
 def reconstruction(
-    sae: SAE, x_BD: Float[Tensor, "B D"], target_BO: Float[Tensor, "B O"] | None = None, batch: int = 4096
+    sae: SAE,
+    x_BD: Float[Tensor, "B D"],
+    target_BO: Float[Tensor, "B O"] | None = None,
+    batch: int = 4096,
+    shards: Shards = ONE,
 ) -> Reconstruction:
-    """The metrics of an SAE over rows in memory."""
+    """The metrics of an SAE over rows in memory; of the whole one where `sae` has one rank's features, and all ranks hold
+    the rows alike."""
     sums = Reconstruction(sae.d_sae)
     targets = (x_BD if target_BO is None else target_BO).split(batch)
     for part, target in zip(x_BD.split(batch), targets, strict=True):
-        sums.add(part, sae, target)
+        sums.add(part, sae, target, shards)
+    sums.fired = shards.gather_features(sums.fired)
     return sums
 
 

@@ -261,7 +261,9 @@ class SAE(nn.Module):
     def _active_topk(self, u_BD: Tensor) -> Active:
         assert self.k is not None
         rows = kernels.encoder_rows(u_BD, torch.float32)
-        flat, values = kernels.entries_topk(rows, self._coarse(torch.float32)[:, : rows.shape[1]], self.k)
+        flat, values = kernels.entries_topk(
+            rows, self._coarse(torch.float32)[:, : rows.shape[1]], min(self.k, self.d_sae)
+        )
         return kernels.from_flat(flat, values, len(u_BD), self.d_sae)
 
     def encode_sparse(self, x_BD: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:

@@ -23,6 +23,7 @@ from interp.sae.architecture import (
     check_sizes,
     gate_,
 )
+from interp.sae.shards import ONE, Shards
 
 FIRST_NORM = 0.1
 RISE = 0.05
@@ -45,17 +46,18 @@ class Standard:
     def d_out(self) -> int:
         return self.d_in
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
         return {**p, "W_enc": p["W_enc"] * FIRST_NORM, "W_dec": p["W_enc"] * FIRST_NORM}
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
-        batch, norm_F = len(t_BO), p["W_dec"].norm(dim=1)
+        batch, norm_F, shards = len(t_BO), p["W_dec"].norm(dim=1), moment.shards
         weight = self.l1 * min(moment.share / RISE, 1.0) / batch
         total: dict[str, Tensor] = {}
         errors = []
-        for rows, code in kernels.codes(u_BD, p["W_enc"], p["b_enc"], moment.dtype, float(moment.hint)):
+        here = float(moment.hint) / shards.features
+        for rows, code in kernels.codes(u_BD, p["W_enc"], p["b_enc"], moment.dtype, here):
             z = code.values
-            error_BO = code.decode(z, p["W_dec"]) - t_BO[rows]
+            error_BO = shards.sum_features(code.decode(z, p["W_dec"])) - t_BO[rows]
             g_BO = error_BO * (2 / batch)
             dz = gate_(code.dots(g_BO, p["W_dec"]).add_(code.at(norm_F * weight)), z)
             add_to(total, W_enc=code.outer(dz, u_BD[rows]), b_enc=code.sums(dz))
@@ -70,8 +72,8 @@ class Standard:
             error_BO=error_BO,
             fired_F=count_F > 0,
             entries=int(count_F.sum()),
-            hint=count_F.sum() / batch,
-            penalty=float((z_F * norm_F).sum()) * weight,
+            hint=shards.mean_rows(shards.sum_features(count_F.sum())) / batch,
+            penalty=shards.add(float((z_F * norm_F).sum())) * weight,
         )
 
     def inference(self, p: Params) -> Inference:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from interp.sae import kernels
 from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes, squared_error, tied
+from interp.sae.shards import ONE, Shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +28,15 @@ class TopK:
     def d_out(self) -> int:
         return self.d_in
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
         return tied(p)
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         rows = kernels.encoder_rows(u_BD, moment.dtype)
-        flat, values = kernels.entries_topk(rows, kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype), self.k)
-        active = kernels.from_flat(flat, values, len(u_BD), self.d_sae)
-        return squared_error(p, u_BD, t_BO, active, moment.hint)
+        matrix, here = kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype), len(p["W_enc"])
+        flat, values = kernels.entries_topk(rows, matrix, min(self.k, here))
+        active = moment.shards.keep_topk(kernels.from_flat(flat, values, len(u_BD), here), self.k)
+        return squared_error(p, u_BD, t_BO, active, moment.hint, shards=moment.shards)
 
     def inference(self, p: Params) -> Inference:
         return Inference(p["W_enc"], p["b_enc"], k=self.k)

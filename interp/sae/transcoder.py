@@ -14,6 +14,7 @@ from torch import Tensor
 
 from interp.sae.architecture import Inference, Moment, Outcome, Params, Traits, check_sizes
 from interp.sae.batchtopk import BatchTopK
+from interp.sae.shards import ONE, Shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ class Transcoder:
     def __post_init__(self) -> None:
         check_sizes(d_in=self.d_in, d_out=self.d_out, d_sae=self.d_sae, k=self.k)
 
-    def initial(self, p: Params, u_BD: Tensor) -> Params:
-        made = {**p, "W_dec": p["W_enc"].new_zeros(self.d_sae, self.d_out), "b_enc": -(p["W_enc"] @ u_BD.mean(0))}
+    def initial(self, p: Params, u_BD: Tensor, shards: Shards = ONE) -> Params:
+        made = {**p, "W_dec": p["W_enc"].new_zeros(len(p["W_enc"]), self.d_out), "b_enc": -(p["W_enc"] @ u_BD.mean(0))}
         return made | ({"W_skip": p["W_enc"].new_zeros(self.d_out, self.d_in)} if self.skip else {})
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:

@@ -46,6 +46,8 @@ class TrainConfig:
     """The encoder's product in bfloat16; None: where the device has it natively."""
     device: str = "auto"
     """Where the parameters are and batches are moved to; `auto` takes CUDA, then MPS, then the CPU."""
+    feature_ranks: int = 1
+    """Under torchrun, how many ranks share the features; groups of so many ranks share each batch's rows (docs/scale.md)."""
 
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
@@ -55,7 +57,12 @@ class TrainConfig:
         for name in ("warmup", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; it is a share of the run, 0 to 1.")
-        for name, what in (("dead_after", "tokens"), ("save_every", "tokens"), ("aux_k", "features")):
+        for name, what in (
+            ("dead_after", "tokens"),
+            ("save_every", "tokens"),
+            ("aux_k", "features"),
+            ("feature_ranks", "ranks"),
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InterpError(f"{name} is {value}; it is a number of {what}, at least 1.")

@@ -28,7 +28,7 @@ from interp.sae.architecture import Moment
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.cross_layer_rule import CrossLayer
 from interp.sae.metrics import Reconstruction, reconstruction_by_layer
-from interp.training import signals, state, watch
+from interp.training import parallel, signals, state, watch
 from interp.training.batch import finite_rows, rows_of
 from interp.training.config import TrainConfig
 from interp.training.finish import finish_cross_layer
@@ -137,13 +137,15 @@ class CrossLayerRun:
         restart: bool = False,
         start: Sequence[SAE] = (),
     ) -> None:
+        parallel.refuse_several("a cross-layer transcoder")
         self.rule, self.folder = rule, folder
         plan = Plan.of(batches, config, held_out=True)
         self.total, self.before = plan.tokens, 0
         self.config = config.resolved(rule.layer, self.total)
         self.device = torch.device(self.config.device)
         self.recipe: dict[str, Any] = {"architecture": type(rule).__name__, **asdict(rule), **asdict(self.config)}
-        del self.recipe["device"]  # a run goes on wherever it is taken up
+        for where in ("device", "feature_ranks"):  # a run goes on wherever it is taken up
+            del self.recipe[where]
         self.recipe["batches"] = {
             "batch_size": getattr(batches, "batch_size", None),
             **getattr(batches, "recipe", {}),

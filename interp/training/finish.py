@@ -14,18 +14,21 @@ from interp.sae import SAE, Architecture
 from interp.sae.batchtopk import threshold_for
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.sae.cross_layer_rule import CrossLayer
+from interp.sae.shards import ONE, Shards
 from interp.sae.thresholds import feature_thresholds
 from interp.training.state import State
 from interp.types import Hook
 
 
 @torch.no_grad()
-def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, "B D"] | None) -> SAE:
+def finish(
+    state: State, architecture: Architecture, held_out_BD: Float[Tensor, "B D"] | None, shards: Shards = ONE
+) -> SAE:
     """The SAE in raw units, decoder rows of norm 1, weights rounded as they are stored; where the architecture has no threshold
     of its own, one is measured on held-out inputs after rounding (without them, the last batch's is taken).
 
     With inputs scaled by s_D, targets by s_O and activations by c (the mean of s_O): W_enc s_D / c, W_dec c / s_O, and
-    biases and thresholds / c give the same reconstruction of raw rows.
+    biases and thresholds / c give the same reconstruction of raw rows. Where ranks share the features, each gets its part.
     """
     p, made = state.p, architecture.inference(state.p)
     unit = state.scale_out.mean()
@@ -34,9 +37,9 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
     norm_F = W_dec.norm(dim=1) if made.k is None else torch.ones(len(W_dec), device=W_dec.device)
     norm_F = torch.where(norm_F > 1e-8, norm_F, 1.0)
     weights: dict[str, Any] = {
-        "W_enc": _rounded((made.W_enc * state.scale_in * (norm_F / unit)[:, None]).T.contiguous()),
-        "b_enc": _rounded(made.b_enc * norm_F / unit),
-        "W_dec": _rounded(W_dec / norm_F[:, None]),
+        "W_enc": _rounded((made.W_enc * state.scale_in * (norm_F / unit)[:, None]).T.contiguous(), shards),
+        "b_enc": _rounded(made.b_enc * norm_F / unit, shards),
+        "W_dec": _rounded(W_dec / norm_F[:, None], shards),
         "b_dec": _rounded(p["b_dec"] / state.scale_out),
     }
     if "W_skip" in p:
@@ -46,20 +49,22 @@ def finish(state: State, architecture: Architecture, held_out_BD: Float[Tensor, 
     if made.k is not None:
         return SAE(**weights, k=made.k, **traits)
     if made.threshold is not None:
-        return SAE(**weights, threshold=_rounded(made.threshold * norm_F / unit), **traits)
+        return SAE(**weights, threshold=_rounded(made.threshold * norm_F / unit, shards), **traits)
     assert made.per_row is not None
     if held_out_BD is None:
-        return SAE(**weights, threshold=_rounded(float(state.hint) / unit * norm_F), **traits)
+        return SAE(**weights, threshold=_rounded(float(state.hint) / unit * norm_F, shards), **traits)
     held_out_BD = held_out_BD.to(state.device)
     u_BD = held_out_BD - weights["b_dec"] if traits["centred"] else held_out_BD
-    threshold_F = _measured_threshold(u_BD, weights["W_enc"], weights["b_enc"], norm_F, made.per_row)
+    threshold_F = _measured_threshold(u_BD, weights["W_enc"], weights["b_enc"], norm_F, made.per_row, shards)
     return SAE(**weights, threshold=threshold_F, **traits)
 
 
-def _measured_threshold(u_BD: Tensor, W_enc: Tensor, b_enc: Tensor, norm_F: Tensor, k: int) -> Float[Tensor, " F"]:
+def _measured_threshold(
+    u_BD: Tensor, W_enc: Tensor, b_enc: Tensor, norm_F: Tensor, k: int, shards: Shards = ONE
+) -> Float[Tensor, " F"]:
     """The thresholds, rounded, above which k entries a row lie: one level in the units in which features were chosen, which was
     before activations took the decoder's norm."""
-    return _rounded(threshold_for(u_BD, W_enc.T / norm_F[:, None], b_enc / norm_F, k) * norm_F)
+    return _rounded(threshold_for(u_BD, W_enc.T / norm_F[:, None], b_enc / norm_F, k, shards) * norm_F, shards)
 
 
 @torch.no_grad()
@@ -102,5 +107,5 @@ def with_feature_thresholds(sae: SAE, x_BD: Float[Tensor, "B D"], y_BO: Float[Te
     return SAE(**weights | {"threshold": _rounded(weights["threshold"])}, centred=sae.centred, reads=sae.reads)
 
 
-def _rounded(x: Tensor) -> Tensor:
-    return stored(x).float()
+def _rounded(x: Tensor, shards: Shards = ONE) -> Tensor:
+    return stored(x, shards).float()

@@ -13,7 +13,7 @@ from interp.device import keep_freed_memory
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.sae import SAE, Architecture
-from interp.training import signals, watch
+from interp.training import parallel, signals, watch
 from interp.training.batch import Batch, Columns, pick, rows_of, sides
 from interp.training.config import TrainConfig
 from interp.training.listeners import Listener, cut, json_log
@@ -69,32 +69,32 @@ def train_many(
     whole = _Pass(batches, runs, held_out, into, restart, columns)
     title = " + ".join(f"{name or type(made).__name__} {made.d_sae}" for name, (made, _) in runs.items())
     title = f"train {title}" if len(runs) < 4 else f"train {len(runs)} SAEs"
-    ears = [*listeners, *([_log_each(whole.runs)] if into is not None else [])]
+    ears = [*listeners, *([_log_each(whole.runs)] if into is not None and whole.leads else [])]
     done, made = {run.name: run.tokens for run in whole.runs}, dict[str, SAE]()
     total = sum(run.total for run in whole.runs)
     asked: Callable[[], bool] | None = None
-    with ExitStack() as stack, bar(title, max(total, 1), done=sum(done.values())) as advance:
+    with ExitStack() as stack:
+        advance = stack.enter_context(bar(title, max(total, 1), done=sum(done.values()))) if whole.leads else _nothing
         for step in whole:
             # From here on there is something to lose, between two steps as well, while somebody listens.
             asked = asked or stack.enter_context(signals.deferred())
             advance(step.tokens - done[step.run], f"FVU {step.fvu:.3f}, L0 {step.l0:.0f}, dead {step.dead}")
             done[step.run] = step.tokens
-            for note in step.notes:
-                say(f"{step.run}: {note}" if step.run else note)
-            try:
-                for listen in ears:
-                    listen(step)
-            except Exception:
-                whole.save()
-                raise
+            if whole.leads:
+                whole.tell(step, ears)
             if step.sae is not None:
                 made[step.run] = step.sae
-            if asked():
+            whole.stop = asked
+            if asked() and not whole.shards.several:
                 whole.save()
                 break
     if len(made) < len(runs):  # a signal's own handler let it pass
         raise InterpError("the run was stopped before its end; the same call goes on from there.")
     return made
+
+
+def _nothing(*_: object) -> None:
+    """What a rank says that is not the first."""
 
 
 def _log_each(runs: list[Run]) -> Listener:
@@ -151,7 +151,7 @@ class _Pass:
         self.batches, self.held_out = batches, held_out
         self.runs: list[Run] = []
         with ExitStack() as held:
-            if into is not None:
+            if into is not None and parallel.leads():
                 held.enter_context(places.only_one(Path(into), "training"))
             for name, (architecture, config) in runs.items():
                 column = (columns or {}).get(name)
@@ -163,6 +163,12 @@ class _Pass:
                     "runs of different lengths have different last rows to keep back; give held_out rows."
                 )
             self.held = held.pop_all()  # until the iteration ends
+        self.shards = self.runs[0].shards
+        """Those of any run: how all ranks agree does not depend on who shares what."""
+        self.leads = self.shards.leads
+        self.stop: Callable[[], bool] = lambda: False
+        """Whether this process was asked to stop; several ranks do so together, before the next batch."""
+        self.stopped = False
 
     def __iter__(self) -> Iterator[Step]:
         with self.held:
@@ -174,6 +180,7 @@ class _Pass:
         before = watch.own_memory()
         queue = BatchQueue(self.batches, number, self.runs[0].plan.back)
         opening = queue.peek(INIT_ROWS)
+        self.shards.check_same([opening, self.held_out], "activations")
         drawn = watch.own_memory() - before
         for run in self.runs:
             if run.begins() == number:
@@ -185,13 +192,15 @@ class _Pass:
             # The step in hand is ended and saved before a signal takes its course.
             with signals.deferred() as asked:
                 events = self._advance(number, going)
-                if asked():
+                if asked() and not self.shards.several:
                     self.save()
             if events is None:
                 break
             yield from events
             number += 1
             self.runs[0].notes += pace.look() if pace else []
+        if self.stopped:
+            return
         for run in self.runs:
             if not run.begins():
                 raise nothing_left(queue.held, queue.back)
@@ -199,6 +208,7 @@ class _Pass:
                 rows = sides(pick(self.held_out, run.column), run.architecture, run.device)
             else:
                 rows = queue.kept(run.architecture, run.column, run.device)
+                self.shards.check_same(rows, "activations")
             yield run.finish(rows)
 
     def _expect(self, queue: BatchQueue, opening: list[Any], drawn: int) -> watch.Pace | None:
@@ -226,15 +236,35 @@ class _Pass:
         """The runs' events of the next batch, which has that number; None when there is none."""
         try:
             batch = next(going, None)
-            if batch is None:
+            late = any(run.late() for run in self.runs)
+            self.stopped, late = self.shards.check_same(batch, "activations", self.stop(), late)
+            if self.shards.several and (self.stopped or late):
+                self.save()
+            if batch is None or (self.shards.several and self.stopped):
                 return None
             parts = [(run, pick(batch, run.column)) for run in self.runs if run.begins() == number and not run.over]
             return [run.step(part) for run, part in parts if part is not None]
         except InterpError:
-            self.save()
+            self._keep()
             raise
 
+    def tell(self, step: Step, listeners: Sequence[Listener]) -> None:
+        """Let everybody hear of a step."""
+        for note in step.notes:
+            say(f"{step.run}: {note}" if step.run else note)
+        try:
+            for listen in listeners:
+                listen(step)
+        except Exception:
+            self._keep()
+            raise
+
+    def _keep(self) -> None:
+        """Save after an error; not where other ranks, which may not have it, would have to write as well."""
+        if not self.shards.several:
+            self.save()
+
     def save(self) -> None:
-        """Save the state of every run."""
+        """Save the state of every run; several ranks do it together."""
         for run in self.runs:
             run.save()

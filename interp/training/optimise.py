@@ -15,9 +15,10 @@ from torch import Tensor
 from interp.sae import gpu, kernels
 from interp.sae.architecture import Architecture, Moment, Outcome, Params, add_to, gate_, unit_rows
 from interp.sae.kernels import Dense
+from interp.sae.shards import ONE, Shards
 from interp.training.batch import Batch, sides
 from interp.training.config import TrainConfig
-from interp.training.state import State
+from interp.training.state import SHARED, State
 from interp.types import InterpError
 
 ROWS = 512
@@ -37,47 +38,61 @@ class Measured:
 
 
 @torch.no_grad()
-def optimise(state: State, architecture: Architecture, config: TrainConfig, batch: Batch, done: float) -> Measured:
+def optimise(
+    state: State,
+    architecture: Architecture,
+    config: TrainConfig,
+    batch: Batch,
+    done: float,
+    shards: Shards = ONE,
+) -> Measured:
     """Move the state by one batch, when `done` of the run is over; `config` is resolved.
+
+    Where several ranks share rows or features, each is given the whole batch, takes its rows, and moves its features.
 
     Raises InterpError when the loss is not finite; the state is then as it was.
     """
-    raw_BD, raw_BO = sides(batch, architecture, state.device)
+    raw_BD, raw_BO = sides(shards.own(batch), architecture, state.device)
     traits, p = architecture.traits, state.p
     if traits.along and len(raw_BD) % 2:
         raise InterpError(f"batch {state.step} has {len(raw_BD)} rows, which are no whole pairs.")
     t_BO = (raw_BO * state.scale_out).sub_(p["b_dec"])
     u_BD = t_BO if traits.centred else raw_BD * state.scale_in
     dtype = torch.bfloat16 if config.bfloat16 else torch.float32
-    out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype))
+    out = architecture.gradients(p, u_BD, t_BO, Moment(done, state.hint, dtype, shards))
     dead_after = config.dead_after or 1  # resolved: never None
     dead_F = state.idle_F >= dead_after
-    norm = torch.linalg.vector_norm
+    rows, sized = shards.rows(len(t_BO)), [out.error_BO, t_BO, *([] if traits.centred else [u_BD])]
+    deaths, entries = shards.over_features(dead_F.sum(), dead_F.new_tensor(out.entries, dtype=torch.int64))
+    sums = [t_BO.sum(0), out.fired_F, entries, t_BO.new_tensor(out.penalty, dtype=torch.float64)]
+    norms, (total, fired_F, entries, penalty) = shards.over_rows([torch.linalg.vector_norm(x) for x in sized], sums)
     # Fetched together: on a GPU each number that is asked for waits until all before it is done.
-    asked = [norm(out.error_BO), norm(t_BO), t_BO.sum(0).square().sum(), dead_F.sum().float()]
-    error, targets, mean, dead, *inputs = torch.stack(asked if traits.centred else [*asked, norm(u_BD)]).cpu().tolist()
+    asked = [*norms[:2], total.square().sum().float(), deaths.float(), *norms[2:]]
+    error, targets, mean, dead, *inputs = torch.stack(asked).cpu().tolist()
     square = error**2
-    loss = square / len(t_BO) + out.penalty
+    loss = square / rows + float(penalty) / shards.data
     # A row of NaN inputs has no entries, so a transcoder's loss would not show it.
     if not all(abs(number) < float("inf") for number in (loss, *inputs)):
         raise InterpError(
             f"the loss is not finite at step {state.step + 1} (batch {state.step}, counted from 0); the last saved "
             "state is good. Look for massive or missing activations in that batch, or lower lr."
         )
-    grads = out.grads | {"b_dec": out.g_BO.sum(0) - (out.into_F @ p["W_enc"] if traits.centred else 0.0)}
+    through = shards.sum_features(out.into_F @ p["W_enc"]) if traits.centred else 0.0
+    grads = out.grads | {"b_dec": out.g_BO.sum(0) - through}
     if dead and traits.auxk and config.aux_alpha > 0:
-        auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred)
+        auxk(p, grads, dead_F.nonzero().squeeze(1), u_BD, out.error_BO, config, dtype, traits.centred, shards)
+    grads = shards.mean_each(grads)
     if config.orthogonal:
         _part(p["W_dec"], grads["W_dec"], config.orthogonal * t_BO.shape[1], state.step, dtype, traits.unit_decoder)
     update(state, grads, (config.lr or 0.0) * config.rate(done), traits.unit_decoder, config.frozen)
     state.hint = out.hint
-    state.idle_F += len(t_BO)
-    state.idle_F.masked_fill_(out.fired_F, 0)
+    state.idle_F += rows
+    state.idle_F.masked_fill_(fired_F.bool(), 0)
     if config.resample and not (traits.auxk and config.aux_alpha > 0):
-        _resample(state, config, u_BD, out, done)
+        _resample(state, config, u_BD, out, done, shards)
     # Of the targets less b_dec, whose mean is small, so that the difference of sums keeps its digits.
-    variance = targets**2 - mean / len(t_BO)
-    return Measured(square / max(variance, 1e-30), out.entries / len(t_BO), int(dead), loss)
+    variance = targets**2 - mean / rows
+    return Measured(square / max(variance, 1e-30), int(entries) / rows, int(dead), loss)
 
 
 def auxk(
@@ -89,25 +104,28 @@ def auxk(
     config: TrainConfig,
     dtype: torch.dtype,
     centred: bool,
+    shards: Shards = ONE,
 ) -> None:
     """Add the gradient of alpha ‖r - r̂‖² / B, r̂ what the strongest dead features make of the residual r.
 
     r is a constant of this loss; where inputs are centred, b_dec has a part in it through the encoder.
     """
-    W_enc, W_dec, k = p["W_enc"][dead], p["W_dec"][dead], min(config.aux_k or 1, len(dead))
+    count = shards.alike().count(len(dead))
+    W_enc, W_dec, k = p["W_enc"][dead], p["W_dec"][dead], min(config.aux_k or 1, count)
     rows, matrix = kernels.encoder_rows(u_BD, dtype), kernels.encoder_matrix(W_enc, p["b_enc"][dead], dtype)
     total: Params = {}
     casts: dict[int, Tensor] = {}
     for start, pre in kernels.blocks(rows, matrix):
         part = slice(start, start + len(pre))
-        code = Dense((kernels.keep_largest(pre, k) if k < len(dead) else pre).relu_(), casts)
-        miss_BO = (code.decode(code.values, W_dec) + error_BO[part]) * (2 * config.aux_alpha / len(error_BO))
+        code = Dense((shards.keep_largest(pre, k) if k < count else pre).relu_(), casts)
+        made_BO = shards.sum_features(code.decode(code.values, W_dec))
+        miss_BO = (made_BO + error_BO[part]) * (2 * config.aux_alpha / len(error_BO))
         dz = gate_(code.dots(miss_BO, W_dec), code.values)
         add_to(total, W_enc=code.outer(dz, u_BD[part]), b_enc=code.sums(dz), W_dec=code.outer(code.values, miss_BO))
     for name, grad in total.items():
         grads[name].index_add_(0, dead, grad)
     if centred:
-        grads["b_dec"] -= total["b_enc"] @ W_enc
+        grads["b_dec"] -= shards.sum_features(total["b_enc"] @ W_enc)
 
 
 def _part(W_FO: Tensor, grad_FO: Tensor, weight: float, step: int, dtype: torch.dtype, unit: bool) -> None:
@@ -162,28 +180,31 @@ def _drop_along(grad_FO: Tensor, W_FO: Tensor) -> None:
         g.addcmul_(torch.linalg.vecdot(g, W)[:, None], W, value=-1)
 
 
-def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, done: float) -> None:
+def _resample(state: State, config: TrainConfig, u_BD: Tensor, out: Outcome, done: float, shards: Shards) -> None:
     """Give dead features the directions of rows drawn by their squared error; weak at first, with fresh moments."""
     dead_after = config.dead_after or 1
-    every = max(dead_after // len(u_BD), 1)
-    dead = (state.idle_F >= dead_after).nonzero().squeeze(1)
-    square_B = out.error_BO.square().sum(1).cpu()
-    if state.step % every or not len(dead) or done > 0.8 or not bool(square_B.any()):
+    every = max(dead_after // shards.rows(len(u_BD)), 1)
+    dead_F = state.idle_F >= dead_after
+    if state.step % every or done > 0.8:
         return
-    p = state.p
+    dead, square_B = dead_F.nonzero().squeeze(1), shards.gather_rows(out.error_BO.square().sum(1)).cpu()
+    count, first = shards.alike().count(len(dead)), shards.before(len(dead))
+    if not count or not bool(square_B.any()):
+        return
+    p, alive_F = state.p, ~dead_F
     draw = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-    chosen = torch.multinomial(square_B, len(dead), replacement=True, generator=draw).to(state.device)
-    alive_F = state.idle_F < dead_after
-    decoder = p["W_dec"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_dec"].new_ones(())
-    encoder = p["W_enc"][alive_F].norm(dim=1).mean() if bool(alive_F.any()) else p["W_enc"].new_ones(())
-    p["W_dec"][dead] = -unit_rows(out.error_BO[chosen]) * decoder
-    p["W_enc"][dead] = unit_rows(u_BD[chosen]) * encoder * 0.2
+    chosen = torch.multinomial(square_B, count, replacement=True, generator=draw)
+    chosen = chosen[first : first + len(dead)].to(state.device)
+    living = len(dead_F) * shards.features > count
+    one = p["W_dec"].new_ones(())
+    decoder = shards.mean_features(p["W_dec"][alive_F].norm(dim=1)) if living else one
+    encoder = shards.mean_features(p["W_enc"][alive_F].norm(dim=1)) if living else one
+    p["W_dec"][dead] = -unit_rows(shards.pick_rows(out.error_BO, chosen)) * decoder
+    p["W_enc"][dead] = unit_rows(shards.pick_rows(u_BD, chosen)) * encoder * 0.2
     p["b_enc"][dead] = 0.0
-    for name in p.keys() - {"b_dec", "W_skip"}:
-        if name not in ("W_dec", "W_enc", "b_enc") and bool(
-            alive_F.any()
-        ):  # thresholds, gates: as the living have them
-            p[name][dead] = p[name][alive_F].mean()
+    for name in [name for name in p if name not in SHARED]:
+        if name not in ("W_dec", "W_enc", "b_enc") and living:  # thresholds, gates: as the living have them
+            p[name][dead] = shards.mean_features(p[name][alive_F])
         for moment in ("exp_avg", "exp_avg_sq"):
             state.optimiser.state[p[name]][moment][dead] = 0.0
     state.idle_F[dead] = 0

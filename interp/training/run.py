@@ -3,6 +3,7 @@
 Axes    B batch row, D d_in.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from interp import places
 from interp.checkpoint import save_weights
 from interp.sae import SAE, Architecture
 from interp.sae.metrics import reconstruction
-from interp.training import state, watch
+from interp.sae.shards import ONE, Shards
+from interp.training import parallel, state, watch
 from interp.training.batch import finite_rows, joined, pick, rows_of, sides
 from interp.training.config import TrainConfig
 from interp.training.finish import finish, with_feature_thresholds
@@ -49,15 +51,19 @@ class Run:
         restart: bool,
     ) -> None:
         self.name, self.architecture, self.column, self.plan, self.folder = name, made, column, plan, folder
-        if folder is not None:
+        whole = " and ".join(n for n in ("orthogonal", "thresholds") if getattr(config, n) not in (0, "one"))
+        self.shards = parallel.shards_of(made, config.feature_ranks, needs_whole=whole)
+        if folder is not None and self.shards.leads:
             _clear(folder, restart)
+        self.shards.wait()
         kept = state.recipe(folder) if folder else {}
         # Runs were once as long as was asked, whatever the batches held: one that was saved so goes on so.
         self.total = plan.asked if kept.get("tokens") == plan.asked else plan.tokens
         self.config = config.resolved(made, self.total)
         self.device = torch.device(self.config.device)
         self.recipe = {"architecture": type(made).__name__, **asdict(made), **asdict(self.config)}  # type: ignore[call-overload]
-        del self.recipe["device"]  # a run goes on wherever it is taken up
+        for where in ("device", "feature_ranks"):  # a run goes on wherever it is taken up
+            del self.recipe[where]
         own = batches.parts[column] if column is not None and hasattr(batches, "parts") else batches
         if made.traits.along and not getattr(own, "pairs", None):
             raise InterpError(
@@ -68,12 +74,13 @@ class Run:
         self.recipe["batches"] = {"batch_size": getattr(own, "batch_size", None), **getattr(own, "recipe", {})}
         self.findable: int | None = getattr(batches, "findable", None)
         """How many features the batches hold, where somebody knows."""
-        self.state = state.load(folder, self.recipe, made, self.device) if folder else None
+        self.shards.check_same(json.dumps(self.recipe, sort_keys=True, default=str), "settings")
+        self.state = state.load(folder, self.recipe, made, self.device, self.shards) if folder else None
         self.saved, self.saved_at = self.tokens, time.monotonic()
         self.held: tuple[Tensor, Tensor] | None = None
         self.notes: list[str] = []
         if self.state:
-            self.notes += elsewhere(self.state)
+            self.notes += elsewhere(self.state, self.shards)
         if config.tokens and self.total < config.tokens:
             back = f", of which {plan.back:,} are kept back" if plan.back else ""
             self.notes.append(
@@ -121,9 +128,9 @@ class Run:
             x_BD, y_BO = x_BD[whole], y_BO[whole]
         if bool((x_BD == x_BD[:1]).all() | (y_BO == y_BO[:1]).all()):
             raise InterpError(f"all of the first {len(x_BD):,} rows are the same, so there is nothing to learn.")
-        first = state.initial(x_BD, y_BO, self.architecture, self.config.seed)
+        first = state.initial(x_BD, y_BO, self.architecture, self.config.seed, self.shards)
         for name in self.config.frozen:
-            if not bool(first.p[name].any()):
+            if not self.shards.agree(bool(first.p[name].any())):
                 raise InterpError(
                     f"{name} of a {type(self.architecture).__name__} begins at 0, so frozen it gives nothing."
                 )
@@ -143,7 +150,7 @@ class Run:
         """By a trial on the first batch."""
         assert self.state is not None
         batch, done = pick(opening[0], self.column), self.tokens / self.total
-        return watch.seconds_a_step(self.state, self.architecture, self.config, batch, done)
+        return watch.seconds_a_step(self.state, self.architecture, self.config, batch, done, self.shards)
 
     def _check(self, held_out: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Held-out rows for checkpoints of unfinished runs; raises InterpError before anything is trained in vain."""
@@ -165,16 +172,22 @@ class Run:
         began = time.perf_counter()
         done = self.state.tokens / self.total
         try:
-            measured = optimise(self.state, self.architecture, self.config, batch, done)
+            measured = optimise(self.state, self.architecture, self.config, batch, done, self.shards)
+        except parallel.LostRank:
+            raise
         except InterpError as error:
             raise InterpError(f"{self.name}: {error}" if self.name else str(error)) from error
         self.state.tokens += rows_of(batch)
         self.state.loss, self.state.lr = measured.loss, float(self.config.lr or 0.0) * self.config.rate(done)
         notes = (*self.notes, *self.watch.look(batch, measured, done))
         self.notes = []
-        if self.state.tokens - self.saved >= self.config.save_every or time.monotonic() - self.saved_at >= SAVE_SECONDS:
+        if self.state.tokens - self.saved >= self.config.save_every or (self.late() and not self.shards.several):
             self.save()
         return self._event(measured.fvu, measured.l0, measured.dead, began, notes)
+
+    def late(self) -> bool:
+        """Whether the last state was saved long ago: several ranks, whose clocks differ, agree on that before a batch."""
+        return time.monotonic() - self.saved_at >= SAVE_SECONDS
 
     def _event(
         self, fvu: float, l0: float, dead: int, began: float, notes: Sequence[str], sae: SAE | None = None
@@ -187,11 +200,12 @@ class Run:
         """Write the state, and beside it the checkpoint as it stands (an SAE that opens on its own), if they are new."""
         if self.folder is not None and self.tokens > self.saved:
             assert self.state is not None
-            self.state.save(self.folder, self.recipe)
+            self.state.save(self.folder, self.recipe, self.shards)
             sae, latest = self._sae(self.held[0] if self.held else None), self.folder / LATEST
             hooks = self.recipe["batches"].get("hooks", ())
-            if latest.exists():
-                save_weights(sae, latest, hooks=hooks)  # its cfg.json stays as it is, so either weights belong to it
+            if latest.exists() or self.shards.several:
+                # Its cfg.json stays as it is, so either weights belong to it; where there is none yet, it comes last.
+                save_weights(sae, latest, hooks=hooks, shards=self.shards)
             else:
                 with places.whole_folder(latest) as partial:
                     save_weights(sae, partial, hooks=hooks)
@@ -199,7 +213,7 @@ class Run:
 
     def _sae(self, held_out_BD: Tensor | None) -> SAE:
         assert self.state is not None
-        return finish(self.state, self.architecture, held_out_BD)
+        return finish(self.state, self.architecture, held_out_BD, self.shards)
 
     def finish(self, held_out: tuple[Tensor, Tensor]) -> Step:
         """The last event. Thresholds are set on the first half of the held-out rows; FVU, L0 and dead features are of
@@ -224,7 +238,7 @@ class Run:
             k = self.architecture.inference(self.state.p).per_row
             assert k is not None  # as TrainConfig.resolved made sure
             sae = with_feature_thresholds(sae, x_BD[: half or None], y_BO[: half or None], k)
-        sums = reconstruction(sae, x_BD[half:], y_BO[half:])
+        sums = reconstruction(sae, x_BD[half:], y_BO[half:], shards=self.shards)
         self.notes += watch.off_target(sums.l0, watch.wanted_l0(self.architecture))
         self.notes += watch.ended_early(self.tokens, self.total)
         return self._event(sums.fvu, sums.l0, sums.dead, began, self.notes, sae)
@@ -240,11 +254,14 @@ def _clear(folder: Path, restart: bool) -> None:
         places.drop_partials(place)
 
 
-def elsewhere(saved: state.State) -> list[str]:
-    """The warning that a run goes on on another kind of device, or on more or fewer threads, from where it goes on."""
+def elsewhere(saved: state.State, shards: Shards = ONE) -> list[str]:
+    """The warning that a run goes on on another kind of device, or on more or fewer threads or ranks, from where it goes on."""
+    ranks = f"{shards.data} x {shards.features}"
     before = f"{saved.threads} threads" if saved.made_on == saved.device.type else saved.made_on
     now = f"{torch.get_num_threads()} threads" if saved.made_on == saved.device.type else saved.device.type
-    saved.threads, saved.made_on = torch.get_num_threads(), saved.device.type
+    if saved.ranks != ranks:
+        before, now = (f"{n} ranks (rows x features) of {what}" for n, what in ((saved.ranks, before), (ranks, now)))
+    saved.threads, saved.made_on, saved.ranks = torch.get_num_threads(), saved.device.type, ranks
     if before == now:
         return []
     return [

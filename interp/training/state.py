@@ -6,26 +6,30 @@ Axes    B batch row, D d_in, O d_out, F d_sae.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from interp import places
 from interp.sae.architecture import Architecture, Params, unit_rows
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 FILE = "state.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 SEED_OFFSET = 0x1D1C_7104A2
-COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on")
+COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on", "ranks")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
+SHARED = ("b_dec", "W_skip")
+"""Parameters that are no feature's: every rank holds them alike."""
 NEWER: dict[str, Any] = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": []}
 """Fields that recipes of before lack, with what they were then."""
+DRAWN = 1024
+"""First rows that are drawn at a time where only some are kept."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices on which PyTorch has Adam's step as one kernel."""
 
@@ -52,21 +56,28 @@ class State:
     """On which it was computed: sums are done in another order on more or fewer."""
     made_on: str = "cpu"
     """The kind of device it was computed on."""
+    ranks: str = "1 x 1"
+    """How many ranks shared rows, and features; each has its features' part of this state."""
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are, and batches are moved to."""
         return self.p["b_dec"].device
 
-    def save(self, folder: Path, recipe: dict[str, Any]) -> None:
-        """Write the state, recipe and step inside it, whole or not at all."""
+    def save(self, folder: Path, recipe: dict[str, Any], shards: Shards = ONE) -> None:
+        """Write the state, recipe and step inside it, whole or not at all; several ranks write one file together."""
         tensors = {name: getattr(self, name) for name in OWN} | {f"p.{k}": v for k, v in self.p.items()}
         for name, parameter in self.p.items():
             for moment, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{moment}.{name}"] = value
         meta = {name: json.dumps(getattr(self, name)) for name in COUNTS} | {"recipe": json.dumps(recipe)}
-        with places.whole_file(folder / FILE) as partial:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, metadata=meta)
+        shards.save(folder / FILE, tensors, {name: 0 for name in tensors if _is_of_features(name)}, meta)
+
+
+def _is_of_features(name: str) -> bool:
+    """Whether the rows of a tensor of the file are features."""
+    kind, _, parameter = name.rpartition(".")
+    return name == "idle_F" if not kind else parameter not in SHARED and kind != "adam.step"
 
 
 def adam(p: Params, architecture: Architecture) -> torch.optim.Adam:
@@ -80,14 +91,20 @@ def adam(p: Params, architecture: Architecture) -> torch.optim.Adam:
     return torch.optim.Adam(groups[: 2 if thresholds else 1], betas=(0.9, 0.999), eps=1e-8, fused=fused)
 
 
-def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture: Architecture, seed: int) -> State:
-    """Parameters from the first rows: b_dec the targets' mean, encoder rows random directions, the rest the
-    architecture's choice."""
+def initial(
+    x_BD: Float[Tensor, "B D"],
+    y_BO: Float[Tensor, "B O"],
+    architecture: Architecture,
+    seed: int,
+    shards: Shards = ONE,
+) -> State:
+    """Parameters from the first rows, which all ranks hold alike: b_dec the targets' mean, encoder rows random directions,
+    the rest the architecture's choice."""
     scale_in, scale_out = (_scale(rows, architecture.traits.widths) for rows in (x_BD, y_BO))
-    W = first_rows(architecture.d_sae, architecture.d_in, seed).to(x_BD.device)
+    W = first_rows(architecture.d_sae, architecture.d_in, seed, shards.held(architecture.d_sae)).to(x_BD.device)
     p = {"W_enc": W, "b_enc": W.new_zeros(len(W)), "b_dec": y_BO.mean(0) * scale_out}
     some = x_BD[:4096] * scale_in
-    made = architecture.initial(p, some - p["b_dec"] if architecture.traits.centred else some)
+    made = architecture.initial(p, some - p["b_dec"] if architecture.traits.centred else some, shards)
     p = _ordered({name: value.clone() for name, value in made.items()})
     return State(
         p=p,
@@ -99,15 +116,25 @@ def initial(x_BD: Float[Tensor, "B D"], y_BO: Float[Tensor, "B O"], architecture
         tokens=0,
         optimiser=adam(p, architecture),
         made_on=W.device.type,
+        ranks=f"{shards.data} x {shards.features}",
     )
 
 
-def first_rows(d_sae: int, d_in: int, seed: int) -> Float[Tensor, "F D"]:
-    """The random rows of norm 1 that an SAE of that seed begins with."""
+def first_rows(d_sae: int, d_in: int, seed: int, held: slice | None = None) -> Float[Tensor, "F D"]:
+    """The random rows of norm 1 that an SAE of that seed begins with; or those of them that are `held`, without all of them
+    ever being there."""
     # Away from the seeds that people give synthetic data: directions planted with seed 0 and an SAE begun with seed 0
     # would be the same numbers, and every planted feature would be "recovered" untrained.
     draw = torch.Generator().manual_seed(seed + SEED_OFFSET)
-    return unit_rows(torch.randn(d_sae, d_in, generator=draw))
+    if held in (None, slice(0, d_sae)):
+        return unit_rows(torch.randn(d_sae, d_in, generator=draw))
+    # PyTorch draws sixteen numbers at a time, so parts of a multiple of that are drawn as the whole is.
+    edges = [*range(0, max(d_sae - DRAWN, 1), DRAWN), d_sae]
+    kept = []
+    for begin, end in pairwise(edges):
+        W = torch.randn(end - begin, d_in, generator=draw)
+        kept.append(W[max(held.start - begin, 0) : max(held.stop - begin, 0)])
+    return unit_rows(torch.cat(kept))
 
 
 def initial_decoder(recipe: Mapping[str, Any]) -> Float[Tensor, "F D"]:
@@ -154,8 +181,10 @@ def recipe(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, device: torch.device) -> State | None:
-    """The state in the folder, on the device whichever it was made on, or None when there is none.
+def load(
+    folder: Path, recipe: dict[str, Any], architecture: Architecture, device: torch.device, shards: Shards = ONE
+) -> State | None:
+    """The state in the folder, on the device and with the ranks' parts whichever it was made on, or None when there is none.
 
     Raises InterpError, naming the field, when it was made by another recipe.
     """
@@ -166,10 +195,11 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
         # Cloned: a tensor of the file may lie unaligned, where matrix products differ in their last bits.
         with safe_open(path, framework="pt") as file:
             meta = file.metadata()
-            loaded = {key: file.get_tensor(key).clone().to(device) for key in file.keys()}  # noqa: SIM118
+            loaded = {key: _read(file, key, shards).clone().to(device) for key in file.keys()}  # noqa: SIM118
         kept = json.loads(meta["recipe"])
         # What older states lack.
         newer = {"loss": "0.0", "lr": "0.0", "threads": str(torch.get_num_threads()), "made_on": '"cpu"'}
+        newer |= {"ranks": '"1 x 1"'}
         counts = {name: json.loads((newer | meta)[name]) for name in COUNTS}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None
@@ -186,7 +216,18 @@ def load(folder: Path, recipe: dict[str, Any], architecture: Architecture, devic
         if name in recipe.get("frozen", ()):
             continue  # no step was taken along it
         optimiser.state[parameter] = {moment: loaded[f"adam.{moment}.{name}"] for moment in MOMENTS}
-    return State(p=p, optimiser=optimiser, **counts, **{name: loaded[name] for name in OWN})
+    own: Any = {name: loaded[name] for name in OWN}
+    return State(p=p, optimiser=optimiser, **counts, **own)
+
+
+def _read(file: Any, name: str, shards: Shards) -> Tensor:
+    """A tensor of the file, or this rank's rows of it."""
+    if shards.features == 1 or not _is_of_features(name):
+        whole: Tensor = file.get_tensor(name)
+        return whole
+    rows = file.get_slice(name)
+    held: Tensor = rows[shards.held(rows.get_shape()[0])]
+    return held
 
 
 def _flat(recipe: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from interp.mask import SINK_RATIO
 from interp.render.words import duration, size
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import BLOCK_ROWS
+from interp.sae.shards import ONE, Shards
 from interp.training.batch import Batch
 from interp.training.config import TrainConfig
 from interp.training.optimise import Measured, optimise
@@ -92,7 +93,14 @@ def sizes(
     return Sizes(4 * parameters, max(step, first, last + 7 * parameters // 2), 3 * parameters + parameters // 2)
 
 
-def seconds_a_step(state: State, architecture: Architecture, config: TrainConfig, batch: Batch, done: float) -> float:
+def seconds_a_step(
+    state: State,
+    architecture: Architecture,
+    config: TrainConfig,
+    batch: Batch,
+    done: float,
+    shards: Shards = ONE,
+) -> float:
     """The median of some steps on a copy of the state."""
     trial = copy.copy(state)
     trial.p = {name: value.clone() for name, value in state.p.items()}
@@ -101,7 +109,7 @@ def seconds_a_step(state: State, architecture: Architecture, config: TrainConfig
     seconds = []
     for _ in range(PROBE_STEPS):
         began = time.perf_counter()
-        optimise(trial, architecture, config, batch, done)
+        optimise(trial, architecture, config, batch, done, shards)
         seconds.append(time.perf_counter() - began)
     return sorted(seconds)[PROBE_STEPS // 2]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interp import places
 from interp.checkpoint.formats.saelens.cfg import current
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
@@ -71,8 +72,9 @@ def is_sound(name: str, tensor: Tensor) -> Tensor:
     return tensor.isfinite() | (tensor == torch.inf) if name == "threshold" else tensor.isfinite()
 
 
-def stored(x: Tensor) -> Tensor:
+def stored(x: Tensor, shards: Shards = ONE) -> Tensor:
     """A tensor as it is kept: float16, or float32 where float16 loses more than rounding does (it holds 6e-5 to 65,504
-    well, and raw activations may be larger or smaller)."""
+    well, and raw activations may be larger or smaller). With `shards` x is this rank's part of it."""
     half, whole = x.half(), x.float()
-    return half if float((half.float() - whole).norm()) <= 2**-10 * float(whole.norm()) else whole
+    lost, norm = (shards.norm_features(part) for part in (half.float() - whole, whole))
+    return half if lost <= 2**-10 * norm else whole

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from interp import places
 from interp.checkpoint.card import WEIGHTS, Card
@@ -18,9 +17,12 @@ from interp.checkpoint.formats.foreign import is_transcoder
 from interp.checkpoint.formats.saelens.cfg import TANH
 from interp.checkpoint.formats.saelens.tensors import TENSORS, check_shapes, is_sound, stored
 from interp.sae import SAE
+from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 SAELENS_VERSION = "6.54.12"
+AXES = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "threshold": 0}
+"""Along which axis of a tensor its features lie."""
 
 
 def save_weights(
@@ -31,8 +33,11 @@ def save_weights(
     dtype: torch.dtype | None = None,
     model: str = "",
     hooks: Sequence[str] = (),
+    shards: Shards = ONE,
 ) -> str:
     """Write cfg.json and the weights, which open on their own, here and in SAELens; the weights' hash comes back.
+
+    Of several ranks that share the features each writes its part, and the first has the hash.
 
     Without `dtype` each tensor is kept as `stored` says. `hooks` are the hook points of an SAE that does not name them
     yet: a transcoder's two, or a crosscoder's.
@@ -48,18 +53,19 @@ def save_weights(
         sae.set_hooks(hooks if several else hooks[0], None if several else hooks[1:] or None)
     tensors = {name: getattr(sae, name).detach() for name in TENSORS if getattr(sae, name) is not None}
     check_shapes("the SAE", architecture_of(sae), tensors, sae.d_in, sae.d_sae, sae.d_out)
-    kept = {name: (x.to(dtype) if dtype else stored(x)).cpu().contiguous() for name, x in tensors.items()}
+    parts = {name: shards if name in AXES else ONE for name in tensors}
+    kept = {name: (x.to(dtype) if dtype else stored(x, parts[name])).cpu() for name, x in tensors.items()}
     for name, tensor in kept.items():
         held = torch.equal(tensor.isfinite(), tensors[name].isfinite().cpu())  # a threshold of inf was one before
         if not held or not bool(is_sound(name, tensor).all()):
             raise InterpError(
                 f"{name} has values that {str(tensor.dtype).partition('.')[2]} cannot hold, so nothing was saved."
             )
-    with places.whole_file(into / WEIGHTS) as partial:
-        save_file(kept, partial)
-        digest = places.sha256_file(partial)
-    places.write_json(into / "cfg.json", _cfg(sae, card, model))
-    return digest
+    shards.save(into / WEIGHTS, kept, {name: axis for name, axis in AXES.items() if name in kept})
+    if not shards.leads:
+        return ""
+    places.write_json(into / "cfg.json", _cfg(sae, card, model) | {"d_sae": sae.d_sae * shards.features})
+    return places.sha256_file(into / WEIGHTS)
 
 
 def architecture_of(sae: SAE) -> str:
