@@ -24,6 +24,7 @@ PRELOADED = [
     "interp.workbench",
     "interp.cli",
     "tests.warm",
+    "tests.ranks",
 ]
 """What commands import when they come to it, too."""
 WARM = multiprocessing.get_context("forkserver")
