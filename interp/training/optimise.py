@@ -63,8 +63,8 @@ def optimise(
     dead_after = config.dead_after or 1  # resolved: never None
     dead_F = state.idle_F >= dead_after
     rows, sized = shards.rows(len(t_BO)), [out.error_BO, t_BO, *([] if traits.centred else [u_BD])]
-    deaths, entries = shards.over_features(dead_F.sum(), dead_F.new_tensor(out.entries, dtype=torch.int64))
-    sums = [t_BO.sum(0), out.fired_F, entries, t_BO.new_tensor(out.penalty, dtype=torch.float64)]
+    deaths, entries = shards.over_features(dead_F.sum(), torch.tensor(out.entries))
+    sums = [t_BO.sum(0), out.fired_F, entries, torch.tensor(out.penalty, dtype=torch.float64)]
     norms, (total, fired_F, entries, penalty) = shards.over_rows([torch.linalg.vector_norm(x) for x in sized], sums)
     # Fetched together: on a GPU each number that is asked for waits until all before it is done.
     asked = [*norms[:2], total.square().sum().float(), deaths.float(), *norms[2:]]

@@ -158,6 +158,7 @@ class Grid(Shards):
         return same
 
     def own(self, batch: Any) -> Any:
+        """Raises InterpError for a batch that cannot be shared equally."""
         if not isinstance(batch, Tensor):
             return tuple(self.own(part) for part in batch)
         if len(batch) % self.data:
@@ -352,6 +353,7 @@ class Grid(Shards):
         return bytes(line.tolist()).rstrip(b"\0").decode()
 
     def check_same(self, given: Any, what: str, *wishes: bool) -> list[bool]:
+        """Raises InterpError on every rank when one holds something else."""
         digest = int.from_bytes(hashlib.blake2b(repr(_print(given)).encode(), digest_size=8).digest()) >> 2
         both = self._sum(
             torch.tensor([digest, -digest, *map(int, wishes)]),
@@ -377,7 +379,7 @@ def _packed(tensors: list[Tensor], exchange: Callable[[Tensor], Tensor]) -> list
     """What an exchange makes of each of some tensors of one type, as it makes it of all in one row."""
     if not tensors:
         return []
-    made = exchange(torch.cat([x.reshape(-1) for x in tensors]))
+    made = exchange(torch.cat([x.reshape(-1).to(tensors[0].device) for x in tensors]))
     return [part.view_as(x) for part, x in zip(made.split([x.numel() for x in tensors]), tensors, strict=True)]
 
 
