@@ -21,7 +21,7 @@ from interp.sae import ARCHITECTURES
 from interp.sae.architecture import Architecture, Moment
 from interp.sae.batchtopk import select
 from interp.sae.shards import ONE, Shards
-from interp.training import Step, TrainConfig, parallel, steps
+from interp.training import Step, TrainConfig, parallel, steps, train
 from interp.types import InterpError
 from tests.warm import WARM, start_server
 
@@ -85,6 +85,24 @@ def resumed(rank: int, folder: Path, features: int, batches: int, kind: str = "b
     made, shards = run(kind, features, batches, into=folder / "run")
     assert made[-1].sae is not None
     save_weights(made[-1].sae, folder / "sae", shards=shards)
+
+
+def stoppable(rank: int, folder: Path, batches: int) -> None:
+    """Train until somebody asks for the end."""
+    x = planted(batches * BATCH + HELD)
+    config = TrainConfig(tokens=batches * BATCH, **CONFIG | {"save_every": 10**9})
+    train(
+        x[HELD:].split(BATCH),
+        rule_of("topk"),
+        config,
+        held_out=x[:HELD],
+        into=folder / "run",
+        listeners=[_tell(folder)],
+    )
+
+
+def _tell(folder: Path) -> Callable[[Step], None]:
+    return lambda step: (folder / "step").write_text(str(step.step)) and None
 
 
 def chosen(rank: int, folder: Path, features: int) -> None:

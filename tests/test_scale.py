@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from interp.checkpoint import by_offset, load
@@ -126,6 +127,17 @@ def test_a_state_of_one_process_goes_on_on_ranks_and_is_the_same_file(tmp_path):
     assert ranks.end(ranks.begin(2, ranks.resumed, tmp_path / "one", 1, 8, "topk")) == [0, 0], said(tmp_path / "one", 0)
     files = [(tmp_path / name / "run" / FILE) for name in ("one", "two")]
     assert files[0].stat().st_size == files[1].stat().st_size
+
+
+def test_who_asks_one_rank_to_stop_stops_all_with_their_step_saved(tmp_path):
+    begun = ranks.begin(2, ranks.stoppable, tmp_path, 1000)
+    while not (tmp_path / "step").exists():
+        time.sleep(0.01)
+    os.kill(begun[1].pid, signal.SIGTERM)
+    assert ranks.end(begun) == [2, -signal.SIGTERM]
+    assert "the run was stopped before its end" in said(tmp_path, 0)
+    with safe_open(tmp_path / "run" / FILE, framework="pt") as file:
+        assert file.metadata()["step"] == (tmp_path / "step").read_text()
 
 
 def test_a_rank_that_hangs_is_not_waited_for(tmp_path):

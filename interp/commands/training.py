@@ -153,7 +153,9 @@ def train(
 ) -> Trained:
     """Train an SAE on activations, harvested or streamed; run again after a stop, it goes on bit for bit.
 
-    Begun by torchrun, its processes train the one SAE together (docs/scale.md). `settings` are further fields of the architecture or of TrainConfig by name (docs/training.md). Raises InterpError
+    Begun by torchrun, its processes train the one SAE together (docs/scale.md).
+
+    `settings` are further fields of the architecture or of TrainConfig by name (docs/training.md). Raises InterpError
     when they do not fit together, and when the folder holds another SAE.
     """
     # Longer than others are: 25 of its lines are the options.
