@@ -181,7 +181,7 @@ def test_the_command_line_trains_on_two_ranks(store, tmp_path):
     from tests.conftest import HOOK
 
     def call(folder: Path, *more: object) -> list[int | None]:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         given = (
             "train",
             store.folder,
@@ -199,6 +199,8 @@ def test_the_command_line_trains_on_two_ranks(store, tmp_path):
         return ranks.end(ranks.begin(2, ranks.command, folder, *given, *more))
 
     assert call(tmp_path / "a", "--set", "feature_ranks=2") == [0, 0], said(tmp_path / "a", 0)
+    assert call(tmp_path / "a", "--set", "feature_ranks=2") == [0, 0], said(tmp_path / "a", 0)
+    assert "holds this SAE already" in said(tmp_path / "a", 0)
     assert "d_sae=32" in said(tmp_path / "a", 0)
     assert said(tmp_path / "a", 1) == ""
     files = {path.name for path in (tmp_path / "a" / "sae").iterdir()}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from interp.checkpoint.archive import pack, unpack
     from interp.checkpoint.bundle import open_bundle
     from interp.checkpoint.card import Card, verify_files
-    from interp.checkpoint.folder import load, save
+    from interp.checkpoint.folder import load, load_part, save
     from interp.checkpoint.formats.saelens.tensors import stored
     from interp.checkpoint.formats.saelens.writing import save_weights
     from interp.checkpoint.remote import pull, push
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Card": "card",
     "load": "folder",
+    "load_part": "folder",
     "open_bundle": "bundle",
     "pack": "archive",
     "pull": "remote",
@@ -32,6 +33,7 @@ _HOME = {
 __all__ = [
     "Card",
     "load",
+    "load_part",
     "open_bundle",
     "pack",
     "pull",

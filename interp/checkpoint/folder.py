@@ -7,7 +7,7 @@ from pathlib import Path
 from interp import places
 from interp.checkpoint.card import TRAINED, WEIGHTS, Card
 from interp.checkpoint.formats import format_of, read, saelens
-from interp.checkpoint.formats.saelens.reading import opened
+from interp.checkpoint.formats.saelens.reading import opened, opened_part
 from interp.checkpoint.formats.saelens.writing import save_weights
 from interp.sae import SAE
 from interp.sae.shards import ONE, Shards
@@ -44,6 +44,14 @@ def load(folder: str | Path, device: str = "cpu", *, check: bool = True, scale: 
     sae, _, unknown = opened(path, device, check=check, scale=scale)
     _refuse_unknown(path, unknown)
     return sae
+
+
+def load_part(folder: str | Path, shards: Shards) -> SAE:
+    """The SAE in a folder that training wrote, or of its features those of this rank, where ranks share them.
+
+    Raises InterpError when the weights are not the ones that the card names.
+    """
+    return load(folder) if shards.features == 1 else opened_part(Path(folder), shards)
 
 
 def _of_another_library(path: Path, scale: float | None) -> SAE | None:

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from interp import places
 from interp.activations import ActivationSource, ActivationStore
-from interp.checkpoint import load
+from interp.checkpoint import load_part
 from interp.device import check_memory, resolve_device
 from interp.recipe.held_out import HeldOut, batches_of
 from interp.recipe.record import asked_of, card_of, is_there, keep, recipe_of, trained_on
@@ -77,7 +77,7 @@ def train_checkpoint(
         if not restart and is_there(folder, run, asked_of(source, read, written, made, config)):
             if shards.leads:
                 say(f"{folder} holds this SAE already; --restart makes it anew.")
-            return load(folder)
+            return load_part(folder, shards)
         shards.wait()
         held = measured.rows(names)
         sae = train(batches, rule, config, held_out=held, into=run, restart=restart, listeners=listeners)

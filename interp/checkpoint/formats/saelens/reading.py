@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -13,9 +13,10 @@ from interp.checkpoint.card import WEIGHTS, Card, verify_files
 from interp.checkpoint.formats.foreign import gated, integer, make, whole_tensors
 from interp.checkpoint.formats.saelens.cfg import OTHERS, SETTINGS, TANH, current, place_of
 from interp.checkpoint.formats.saelens.fold import fold_finetuning, fold_norms, for_raw_inputs, rescales
-from interp.checkpoint.formats.saelens.tensors import KINDS
+from interp.checkpoint.formats.saelens.tensors import AXES, KINDS
 from interp.sae import SAE
 from interp.sae.dictionary import with_widths
+from interp.sae.shards import Shards
 from interp.types import Hook, InterpError, parse_hooks
 
 
@@ -56,6 +57,22 @@ def opened(
     floats = {name: tensor.float() for name, tensor in tensors.items()}
     floats = for_raw_inputs(path, cfg, fold_finetuning(path, cfg, floats), scale)
     return _opened(path, kind, cfg, floats, card), cfg, unknown
+
+
+def opened_part(path: Path, shards: Shards) -> SAE:
+    """The SAE of one rank's features, of a folder that training wrote; no more than these is read.
+
+    Raises InterpError when the weights are not those that the card names.
+    """
+    if shards.leads:
+        verify_files(path)
+    cfg = current(places.read_json(path / "cfg.json"))
+    held = shards.held(integer(path / "cfg.json", cfg, "d_sae"))
+    with safe_open(path / WEIGHTS, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in KINDS[cfg["architecture"]]}
+        parts = {n: s[held] if AXES.get(n) == 0 else s[:, held] if n in AXES else s[:] for n, s in slices.items()}
+        floats = {name: part.float().contiguous() for name, part in parts.items()}
+    return _opened(path, cfg["architecture"], cfg, floats, Card.read(path))
 
 
 def _whole(path: Path, kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

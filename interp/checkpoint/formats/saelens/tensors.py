@@ -15,6 +15,8 @@ from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
+AXES = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "threshold": 0}
+"""Along which axis of a tensor its features lie; the others have none."""
 _FOUR = ("W_enc", "b_enc", "W_dec", "b_dec")
 KINDS: dict[str, tuple[str, ...]] = {
     "standard": _FOUR,

@@ -15,14 +15,12 @@ from interp import places
 from interp.checkpoint.card import WEIGHTS, Card
 from interp.checkpoint.formats.foreign import is_transcoder
 from interp.checkpoint.formats.saelens.cfg import TANH
-from interp.checkpoint.formats.saelens.tensors import TENSORS, check_shapes, is_sound, stored
+from interp.checkpoint.formats.saelens.tensors import AXES, TENSORS, check_shapes, is_sound, stored
 from interp.sae import SAE
 from interp.sae.shards import ONE, Shards
 from interp.types import InterpError
 
 SAELENS_VERSION = "6.54.12"
-AXES = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "threshold": 0}
-"""Along which axis of a tensor its features lie."""
 
 
 def save_weights(
