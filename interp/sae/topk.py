@@ -33,8 +33,11 @@ class TopK:
 
     def gradients(self, p: Params, u_BD: Tensor, t_BO: Tensor, moment: Moment) -> Outcome:
         rows = kernels.encoder_rows(u_BD, moment.dtype)
-        matrix, here = kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype), len(p["W_enc"])
-        flat, values = kernels.entries_topk(rows, matrix, min(self.k, here))
+        here = len(p["W_enc"])
+        # The matrix goes before its memory is needed again.
+        flat, values = kernels.entries_topk(
+            rows, kernels.encoder_matrix(p["W_enc"], p["b_enc"], moment.dtype), min(self.k, here)
+        )
         active = moment.shards.keep_topk(kernels.from_flat(flat, values, len(u_BD), here), self.k)
         return squared_error(p, u_BD, t_BO, active, moment.hint, shards=moment.shards)
 
