@@ -1,11 +1,15 @@
 """One SAE on several ranks: real processes over real sockets give the SAE of one process, and none is waited for in vain."""
 
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors import safe_open
@@ -50,7 +54,7 @@ RESAMPLED = ("standard", {"resample": True, "dead_after": 128})
     ids=["rows", "features", "rows and features"],
 )
 def test_several_ranks_make_the_sae_of_one(tmp_path, world, features, runs):
-    batches = 24
+    batches = 16
     begun = ranks.begin(world, ranks.trained, tmp_path, features, batches, runs)
     alone = [ranks.run(kind, 1, batches, more=more)[0] for kind, more in runs]
     assert ranks.end(begun) == [0] * world, said(tmp_path, 0)
@@ -212,6 +216,30 @@ def test_the_command_line_trains_on_two_ranks(store, tmp_path):
     assert torch.equal(theirs.W_enc.data, load(tmp_path / "a" / "sae").W_enc)
     assert call(tmp_path / "b", "--set", "feature_ranks=3") == [2, 2]
     assert "no whole number of such groups" in said(tmp_path / "b", 0)
+
+
+@pytest.mark.slow
+def test_torchrun_begins_a_run_anew_when_a_rank_was_killed(store, tmp_path):
+    """Its own processes: they import everything twice."""
+    from tests.conftest import HOOK, ROOT
+
+    given = ["train", store.folder, HOOK, tmp_path / "sae", "--d-sae", 32, "--k", 2, "--batch", 64, "--epochs", 6]
+    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--max-restarts", 1, "-m", "interp"]
+    whole = [*map(str, (*call, *given)), "--set", "save_every=1024"]
+    begun = subprocess.Popen(whole, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "sae" / ".run" / FILE).exists():
+        assert begun.poll() is None
+        time.sleep(0.05)
+    psutil.Process(begun.pid).children()[-1].kill()
+    said, error = begun.communicate(timeout=120)
+    assert begun.returncode == 0, error
+    assert "another rank has ended" in error
+    assert "d_sae=32" in said
+    assert said.count("\n") == 1
+    records = [json.loads(line) for line in (tmp_path / "sae" / "training_log.jsonl").read_text().splitlines()]
+    steps = [record["step"] for record in records]
+    assert steps == sorted(steps)
+    assert records[-1]["finished"]
 
 
 def test_parts_written_by_offset_are_the_file_that_is_written_whole(tmp_path):

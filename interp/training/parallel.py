@@ -29,6 +29,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from interp import places
 from interp.checkpoint import by_offset
@@ -62,7 +63,11 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # an error of ours instead of an abort
     with _listening():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_patience())
+        store, rank, world = next(rendezvous("env://", timeout=_patience()))
+        # torchrun keeps its store when it begins all anew, and with it the addresses of those that are gone.
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_patience())
     try:
         yield
     finally:
