@@ -82,3 +82,17 @@ def joined(batches: list[Any], architecture: Architecture, rows: int, device: to
     inputs, targets = zip(*(sides(batch, architecture, device) for batch in batches), strict=True)
     x_BD = torch.cat(inputs)[:rows]
     return x_BD, x_BD if inputs[0] is targets[0] else torch.cat(targets)[:rows]
+
+
+def fingerprint(given: Any) -> Any:
+    """Something short that differs where what is given does: tensors by shape, type and a sum of their bits by place."""
+    if isinstance(given, Tensor):
+        if not given.numel():
+            return tuple(given.shape)
+        bits = given.detach().float().contiguous().view(torch.int32)
+        by_row = bits.view(len(bits), -1).sum(1) if bits.ndim else bits
+        place = torch.arange(1, by_row.numel() + 1, device=bits.device)
+        return tuple(given.shape), str(given.dtype), int((by_row.view(-1) * place).sum())
+    if isinstance(given, list | tuple):
+        return tuple(fingerprint(part) for part in given)
+    return given

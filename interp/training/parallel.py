@@ -36,6 +36,7 @@ from interp.checkpoint import by_offset
 from interp.sae.architecture import Architecture
 from interp.sae.kernels import BITS, Active
 from interp.sae.shards import ONE, Shards
+from interp.training.batch import fingerprint
 from interp.types import InterpError
 
 PATIENCE = 50.0
@@ -76,7 +77,7 @@ def joined() -> Iterator[None]:
 
 
 def leads() -> bool:
-    """Whether this process is the one that speaks and writes: the first of several, or the only one."""
+    """Whether this process speaks and writes: the first of several, or the only one."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
@@ -128,11 +129,11 @@ def _listening() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # whatever gloo, NCCL and the store raise is one
-        said = str(error).strip().splitlines()
+        said = str(error).strip().splitlines() or [type(error).__name__]
         raise LostRank(
             "another rank has ended or did not answer, so this one ends too (its own message says why it did). What was "
             "saved last is whole; the same command goes on from there, on as many ranks as you like. "
-            f"(torch.distributed: {said[0][:160] if said else type(error).__name__})"
+            f"(torch.distributed: {said[0][:160]})"
         ) from error
 
 
@@ -156,6 +157,10 @@ class Grid(Shards):
                 [list(column) for column in zip(*grid, strict=True)], timeout=_patience()
             )
             self._all = dist.new_group(timeout=_patience())
+
+    @property
+    def _world(self) -> int:
+        return self.data * self.features
 
     def alike(self) -> Shards:
         same = copy.copy(self)
@@ -248,11 +253,11 @@ class Grid(Shards):
         return float(self.sum_features(torch.tensor(x, dtype=torch.float64)))
 
     def count(self, n: int) -> int:
-        return int(self._sum(torch.tensor(n), self._all, self.data * self.features))
+        return int(self._sum(torch.tensor(n), self._all, self._world))
 
     def least(self, x: Tensor, known: bool = True) -> Tensor:
         x = x.clone() if known else torch.full_like(x, torch.inf)
-        least = self._sum(x, self._all, self.data * self.features, dist.ReduceOp.MIN)
+        least = self._sum(x, self._all, self._world, dist.ReduceOp.MIN)
         return torch.where(least.isfinite(), least, 0.0)
 
     def largest(self, values_N: Tensor, count: int, flat_N: Tensor, batch: int, width: int) -> Tensor:
@@ -267,7 +272,7 @@ class Grid(Shards):
         place = row * (width * self.features) + feature  # in the whole batch's (B, F)
         padded = place.new_full((equal,), torch.iinfo(torch.int64).max)
         padded[: len(place)] = place
-        last = self._gather(padded, self._all, self.data * self.features).sort().values[count - above - 1]
+        last = self._gather(padded, self._all, self._world).sort().values[count - above - 1]
         mask[ties[place <= last]] = True
         return mask
 
@@ -289,7 +294,7 @@ class Grid(Shards):
     def _bin(self, numbers_N: Tensor, bins: int, count: int) -> tuple[int, int, int]:
         """(the number that stands at `count` from above among all ranks' numbers below `bins`, how many are larger, and how
         many equal); 0 where there are fewer."""
-        counts = self._sum(torch.bincount(numbers_N, minlength=bins), self._all, self.data * self.features)
+        counts = self._sum(torch.bincount(numbers_N, minlength=bins), self._all, self._world)
         reached = counts.flip(0).cumsum(0)
         place = min(int(torch.searchsorted(reached, count)), bins - 1)
         before, until = int(reached[place - 1]) if place else 0, int(reached[place])
@@ -336,10 +341,11 @@ class Grid(Shards):
                 by_offset.begin(own, layout)
             partial = Path(self._told(str(own)))
             if self.row == 0:
-                mine = {name: x for name, x in tensors.items() if name in axes or self.column == 0}
-                parts = {
-                    n: (x, axes.get(n), self.column * x.shape[axes[n]] if n in axes else 0) for n, x in mine.items()
+                own_axes = {name: axes.get(name) for name in tensors if name in axes or self.column == 0}
+                first = {
+                    n: self.column * tensors[n].shape[axis or 0] if n in axes else 0 for n, axis in own_axes.items()
                 }
+                parts = {name: (tensors[name], axis, first[name]) for name, axis in own_axes.items()}
                 try:
                     by_offset.write(partial, layout, parts)
                 except OSError as error:
@@ -359,13 +365,9 @@ class Grid(Shards):
 
     def check_same(self, given: Any, what: str, *wishes: bool) -> list[bool]:
         """Raises InterpError on every rank when one holds something else."""
-        digest = int.from_bytes(hashlib.blake2b(repr(_print(given)).encode(), digest_size=8).digest()) >> 2
-        both = self._sum(
-            torch.tensor([digest, -digest, *map(int, wishes)]),
-            self._all,
-            self.data * self.features,
-            how=dist.ReduceOp.MAX,
-        )
+        digest = int.from_bytes(hashlib.blake2b(repr(fingerprint(given)).encode(), digest_size=8).digest()) >> 2
+        said = torch.tensor([digest, -digest, *map(int, wishes)])
+        both = self._sum(said, self._all, self._world, dist.ReduceOp.MAX)
         if int(both[0]) != -int(both[1]):
             raise InterpError(
                 f"the ranks have different {what}; all must be given the same (each takes its own part of it): the same "
@@ -374,7 +376,7 @@ class Grid(Shards):
         return [bool(wish) for wish in both[2:]]
 
     def agree(self, wish: bool) -> bool:
-        return bool(self._sum(torch.tensor(int(wish)), self._all, self.data * self.features, dist.ReduceOp.MAX))
+        return bool(self._sum(torch.tensor(int(wish)), self._all, self._world, dist.ReduceOp.MAX))
 
     def wait(self) -> None:
         self.agree(False)
@@ -386,17 +388,3 @@ def _packed(tensors: list[Tensor], exchange: Callable[[Tensor], Tensor]) -> list
         return []
     made = exchange(torch.cat([x.reshape(-1).to(tensors[0].device) for x in tensors]))
     return [part.view_as(x) for part, x in zip(made.split([x.numel() for x in tensors]), tensors, strict=True)]
-
-
-def _print(given: Any) -> Any:
-    """Something short that differs where what is given does: tensors by shape, type and a sum of their bits by place."""
-    if isinstance(given, Tensor):
-        if not given.numel():
-            return tuple(given.shape)
-        bits = given.detach().float().contiguous().view(torch.int32)
-        by_row = bits.view(len(bits), -1).sum(1) if bits.ndim else bits
-        places_ = torch.arange(1, by_row.numel() + 1, device=bits.device)
-        return tuple(given.shape), str(given.dtype), int((by_row.view(-1) * places_).sum())
-    if isinstance(given, list | tuple):
-        return tuple(_print(part) for part in given)
-    return given
