@@ -6,6 +6,7 @@ What ranks do stands here and not in a test's file, which they would have to imp
 import os
 import runpy
 import socket
+import statistics
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from interp.checkpoint import save_weights
@@ -165,6 +167,31 @@ def command(rank: int, folder: Path, *arguments: object) -> None:
     """`python -m interp` with these arguments."""
     sys.argv = ["interp", *map(str, arguments)]
     runpy.run_module("interp", run_name="__main__")
+
+
+def counted(rank: int, folder: Path, features: int, kinds: Sequence[str]) -> None:
+    """How many bytes this rank sends in a step of each kind: a ring's share of what it sums, and what it gives others to gather."""
+    sent, sum_, gather = [0.0], dist.all_reduce, dist.all_gather
+
+    def summing(x: Tensor, op: Any, group: Any) -> None:
+        ranks = dist.get_world_size(group)
+        sent[0] += 2 * (ranks - 1) / ranks * x.nbytes
+        sum_(x, op, group=group)
+
+    def gathering(parts: list[Tensor], x: Tensor, group: Any) -> None:
+        sent[0] += (len(parts) - 1) * x.nbytes
+        gather(parts, x, group=group)
+
+    dist.all_reduce, dist.all_gather = summing, gathering
+    for kind in kinds:
+        x = torch.randn(9 * 512, 64, generator=torch.Generator().manual_seed(0))
+        rule = ARCHITECTURES[kind](d_in=64, d_sae=512, k=8)
+        config = TrainConfig(tokens=8 * 512, feature_ranks=features, bfloat16=True)
+        each = []
+        for _ in steps(x[512:].split(512), rule, config, held_out=x[:512]):
+            each.append(sent[0])
+            sent[0] = 0.0
+        (folder / f"{kind}.{rank}").write_text(str(statistics.median(each[2:-1])))
 
 
 # Processes.

@@ -92,6 +92,20 @@ def test_a_training_too_large_for_a_trial_is_told_from_a_smaller_one(monkeypatch
         forecast_training("topk", 32, 10_000, {"d_sae": 1024, "k": 4}, batch=256, device="cpu")
 
 
+def test_ranks_have_their_parts_told():
+    one, four = (
+        forecast_training("topk", 32, 10_000, {"d_sae": 1024, "k": 4}, batch=256, device="cpu", **ranks)
+        for ranks in ({}, {"ranks": 4, "feature_ranks": 2})
+    )
+    assert one.sent == 0
+    assert four.disk == pytest.approx(one.disk, rel=0.01)
+    assert four.hours == pytest.approx(4 * four.seconds / 3600)
+    with pytest.raises(InterpError, match="numbers that divide"):
+        forecast_training(
+            "topk", 32, 10_000, {"d_sae": 1024, "k": 4}, batch=256, device="cpu", ranks=3, feature_ranks=2
+        )
+
+
 def _available() -> int:
     import psutil
 

@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from interp.checkpoint import by_offset, load
+from interp.recipe.forecast import sent_a_step
+from interp.sae import ARCHITECTURES
 from interp.sae.metrics import reconstruction
 from interp.training import parallel
 from interp.training.state import FILE, first_rows
@@ -240,6 +242,16 @@ def test_torchrun_begins_a_run_anew_when_a_rank_was_killed(store, tmp_path):
     steps = [record["step"] for record in records]
     assert steps == sorted(steps)
     assert records[-1]["finished"]
+
+
+@pytest.mark.parametrize(("world", "features"), [(2, 1), (2, 2)], ids=["rows", "features"])
+def test_a_plan_tells_what_ranks_send(tmp_path, world, features):
+    kinds = ("topk", "batchtopk")
+    assert ranks.end(ranks.begin(world, ranks.counted, tmp_path, features, kinds)) == [0] * world, said(tmp_path, 0)
+    for kind in kinds:
+        rule = ARCHITECTURES[kind](d_in=64, d_sae=512, k=8)
+        told = sent_a_step(rule, 512 // (world // features), world // features, features)
+        assert float((tmp_path / f"{kind}.0").read_text()) == pytest.approx(told, rel=0.15)
 
 
 def test_parts_written_by_offset_are_the_file_that_is_written_whole(tmp_path):

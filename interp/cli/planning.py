@@ -18,6 +18,12 @@ def _planned(planned: Planned, _: Asked) -> None:
             for one in planned.stages
         ]
         table(["stage", "memory", "time", "disk", "tokens/s", "measured"], rows)
+    for one in planned.stages:
+        if one.ranks > 1:
+            tell(
+                f"{one.stage} on {one.ranks} ranks: memory of each; a rank sends {size(one.sent)} a step, and all of them work "
+                f"{one.hours:,.1f} hours, waiting for each other not counted"
+            )
 
 
 register("plan", _planned, "interp plan smollm2 blocks.15.hook_resid_post --tokens 1000000 --d-sae 9216")

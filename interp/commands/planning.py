@@ -33,6 +33,10 @@ def plan(
     l0: Annotated[float | None, Option("How many active features a token jumprelu aims at.")] = None,
     l1: L1 = None,
     batch: Batch = 4096,
+    ranks: Annotated[int, Option("How many processes train together (docs/scale.md).", low=1)] = 1,
+    feature_ranks: Annotated[
+        int, Option("How many of them share the features; the others share a batch's rows.", low=1)
+    ] = 1,
     dtype: Annotated[
         str | None,
         Option(
@@ -58,5 +62,7 @@ def plan(
     options: Any = {name: value for name, value in asked.items() if value is not None}
     if takes_k([architecture]):
         options.setdefault("k", K)
-    train = forecast_training(architecture, width, tokens, options, batch=batch, device=device)
+    train = forecast_training(
+        architecture, width, tokens, options, batch=batch, device=device, ranks=ranks, feature_ranks=feature_ranks
+    )
     return Planned(size, (harvest, train))

@@ -26,11 +26,12 @@ from interp.corpus.blocks import BLOCK
 from interp.device import resolve_device
 from interp.models.sizes import ModelSize, at_layer, layer_of, small_copy
 from interp.recipe.rules import PAIRED, bytes_of, make_rule
+from interp.sae import Architecture
 from interp.sae.options import Options
 from interp.training import TrainConfig
 from interp.training.plan import INIT_ROWS
 from interp.training.trial import trial
-from interp.training.watch import own_memory
+from interp.training.watch import own_memory, wanted_l0
 from interp.types import InterpError
 
 BATCH_BLOCKS = 16
@@ -59,6 +60,15 @@ class Stage:
     """Tokens a second."""
     by: str
     """What was measured for it."""
+    ranks: int = 1
+    """Processes that share the work; `memory` is each one's."""
+    sent: int = 0
+    """Bytes that each of them sends a step."""
+
+    @property
+    def hours(self) -> float:
+        """Of all ranks together."""
+        return self.seconds * self.ranks / 3600
 
 
 def forecast_harvest(size: ModelSize, hook_name: str, tokens: int, *, device: str = "auto") -> tuple[Stage, int]:
@@ -96,39 +106,84 @@ def forecast_harvest(size: ModelSize, hook_name: str, tokens: int, *, device: st
 
 
 def forecast_training(
-    kind: str, width: int, tokens: int, options: Options, *, batch: int = 4096, device: str = "auto"
+    kind: str,
+    width: int,
+    tokens: int,
+    options: Options,
+    *,
+    batch: int = 4096,
+    device: str = "auto",
+    ranks: int = 1,
+    feature_ranks: int = 1,
 ) -> Stage:
-    """What training one SAE on a harvest of so many tokens takes.
+    """What training one SAE on a harvest of so many tokens takes; of several ranks (docs/scale.md) each one's part, timed here
+    alone, so what they wait for each other's numbers is not in the time.
 
-    Raises InterpError for an architecture or options that do not exist, for one that reads several hook points, and when not
-    even a small trial fits the memory.
+    Raises InterpError for an architecture or options that do not exist, for one that reads several hook points, for ranks that
+    cannot share the run equally, and when not even a small trial fits the memory.
     """
     if kind in PAIRED:
         raise InterpError(f"a {kind} reads and writes several hook points; plans are made for SAEs of one.")
+    d_sae, rows = _parts(int(options["d_sae"]), batch, ranks, feature_ranks)
     config = TrainConfig(device=device, tokens=max(tokens, batch))
-    whole = int(options["d_sae"])
-    tried, room = make_rule(kind, config, {"d_in": width}, options), FITS * psutil.virtual_memory().available
-    while bytes_of(tried) * 2 > room:
+
+    def make(features: int) -> Architecture:
+        return make_rule(kind, config, {"d_in": width}, {**options, "d_sae": features})
+
+    whole, tried = make(int(options["d_sae"])), make(d_sae)
+    while bytes_of(tried) * 2 > FITS * psutil.virtual_memory().available:
         if tried.d_sae < LEAST:
             raise InterpError(
                 "too little memory is free for a trial of training; close something, or plan a smaller batch."
             )
-        tried = make_rule(kind, config, {"d_in": width}, {**options, "d_sae": tried.d_sae // 2})
+        tried = make(tried.d_sae // 2)
     before = own_memory()
     draw = torch.Generator().manual_seed(0)
-    batches = [torch.randn(batch, width, generator=draw) for _ in range(max(1, INIT_ROWS // batch))]
+    batches = [torch.randn(rows, width, generator=draw) for _ in range(max(1, INIT_ROWS // rows))]
     sizes, seconds = trial(tried, config, batches)
-    grows = whole / tried.d_sae
+    grows = d_sae / tried.d_sae
     rate = batch / (seconds * grows)
     of = "a few steps" if grows == 1 else f"a few steps with {tried.d_sae:,} features"
     return Stage(
         stage="train",
         memory=before + int((sizes.held + sizes.passing) * grows) + 2 * min(tokens, BUFFER) * width,
         seconds=tokens / rate,
-        disk=int(sizes.disk * grows),
+        disk=int(sizes.disk * grows) * feature_ranks,
         rate=rate,
-        by=f"{of} of {batch:,} rows on {resolve_device(device)}",
+        by=f"{of} of {rows:,} rows on {resolve_device(device)}",
+        ranks=ranks,
+        sent=sent_a_step(whole, rows, ranks // feature_ranks, feature_ranks),
     )
+
+
+def _parts(d_sae: int, batch: int, ranks: int, feature_ranks: int) -> tuple[int, int]:
+    """(features, rows of a batch) that each of the ranks has."""
+    if ranks % feature_ranks or d_sae % feature_ranks or batch % (ranks // feature_ranks):
+        raise InterpError(
+            f"{ranks} ranks, {feature_ranks} of which share the features, cannot have equal parts of {d_sae:,} features and "
+            f"{batch:,} rows; choose numbers that divide."
+        )
+    return d_sae // feature_ranks, batch // (ranks // feature_ranks)
+
+
+def sent_a_step(rule: Architecture, rows: int, data: int, features: int) -> int:
+    """Bytes that each rank sends in a step of training, of a grid of `data` × `features` ranks with so many rows each.
+
+    A sum over n ranks sends 2 (n - 1) / n of its bytes (ring), a gathering n - 1 times its own. Small numbers are left out, and
+    so is what only a step with dead features exchanges.
+    """
+
+    def summed(bytes_: float, ranks: int) -> float:
+        return 2 * (ranks - 1) / ranks * bytes_
+
+    here = rule.d_sae / features
+    gradients = 4 * (here * (rule.d_in + rule.d_out + 1) + rule.d_out) + 8 * here  # and who fired
+    reconstruction = 4 * rows * rule.d_out
+    if rule.traits.measured:  # BatchTopK's level, by histograms of the values' bits
+        codes = summed(8 * 2**15, data * features)
+    else:
+        codes = 4.0 * rows * (wanted_l0(rule) or 0) * (features - 1)
+    return round(summed(gradients, data) + summed(reconstruction, features) + codes)
 
 
 @contextmanager
