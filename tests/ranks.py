@@ -8,6 +8,7 @@ import runpy
 import socket
 import statistics
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -25,7 +26,7 @@ from interp.sae.batchtopk import select
 from interp.sae.shards import ONE, Shards
 from interp.training import Step, TrainConfig, parallel, steps, train
 from interp.types import InterpError
-from tests.warm import WARM, start_server
+from tests.warm import WARM, start, start_server
 
 D_IN, D_SAE, BATCH, HELD = 16, 32, 64, 512
 CONFIG = {"dead_after": 64, "aux_k": 2, "lr": 5e-3, "bfloat16": False, "save_every": 256}
@@ -209,8 +210,15 @@ def begin(
         WARM.Process(target=_run, args=(rank, world, port, patience, task, folder, given)) for rank in range(world)
     ]
     for rank in ranks:
-        rank.start()
+        start(rank)
     return ranks
+
+
+def until(path: Path, ranks: list[BaseProcess], folder: Path) -> None:
+    """Returns when the file is there; AssertionError, with what the first rank said, when all of them have ended before."""
+    while not path.exists():
+        assert any(rank.is_alive() for rank in ranks), (folder / "said.0").read_text()
+        time.sleep(0.01)
 
 
 def end(ranks: list[BaseProcess], seconds: float = 60) -> list[int | None]:

@@ -96,9 +96,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(tmp_path, before, aft
     for folder in (whole, broken):
         folder.mkdir()
     begun = ranks.begin(world, ranks.resumed, broken, features, batches)
-    while not (broken / "run" / FILE).exists():
-        assert any(rank.is_alive() for rank in begun), said(broken, 0)
-        time.sleep(0.01)
+    ranks.until(broken / "run" / FILE, begun, broken)
     time.sleep(random.Random(world + features).random() * 0.3)
     assert all(rank.is_alive() for rank in begun)
     begun[-1].kill()
@@ -137,8 +135,7 @@ def test_a_state_of_one_process_goes_on_on_ranks_and_is_the_same_file(tmp_path):
 
 def test_who_asks_one_rank_to_stop_stops_all_with_their_step_saved(tmp_path):
     begun = ranks.begin(2, ranks.stoppable, tmp_path, 1000)
-    while not (tmp_path / "step").exists():
-        time.sleep(0.01)
+    ranks.until(tmp_path / "step", begun, tmp_path)
     os.kill(begun[1].pid, signal.SIGTERM)
     assert ranks.end(begun) == [2, -signal.SIGTERM]
     assert "the run was stopped before its end" in said(tmp_path, 0)
@@ -148,8 +145,7 @@ def test_who_asks_one_rank_to_stop_stops_all_with_their_step_saved(tmp_path):
 
 def test_a_rank_that_hangs_is_not_waited_for(tmp_path):
     begun = ranks.begin(2, ranks.resumed, tmp_path, 1, 400, patience=2)
-    while not (tmp_path / "run" / FILE).exists():
-        time.sleep(0.01)
+    ranks.until(tmp_path / "run" / FILE, begun, tmp_path)
     os.kill(begun[1].pid, signal.SIGSTOP)
     stopped = time.perf_counter()
     begun[0].join(30)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 
 PRELOADED = [
     "transformer_lens",
@@ -34,14 +35,24 @@ WARM.set_forkserver_preload(PRELOADED)
 def start_server() -> None:
     """Returns when the imports are done."""
     first = WARM.Process(target=str)
-    first.start()
+    start(first)
     first.join()
+
+
+def start(process: BaseProcess) -> None:
+    """Begin it, without what stands as the main module here: a child would run that again, and in tests of the dashboard
+    Streamlit puts a page there, and leaves it."""
+    own, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = own
 
 
 def forked(home: object, *arguments: object) -> BaseProcess:
     """The command line with these arguments, begun; what it says lies in HOME.log."""
     process = WARM.Process(target=run, args=(str(home), [str(each) for each in arguments]))
-    process.start()
+    start(process)
     return process
 
 
