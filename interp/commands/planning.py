@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from interp.commands.options import Device, Model, Option
-from interp.commands.training import K_, L1, Architecture, Batch, K, takes_k
+from interp.commands.training import K_, L1, Architecture, Batch, K, ModelType, takes_k
 
 if TYPE_CHECKING:
     from interp.models.sizes import ModelSize
@@ -37,12 +37,7 @@ def plan(
     feature_ranks: Annotated[
         int, Option("How many of them share the features; the others share a batch's rows.", low=1)
     ] = 1,
-    dtype: Annotated[
-        str | None,
-        Option(
-            "Number type of the model: float32 or bfloat16. Without: bfloat16 where the processor multiplies it, else float32."
-        ),
-    ] = None,
+    dtype: ModelType = None,
     device: Device = "auto",
 ) -> Planned:
     """Memory, time and disk that a model, a harvest and a training would take here; no weights are loaded.

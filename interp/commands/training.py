@@ -59,6 +59,12 @@ StreamedCorpus = Annotated[
     str, Option("Text whose activations are streamed from the model, so that none are written to disk.")
 ]
 StreamedTokens = Annotated[int | None, Option("How many tokens to stream. Without: a million.", low=1)]
+ModelType = Annotated[
+    str | None,
+    Option(
+        "Number type of the model: float32 or bfloat16. Without: bfloat16 where the processor multiplies it, else float32."
+    ),
+]
 TrainingDevice = Annotated[str, Option("Where the SAE is trained, and a streamed model runs: auto, cpu, cuda or mps.")]
 HeldOut = Annotated[
     Path | None,
@@ -96,12 +102,7 @@ def harvest(
             "Read only this split of the text: train, heldout, labels or final. Without: all of it (of packaged texts, but final)."
         ),
     ] = None,
-    dtype: Annotated[
-        str | None,
-        Option(
-            "Number type of the model: float32 or bfloat16. Without: bfloat16 where the processor multiplies it, else float32."
-        ),
-    ] = None,
+    dtype: ModelType = None,
     device: Device = "auto",
     restart: Restart = False,
 ) -> Harvested:
