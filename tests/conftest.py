@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def pytest_configure() -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_is_looked_at_again():
+    """A page that a file of tests opened has survivors of slow collections frozen (`interp.ui.garbage`), and what asks for
+    referrers does not see them: Hypothesis would warn of a generator that it holds itself."""
+    yield
+    if page := sys.modules.get("interp.ui.garbage"):
+        page.let_go()
 
 
 @pytest.fixture(scope="session")
