@@ -24,7 +24,7 @@ import torch
 from common import Peers, alternate, peak_mib, ratio, report
 from safetensors.torch import save_file
 
-from interp.device import keep_freed_memory
+from interp.device import keeping_freed_memory
 from interp.sae import make_architecture
 from interp.training import TrainConfig, steps
 from interp.training.optimise import optimise
@@ -164,7 +164,6 @@ def memory(kind: str) -> None:
     `tensors` are those alive at the fullest moment of a step, parameters and moments among them; `process` is what
     the process grew by in all, with what its libraries and its allocator keep.
     """
-    keep_freed_memory()
     batches = planted(4)
     before = peak_mib()
     step = ours(kind, batches, begin=30)
@@ -212,6 +211,7 @@ def flat(batches: list[torch.Tensor]) -> dict[str, float]:
     return {f"quarter {i + 1}": round(1000 * median(times[61 * i : 61 * (i + 1)]), 1) for i in range(4)}
 
 
+@keeping_freed_memory()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -224,7 +224,6 @@ def main() -> None:
         return memory(given.memory)
     if given.expectation:
         return expectation()
-    keep_freed_memory()
     if given.quick:
         found = quick()
         print(json.dumps(found) if given.json else "\n".join(f"{name}: {value}" for name, value in found.items()))

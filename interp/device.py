@@ -1,6 +1,9 @@
 """Which device and number type to use on this machine."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 
 import psutil
 import torch
@@ -58,15 +61,34 @@ def check_memory(needed: int, what: str, device: torch.device | None = None) -> 
         )
 
 
-def keep_freed_memory() -> bool:
-    """Let this process reuse large blocks that it frees; whether the allocator can be told so (glibc's can).
+_keepers, _counted = [0], Lock()
+"""How many blocks of `keeping_freed_memory` are under way in this process."""
+
+
+@contextmanager
+def keeping_freed_memory() -> Iterator[bool]:
+    """Within it this process reuses large blocks that it frees, and afterwards gives them back; whether the allocator can be told so
+    (glibc's can).
 
     By default glibc gives every block over 32 MiB, and the top of its heap, back to the system at once, and a step of
-    training pays for the same pages again: a fifth of its time. What was once used then stays with the process.
+    training pays for the same pages again: a fifth of its time. One within another ends with the outer one.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        libc = ctypes.CDLL(None)
+        mallopt, malloc_trim = libc.mallopt, libc.malloc_trim
     except (OSError, AttributeError):
-        return False
+        yield False
+        return
     trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    return bool(mallopt(mmap, 2**30)) and bool(mallopt(trim, 2**31 - 1))
+    with _counted:
+        _keepers[0] += 1
+        told = bool(mallopt(mmap, 2**30)) and bool(mallopt(trim, 2**31 - 1))
+    try:
+        yield told
+    finally:
+        with _counted:
+            _keepers[0] -= 1
+            if not _keepers[0]:  # as glibc's own thresholds are once a process has freed large blocks
+                mallopt(mmap, 2**25)
+                mallopt(trim, 2**26)
+                malloc_trim(0)

@@ -43,6 +43,15 @@ def test_a_recipe_keeps_its_settings_and_loses_its_sizes():
     assert (small_recipe(card, 96, 0, (), 9)[0].l0, small_recipe(card, 96, 0, (), 9)[0].coefficient) == (4.0, 96.0)
 
 
+def test_a_world_is_not_shared_out_and_what_was_kept_before_there_was_that_setting_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    card = CARD | {"training": CARD["training"] | {"feature_ranks": 2}}
+    assert small_recipe(card, 96, 0, (), 9)[1].feature_ranks == 1
+    measure_recipe(card, rows=3_000)
+    (kept,) = (tmp_path / "cache" / "planted").iterdir()
+    assert kept.name == "70d227398b02ec56cc688b35.json", "a setting that changes nothing made a kept measurement anew"
+
+
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [

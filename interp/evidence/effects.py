@@ -41,7 +41,7 @@ from torch import Tensor
 
 from interp import places
 from interp.corpus.tables import read_parquet
-from interp.device import keep_freed_memory
+from interp.device import keeping_freed_memory
 from interp.evidence.positions import Chosen
 from interp.evidence.table import FORMAT, about_effects, make_table, read_effects, write_effects
 from interp.index import FeatureIndex
@@ -127,6 +127,7 @@ class _Run:
     written: str
 
 
+@keeping_freed_memory()
 def measure_effects(
     model: Model,
     sae: SAE,
@@ -145,7 +146,6 @@ def measure_effects(
     config, place = config or EffectsConfig(), Path(folder)
     run = _prepare(model, sae, passages, chosen, config)
     asked = _asked(run)
-    keep_freed_memory()
     with places.only_one(place, "measuring effects"):
         finished = None if config.restart else _finished(place / FILE, asked)
         if finished is not None:

@@ -25,7 +25,7 @@ from interp import places
 from interp.activations import ActivationSource
 from interp.checkpoint.trained import TrainedOn
 from interp.corpus import write_parquet
-from interp.device import keep_freed_memory
+from interp.device import keeping_freed_memory
 from interp.index import meanings, weights
 from interp.index.by_feature import write_by_feature
 from interp.index.clean import indexed_text
@@ -51,6 +51,7 @@ TEXT_BYTES = 72
 the positions in order of their tokens while these are sorted."""
 
 
+@keeping_freed_memory()
 def build_index(
     sae: Dictionary,
     store: ActivationSource,
@@ -73,7 +74,6 @@ def build_index(
     config = config or IndexConfig()
     hook = hook_name or one_read(sae, "an index").name
     store.check_hook(hook)
-    keep_freed_memory()
     with places.only_one(Path(into), "the index"):
         _build(sae, store, model, Path(into), config, norm_cutoff, sae_sha256, hook, trained or TrainedOn(None))
 

@@ -42,7 +42,9 @@ ROWS, BATCH = 10_000_000, 1_024
 POOL, HELD_OUT, CALIBRATION = 1_000_000, 40_000, 65_536
 POOL_SEED, HELD_OUT_SEED = 1, 2
 SAMPLED_AT_ONCE = 10_000
-OWN = ("lr", "tokens", "save_every", "dead_after", "aux_k", "device", "bfloat16")
+SHARED = "feature_ranks"
+"""A setting that says over how many processes a training is shared out, and not what comes of it: a world's is never shared."""
+OWN = ("lr", "tokens", "save_every", "dead_after", "aux_k", "device", "bfloat16", SHARED)
 """Settings of a training that follow from its length, its widths or the machine: in the world they have their defaults."""
 SIZES = ("name", "d_in", "d_out", "d_sae", "k", "l0", "prefixes", "widths")
 
@@ -161,6 +163,7 @@ def measure_recipe(
         "version": VERSION,
     }
     of = json.loads(json.dumps(of))
+    del of["recipe"][SHARED]  # what was kept before there was such a setting stays true
     file = (
         places.cache() / "planted" / f"{hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:24]}.json"
     )

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import places
-from interp.device import keep_freed_memory
+from interp.device import keeping_freed_memory
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.sae import SAE
@@ -57,6 +57,7 @@ class Trained:
     tokens: int
 
 
+@keeping_freed_memory()
 def train_cross_layer(
     batches: Iterable[Any],
     rule: CrossLayer,
@@ -76,7 +77,6 @@ def train_cross_layer(
     Raises InterpError when batches do not fit or run out before anything was trained, a loss is not finite, the disk has no room,
     another process trains into the folder, or a signal stopped the run.
     """
-    keep_freed_memory()
     with ExitStack() as held:
         if into is not None:
             held.enter_context(places.only_one(Path(into), "training"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from interp import places
-from interp.device import keep_freed_memory
+from interp.device import keeping_freed_memory
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.sae import SAE, Architecture
@@ -147,7 +147,6 @@ class _Pass:
     ) -> None:
         if not runs:
             raise InterpError("there is nothing to train; give at least one architecture with its config.")
-        keep_freed_memory()
         self.batches, self.held_out = batches, held_out
         self.runs: list[Run] = []
         with ExitStack() as held:
@@ -171,7 +170,7 @@ class _Pass:
         self.stopped = False
 
     def __iter__(self) -> Iterator[Step]:
-        with self.held:
+        with self.held, keeping_freed_memory():
             yield from self._events()
 
     def _events(self) -> Iterator[Step]:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from interp.device import keep_freed_memory
+from interp.device import keeping_freed_memory
 from interp.sae import Architecture
 from interp.training.batch import total_rows
 from interp.training.config import TrainConfig
@@ -12,6 +12,7 @@ from interp.training.watch import Sizes
 from interp.types import InterpError
 
 
+@keeping_freed_memory()
 def trial(architecture: Architecture, config: TrainConfig, batches: list[Tensor]) -> tuple[Sizes, float]:
     """(what a run of `config.tokens` rows in such batches takes in bytes, the seconds of a step); the batches (B, D) are those
     that its first parameters are made from.
@@ -20,7 +21,6 @@ def trial(architecture: Architecture, config: TrainConfig, batches: list[Tensor]
     """
     if config.tokens is None:
         raise InterpError("TrainConfig(tokens=…) is needed: a trial does not know how long the run will be.")
-    keep_freed_memory()
     plan = Plan(config.tokens, min(HELD_BACK, config.tokens // 10), config.tokens)
     run = Run("", architecture, config, plan, batches, None, None, restart=False)
     run.open(list(batches), None)
