@@ -188,13 +188,13 @@ def memory(pid: int) -> int:
 
 
 def views(page: Page, server: Any, features: list[int], count: int) -> dict[str, Any]:
-    """Server memory before, halfway and after so many views of pages."""
+    """Server memory before so many views of pages and after each fifth of them: what it holds anyway, and what it goes on to gather."""
     held = [memory(server.pid)]
     for at in range(count):
         feature(page, server.address, features[at % len(features)])
-        if at + 1 in (count // 2, count):
+        if 5 * (at + 1) // count > 5 * at // count:
             held.append(memory(server.pid))
-    return {"views": count, "MiB before, halfway, after": held}
+    return {"views": count, "MiB before, after each fifth": held}
 
 
 def measure(asked: argparse.Namespace, server: Any) -> dict[str, Any]:

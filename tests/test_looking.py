@@ -428,3 +428,13 @@ def test_the_prompt_page_asks_for_what_the_model_reads(hears, given):
 
 def test_the_label_queue_shows_crops(sees, given):
     assert 'class="crop"' in sheets(run("labels", sees, which="all"))
+
+
+def test_two_features_side_by_side_show_their_crops_and_a_feature_of_pictures_has_no_texts_to_edit(sees, given):
+    first, second = sees.index.features["fires"].to_numpy().argsort()[-2:]
+    html = sheets(run("compare", sees, mode="features", a=str(first), b=str(second)))
+    assert html.count('class="crop"') == html.count('class="whole-picture"') > 5
+    assert "copy text" not in html
+    html = sheets(run("feature", sees, feature=str(first)))
+    assert 'data-again="firing"' in html
+    assert 'data-again="edits"' not in html

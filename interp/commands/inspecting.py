@@ -146,12 +146,10 @@ def _origins(sae: str) -> dict[str, Origin]:
         "firing": Origin(figure="firing", command=f"interp index {name}", on=text),
         "promotes": Origin(figure="promotes", command=f"interp lenses {name}", on=f"{weights}; {_lenses(bench.said)}"),
         "near": Origin(figure="near", command=f"interp index {name}", on=f"{weights}; co-active counts from {kept}"),
-        "edits": Origin(
-            figure="edits",
-            command=f"interp evidence {name} --parts edits",
-            on="documents that labels are tried on; seed 0",
-        ),
     }
+    if index.kind == "text":
+        edits = "documents that labels are tried on; seed 0"
+        found["edits"] = Origin(figure="edits", command=f"interp evidence {name} --parts edits", on=edits)
     try:
         parts = bench.evidence.parts
     except InterpError:

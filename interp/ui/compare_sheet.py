@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from interp.commands.finding import AboutSae
 from interp.commands.inspecting import Inspected
 from interp.render import Html, visible
-from interp.render.parts import fold, go, histogram, interval, pill, stretch_row, worded
+from interp.render.parts import fold, go, histogram, interval, pill, worded
 from interp.render.tag import join, tag
 from interp.render.words import counted, density, strength
-from interp.ui.feature_sheet import STATUS, VERDICTS
+from interp.ui.feature_sheet import STATUS, VERDICTS, Looks, example_row
 from interp.ui.shared import unreadable, url
 from interp.views import FeaturePage
 
@@ -68,7 +68,7 @@ def differences(figures: "Sequence[Differs]", names: Mapping[str, object], head:
 # ---- two features ----
 
 
-def features_html(pair: "PairOfFeatures", sides: Sequence[tuple[str, AboutSae, Inspected]]) -> Html:
+def features_html(pair: "PairOfFeatures", sides: Sequence[tuple[str, AboutSae, Inspected, Looks]]) -> Html:
     """The two beside each other, and what was compared above them."""
     alike: list[object] = []
     if pair.cosine is not None:
@@ -92,11 +92,11 @@ def features_html(pair: "PairOfFeatures", sides: Sequence[tuple[str, AboutSae, I
         ]
     if pair.lacks:
         alike.append(tag("p", worded(pair.lacks), class_="note"))
-    columns = [tag("div", _side(name, opened, of), class_="one") for name, opened, of in sides]
+    columns = [tag("div", _side(*side), class_="one") for side in sides]
     return join(fold("How alike they are", *alike, name="first"), tag("div", columns, class_="halves sides"))
 
 
-def _side(name: str, opened: AboutSae, of: Inspected) -> list[object]:
+def _side(name: str, opened: AboutSae, of: Inspected, looks: Looks) -> list[object]:
     """One feature, as briefly as can be compared."""
     page, said = of.shown.page, of.headline
     title = go(
@@ -138,28 +138,15 @@ def _side(name: str, opened: AboutSae, of: Inspected) -> list[object]:
         tag("div", verdict, class_="verdict"),
         tag("dl", listed, class_="facts four"),
         plot,
-        tag("div", _strongest(page), class_="rows"),
+        tag("div", _strongest(page, looks), class_="shots" if looks else "rows"),
         tag("div", pair, class_="halves always"),
     ]
 
 
-def _strongest(page: FeaturePage) -> list[Html]:
+def _strongest(page: FeaturePage, looks: Looks) -> list[Html]:
     """Its strongest examples, a line each."""
-    return [
-        stretch_row(
-            e.tokens,
-            e.values,
-            page.max,
-            peak=e.peak,
-            lead=strength(e.value),
-            place=e.title or e.source,
-            more=tag("p", f"{e.source} · {e.title} · position {e.position:,}", class_="note"),
-            ids=e.ids,
-            first=e.position - e.peak,
-            unread=e.unread,
-        )
-        for e in sorted((e for e in page.examples if e.band == 0), key=unreadable)[:EXAMPLES]
-    ]
+    strongest = sorted((each for each in page.examples if each.band == 0), key=unreadable)
+    return [example_row(each, page.max, looks=looks) for each in strongest[:EXAMPLES]]
 
 
 # ---- two lists of texts ----

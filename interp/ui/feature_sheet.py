@@ -233,7 +233,7 @@ def _failed_edits(of: Inspected) -> list[object]:
     for failure, example in zip(of.edits.failures, of.failed, strict=True):
         said = f"{failure.sentence} (from {strength(failure.before)} to {strength(failure.after)})"
         rows.append(tag("p", f"{_sentence(said)}:", class_="note"))
-        rows.append(_row(example, of.shown.page.max, lead=strength(failure.before)))
+        rows.append(example_row(example, of.shown.page.max, lead=strength(failure.before)))
     head = tag(
         "h3",
         "Edits after which label and feature disagree",
@@ -283,7 +283,7 @@ def _band(of: Inspected, band: int, looks: Looks) -> Html:
             page.band_edges[band - 1 : band + 1] if len(page.band_edges) > band else (some[0].value, some[-1].value)
         )
         edges = f"largest {strength(high)} to {strength(low)}"
-    rows = [_row(example, page.max, looks=looks) for example in sorted(some, key=unreadable)]
+    rows = [example_row(example, page.max, looks=looks) for example in sorted(some, key=unreadable)]
     if dark := sum(map(unreadable, some)):
         edges += f" · {dark} of {len(some)} without text here"
     return tag(
@@ -296,13 +296,14 @@ def _band(of: Inspected, band: int, looks: Looks) -> Html:
 
 
 def _rows(some: Sequence[Example], top: float, looks: Looks) -> Html | None:
-    rows = [_row(example, top, looks=looks) for example in some]
+    rows = [example_row(example, top, looks=looks) for example in some]
     return tag("div", rows, class_="shots" if looks else "rows") if rows else None
 
 
-def _row(
+def example_row(
     example: Example, top: float, *, lead: str | None = None, more: Html | None = None, looks: Looks = NO_LOOKS
 ) -> Html:
+    """An example as a line of tokens, or as the picture or sound that it is of; `top` is the feature's largest activation."""
     if look := looks.get(example.position):
         return look_card(
             look,
@@ -310,7 +311,7 @@ def _row(
             lead=strength(example.value),
             place=example.tokens[example.peak],
             title=example.title or example.source,
-            more=_about(example),
+            more=_about(example, text=False),
         )
     return stretch_row(
         example.tokens,
@@ -326,8 +327,8 @@ def _row(
     )
 
 
-def _about(example: Example) -> Html:
-    """Where an example is from, and what can be taken from it."""
+def _about(example: Example, *, text: bool = True) -> Html:
+    """Where an example is from, and what can be taken from it where it is of text."""
     where = f"{example.source} · {example.title} · position {example.position:,} · {example.split} split · "
     trained = tag("span", TRAINED[example.trained_on], title=TRAINED_MEANS[example.trained_on])
     token = visible(example.tokens[example.peak]) if not example.unread else ""
@@ -339,5 +340,5 @@ def _about(example: Example) -> Html:
     return tag(
         "div",
         tag("p", where, trained, f" · peak at ‘{token}’" if token else "", class_="note"),
-        tag("div", acts if example.ids else None, class_="bar"),
+        tag("div", acts if text and example.ids else None, class_="bar"),
     )

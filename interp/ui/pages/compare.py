@@ -8,7 +8,7 @@ from interp import jobs
 from interp.commands.allowed import allowed_sae
 from interp.commands.evidence import evidence_time
 from interp.commands.finding import AboutSae, about, index_time, name_feature
-from interp.commands.inspecting import Inspected, inspect_feature
+from interp.commands.inspecting import Inspected, inspect_feature, look_at
 from interp.commands.labelling import current_label
 from interp.commands.pairing import card_figures, pair_features, pair_texts
 from interp.types import InterpError, check_feature
@@ -76,7 +76,8 @@ def features(opened: AboutSae) -> None:
     for name, about_it, number in (("first", opened, first), ("second", beside, second)):
         version = f"{current_label(about_it.sae, number)} {evidence_time(about_it.sae)} {index_time(about_it.sae)}"
         versions.append(version)
-        sides.append((name, about_it, inspected(about_it.sae, about_it.sae_sha256, number, version)))
+        of = inspected(about_it.sae, about_it.sae_sha256, number, version)
+        sides.append((name, about_it, of, look_at(about_it.sae, of)))
     pair = paired(opened.sae, first, second, beside.sae, " ".join(versions))
     sheet(
         features_html(pair, sides), key="compare", about=f"{first} {beside.sae} {second}", state={"context": "snippet"}
