@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from interp import places
+from interp.models.number_type import opening
 from interp.render.terminal import say
 from interp.types import InterpError
 
@@ -53,7 +54,8 @@ def _convert(source: Path, folder: Path, stamp: dict[str, Any]) -> None:
         )
     with contextlib.redirect_stderr(io.StringIO()):  # bars of transformers', that have no switch
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        with opening():
+            model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     # transformers refuses to save a model that was read from GGUF; its weights are plain float32 by now.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False

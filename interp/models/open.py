@@ -15,6 +15,7 @@ from interp.models.bridge import bridge_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.families import ANY_DECODER, Family, Frame, family_of, vision
 from interp.models.model import Model
+from interp.models.number_type import opening
 from interp.models.packaged import dinov2_folder, whisper_folder
 from interp.models.randomised import check_seed, randomise, read_name, spelt
 from interp.models.sentence import PACKAGE
@@ -185,7 +186,8 @@ def _cannot_open(name: str, error: Exception) -> InterpError:
 
 def _whole(kind: Any, where: str, options: dict[str, Any], name: str) -> Any:
     """The model; says which of its tensors are in no file, and therefore random. They are left out of its fingerprint."""
-    model, told = kind.from_pretrained(where, output_loading_info=True, **options)
+    with opening():
+        model, told = kind.from_pretrained(where, output_loading_info=True, **options)
     weights = model.state_dict()
     kept = {weights[key].data_ptr() for key in weights if key not in told["missing_keys"]}
     model.unsaved = sorted(

@@ -15,6 +15,7 @@ import torch
 from interp.device import resolve_device, resolve_dtype
 from interp.models.families import Frame, family_of
 from interp.models.model import Model
+from interp.models.number_type import opening
 from interp.models.open import ATTENTIONS, hooked, open_config
 from interp.types import InterpError
 
@@ -140,7 +141,8 @@ def _made(config: Any, kind: torch.dtype) -> tuple[Any, str]:
     opens = family_of(config).opens(config)
     for attention in ATTENTIONS:
         try:
-            return opens.from_config(config, dtype=kind, attn_implementation=attention), attention
+            with opening():
+                return opens.from_config(config, dtype=kind, attn_implementation=attention), attention
         except (ValueError, ImportError) as error:
             if attention == ATTENTIONS[-1] or "attention implementation" not in str(error):
                 raise

@@ -26,6 +26,12 @@ CARD = {
     "dead_share": "share that never fires",
 }
 """Figures of a card, and their words."""
+MEASURES = {
+    "ev": "variance explained",
+    "delta_ce": "loss that it adds, nats",
+    "kl": "KL of the next token, nats",
+}
+"""Measures of a comparison on the same tokens, and their words."""
 
 
 def number(value: float) -> str:
@@ -219,12 +225,13 @@ def _measured(found: Mapping[str, Any]) -> Html:
         verdict = pill(f"{one['better']} is better", "good") if one["better"] else pill("not told apart", "plain")
         cells = [
             tag("td", at),
-            tag("td", one["measure"]),
+            tag("td", MEASURES.get(one["measure"], one["measure"])),
             tag("td", f"{one['value']:+.3g}", class_="n"),
             tag("td", bar),
         ]
         rows.append(tag("tr", *cells, tag("td", f"{low:+.3g} to {high:+.3g}", class_="n faint"), tag("td", verdict)))
-    head = [tag("th", words) for words in ("", "measure", "A less B", "", "95 % interval", "")]
+    words = (("", ""), ("measure", ""), ("A less B", "n"), ("", ""), ("95 % interval", "n"), ("", ""))
+    head = [tag("th", word, class_=kind or None) for word, kind in words]
     named = [
         tag("p", tag("b", one["letter"]), f" {one['name']} ({one['d_sae']:,} features, {one['rule']})")
         for one in found["saes"]
