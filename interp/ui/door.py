@@ -6,9 +6,12 @@ Where it is set up, or `--login` was given, nothing is shown to anybody else; `[
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 LOGIN = "INTERP_LOGIN"
 """Set to anything, it lets nobody in who has not logged in (`interp dashboard --login`)."""
@@ -25,9 +28,9 @@ def shut() -> bool:
             )
         return bool(os.environ.get(LOGIN))
     if not st.user.get("is_logged_in"):
-        _say("Log in to see this", "These pages are shown to people who have an account here.")
-        if st.button("Log in", type="primary", icon=":material/login:"):
-            st.login()
+        with _say("Log in to see this", "These pages are shown to people who have an account here."):
+            if st.button("Log in", type="primary", icon=":material/login:"):
+                st.login()
         return True
     allowed = secrets.get("interp", {}).get("allow")
     return False if allowed is None or _is_named(allowed) else _turn_away()
@@ -41,13 +44,18 @@ def _is_named(allowed: str | Sequence[str]) -> bool:
 
 
 def _turn_away() -> bool:
-    _say("Not for this account", "You are logged in, and this account is not among those that may see these pages.")
-    if st.button("Log out"):
-        st.logout()
+    with _say(
+        "Not for this account", "You are logged in, and this account is not among those that may see these pages."
+    ):
+        if st.button("Log out"):
+            st.logout()
     return True
 
 
-def _say(title: str, text: str) -> None:
-    with st.container(key="empty-door"):
+def _say(title: str, text: str) -> "DeltaGenerator":
+    """The box in which it is said, for a button."""
+    box = st.container(key="empty-door")
+    with box:
         st.markdown(f"**{title}**")
         st.caption(text)
+    return box
