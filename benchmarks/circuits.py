@@ -20,7 +20,7 @@ from interp.circuits.graph import FEATURE
 from interp.circuits.intervene import WAYS
 from interp.circuits.prune import influence, score
 from interp.processors import threads
-from interp.workbench.circuits import open_circuits
+from interp.workbench.replacing import open_circuits
 
 SHORT = "When Mary and John went to the old store in the little village, John gave a drink to"
 LONG = (

@@ -79,7 +79,8 @@ def with_gates_held(file: str, count: int) -> dict[str, Any]:
     from interp.circuits.intervene import check_edges
     from interp.circuits.neurons import Neurons
     from interp.circuits.prune import strong_edges
-    from interp.workbench.circuits import open_asked, read_circuit
+    from interp.workbench.circuits import read_circuit
+    from interp.workbench.replacing import open_asked
 
     class GateHeld(Neurons):
         measures = property(lambda self: self.reads)

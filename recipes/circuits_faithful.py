@@ -18,8 +18,8 @@ from interp.circuits.behaviours import PARAPHRASE, TEMPLATE
 from interp.circuits.held_out import CONTROLS, NODES
 from interp.places import read_json, write_json
 from interp.render.terminal import say
-from interp.workbench.circuits import Opened, open_circuits
 from interp.workbench.faithful import measure_behaviour
+from interp.workbench.replacing import Opened, open_circuits
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "benchmarks/results/circuits_faithful.json", ROOT / "docs/circuits_faithful.md"

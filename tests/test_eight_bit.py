@@ -15,7 +15,7 @@ from interp.models import open_model
 from interp.recipe.layers import train_layers
 from interp.training import TrainConfig
 from interp.types import InterpError
-from interp.workbench.circuits import open_circuits
+from interp.workbench.replacing import open_circuits
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,7 @@ def test_the_verdicts_rule():
     assert judge(1.0, 1.2, 0.9, 1.5, 0.20) == "undecided"
     assert judge(1.0, -1.2, -1.5, -0.9, 0.05) == "refuted"
     assert judge(1.0, 0.1, 0.1, 0.1, 0.8) == "refuted"
+    assert judge(0.0, 0.0, 0.0, 0.0, 1.0) == "undecided", "nothing was claimed"
 
 
 def test_what_is_no_source_or_no_target_is_refused(made):

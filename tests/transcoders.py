@@ -1,5 +1,7 @@
-"""Transcoders of tiny models, for tests of circuits: random ones, so that everything fires and nothing is explained well."""
+"""Transcoders, and SAEs of the residual stream, of tiny models, for tests of circuits: random ones, so that everything fires and nothing is
+explained well."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -65,4 +67,46 @@ def save_transcoders(model: Model, root: Path) -> Path:
             context=64,
         )
         checkpoint.save(one, root / f"layer-{number}", card)
+    return root
+
+
+def random_stream(
+    model: Model, hooks: Sequence[str] = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post"), *, d_sae: int = 24
+) -> list[SAE]:
+    """An SAE at each hook point of the residual stream, whose features fire at about a third of the positions."""
+    draw = torch.Generator().manual_seed(3)
+    made = []
+    for hook in hooks:
+        width = model.width(hook)
+        rows = torch.randn(d_sae, width, generator=draw) / width**0.5
+        made.append(
+            SAE(
+                W_enc=rows.T / 2,
+                b_enc=torch.randn(d_sae, generator=draw) * 0.1,
+                W_dec=rows + torch.randn(d_sae, width, generator=draw) / (2 * width**0.5),
+                b_dec=torch.randn(width, generator=draw) * 0.1,
+                threshold=torch.full((d_sae,), 0.3),
+                name=hook.replace(".", "-"),
+                reads=hook,
+            )
+        )
+    return made
+
+
+def save_stream(model: Model, root: Path) -> Path:
+    """An SAE at each of two hook points of the residual stream, as checkpoints with cards."""
+    for one in random_stream(model):
+        card = Card(
+            name=one.name,
+            model=model.source,
+            model_sha256=model.fingerprint(),
+            hook_name=one.hook_name,
+            dtype="float32",
+            attention="sdpa",
+            architecture="jumprelu",
+            norm_cutoff=1e6,
+            separator=model.separator,
+            context=64,
+        )
+        checkpoint.save(one, root / one.hook_name, card)
     return root

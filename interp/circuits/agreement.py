@@ -101,12 +101,12 @@ def compare_graphs(one: Graph, other: Graph) -> Agreement:
     keys: dict[str, Callable[[Graph, int], tuple[bool, Any]]] = {
         "kinds": lambda g, n: (True, KINDS[int(g.nodes.kind_N[n])]),
         "positions": lambda g, n: (_inner(g, n), int(g.nodes.position_N[n])),
-        "layers": lambda g, n: (_inner(g, n), int(g.nodes.layer_N[n])),
-        "places": lambda g, n: (_inner(g, n), (int(g.nodes.layer_N[n]), int(g.nodes.position_N[n]))),
+        "layers": lambda g, n: (_inner(g, n), g.layer_name(int(g.nodes.layer_N[n]))),
+        "places": lambda g, n: (_inner(g, n), (g.layer_name(int(g.nodes.layer_N[n])), int(g.nodes.position_N[n]))),
         "words": lambda g, n: (int(g.nodes.kind_N[n]) == TOKEN, g.spelt()[int(g.nodes.position_N[n])]),
         "features": lambda g, n: (
             int(g.nodes.kind_N[n]) == FEATURE,
-            f"L{int(g.nodes.layer_N[n])} {g.sign}{int(g.nodes.index_N[n])}",
+            f"L{g.layer_name(int(g.nodes.layer_N[n]))} {g.sign}{int(g.nodes.index_N[n])}",
         ),
     }
     left_out = []
@@ -118,7 +118,9 @@ def compare_graphs(one: Graph, other: Graph) -> Agreement:
         left_out.append("features: one of the graphs is over neurons")
     elif _of(one) != _of(other):
         del keys["features"]
-        left_out.append("features: the two graphs were made with other transcoders, or of other models' neurons")
+        left_out.append(
+            "features: the two graphs were made with other transcoders or SAEs, or of other models' neurons"
+        )
     overlaps = []
     for what, key in keys.items():
         first, second = (_shares(graph, key) for graph in both)

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.circuits.frozen import EMBEDDING, Held, held_pass
+from interp.circuits.frozen import EMBEDDING, Pulls
 from interp.circuits.graph import Graph, Nodes
 from interp.circuits.replacement import Read, Replacement
 from interp.progress import bar
@@ -146,19 +146,19 @@ def attribute(
     target = target or likeliest(read.clean.logits_V, None)
     sources = _sources(replacement, read)
     ends = replacement.reads
-    held = held_pass(replacement.model, replacement.norms, read.clean, replacement.cuts(read), ends)
+    held = replacement.linear(read)
     logit_rows = sources.rows(_pull_logits(held, target, sources), len(target.token_K))
     chosen, rows = _choose(held, sources, ends, target, logit_rows, min(max_nodes, read.entries), batch)
     graph = _graph(sources, target, chosen, rows, logit_rows)
-    return replace(graph, about={"over": replacement.over})
+    return replace(graph, about=replacement.about)
 
 
-def _pull_logits(held: Held, target: Target, sources: _Sources) -> dict[str, Tensor]:
+def _pull_logits(held: Pulls, target: Target, sources: _Sources) -> dict[str, Tensor]:
     return held.pull("logits", target.towards_KV[:, None], sources.leaves)
 
 
 def _choose(
-    held: Held,
+    held: Pulls,
     sources: _Sources,
     ends: Sequence[str],
     target: Target,
@@ -194,7 +194,7 @@ def _by_layer(sources: _Sources, some: Tensor) -> Iterator[tuple[int, Tensor]]:
             yield number, part
 
 
-def _pull_features(held: Held, sources: _Sources, ends: Sequence[str], number: int, part: Tensor) -> Tensor:
+def _pull_features(held: Pulls, sources: _Sources, ends: Sequence[str], number: int, part: Tensor) -> Tensor:
     layer = sources.read.layers[number]
     own = part - sources.feature_slices[number].start
     rows_ND = layer.read_rows(own)

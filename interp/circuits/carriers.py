@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, Clean, Cut, clean_pass, held_pass
-from interp.circuits.graph import FEATURE, LOGIT, Graph
+from interp.circuits.graph import FEATURE, LOGIT, RESIDUAL, Graph
 from interp.circuits.intervene import written_by
 from interp.circuits.points import PATTERN, Z, attention_heads, check_fires
 from interp.circuits.replacement import Read, Replacement
@@ -60,8 +60,13 @@ class Carried:
 def carried(replacement: Replacement, read: Read, graph: Graph, target: int, source: int) -> Carried:
     """An edge of a graph by the heads that carried it (see the head of this file).
 
-    Raises InterpError for an edge to a token or an error, or from a logit, and for families without `attn.hook_z`.
+    Raises InterpError for an edge to a token or an error, or from a logit, over residual SAEs, and for families without `attn.hook_z`.
     """
+    if replacement.over == RESIDUAL:
+        raise InterpError(
+            "edges over residual SAEs pass through whole blocks, in which nothing is held, so no head has a part of them; ask of a graph over "
+            "transcoders or neurons."
+        )
     model, clean = replacement.model, read.clean
     layers, heads = len(replacement.parts), attention_heads(model).count
     zs = [f"blocks.{layer}.{Z}" for layer in range(layers)]

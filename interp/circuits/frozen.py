@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -123,6 +124,14 @@ def _hold(now: dict[str, Tensor], each: HeldNorm, x: Tensor, y: Tensor, s: Tenso
     return y + each.norm.gain_D.to(y) * each.centred(now.pop("x") - x) / s
 
 
+@runtime_checkable
+class Pulls(Protocol):
+    """What a graph's edges are read off."""
+
+    def pull(self, end: str, towards: Float[Tensor, "N P W"], to: Sequence[str]) -> dict[str, Float[Tensor, "N T D"]]:
+        """For each of N directions at `end` what a unit of each leaf `to` brings it (see `Held.pull`)."""
+
+
 @dataclass(frozen=True)
 class Held:
     """A held pass as a graph: constants that can be moved (`leaves`), and what follows from them."""
@@ -130,7 +139,7 @@ class Held:
     leaves: Mapping[str, Float[Tensor, "1 T _"]]
     """By hook point of each cut, and the embedding's."""
     ends: Mapping[str, Float[Tensor, "1 _ _"]]
-    """What passed each hook point that is pulled from; `logits` has those of the last position, (1, 1, V)."""
+    """What came to each hook point that is pulled from, before a cut there; `logits` has those of the last position, (1, 1, V)."""
 
     def pull(self, end: str, towards: Float[Tensor, "N P W"], to: Sequence[str]) -> dict[str, Float[Tensor, "N T D"]]:
         """For each of N directions at `end` (zero at positions that do not matter) its derivative by the leaves `to`.
@@ -170,11 +179,14 @@ def held_pass(
     `moved` is added to what stands at a cut, or at the embedding.
     """
     leaves: dict[str, Tensor] = {}
+    came: dict[str, Tensor] = {}
 
     def hold(cut: Cut) -> list[Edit]:
         now: dict[str, Tensor] = {}
 
         def apply(out: Tensor, _: Site) -> Tensor:
+            if cut.writes in ends:
+                came[cut.writes] = out
             there = clean.activations[cut.writes].clone()
             if moved is not None and cut.writes in moved:
                 there += moved[cut.writes]
@@ -192,4 +204,4 @@ def held_pass(
     edits = [*holding(norms, clean), *edits]
     run = model.run(clean.tokens_T[None], list(ends), edits, grad=True, logits=True, last=1)
     assert run.logits is not None
-    return Held(leaves, {**dict(run.activations.items()), "logits": run.logits})
+    return Held(leaves, {**dict(run.activations.items()), **came, "logits": run.logits})

@@ -19,7 +19,7 @@ from interp.types import InterpError
 
 FEATURE, ERROR, TOKEN, LOGIT = range(4)
 KINDS = ("feature", "error", "token", "logit")
-FEATURES, NEURONS = "transcoders", "neurons"
+FEATURES, NEURONS, RESIDUAL = "transcoders", "neurons", "residual"
 """What a graph can be over: what its nodes that are `FEATURE` are."""
 
 
@@ -152,13 +152,28 @@ class Graph:
         return "n" if self.unit == "neuron" else "#"
 
     @property
+    def rest(self) -> str:
+        """What errors are, in words: what … leave over."""
+        of = {NEURONS: "the other neurons write", RESIDUAL: "the SAEs leave over"}
+        return of.get(str(self.about.get("over")), "transcoders leave over")
+
+    def layer_name(self, layer: int) -> int:
+        """The block of a layer: its own number, but over residual SAEs, which are not behind every block, what `about` says."""
+        blocks = self.about.get("blocks")
+        known = isinstance(blocks, list) and all(isinstance(each, int) and 0 <= each < 10**6 for each in blocks)
+        if not known or not blocks or layer < 0:
+            return layer
+        return int(blocks[layer]) if layer < len(blocks) else int(blocks[-1]) + 1 + layer - len(blocks)
+
+    @property
     def ids(self) -> list[str]:
         """Each node's id, `LAYER_FEATURE_POSITION` as other programs have it: -1 stands for the feature of an error, E for the layer of a
-        token, and a logit's layer is one more than ours."""
+        token, and a logit's layer is one more than ours; over residual SAEs the layer is the block."""
         n = self.nodes
         ids = []
         for kind, layer, position, index in zip(n.kind_N, n.layer_N, n.position_N, n.index_N, strict=True):
-            first = {TOKEN: "E", LOGIT: str(layer + 1)}.get(int(kind), str(layer))
+            block = self.layer_name(int(layer))
+            first = {TOKEN: "E", LOGIT: str(block + 1)}.get(int(kind), str(block))
             ids.append(f"{first}_{-1 if kind == ERROR else index}_{position}")
         return ids
 
@@ -253,11 +268,11 @@ def node_names(graph: Graph, tokens: Sequence[str]) -> list[str]:
     for kind, layer, position, index in zip(
         graph.nodes.kind_N, graph.nodes.layer_N, graph.nodes.position_N, graph.nodes.index_N, strict=True
     ):
-        at = f"@{position} {tokens[position]!r}"
+        at, block = f"@{position} {tokens[position]!r}", graph.layer_name(int(layer))
         if kind == FEATURE:
-            names.append(f"L{layer} {graph.sign}{index} {at}")
+            names.append(f"L{block} {graph.sign}{index} {at}")
         elif kind == ERROR:
-            names.append(f"L{layer} error {at}")
+            names.append(f"L{block} error {at}")
         elif kind == TOKEN:
             names.append(f"token {at}")
         else:

@@ -31,7 +31,7 @@ from torch import Tensor
 from interp.circuits.attribute import attribute, difference
 from interp.circuits.behaviours import Pair
 from interp.circuits.faithful import LEAST, put
-from interp.circuits.graph import FEATURE, NEURONS
+from interp.circuits.graph import FEATURE, FEATURES
 from interp.circuits.prune import influence
 from interp.circuits.replacement import Layer, Read, Replacement
 from interp.models import Edit
@@ -120,9 +120,9 @@ def roles(pair: Pair) -> tuple[str, ...]:
 def choose_features(replacement: Replacement, pairs: Sequence[Pair], *, nodes: int = NODES) -> Chosen:
     """Features by their mean influence on the difference of the two logits, in graphs of these prompts and of their twins.
 
-    Raises InterpError where there are no pairs, and for a replacement by neurons, of which all have an activation and only some are nodes.
+    Raises InterpError where there are no pairs, and for a replacement by neurons, of which all have an activation and only some are nodes, or of the residual stream.
     """
-    if replacement.over == NEURONS:
+    if replacement.over != FEATURES:
         raise InterpError(
             "faithfulness over prompts is measured of transcoders' features; open the model with transcoders."
         )

@@ -12,7 +12,7 @@ norms undo its size) and measuring its target, per unit of the source, once dire
     confirmed   if all have the sign that is predicted, the mean lies beyond 95 of 100 controls, and the prediction is within a
                 factor of two of it
     refuted     if the mean has the other sign, or is no larger than half of the controls
-    undecided   otherwise
+    undecided   otherwise, and where no effect at all is predicted
 
 What is predicted is the edge (`verdict`), and for the live model, which has all paths, the sum over all of the graph (`live_verdict`). A
 control is another feature of the same layer, one that does not fire there, moved by the same norm. `adversarial` is what the direction
@@ -101,6 +101,11 @@ def run_moved(
     for first in range(0, len(moves), ROWS):
         some = moves[first : first + ROWS]
         edits = _edits(replacement, read, some, way)
+        came: dict[int, dict[str, Tensor]] = {
+            layer: {} for layer in layers if replacement.measures[layer] == replacement.writes[layer]
+        }
+        # What comes to a hook point that is itself edited is what was made below it.
+        edits = [*(Edit(replacement.measures[layer], partial(note, at)) for layer, at in came.items()), *edits]
         tokens = read.clean.tokens_T.expand(len(some), -1)
         run = replacement.model.run(
             tokens, [replacement.measures[layer] for layer in layers], edits, logits=True, last=1
@@ -108,7 +113,8 @@ def run_moved(
         assert run.logits is not None
         logits.append(run.logits[:, -1].float())
         for layer in layers:
-            reads[layer].append(run.activations[replacement.measures[layer]])
+            at = replacement.measures[layer]
+            reads[layer].append(came[layer]["x"] if layer in came else run.activations[at])
     return Moved({layer: torch.cat(parts) for layer, parts in reads.items()}, torch.cat(logits))
 
 
@@ -128,6 +134,9 @@ def _edits(replacement: Replacement, read: Read, moves: Sequence[Sequence[Step]]
         more = added.get(number)
         part, stay = replacement.parts[number], kept.get(number, [])
         writes = part.writes
+        there: dict[str, Tensor] = {}
+        if way == "live" and stay:  # before anything is added, for what is measured may be what is written
+            edits.append(Edit(part.measures, partial(note, there)))
         if way == "held":
             now: dict[str, Tensor] = {}
             edits.append(Edit(part.reads, partial(note, now)))
@@ -138,8 +147,6 @@ def _edits(replacement: Replacement, read: Read, moves: Sequence[Sequence[Step]]
         elif more is not None:
             edits.append(Edit(writes, partial(_add, more)))
         if way == "live" and stay:
-            there: dict[str, Tensor] = {}
-            edits.append(Edit(part.measures, partial(note, there)))
             edits.append(Edit(writes, partial(_keep, there, part, clean.activations[part.measures], stay)))
     return edits
 
@@ -314,6 +321,8 @@ def judged(changed_B: Tensor, shares: Sequence[float], controls: int, predicted:
 
 def judge(predicted: float, mean: float, low: float, high: float, p: float) -> str:
     """confirmed, refuted or undecided, by the rule at the head of this file."""
+    if predicted == 0:
+        return "undecided"
     if mean * predicted <= 0 or p > 0.5:
         return "refuted"
     near = 1 / FACTOR <= mean / predicted <= FACTOR

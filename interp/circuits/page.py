@@ -70,7 +70,8 @@ def drawing(graph: Graph) -> Html:
         f"Attribution graph over {len(graph.tokens)} tokens and {layer_count(graph)} layers: {kinds['feature']:,} {graph.unit}s, "
         f"{kinds['error']:,} errors, {kinds['logit']:,} logits and {int((graph.edges_NN != 0).sum()):,} edges. The tables below list the strongest."
     )
-    return circuit_svg(graph.spelt(), dots_of(graph), edges, layers=layer_count(graph), says=says)
+    names = [f"L{graph.layer_name(layer)}" for layer in range(layer_count(graph))]
+    return circuit_svg(graph.spelt(), dots_of(graph), edges, layers=names, says=says)
 
 
 def graph_html(graph: Graph) -> str:
@@ -90,9 +91,8 @@ def graph_page(graph: Graph) -> str:
     edges = int((graph.edges_NN != 0).sum())
     of = [f"{name} {graph.about[name]}" for name in ("model", "question") if graph.about.get(name)]
     drawn = f"The {LINES:,} strongest of {edges:,} edges are drawn. " if edges > LINES else ""
-    left = "the other neurons write" if graph.unit == "neuron" else "transcoders leave over"
     legend = (
-        f"{drawn}Blue lines raise what they lead to, dashed orange ones lower it; circles are {graph.unit}s, open diamonds what {left}, "
+        f"{drawn}Blue lines raise what they lead to, dashed orange ones lower it; circles are {graph.unit}s, open diamonds what {graph.rest}, "
         "squares tokens, triangles logits. Larger is more influence on the logits. A mark's words appear under the pointer."
     )
     body = join_html(

@@ -17,13 +17,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.circuits.frozen import Clean, Cut, HeldNorm, clean_pass, held_norms
+from interp.circuits.frozen import Clean, Cut, HeldNorm, Pulls, clean_pass, held_norms, held_pass
 from interp.circuits.graph import FEATURES
 from interp.mask import Mask, own_tokens
 from interp.models import Model
@@ -104,7 +104,7 @@ class Part(Protocol):
 
     @property
     def over(self) -> str:
-        """`graph.FEATURES` or `NEURONS`."""
+        """`graph.FEATURES`, `NEURONS` or `RESIDUAL`."""
 
     @property
     def reads(self) -> str:
@@ -179,8 +179,13 @@ class Replacement:
 
     @property
     def over(self) -> str:
-        """`graph.FEATURES` or `NEURONS`."""
+        """`graph.FEATURES`, `NEURONS` or `RESIDUAL`."""
         return self.parts[0].over
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a graph says of how it was made."""
+        return {"over": self.over}
 
     @property
     def transcoders(self) -> tuple[SAE, ...]:
@@ -210,6 +215,10 @@ class Replacement:
             by_position = None if skip is None else read.counted_LT[number][:, None, None] * skip
             cuts.append(Cut(part.writes, part.reads, by_position))
         return cuts
+
+    def linear(self, read: Read) -> Pulls:
+        """What edges are read off: the held pass of a prompt."""
+        return held_pass(self.model, self.norms, read.clean, self.cuts(read), self.reads)
 
     def read(self, tokens_T: Int[Tensor, " T"]) -> Read:
         """A prompt's own pass, and what is active in it; the tokens with what the family puts before them.

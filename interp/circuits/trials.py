@@ -14,7 +14,7 @@ The verdict is `intervene`'s, by the same rule.
 Axes    T token, D width, N node, Q quiet feature, B row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ from interp.circuits.intervene import (
     written_by,
 )
 from interp.circuits.replacement import Read, Replacement
+from interp.circuits.residual import StreamReplacement, pulled_effects
 from interp.types import InterpError
 
 SWAPPED = (1.0, 0.5)
@@ -140,6 +141,27 @@ def predict_move(
         added[EMBEDDING] = torch.zeros_like(read.clean.activations[EMBEDDING][0])
     for step in move.steps:
         added[EMBEDDING if step.layer < 0 else replacement.writes[step.layer]][step.at] += step.vector_D
+    direct_N = (_pulled if isinstance(replacement, StreamReplacement) else _passed)(replacement, read, graph, added)
+    return direct_N, spread(graph, direct_N[:, None], move.sources)[:, 0]
+
+
+def _pulled(
+    replacement: StreamReplacement, read: Read, graph: Graph, added: Mapping[str, Tensor]
+) -> Float[Tensor, " N"]:
+    """Where nothing is held a pass with more in it would not be linear: every target is pulled back, as its edges are."""
+    made, n = replacement.linear(read), graph.nodes
+    direct_N = torch.zeros(len(n))
+    for layer, own in enumerate(read.layers):
+        nodes = np.flatnonzero((n.kind_N == FEATURE) & (n.layer_N == layer))
+        entries_N = own.find(*(torch.from_numpy(of[nodes]) for of in (n.position_N, n.index_N)))
+        direct_N[nodes] = pulled_effects(replacement, read, layer, entries_N, added, made)
+    pulled = made.pull("logits", graph.directions_KV[:, None], list(added))
+    direct_N[n.kind_N == LOGIT] = sum((pulled[hook] * added[hook]).sum((1, 2)) for hook in added)
+    return direct_N
+
+
+def _passed(replacement: Replacement, read: Read, graph: Graph, added: Mapping[str, Tensor]) -> Float[Tensor, " N"]:
+    """By a held pass with that added, which is linear."""
     reads, cuts = replacement.reads, replacement.cuts(read)
     still, held = (
         held_pass(replacement.model, replacement.norms, read.clean, cuts, reads, moved) for moved in (None, added)
@@ -154,7 +176,7 @@ def predict_move(
     # Logits by the derivative, for some families bend them at the very end (Gemma 2's soft cap).
     pulled = still.pull("logits", graph.directions_KV[:, None], list(added))
     direct_N[n.kind_N == LOGIT] = sum((pulled[hook] * added[hook]).sum((1, 2)) for hook in added)
-    return direct_N, spread(graph, direct_N[:, None], move.sources)[:, 0]
+    return direct_N
 
 
 def _times(steps: Sequence[Step], share: float) -> list[Step]:

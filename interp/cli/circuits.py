@@ -19,6 +19,8 @@ def _shown(found: Any, asked: Asked) -> None:
     about = found.to_dict()
     of = [str(about[name]) for name in ("model", "question") if about[name]]
     tell(f"{about['prompt']!r}" + (f"  ({', '.join(of)})" if of else ""))
+    if about["over"]:
+        tell(f"nodes are {about['over']}")
     kept = about["kept"]
     tell(
         f"{counted(len(about['tokens']), 'token')}; kept are {counted(kept['features'], about['unit'])}, {counted(kept['errors'], 'error')} and "

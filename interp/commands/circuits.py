@@ -1,4 +1,4 @@
-"""Attribution graphs: a prompt's circuit through a model's transcoders, and finished graphs."""
+"""Attribution graphs: a prompt's circuit through what stands for a model, and finished graphs."""
 
 import hashlib
 import json
@@ -26,13 +26,30 @@ TRANSCODERS = "saes/smollm2-135m-instruct/transcoders"
 KEEP, EDGES, NODES = 0.7, 0.9, 7_500
 """Less than `prune` keeps of its own accord (.8, .98), which of 13 tokens makes a file of 36 MB that no page shows well."""
 FORMS = (".json", ".html")
-OVER = ("transcoders", "neurons")
+OVER = ("transcoders", "neurons", "residual")
 PER_POSITION = 64
 """Neurons of a layer that are nodes at a position."""
+STEPS = 8
 Over = Annotated[
     str,
     Option(
-        "What MLPs are read as: features of `transcoders`, or their own `neurons`, for which nobody has trained anything."
+        "What nodes are: features of `transcoders`, an MLP's own `neurons`, for which nobody has trained anything, or features of SAEs of the "
+        "`residual` stream. Without: residual where --saes names some, or --transcoders holds nothing else; else transcoders."
+    ),
+]
+SAEs = Annotated[
+    Sequence[str],
+    Option(
+        "An SAE of the residual stream, or a folder that holds some; repeatable. Edges are then gradients of the model itself."
+    ),
+]
+Steps = Annotated[
+    int,
+    Option(
+        "Over residual SAEs: gradients are integrated over so many places between no features and the prompt; 0: the gradient at the "
+        "prompt alone.",
+        low=0,
+        high=256,
     ),
 ]
 PerPosition = Annotated[
@@ -44,7 +61,7 @@ Gate = Annotated[
 Whose = Annotated[
     str,
     Option(
-        "The model, where the transcoders have no cards that name it; over neurons, smollm2 unless another is named."
+        "The model, where the transcoders or SAEs have no cards that name it; over neurons, smollm2 unless another is named."
     ),
 ]
 
@@ -52,10 +69,12 @@ Whose = Annotated[
 def circuit(
     prompt: Annotated[str, Option("Text whose next token is explained, or a .json file with a finished graph.")],
     *,
-    over: Over = OVER[0],
+    over: Over = "",
     transcoders: Annotated[
         str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
     ] = TRANSCODERS,
+    saes: SAEs = (),
+    steps: Steps = STEPS,
     per_position: PerPosition = PER_POSITION,
     gate: Gate = "held",
     target: Annotated[
@@ -80,17 +99,19 @@ def circuit(
 ) -> "Circuit":
     """Trace which features (or neurons) of a prompt made its next token likely, and made each other fire: its attribution graph, pruned.
 
-    Attention patterns and the scales of norms are held as they were; what the transcoders leave over stands in the graph as errors, and how
-    much of it is theirs is told by the scores. A finished graph, of this or another program, is shown and written anew.
+    Attention patterns and the scales of norms are held as they were; over residual SAEs nothing is, and edges are gradients. What is left over
+    stands in the graph as errors, and how much of it is theirs is told by the scores. A finished graph, of this or another program, is shown and
+    written anew.
 
-    Raises InterpError for a target of several tokens, a prompt that memory does not hold, transcoders that are missing or of another model,
-    and over neurons for MLPs that are neither plain nor gated.
+    Raises InterpError for a target of several tokens, a prompt that memory does not hold, transcoders or SAEs that are missing or of another model,
+    SAEs of other hook points than the residual stream's, and over neurons for MLPs that are neither plain nor gated.
     """
     if into and not into.endswith(FORMS):
         raise InterpError(f"--into {into} is no name of a graph; give one that ends in .json or .html.")
     if into:
         places.check_writable(Path(into).parent)
     from interp.workbench import circuits
+    from interp.workbench.replacing import open_asked
 
     if prompt.endswith(".json") and (Path(prompt).is_file() or len(prompt.split()) == 1):
         if target or distractor:
@@ -99,8 +120,8 @@ def circuit(
             )
         made = circuits.read_circuit(prompt)
     else:
-        asked = {"prompt": prompt, **_read_as(over, transcoders, per_position, gate, model)}
-        opened = circuits.open_asked(asked, device)
+        asked = {"prompt": prompt, **_read_as(over, transcoders, saes, steps, per_position, gate, model)}
+        opened = open_asked(asked, device)
         made = circuits.trace_circuit(
             opened, prompt, target=target, distractor=distractor, nodes=nodes, keep=keep, edges=edges
         )
@@ -109,13 +130,26 @@ def circuit(
     return circuits.write_circuit(made, into) if into else made
 
 
-def _read_as(over: str, transcoders: str, per_position: int, gate: str, model: str) -> dict[str, str | int]:
-    """What stands for the MLPs, as a graph's file tells it; InterpError for what cannot be."""
-    if over not in OVER:
+def _read_as(
+    over: str, transcoders: str, saes: Sequence[str], steps: int, per_position: int, gate: str, model: str
+) -> dict[str, str | int | list[str]]:
+    """What nodes are of, as a graph's file tells it; InterpError for what cannot be."""
+    from interp.workbench.replacing import holds_stream
+
+    if over and over not in OVER:
         raise unknown("thing that a graph can be over", over, OVER)
-    if over == "transcoders":
+    named = transcoders != TRANSCODERS
+    if saes and (named or over not in ("", "residual")):
+        raise InterpError("--saes makes a graph over residual SAEs; leave it out, or --transcoders and --over.")
+    if not saes and named and over in ("", "residual") and holds_stream(transcoders):
+        saes, named = [transcoders], False
+    if saes or over == "residual":
+        if named or not saes:
+            raise InterpError("a graph over the residual stream needs at least one SAE; name its folder with --saes.")
+        return {"over": "residual", "saes": list(saes), "steps": steps, "model": model}
+    if over != "neurons":
         return {"transcoders": transcoders, "model": model}
-    if transcoders != TRANSCODERS:
+    if named:
         raise InterpError("a graph over neurons has no transcoders; leave --transcoders or --over out.")
     return {"over": over, "per_position": per_position, "gate": gate, "model": model or "smollm2"}
 
@@ -222,8 +256,8 @@ def circuit_faithfulness(
 
     Raises InterpError for a behaviour that there is not, and where the model's tokenizer leaves too few of its prompts.
     """
-    from interp.workbench.circuits import open_circuits
     from interp.workbench.faithful import measure_behaviour
+    from interp.workbench.replacing import open_circuits
 
     opened = open_circuits(transcoders, model=model, device=device)
     return measure_behaviour(opened, behaviour, pairs=pairs, prompts=prompts, nodes=nodes, seed=seed)

@@ -69,11 +69,13 @@ def strongest_lines(lines: Sequence[Line], most: int = LINES) -> list[Line]:
     return sorted(lines, key=lambda line: -abs(line[2]))[:most][::-1]
 
 
-def circuit_svg(words: Sequence[str], dots: Sequence[Dot], lines: Sequence[Line], *, layers: int, says: str) -> Html:
-    """The drawing as inline SVG; `says` is what it shows, in words. Of more than LINES edges the strongest are drawn."""
+def circuit_svg(
+    words: Sequence[str], dots: Sequence[Dot], lines: Sequence[Line], *, layers: Sequence[str], says: str
+) -> Html:
+    """The drawing as inline SVG; `layers` are their names, from below, and `says` is what it shows, in words. Of more than LINES edges the strongest are drawn."""
     placed, columns = place_dots(dots, len(words))
     width = LEFT + SLOT * (max((x for x, _ in placed), default=0) + 2)
-    base = TOP + ROW * (layers + 1)
+    base = TOP + ROW * (len(layers) + 1)
 
     def at(place: tuple[float, float]) -> tuple[float, float]:
         return LEFT + SLOT * (place[0] + 0.5), base - ROW * (place[1] + 1)
@@ -102,16 +104,16 @@ def circuit_svg(words: Sequence[str], dots: Sequence[Dot], lines: Sequence[Line]
     )
 
 
-def _grid(layers: int, base: float, width: float) -> Html:
-    every = 1 if layers <= 12 else 5
+def _grid(layers: Sequence[str], base: float, width: float) -> Html:
+    every = 1 if len(layers) <= 12 else 5
     parts = []
-    for layer in range(0, layers, every):
+    for layer in range(0, len(layers), every):
         y = base - ROW * (layer + 1)
         line = tag(
             "line", x1=LEFT - 8, x2=f"{width:.0f}", y1=f"{y:.1f}", y2=f"{y:.1f}", stroke="currentColor", opacity=".1"
         )
         parts.append(
-            join(line, tag("text", f"L{layer}", x=LEFT - 14, y=f"{y + 4:.1f}", text_anchor="end", opacity=".7"))
+            join(line, tag("text", layers[layer], x=LEFT - 14, y=f"{y + 4:.1f}", text_anchor="end", opacity=".7"))
         )
     return join(parts)
 

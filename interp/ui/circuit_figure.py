@@ -73,7 +73,7 @@ def figure(shown: ShownCircuit, seen: Sequence[int], chosen: int | None, togethe
         range=[-1.2, max([columns[-1], *(x for x, _ in placed)]) + 1.2], tickfont={"family": "monospace", "size": 11},
     )  # fmt: skip
     made.update_yaxes(
-        tickvals=[-1, *layers, shown.layers], ticktext=["tokens", *(f"L{layer}" for layer in layers), "logits"],
+        tickvals=[-1, *layers, shown.layers], ticktext=["tokens", *(f"L{shown.circuit.graph.layer_name(layer)}" for layer in layers), "logits"],
         zeroline=False, fixedrange=True, range=[-1.8, shown.layers + 0.8],
     )  # fmt: skip
     return made

@@ -1,11 +1,11 @@
-"""Circuits: a prompt's attribution graph through the transcoders of a model, in words and as files.
+"""Circuits: a prompt's attribution graph through what stands for a model (`replacing`), in words and as files.
 
 Axes    T token, L layer, E active feature at a position.
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,16 @@ import psutil
 import torch
 
 from interp import places
-from interp.checkpoint import Card, load
-from interp.checkpoint.eight_bit import FILE, cutoffs_of, expanded, read_features
-from interp.checkpoint.files import below
 from interp.circuits.attribute import Target, attribute, difference, likeliest
-from interp.circuits.graph import ERROR, FEATURE, LOGIT, NEURONS, TOKEN, Graph, Group, group_by_name
-from interp.circuits.neurons import PER_POSITION, replace_by_neurons
+from interp.circuits.graph import ERROR, FEATURE, FEATURES, LOGIT, NEURONS, RESIDUAL, TOKEN, Graph, Group, group_by_name
 from interp.circuits.page import called, graph_html, graph_page, shares
 from interp.circuits.prune import influence, prune, score, strong_edges
-from interp.circuits.replacement import Read, Replacement, make_replacement
+from interp.circuits.replacement import Read, Replacement
 from interp.circuits.schema import from_json, to_json
-from interp.labels import LabelBook
-from interp.models import Model, open_model
+from interp.models import Model
 from interp.render.words import counted, size
 from interp.types import InterpError
+from interp.workbench.replacing import Opened
 
 LISTED = 20
 """Features and edges that a record lists."""
@@ -82,9 +78,21 @@ class Circuit:
             return ""
         words = ["interp", "circuit", str(asked["prompt"])]
         for name, value in asked.items():
-            if name != "prompt" and value not in ("", None):
-                words += [f"--{name}".replace("_", "-"), str(value)]
+            for each in value if isinstance(value, list) else [value]:
+                if name != "prompt" and each not in ("", None):
+                    words += [f"--{name}".replace("_", "-"), str(each)]
         return shlex.join(words)
+
+    def over(self) -> str:
+        """What its nodes are of and how edges were taken, in words; empty where the graph does not say."""
+        about = self.graph.about
+        if about.get("over") == RESIDUAL:
+            at, steps = self.graph.about.get("blocks", ()), about.get("steps", 0)
+            behind = ", ".join(map(str, at)) if isinstance(at, list) else ""
+            how = f"integrated over {steps} places" if steps else "at the prompt"
+            return f"features of SAEs of the residual stream behind blocks {behind}; edges are gradients, {how}"
+        said = {FEATURES: "features of transcoders, one a layer", NEURONS: "the MLPs' own neurons"}
+        return said.get(str(about.get("over")), "")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -99,6 +107,7 @@ class Circuit:
             "tokens": list(self.graph.spelt()),
             "model": about.get("model", ""),
             "question": about.get("question", ""),
+            "over": self.over(),
             "unit": self.graph.unit,
             "scores": dict(self.scores),
             "kept": kept,
@@ -107,90 +116,6 @@ class Circuit:
             "edges": self.edges(),
             "file": self.file,
         }
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model read through its transcoders, or as its neurons."""
-
-    replacement: Replacement
-    folders: tuple[str, ...] = ()
-    """Of each layer's transcoder, below the folder as it was named."""
-    books: tuple[LabelBook | None, ...] = ()
-    described: Mapping[tuple[int, int], str] = field(default_factory=dict, repr=False)
-    """By layer and feature, on which tokens it fires."""
-
-    @property
-    def model(self) -> Model:
-        return self.replacement.model
-
-
-def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "auto") -> Opened:
-    """The model of these transcoders (checkpoints below a folder), and they in the places of its MLPs.
-
-    `model` names it where they have no cards. Raises InterpError when there are none, when they are of several models or of another
-    one than is here, and when a layer has none.
-    """
-    place = Path(transcoders).expanduser()
-    root = place if place.exists() else places.shipped(str(transcoders))
-    described = read_features(root)
-    root = expanded(root) if (root / FILE).exists() else root
-    folders = below(root) if root.is_dir() else []
-    if not folders:
-        raise InterpError(
-            f"there are no transcoders at {transcoders}; a graph needs one for every layer of the model. Name the folder that holds them "
-            "with --transcoders, or train them with recipes/smollm2_transcoders.py."
-        )
-    cards = {folder: Card.read(folder) for folder in folders if (folder / "card.json").exists()}
-    names = {card.model for card in cards.values()}
-    if len(names) > 1:
-        raise InterpError(f"the transcoders at {transcoders} are of several models: {', '.join(sorted(names))}.")
-    if not names and not model:
-        raise InterpError(f"the transcoders at {transcoders} have no cards, so name their model with --model.")
-    opened = open_model(model or next(iter(names)), dtype="float32", device=device)
-    for folder, card in cards.items():
-        here = opened.fingerprint_like(card.model_sha256)
-        if here != card.model_sha256:
-            raise InterpError(
-                f"{folder.name} was made for {card.model} with weights {card.model_sha256[:12]}…, and {opened.name}, which is here, has "
-                f"{here[:12]}…: a graph is of the model that its transcoders were trained on."
-            )
-    cutoffs: dict[str, float] = {}
-    for card in cards.values():
-        cutoffs |= cutoffs_of(card)
-    saes = {str(folder): load(folder) for folder in folders}
-    made = make_replacement(opened, list(saes.values()), cutoffs)
-    where = {id(one): folder for folder, one in saes.items()}
-    ordered = tuple(where[id(one)] for one in made.transcoders)
-    # As they were named, not where they lie on this machine: graphs that are passed on say it.
-    named = tuple((Path(transcoders) / Path(each).relative_to(root)).as_posix() for each in ordered)
-    return Opened(made, named, tuple(_book(Path(each)) for each in ordered), described)
-
-
-def open_neurons(model: str, *, per_position: int = PER_POSITION, gate: str = "held", device: str = "auto") -> Opened:
-    """A model read as its own MLP neurons, `per_position` of each layer at a position (see `circuits.neurons`).
-
-    Raises InterpError for a model whose MLPs are neither plain nor gated.
-    """
-    opened = open_model(model, dtype="float32", device=device)
-    return Opened(replace_by_neurons(opened, per_position=per_position, gate=gate))
-
-
-def open_asked(asked: Mapping[str, Any], device: str = "auto") -> Opened:
-    """What a graph was made of, as its file says it (`about`, `asked`)."""
-    model = str(asked.get("model", ""))
-    if asked.get("over") == NEURONS:
-        return open_neurons(
-            model,
-            per_position=int(asked.get("per_position", PER_POSITION)),
-            gate=str(asked.get("gate", "held")),
-            device=device,
-        )
-    return open_circuits(str(asked["transcoders"]), model=model, device=device)
-
-
-def _book(folder: Path) -> LabelBook | None:
-    return LabelBook.of(folder) if (folder / "card.json").exists() else None
 
 
 def trace_circuit(
@@ -220,7 +145,7 @@ def trace_circuit(
     about = {
         "model": model.name,
         "model_sha256": model.fingerprint(),
-        "over": opened.replacement.over,
+        **opened.replacement.about,
         "transcoders": list(opened.folders),
         "prompt": prompt,
         "question": question,

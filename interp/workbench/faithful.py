@@ -7,7 +7,7 @@ from typing import Any
 from interp.circuits.behaviours import PARAPHRASE, TEMPLATE, behaviour
 from interp.circuits.held_out import BehaviourFaithfulness, Chosen, choose_features, measure_held_out
 from interp.types import InterpError
-from interp.workbench.circuits import Opened
+from interp.workbench.replacing import Opened
 
 TOP = 10
 """Features that a record names."""

@@ -9,7 +9,8 @@ from interp.circuits.attribute import attribute
 from interp.circuits.graph import Graph
 from interp.circuits.replacement import Read
 from interp.types import InterpError, unknown
-from interp.workbench.circuits import Opened, ask, open_asked
+from interp.workbench.circuits import ask
+from interp.workbench.replacing import Opened, open_asked
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,7 +87,15 @@ def ask(model: str) -> str:
         if bound(st.toggle, f"Over the neurons of {model}, without transcoders", "neurons", False):
             asked |= {"over": "neurons", "model": model}
         else:
-            asked |= {"transcoders": bound(st.text_input, "Transcoders", "transcoders", TRANSCODERS)}
+            asked |= {
+                "transcoders": bound(
+                    st.text_input,
+                    "Transcoders",
+                    "transcoders",
+                    TRANSCODERS,
+                    help="A folder of transcoders, one a layer, or of SAEs of the residual stream.",
+                )
+            }
         right.button(
             "Trace the circuit", type="primary", on_click=begin, args=(asked,), disabled=read_only() or not prompt.strip(),
             help="A job: it goes on when this page is closed.",
@@ -197,9 +205,8 @@ def draw(shown: ShownCircuit) -> int | None:
             figure(shown, seen, chosen, together), key="drawing", on_select="rerun", selection_mode="points", width=width_of(shown, seen),
             alt=said(shown, seen), config={"displayModeBar": False, "scrollZoom": False},
         )  # fmt: skip
-    rest = "the other neurons write" if shown.unit == "neuron" else "transcoders leave over"
     st.caption(
-        f"Blue lines raise what they lead to, dotted orange ones lower it. Circles are {shown.unit}s, open diamonds what {rest}, "
+        f"Blue lines raise what they lead to, dotted orange ones lower it. Circles are {shown.unit}s, open diamonds what {shown.circuit.graph.rest}, "
         "squares tokens, triangles logits; larger is more influence. A click opens a node, and shows its own edges."
     )
     clicked = next((point.get("customdata") for point in event.selection.points if "customdata" in point), None)
