@@ -103,7 +103,7 @@ class StreamReplacement(Replacement):
     """0: the gradient where the prompt is."""
 
     @property
-    def norms(self) -> tuple[HeldNorm, ...]:  # type: ignore[override]
+    def norms(self) -> tuple[HeldNorm, ...]:
         """None: nothing is held."""
         return ()
 

@@ -141,7 +141,10 @@ def predict_move(
         added[EMBEDDING] = torch.zeros_like(read.clean.activations[EMBEDDING][0])
     for step in move.steps:
         added[EMBEDDING if step.layer < 0 else replacement.writes[step.layer]][step.at] += step.vector_D
-    direct_N = (_pulled if isinstance(replacement, StreamReplacement) else _passed)(replacement, read, graph, added)
+    if isinstance(replacement, StreamReplacement):
+        direct_N = _pulled(replacement, read, graph, added)
+    else:
+        direct_N = _passed(replacement, read, graph, added)
     return direct_N, spread(graph, direct_N[:, None], move.sources)[:, 0]
 
 
