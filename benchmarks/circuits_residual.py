@@ -2,7 +2,7 @@
 
     python benchmarks/circuits_residual.py    # some ten minutes on two cores; results/circuits_residual.json
 
-Of each of six prompts, with a target and a distractor, FEATURES features of each SAE are drawn among those that fire. What each does to the
+Of each of six prompts (a process each), with a target and a distractor, FEATURES features of each SAE are drawn among those that fire. What each does to the
 difference of the two logits by whatever way is predicted by the gradient and by integrated gradients, and measured by taking it out of the model's
 stream, the error as it was. Beside each, a feature that fires about as often but not there is taken out by the same norm. Then, of a
 prompt of 20 tokens, seconds and memory of a whole graph, each in a process of its own, and how far the sum over all paths of the
@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from interp.circuits.attribute import attribute, difference
 from interp.circuits.graph import FEATURE, LOGIT
 from interp.circuits.intervene import Step, run_moved, total_effects
 from interp.circuits.prune import score
-from interp.circuits.residual import StreamReplacement, effects
+from interp.circuits.residual import StreamReplacement, block_of, effects
 from interp.steering.controls import matched_features
 from interp.workbench import Workbench
 from interp.workbench.replacing import open_stream
@@ -41,8 +42,8 @@ PROMPTS = (
 )
 SHORT = "When Mary and John went to the old store in the little village, John gave a drink to"
 TOKENS = 20
-FEATURES = 40
-STEPS = (0, 1, 4, 8, 32)
+FEATURES = 30
+STEPS = (0, 4, 8, 16)
 
 
 def opened() -> tuple[StreamReplacement, list[np.ndarray]]:
@@ -56,10 +57,11 @@ def opened() -> tuple[StreamReplacement, list[np.ndarray]]:
     return made.replacement, often
 
 
-def tried(replacement: StreamReplacement, often: list[np.ndarray]) -> list[dict[str, Any]]:
-    """A row a feature: predicted by each number of places, measured, and what its control does."""
+def tried(number: int) -> list[dict[str, Any]]:
+    """A row a feature of a prompt: predicted by each number of places, measured, and what its control does."""
+    replacement, often = opened()
     model, rows = replacement.model, []
-    for number, (prompt, *ends) in enumerate(PROMPTS):
+    for prompt, *ends in PROMPTS[number : number + 1]:
         read = replacement.read(torch.tensor(model.prompt(prompt)))
         target, distractor = (model.tokenize(each)[0] for each in ends)
         towards_1V = difference(read.clean.logits_V, target, distractor).towards_KV
@@ -85,7 +87,7 @@ def tried(replacement: StreamReplacement, often: list[np.ndarray]) -> list[dict[
                     "layer": layer,
                     "effect": float(effect_B[2 * at]),
                     "control": float(effect_B[2 * at + 1]),
-                    **{steps: float(said[steps][layer][0][0, entry]) for steps in STEPS},
+                    **{str(steps): float(said[steps][layer][0][0, entry]) for steps in STEPS},
                 }
             )
     return rows
@@ -100,7 +102,7 @@ def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "mean size of a control": round(float(np.abs(control).mean()), 4),
     }
     for steps in STEPS:
-        said = np.array([row[steps] for row in rows])
+        said = np.array([row[str(steps)] for row in rows])
         near = pearsonr(said, did)
         interval = near.confidence_interval()
         found[f"{steps} places" if steps else "gradient"] = {
@@ -114,8 +116,8 @@ def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def graph(steps: int) -> None:
-    """A whole graph of the prompt of 20 tokens; printed as JSON."""
+def graph(steps: int) -> dict[str, Any]:
+    """A whole graph of the prompt of 20 tokens."""
     began = time.perf_counter(), time.process_time()
     replacement = open_stream([SAES], steps=steps, device="cpu").replacement
     assert isinstance(replacement, StreamReplacement)
@@ -133,7 +135,7 @@ def graph(steps: int) -> None:
         at, index = (torch.from_numpy(of[own]) for of in (n.position_N, n.index_N))
         whole = by_all[0][0, read.layers[layer].find(at, index)]
         apart[str(replacement.blocks[layer])] = round(float(pearsonr(by_paths, whole).statistic), 3)
-    told = {
+    return {
         "tokens": len(tokens),
         "active features": read.entries,
         "features attributed": int((n.kind_N == FEATURE).sum()),
@@ -145,30 +147,35 @@ def graph(steps: int) -> None:
         "completeness": round(scores.completeness, 3),
         "pearson of the sum over the graph's paths and the effect by whatever way, by block": apart,
     }
-    print(json.dumps(told))
+
+
+def alone(what: str, number: int) -> Any:
+    """What a process of its own found."""
+    asked = [sys.executable, __file__, what, str(number)]
+    return json.loads(subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def main() -> None:
     """The predictions, then the graphs."""
-    replacement, often = opened()
-    rows = tried(replacement, often)
+    rows = [row for number in range(len(PROMPTS)) for row in alone("prompt", number)]
+    blocks = [block_of(sae.name) for sae in sorted(Path(SAES).glob("blocks.*"))]
     found: dict[str, Any] = {
         "all": told(rows),
         "by block": {
             str(block): told([row for row in rows if row["layer"] == layer])
-            for layer, block in enumerate(replacement.blocks)
+            for layer, block in enumerate(sorted(blocks))
         },
         "by prompt": {
             prompt[0]: told([row for row in rows if row["prompt"] == number]) for number, prompt in enumerate(PROMPTS)
         },
     }
     for steps in (0, 8):
-        done = subprocess.run(
-            [sys.executable, __file__, str(steps)], check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
-        found[f"graph, {steps} places" if steps else "graph, gradient"] = json.loads(done.splitlines()[-1])
+        found[f"graph, {steps} places" if steps else "graph, gradient"] = alone("graph", steps)
     report("circuits_residual", found)
 
 
 if __name__ == "__main__":
-    graph(int(sys.argv[1])) if len(sys.argv) > 1 else main()
+    if len(sys.argv) > 1:
+        print(json.dumps((graph if sys.argv[1] == "graph" else tried)(int(sys.argv[2]))))
+    else:
+        main()

@@ -31,7 +31,7 @@ from interp.types import InterpError
 from tests.families import save
 from tests.transcoders import random_stream, random_transcoders, save_stream, save_transcoders
 
-KINDS = ("llama", "gpt2", "gpt_neox", "qwen3", "gemma2", "olmo2", "mpt", "mixtral", "mamba")
+KINDS = ("llama", "gpt2", "qwen3", "gemma2", "olmo2", "mpt", "mixtral", "mamba")
 TEXT = "the blue city near the river reads music"
 LOWER, UPPER = HOOKS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 
@@ -288,7 +288,7 @@ def test_both_hops_of_a_planted_circuit_are_the_strongest_edges(tmp_path):
     """City → its country, there; attention brings it to the last position; there it makes the capital."""
     world = TwoHops.build(tmp_path / "hops")
     model = open_model(str(tmp_path / "hops"), dtype="float32", device="cpu")
-    replacement = replace_stream(model, planted_stream(world))
+    replacement = replace_stream(model, planted_stream(world), steps=8)
     found = []
     for question in world.questions(COUNTRIES, 5):
         tokens = torch.tensor(model.prompt(question.text))
@@ -308,7 +308,7 @@ def test_both_hops_of_a_planted_circuit_are_the_strongest_edges(tmp_path):
             continue
         hops = [int((graph.edges_NN[target] * features).abs().argmax()) for target in (brought, len(n) - 1)]
         found.append(hops == [there, brought])
-    assert sum(found) >= 10, found
+    assert all(found), found
 
 
 def test_what_cannot_be_read_so_is_said(llama, tmp_path, monkeypatch):
@@ -363,14 +363,14 @@ def test_what_cannot_be_read_so_is_said(llama, tmp_path, monkeypatch):
 
 def test_a_graph_over_saes_is_traced_checked_compared_and_shown(llama, tmp_path, monkeypatch):
     folder, file, other = str(save_stream(llama, tmp_path / "saes")), str(tmp_path / "a.json"), str(tmp_path / "b.json")
-    made = circuit(TEXT, saes=[folder], keep=0.95, edges=0.98, into=file)
+    made = circuit(TEXT, saes=[folder], steps=8, keep=0.95, edges=0.98, into=file)
     assert (
         made.over()
         == "features of SAEs of the residual stream behind blocks 0, 1; edges are gradients, integrated over 8 places"
     )
     assert made.command().startswith(f"interp circuit '{TEXT}' --over residual --saes {folder} --steps 8")
     assert made.graph.about["transcoders"] == [f"{folder}/{hook}" for hook in HOOKS]
-    found = circuit(TEXT, transcoders=folder, keep=0.95, edges=0.98, steps=0, into=other)
+    found = circuit(TEXT, transcoders=folder, keep=0.95, edges=0.98, into=other)
     assert found.over().endswith("edges are gradients, at the prompt"), "chosen, for there are no transcoders"
     assert found.graph.ids
     read = circuit(file)
@@ -415,7 +415,7 @@ def twice(model, root):
 
 def test_ids_and_names_have_the_block_and_other_programs_read_the_file(llama, tmp_path):
     replacement = replace_stream(llama, random_stream(llama, [UPPER]))
-    assert replacement.about == {"over": "residual", "blocks": [1], "steps": 8}
+    assert replacement.about == {"over": "residual", "blocks": [1], "steps": 0}
     _, graph = traced(replacement)
     n = graph.nodes
     inner = [i for i, kind in enumerate(n.kind_N) if kind == FEATURE]

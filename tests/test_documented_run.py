@@ -41,6 +41,7 @@ SMALLER = {
     # Ids of the tiny graph, of which GROUP is made as somebody pins one on the page.
     r"saes/smollm2-135m-instruct/graphs/capital\.json": "paris.json",
     r"\bparaphrase\.json": "paris.json",
+    r"--saes saes/smollm2-135m-instruct": "--saes saes/tiny",
     r"'\d+_\d+_\d+->\d+_\d+_\d+'": "'EDGE'",
     r"--nodes \d+_\d+_\d+ --groups '[^']*' --swaps \d+_\d+_\d+=\d+": "--nodes NODE --groups GROUP --swaps SWAP",
     # Sizes.

@@ -44,8 +44,8 @@ from interp.sae import SAE
 from interp.types import InterpError
 
 STREAM = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|mid|post)")
-STEPS = 8
-"""Places at which the gradient is taken."""
+STEPS = 0
+"""The gradient where the prompt is, which tells better what a single feature does (benchmarks/circuits_residual.py)."""
 ROWS = 128
 """Directions that are pulled back at once."""
 

@@ -29,7 +29,7 @@ FORMS = (".json", ".html")
 OVER = ("transcoders", "neurons", "residual")
 PER_POSITION = 64
 """Neurons of a layer that are nodes at a position."""
-STEPS = 8
+STEPS = 0
 Over = Annotated[
     str,
     Option(
@@ -46,8 +46,8 @@ SAEs = Annotated[
 Steps = Annotated[
     int,
     Option(
-        "Over residual SAEs: gradients are integrated over so many places between no features and the prompt; 0: the gradient at the "
-        "prompt alone.",
+        "Over residual SAEs: 0 takes gradients at the prompt; more integrates them over so many places between no features and the prompt."
+        " Integrated ones add up; at the prompt they tell better what a single feature does.",
         low=0,
         high=256,
     ),
