@@ -169,7 +169,7 @@ def main() -> None:
             prompt[0]: told([row for row in rows if row["prompt"] == number]) for number, prompt in enumerate(PROMPTS)
         },
     }
-    for steps in (0, 8):
+    for steps in (0, 4):
         found[f"graph, {steps} places" if steps else "graph, gradient"] = alone("graph", steps)
     report("circuits_residual", found)
 
