@@ -339,7 +339,7 @@ class Grid(Shards):
         with places.whole_file(path) if self.leads else nullcontext(path) as own:
             if self.leads:
                 by_offset.begin(own, layout)
-            partial = Path(self._told(str(own)))
+            partial = Path(self.told(str(own)))
             if self.row == 0:
                 own_axes = {name: axes.get(name) for name in tensors if name in axes or self.column == 0}
                 first = {
@@ -353,7 +353,7 @@ class Grid(Shards):
             self.wait()
         self.wait()
 
-    def _told(self, text: str) -> str:
+    def told(self, text: str) -> str:
         """What the first rank says; also waits for it."""
         raw = text.encode()
         line = torch.zeros(PATH_BYTES, dtype=torch.uint8)
