@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +62,7 @@ class Work:
 
     def shares(
         self, names: Sequence[str], done: Callable[[str], bool], passed: Callable[[str], None] = lambda name: None
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """The shares that this process is to make, each held until the next is asked for; `done` says which are made.
 
         Ends when all are, by whomever; `passed` is told of those that others made, or that were there before.
