@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -159,7 +160,8 @@ def test_the_command_line_harvests_on_two_ranks(tiny_folder, text_folder, tiny, 
     harvest(tiny, open_corpus(text_folder), [HOOK], TOKENS, tmp_path / "one")
     assert content(a / "acts") == content(tmp_path / "one")
     assert "8,192 positions in" in (a / "said.0").read_text()
-    assert "tokens/s, " not in (a / "said.1").read_text()  # whose bar nobody is shown
+    assert "harvest tiny-llama: 8,192 of 8,192" in (a / "said.0").read_text()
+    assert "harvest tiny-llama: " not in (a / "said.1").read_text()  # whose bar nobody is shown
     assert call(b, "--tokens", TOKENS, "--restart") == [2, 2]
     assert "cannot begin anew together" in (b / "said.1").read_text()
 
@@ -243,6 +245,17 @@ def test_whoever_is_killed_while_indexing_is_replaced_by_those_that_are_left(ind
     assert content(tmp_path / "index") == content(indexed)
     assert crew.begun(marks) <= SHARDS + 1
     assert crew.begun(marks, kind="together") == 2
+
+
+def test_the_command_line_indexes_on_two_ranks(checkpoint, whole, indexed, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("index"))
+    given = ("index", folder, "--acts", whole, "--beside")
+    assert ranks.end(ranks.begin(2, ranks.command, tmp_path, *given)) == [0, 0], (tmp_path / "said.1").read_text()
+    assert content(folder / "index") == content(indexed)
+    assert "index in " in (tmp_path / "said.0").read_text()
+    assert ranks.end(ranks.begin(2, ranks.command, tmp_path, "index", folder, "--neurons", 1)) == [2, 2]
+    assert "--neurons takes no --beside, --extend, --into or --together" in (tmp_path / "said.0").read_text()
 
 
 def test_an_index_of_something_else_is_not_built_together(indexing, checkpoint, store, indexed, tmp_path):
