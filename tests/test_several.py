@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from interp import places, several
+from interp import places, progress, several
 from interp.activations import ActivationStore, harvest
 from interp.corpus import open_corpus
 from interp.index import IndexConfig, build_index
@@ -160,7 +160,6 @@ def test_the_command_line_harvests_on_two_ranks(tiny_folder, text_folder, tiny, 
     harvest(tiny, open_corpus(text_folder), [HOOK], TOKENS, tmp_path / "one")
     assert content(a / "acts") == content(tmp_path / "one")
     assert "8,192 positions in" in (a / "said.0").read_text()
-    assert "harvest tiny-llama: 8,192 of 8,192" in (a / "said.0").read_text()
     assert "harvest tiny-llama: " not in (a / "said.1").read_text()  # whose bar nobody is shown
     assert call(b, "--tokens", TOKENS, "--restart") == [2, 2]
     assert "cannot begin anew together" in (b / "said.1").read_text()
@@ -188,6 +187,23 @@ def test_torchrun_begins_a_harvest_anew_when_a_rank_was_killed(tiny_folder, tiny
     harvest(tiny, open_corpus(text), [HOOK], 400_000, tmp_path / "one")
     assert len(ActivationStore.open(acts).shards) >= 6
     assert content(acts) == content(tmp_path / "one")
+
+
+def test_bars_are_hidden_from_people_and_not_from_listeners(capsys):
+    heard: list[int] = []
+    progress.listen(lambda record: heard.append(record.done))
+    progress.show(False)
+    try:
+        with progress.bar("a test", 3) as step:
+            step(3)
+        assert capsys.readouterr().err == ""
+        assert heard[-1] == 3
+    finally:
+        progress.show(True)
+        progress.listen(None)
+    with progress.bar("a test", 3) as step:
+        step(3)
+    assert "a test: 3 of 3" in capsys.readouterr().err
 
 
 def test_ranks_that_do_not_see_one_folder_are_told_so(tmp_path):
@@ -247,15 +263,40 @@ def test_whoever_is_killed_while_indexing_is_replaced_by_those_that_are_left(ind
     assert crew.begun(marks, kind="together") == 2
 
 
-def test_the_command_line_indexes_on_two_ranks(checkpoint, whole, indexed, tmp_path):
-    folder = tmp_path / "tiny"
-    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("index"))
+def test_the_command_line_indexes_on_two_ranks(checkpoint, whole, tmp_path):
+    folder, one = tmp_path / "tiny", tmp_path / "one" / "tiny"
+    for copy in (folder, one):
+        shutil.copytree(checkpoint, copy, ignore=shutil.ignore_patterns("index"))
+    Workbench.open(one, labels="sqlite://").build_index(ActivationStore.open(whole), beside=True)
     given = ("index", folder, "--acts", whole, "--beside")
     assert ranks.end(ranks.begin(2, ranks.command, tmp_path, *given)) == [0, 0], (tmp_path / "said.1").read_text()
-    assert content(folder / "index") == content(indexed)
+    assert content(folder / "index") == content(one / "index")
     assert "index in " in (tmp_path / "said.0").read_text()
     assert ranks.end(ranks.begin(2, ranks.command, tmp_path, "index", folder, "--neurons", 1)) == [2, 2]
     assert "--neurons takes no --beside, --extend, --into or --together" in (tmp_path / "said.0").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["harvest", "index"])
+def test_ten_kills_at_any_moment_change_no_byte(harvesting, indexing, whole, indexed, tmp_path, what):
+    """Three at work at any time: one that is killed is replaced by another."""
+    marks, draw = tmp_path / "marks", random.Random(what)
+    begin = partial(harvesting, slow=0.25) if what == "harvest" else partial(indexing, slow=0.25, merge=0.5)
+    at_work = [begin() for _ in range(3)]
+    killed = []
+    while len(killed) < 10 and any(process.is_alive() for process in at_work):
+        time.sleep(draw.random() * 0.4)
+        victim = at_work.pop(draw.randrange(3))
+        if victim.is_alive():
+            victim.kill()
+            killed.append(victim)
+        at_work.append(begin())
+    assert crew.end(at_work) == [0] * 3, crew.said(marks, at_work[0])
+    assert len(killed) >= 5
+    crew.end(killed)
+    made, one = (tmp_path / "acts", whole) if what == "harvest" else (tmp_path / "index", indexed)
+    assert content(made) == content(one)
+    assert SHARDS <= crew.begun(marks) <= SHARDS + len(killed)
 
 
 def test_an_index_of_something_else_is_not_built_together(indexing, checkpoint, store, indexed, tmp_path):
