@@ -19,6 +19,8 @@ from interp.activations.manifest import SHARD_POSITIONS
 RESULTS = Path(__file__).parent / "results" / "together.json"
 FORMS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1)}
 ROUNDS = 2
+LOAD = os.getloadavg()[0]
+"""Of the machine before: other work counts."""
 TOKENS = 2 * SHARD_POSITIONS - 1024  # in whole blocks, no third shard
 WORK = """
 import sys, time, torch
@@ -51,7 +53,13 @@ def main() -> None:
             print(form, [round(each, 1) for each in took[form]], flush=True)
     best = {form: min(times) for form, times in took.items()}
     base = best["1 process, 1 thread"]
-    result = {"tokens": TOKENS, "seconds": took, "times as fast": {form: base / each for form, each in best.items()}}
+    beside = f"the load was {LOAD:.1f} when this began, on {os.cpu_count()} processors"
+    result = {
+        "beside": beside,
+        "tokens": TOKENS,
+        "seconds": took,
+        "times as fast": {form: base / each for form, each in best.items()},
+    }
     places.write_json(RESULTS, result)
     print(json.dumps(result, indent=2))
 

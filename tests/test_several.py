@@ -16,6 +16,7 @@ import torch
 
 from interp import places, progress, several
 from interp.activations import ActivationStore, harvest
+from interp.commands.indexing import index
 from interp.corpus import open_corpus
 from interp.index import IndexConfig, build_index
 from interp.types import InterpError
@@ -263,17 +264,22 @@ def test_whoever_is_killed_while_indexing_is_replaced_by_those_that_are_left(ind
     assert crew.begun(marks, kind="together") == 2
 
 
-def test_the_command_line_indexes_on_two_ranks(checkpoint, whole, tmp_path):
+@pytest.mark.parametrize("of", ["acts", "corpus"])
+def test_the_command_line_indexes_on_two_ranks(checkpoint, whole, text_folder, tmp_path, of):
     folder, one = tmp_path / "tiny", tmp_path / "one" / "tiny"
     for copy in (folder, one):
         shutil.copytree(checkpoint, copy, ignore=shutil.ignore_patterns("index"))
-    Workbench.open(one, labels="sqlite://").build_index(ActivationStore.open(whole), beside=True)
-    given = ("index", folder, "--acts", whole, "--beside")
+    source = ActivationStore.open(whole) if of == "acts" else open_corpus(text_folder)
+    Workbench.open(one, labels="sqlite://").build_index(source, 4096, beside=True)
+    given = ("index", folder, f"--{of}", whole if of == "acts" else text_folder, "--tokens", 4096, "--beside")
     assert ranks.end(ranks.begin(2, ranks.command, tmp_path, *given)) == [0, 0], (tmp_path / "said.1").read_text()
     assert content(folder / "index") == content(one / "index")
     assert "index in " in (tmp_path / "said.0").read_text()
-    assert ranks.end(ranks.begin(2, ranks.command, tmp_path, "index", folder, "--neurons", 1)) == [2, 2]
-    assert "--neurons takes no --beside, --extend, --into or --together" in (tmp_path / "said.0").read_text()
+
+
+def test_an_index_of_neurons_is_built_in_one_process(checkpoint):
+    with pytest.raises(InterpError, match="--neurons takes no --beside, --extend, --into or --together"):
+        index(str(checkpoint), neurons=1, together=True)
 
 
 @pytest.mark.slow

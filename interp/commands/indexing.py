@@ -56,10 +56,12 @@ def index(
     Raises InterpError when options contradict each other, and for a text or harvest that is not of the SAE's model.
     """
     from interp.activations import ActivationStore
+    from interp.training import parallel
     from interp.training.one_folder import see_the_same
     from interp.workbench import INDEXED
     from interp.workbench.indexing import index_folder
 
+    parallel.use_own_gpu()
     bench = open_sae(sae, device)
     together = see_the_same(index_folder(bench, beside=beside)) or together
     if acts and (corpus or neurons is not None):

@@ -144,9 +144,10 @@ def _put_together(
 
 def _is_built(folder: Path, meta: dict[str, Any]) -> bool:
     """Whether the index that lies there is this one."""
-    if not (folder / "index.json").exists():
+    try:
+        there = read_meta(folder)
+    except InterpError:  # none, or one that cannot be read
         return False
-    there = read_meta(folder)
     return {key: there.get(key) for key in meta} == meta
 
 
