@@ -291,12 +291,14 @@ def test_ten_kills_at_any_moment_change_no_byte(harvesting, indexing, whole, ind
     at_work = [begin() for _ in range(3)]
     killed = []
     while len(killed) < 10 and any(process.is_alive() for process in at_work):
-        time.sleep(draw.random() * 0.4)
-        victim = at_work.pop(draw.randrange(3))
-        if victim.is_alive():
+        time.sleep(0.02 + draw.random() * 0.3)
+        busy = [process for process in at_work if process.is_alive() and crew.begun(marks, process)]
+        if busy:
+            victim = draw.choice(busy)
             victim.kill()
             killed.append(victim)
-        at_work.append(begin())
+            at_work.remove(victim)
+            at_work.append(begin())
     assert crew.end(at_work) == [0] * 3, crew.said(marks, at_work[0])
     assert len(killed) >= 5
     crew.end(killed)
