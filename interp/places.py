@@ -34,6 +34,7 @@ LOCK = ".lock"
 """The file in a folder that whoever works there holds; it is no part of what the folder holds."""
 _held: dict[Path, int] = {}
 """Lock files that this process holds, and the thread that does."""
+_OWN = os.urandom(4).hex()
 
 
 def cache() -> Path:
@@ -158,8 +159,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def _partial(path: Path) -> Path:
-    """Where a file or folder is written before it takes its place: no other thread or process writes there."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    """Where a file or folder is written before it takes its place: no other thread or process writes there.
+
+    The first process of every container has number 1, so numbers alone are not of one process where machines share a folder.
+    """
+    return path.with_name(f".{path.name}.{_OWN}{os.getpid()}.{threading.get_ident()}.partial")
 
 
 @contextmanager
@@ -167,8 +171,8 @@ def only_one(folder: Path, what: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the folder (made if need be) for this thread: whoever else would begin `what` there is told so at once.
 
     The system lets go of it when the process ends, however it ends. Inside a block of the same thread it holds already.
-    Raises InterpError, with the number of the process that holds it, after `wait` seconds; and when the folder cannot
-    be written in.
+    Raises InterpError, with the number of the process that holds it, after `wait` seconds (of a negative number it waits as
+    long as it takes); and when the folder cannot be written in.
     """
     check_writable(folder)
     with _lock(folder.resolve() / LOCK, folder, what, wait):
@@ -182,7 +186,7 @@ def _lock(file: Path, of: Path, what: str, wait: float = 0.0) -> Iterator[None]:
         return
     lock = filelock.FileLock(file)
     try:
-        lock.acquire(timeout=wait, poll_interval=0.02)
+        lock.acquire(timeout=wait, poll_interval=0.02 if wait >= 0 else 0.2)
     except filelock.Timeout:
         raise InterpError(
             f"{_holder(file)} is at work on {of}, so {what} was not begun; wait until that has ended, or name another place."
@@ -209,9 +213,10 @@ def _holder(file: Path) -> str:
     return "another part of this process" if number == os.getpid() else f"another process (number {number})"
 
 
-def drop_partials(folder: Path) -> None:
-    """Delete what processes that were killed while writing left in a folder of which nobody else is writing."""
-    for partial in folder.glob(".*.partial"):
+def drop_partials(folder: Path, of: str = "*") -> None:
+    """Delete what processes that were killed while writing left in a folder where nobody else is writing, or `of` a file that nobody
+    else writes."""
+    for partial in folder.glob(f".{of}.*.partial"):
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:

@@ -55,6 +55,13 @@ def _pace(rate: float | None, unit: str) -> str:
 
 Listener = Callable[[Progress], None]
 _listener: Listener | None = None
+_shown = True
+
+
+def show(bars: bool) -> None:
+    """Whether people see this process's bars: of several at one piece of work, the first one's suffice."""
+    global _shown
+    _shown = bars
 
 
 def listen(listener: Listener | None) -> None:
@@ -89,7 +96,7 @@ class _Count:
 
     def say(self, took: float, note: str, ended: bool) -> None:
         """A line for the log, if its time has come."""
-        if took + self.began - self.said < LOG_EVERY_SECONDS and not ended:
+        if not _shown or (took + self.began - self.said < LOG_EVERY_SECONDS and not ended):
             return
         self.said = took + self.began
         left = (self.total - self.count) * took / max(self.count - self.before, 1)
@@ -122,7 +129,7 @@ def bar(title: str, total: int, unit: str = "tokens", done: int = 0) -> Iterator
     done before, and count for no speed."""
     count = _Count(title, total, unit, done)
     count.tell(0.0, "", ended=True)
-    if sys.stderr.isatty():
+    if _shown and sys.stderr.isatty():
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 

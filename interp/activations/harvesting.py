@@ -4,8 +4,8 @@ Axes    N block, T position, D width at a hook point.
 """
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interp import places
+from interp import places, several
 from interp.activations import manifest as manifests
 from interp.activations.manifest import own_manifest, read_manifest, recipe_of, refuse_change
 from interp.activations.store import ActivationStore
@@ -36,24 +36,32 @@ def harvest(
     split: str | None = None,
     batch_blocks: int = 16,
     restart: bool = False,
+    together: bool = False,
 ) -> ActivationStore:
     """The store of activations at `hook_names` over `tokens` positions of the corpus.
 
     One forward pass feeds all hook points and ends at the last. Killed at any moment, the same call goes on
-    with the first shard that is missing. Says beforehand how much disk and time it expects. Raises
+    with the first shard that is missing. Says beforehand how much disk and time it expects. With `together` any number of
+    processes that were given the same share the shards; each returns when all are there. Raises
     InterpError when the disk has no room, when the folder holds another harvest (unless `restart`), and when another
-    process harvests into it.
+    process harvests into it (unless both do so `together`).
     """
     folder = Path(into)
     for name in hook_names:
         model.check_hook(name)
     if not hook_names or tokens <= 0:
         raise InterpError("nothing to harvest: name at least one hook point and one token.")
+    if restart and together:
+        raise InterpError(
+            f"several processes cannot begin anew together, for the last to come would undo what the others did; delete "
+            f"{folder}, or name another folder."
+        )
     fresh = not folder.exists()
     try:
-        with places.only_one(folder, "the harvest"):
-            places.drop_partials(folder)
-            _harvest(model, corpus, hook_names, tokens, folder, split, batch_blocks, restart)
+        with several.at_work(folder, "the harvest", together=together) as work:
+            if not work.others():
+                places.drop_partials(folder)
+            _harvest(model, corpus, hook_names, tokens, work, split, batch_blocks, restart)
     except InterpError:
         if fresh:  # a text that cannot be read leaves no folder behind; one that holds something stays
             with suppress(OSError):
@@ -67,36 +75,85 @@ def _harvest(
     corpus: Corpus,
     hook_names: Sequence[str],
     tokens: int,
-    folder: Path,
+    work: several.Work,
     split: str | None,
     batch_blocks: int,
     restart: bool,
 ) -> None:
-    blocks = _blocks(model, corpus, tokens, split, folder, restart)
+    blocks = _blocks(model, corpus, tokens, split, work, restart)
     recipe = recipe_of(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
-    manifest = _manifest(folder, recipe, restart, model)
-    per_shard = manifests.SHARD_POSITIONS // blocks.block
-    starts = list(range(0, len(blocks.tokens_NT), per_shard))
-    todo = starts[len(manifest["shards"]) :]
-    left = sum(len(blocks.tokens_NT[start : start + per_shard]) for start in todo) * blocks.block
-    if todo:
-        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, folder)
+    manifest = _manifest(work.folder, recipe, restart, model)
+    per_shard, total = manifests.SHARD_POSITIONS // blocks.block, len(blocks.tokens_NT)
+    shards = {
+        f"shard-{first // per_shard:05d}": range(first, min(first + per_shard, total))
+        for first in range(0, total, per_shard)
+    }
+    there = {Path(entry["file"]).stem for entry in manifest["shards"]}
+
+    def done(name: str) -> bool:
+        return name in there or _note(work, name).exists()
+
+    left = sum(len(some) for name, some in shards.items() if not done(name)) * blocks.block
+    if left:
+        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, work)
+        with work.apart():
+            _make_shards(model, blocks, recipe["hooks"], batch_blocks, work, shards, done, left)
+    _enter(work, shards)
+
+
+def _make_shards(
+    model: Model,
+    blocks: TokenBlocks,
+    hooks: list[str],
+    batch_blocks: int,
+    work: several.Work,
+    shards: dict[str, range],
+    done: Callable[[str], bool],
+    left: int,
+) -> None:
+    """Run the model over every shard that is not done and that nobody else makes, and write it."""
+    missing = [name for name in shards if not done(name)]
     with bar(f"harvest {model.name}", left) as step:
-        for start in todo:
-            rows = blocks.tokens_NT[start : start + per_shard]
-            some = range(start, start + len(rows))
-            tensors = run_shard(model, blocks, some, recipe["hooks"], batch_blocks, step)
-            name = f"shard-{start // per_shard:05d}.safetensors"
-            with places.whole_file(folder / name) as partial:
-                save_file(tensors, partial)
-                digest = places.sha256_file(partial)
-            entry = {"file": name, "first": start * blocks.block, "positions": rows.numel(), "sha256": digest}
-            manifest["shards"].append(entry)
-            places.write_json(folder / "manifest.json", manifest)
+
+        def passed(name: str) -> None:
+            step(len(shards[name]) * blocks.block)
+
+        with closing(work.shares(missing, done, passed)) as mine:
+            for name in mine:
+                some, path = shards[name], work.folder / f"{name}.safetensors"
+                places.drop_partials(work.folder, of=path.name)
+                tensors = run_shard(model, blocks, some, hooks, batch_blocks, step)
+                with places.whole_file(path) as partial:
+                    save_file(tensors, partial)
+                    digest = places.sha256_file(partial)
+                where = {"first": some.start * blocks.block, "positions": len(some) * blocks.block}
+                places.write_json(_note(work, name), {"file": path.name, **where, "sha256": digest})
+                with places.only_one(work.folder, work.what, wait=-1):
+                    _enter(work, shards)
 
 
-def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder: Path, restart: bool) -> TokenBlocks:
+def _note(work: several.Work, name: str) -> Path:
+    """What the manifest is to say of a shard: there when the shard is whole."""
+    return work.notes / f"{name}.json"
+
+
+def _enter(work: several.Work, shards: dict[str, range]) -> None:
+    """Enter the shards that are done in the manifest, which has them in order and without a gap. The folder must be held."""
+    manifest = read_manifest(work.folder)
+    before = len(manifest["shards"])
+    for name in list(shards)[before:]:
+        if not _note(work, name).exists():
+            break
+        manifest["shards"].append(places.read_json(_note(work, name)))
+    if len(manifest["shards"]) > before:
+        places.write_json(work.folder / "manifest.json", manifest)
+
+
+def _blocks(
+    model: Model, corpus: Corpus, tokens: int, split: str | None, work: several.Work, restart: bool
+) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
+    folder = work.folder
     asked = {"corpus": corpus.name, "version": corpus.version, "tokens": tokens, "split": split}
     if (folder / "manifest.json").exists():
         kept = (own_manifest if restart else read_manifest)(folder)["asked"]
@@ -109,6 +166,7 @@ def _blocks(model: Model, corpus: Corpus, tokens: int, split: str | None, folder
     for stale in folder.glob("shard-*.safetensors"):
         stale.unlink()
     (folder / "manifest.json").unlink(missing_ok=True)
+    work.forget()
     blocks.save(folder)
     places.write_json(folder / "manifest.json", {"asked": asked, "recipe": None, "shards": []})
     return blocks
@@ -125,9 +183,10 @@ def _manifest(folder: Path, recipe: dict[str, Any], restart: bool, model: Model)
 
 
 def _estimate(
-    model: Model, blocks: TokenBlocks, hooks: list[str], positions: int, batch_blocks: int, folder: Path
+    model: Model, blocks: TokenBlocks, hooks: list[str], positions: int, batch_blocks: int, work: several.Work
 ) -> None:
     """Say what the harvest will take, from one timed batch; refuse when the disk has no room."""
+    folder = work.folder
     rows = blocks.tokens_NT[:batch_blocks]
     seen = model.run(rows[:1], hooks, given=given_of(model, blocks, range(1))).activations
     width = sum(int(x.shape[-1]) * x.element_size() for x in seen.values())
@@ -140,7 +199,10 @@ def _estimate(
     began = time.perf_counter()
     model.run(rows, hooks, given=given_of(model, blocks, range(len(rows))))
     rate = rows.numel() / (time.perf_counter() - began)
-    say(f"harvest: {positions:,} tokens, {size(needed)}, about {duration(positions / rate)} at {rate:,.0f} tokens/s")
+    alone = ", shared with whoever takes part" if work.together else ""
+    say(
+        f"harvest: {positions:,} tokens, {size(needed)}, about {duration(positions / rate)} at {rate:,.0f} tokens/s{alone}"
+    )
 
 
 def given_of(model: Model, blocks: TokenBlocks, some: range) -> Tensor | None:

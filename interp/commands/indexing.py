@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from interp import places
 from interp.commands.opening import open_sae
-from interp.commands.options import Device, Option, Restart, Sae
+from interp.commands.options import Device, Option, Restart, Sae, Together
 from interp.types import InterpError
 
 if TYPE_CHECKING:
@@ -46,24 +46,33 @@ def index(
     into: Annotated[str, Option("Send a copy of the index to this URL (s3://, gs://, file://).")] = "",
     memory: Annotated[float, Option("How many GiB of memory the build may use beside the model.", low=0.5)] = 2.0,
     neurons: Annotated[int | None, Option("Index the raw neurons of this layer instead of features.")] = None,
+    together: Together = False,
     device: Device = "auto",
 ) -> Indexed:
     """Find where every feature fires in a corpus; under INTERP_HOME unless --beside.
 
+    Begun by torchrun, or with --together, its processes build the one index together (docs/scale.md).
+
     Raises InterpError when options contradict each other, and for a text or harvest that is not of the SAE's model.
     """
     from interp.activations import ActivationStore
+    from interp.training import parallel
+    from interp.training.one_folder import see_the_same
     from interp.workbench import INDEXED
+    from interp.workbench.indexing import index_folder
 
+    parallel.use_own_gpu()
     bench = open_sae(sae, device)
+    together = see_the_same(index_folder(bench, beside=beside)) or together
     if acts and (corpus or neurons is not None):
         raise InterpError("--acts has its own text and hook point; leave --corpus and --neurons out.")
     if share and not beside:
         raise InterpError("--share is about an index beside its SAE; add --beside.")
     if neurons is not None:
-        if beside or extend or into:
+        if beside or extend or into or together:
             raise InterpError(
-                "--neurons takes no --beside, --extend or --into: the index is the model's, not the SAE's."
+                "--neurons takes no --beside, --extend, --into or --together: the index is the model's, not the SAE's, and is "
+                "built in one process."
             )
         made = bench.build_neuron_index(
             neurons, corpus or TEXT, tokens or INDEXED, keep=keep, memory_gib=memory, restart=restart
@@ -79,6 +88,7 @@ def index(
         restart=restart,
         into=into,
         memory_gib=memory,
+        together=together,
     )
     return Indexed(str(where))
 

@@ -85,6 +85,13 @@ Feature = Annotated[int, Option("The feature's number.")]
 Model = Annotated[str, Option("An embedded model (see `interp models`), a local folder, or org/name on the hub.")]
 Device = Annotated[str, Option("Where the model runs: auto, cpu, cuda or mps.")]
 Restart = Annotated[bool, Option("Begin again and replace what the folder holds.")]
+Together = Annotated[
+    bool,
+    Option(
+        "Share the work with every other process that was begun with the same command, here or on machines that see the same "
+        "folder."
+    ),
+]
 Special = Annotated[bool, Option("Read special tokens that the text spells (a rendered chat template's) as such.")]
 Seed = Annotated[
     int, Option("Number from which all that is random begins: the first weights, and features that are begun anew.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from interp.commands.options import Device, Model, Option, Restart, Seed, refuse_idle
+from interp.commands.options import Device, Model, Option, Restart, Seed, Together, refuse_idle
 from interp.commands.texts import Corpus
 from interp.types import InterpError
 
@@ -104,19 +104,24 @@ def harvest(
     ] = None,
     dtype: ModelType = None,
     device: Device = "auto",
+    together: Together = False,
     restart: Restart = False,
 ) -> Harvested:
     """Write a model's activations to disk; run again after a stop, it goes on.
+
+    Begun by torchrun, or with --together, its processes write the one store together (docs/scale.md).
 
     Raises InterpError when the model, the text or a hook point does not exist, and when the disk has no room.
     """
     from interp.activations import harvest as write_store
     from interp.corpus import open_corpus
     from interp.models import open_model
+    from interp.training.one_folder import see_the_same
 
     text = open_corpus(corpus)
+    together = see_the_same(Path(into)) or together
     opened = open_model(model, dtype=dtype, device=device)
-    store = write_store(opened, text, hook, tokens, into, split=split, restart=restart)
+    store = write_store(opened, text, hook, tokens, into, split=split, restart=restart, together=together)
     return Harvested(Path(into), store.positions)
 
 

@@ -1,7 +1,7 @@
 """Build the index: one pass of the dictionary over activations, DuckDB's external sort, one pass over the sorted rows.
 
-1. `parts`: a part for every shard of activations, so that a killed build goes on with the next part; then the parts, which
-   are in order of position, as one file.
+1. `parts`: a part for every shard of activations, so that a killed build goes on with the next part, and several processes
+   share them (`interp/several.py`); then the parts, which are in order of position, as one file.
 2. `by_feature`: the rows sorted by feature stream by, some features at a time, so memory does not grow with the text.
 3. Here: what the weights say, the vocabulary, meanings; then the index takes its place in one step.
 
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
 
-from interp import places
+from interp import places, several
 from interp.activations import ActivationSource
 from interp.checkpoint.trained import TrainedOn
 from interp.corpus import write_parquet
@@ -32,6 +32,7 @@ from interp.index.clean import indexed_text
 from interp.index.format import (
     FORMAT,
     publish,
+    read_meta,
     settle,
 )
 from interp.index.parts import Build, IndexConfig, write_by_position, write_parts, write_text
@@ -69,41 +70,66 @@ def build_index(
     `trained` says which documents the SAE was trained on (`TrainedOn.read`), for each document's `trained_on`.
     `sae` is a `Dictionary`, `store` an `ActivationSource`. Sinks (`norm_cutoff`) and separators are left out of every count.
     Raises InterpError when the dictionary reads several hook points, when the store lacks the one, when their widths differ, when an index of
-    something else is to be extended, when the text does not fit the memory, and when another process builds there.
+    something else is to be extended, when the text does not fit the memory, and when another process builds there (unless both do
+    so `together`, and the same).
     """
     config = config or IndexConfig()
     hook = hook_name or one_read(sae, "an index").name
     store.check_hook(hook)
-    with places.only_one(Path(into), "the index"):
-        _build(sae, store, model, Path(into), config, norm_cutoff, sae_sha256, hook, trained or TrainedOn(None))
+    if config.together and (config.extend or config.restart):
+        raise InterpError(
+            "several processes build an index together from its beginning: neither extend nor restart goes with that; do it in "
+            "one process."
+        )
+    with several.at_work(Path(into), "the index", together=config.together) as work:
+        _build(sae, store, model, work, config, norm_cutoff, sae_sha256, hook, trained or TrainedOn(None))
 
 
 def _build(
     sae: Dictionary,
     store: ActivationSource,
     model: Model,
-    folder: Path,
+    work: several.Work,
     config: IndexConfig,
     norm_cutoff: float,
     sae_sha256: str,
     hook: str,
     trained: TrainedOn,
 ) -> None:
-    work = folder / ".build"
-    places.drop_partials(folder)
+    folder, alone = work.folder, not work.others()
+    build = folder / ".build"
+    if alone:
+        places.drop_partials(folder)
     if config.restart:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(build, ignore_errors=True)
     settle(folder)
     before = FeatureIndex.open(folder) if config.extend else None
     meta = _meta(sae, store, model, hook, norm_cutoff, sae_sha256, config, before)
     sort_gib = _sort_gib(config.memory_gib, meta["positions"])
-    stamp = work / "build.json"
+
+    def over() -> bool:
+        return work.together and _is_built(folder, meta)
+
+    if over():
+        return
+    stamp = build / "build.json"
     if not stamp.exists() or not _goes_on(places.read_json(stamp), meta):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        if not alone:
+            raise InterpError(_other_work(work, places.read_json(stamp) if stamp.exists() else {}, meta))
+        shutil.rmtree(build, ignore_errors=True)
+        build.mkdir(parents=True)
         places.write_json(stamp, meta)
-    run = Build(sae, work, config, before, sort_gib, trained)
-    write_parts(run, store, hook, norm_cutoff)
+    run = Build(sae, build, config, before, sort_gib, trained)
+    with work.apart():
+        write_parts(run, store, hook, norm_cutoff, work, over)
+    if not over():
+        _put_together(run, store, model, folder, hook, meta)
+
+
+def _put_together(
+    run: Build, store: ActivationSource, model: Model, folder: Path, hook: str, meta: dict[str, Any]
+) -> None:
+    """The index, of parts that are all there; it takes its place."""
     shutil.rmtree(run.made, ignore_errors=True)
     run.made.mkdir()
     text = write_text(run, store, hook)
@@ -114,6 +140,25 @@ def _build(
     features = write_by_feature(run, text, _said(run, text, meta, model))
     _features(run, features, model)
     publish(run.made, folder, meta | {"kept_positions": int(kept_N.sum()), "text_sha256": text_sha256(token_N)})
+
+
+def _is_built(folder: Path, meta: dict[str, Any]) -> bool:
+    """Whether the index that lies there is this one."""
+    try:
+        there = read_meta(folder)
+    except InterpError:  # none, or one that cannot be read
+        return False
+    return {key: there.get(key) for key in meta} == meta
+
+
+def _other_work(work: several.Work, begun: Any, meta: dict[str, Any]) -> str:
+    """The sentence for processes that would build different indexes together."""
+    said = begun if isinstance(begun, dict) else {}
+    key = next((key for key in meta if said.get(key) != meta[key]), "format")
+    return (
+        f"other processes build an index in {work.folder} with {key} = {str(said.get(key))[:80]}, and this one has "
+        f"{str(meta[key])[:80]}; all must be given the same: the same SAE, the same text, the same settings."
+    )
 
 
 def _goes_on(begun: Any, meta: dict[str, Any]) -> bool:

@@ -3,7 +3,8 @@
 Axes    N position, F feature, D d_in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from interp import places
+from interp import places, several
 from interp.activations import ActivationSource
 from interp.checkpoint.trained import TrainedOn
 from interp.codes import Entries, encode_rows
@@ -48,6 +49,8 @@ class IndexConfig:
     """Add the text to the index that is there."""
     restart: bool = False
     """Begin anew, not where a killed build stopped."""
+    together: bool = False
+    """Share the parts with other processes that build the same index there; one of them puts it together."""
 
 
 @dataclass
@@ -82,27 +85,44 @@ class Build:
         return self.work / "codes"
 
 
-def write_parts(run: Build, store: ActivationSource, hook: str, norm_cutoff: float) -> None:
+def write_parts(
+    run: Build,
+    store: ActivationSource,
+    hook: str,
+    norm_cutoff: float,
+    work: several.Work,
+    over: Callable[[], bool],
+) -> None:
     """One part of (feature, position, value) a shard, exact float32 values, and which of its positions count.
 
+    Of parts that several processes share, returns when all are made, or when one of them has put the index together (`over`).
     Raises InterpError when the hook point is not as wide as the dictionary reads.
     """
     sae = run.sae
     real_N, mask = store.blocks.real_NT().reshape(-1), Mask({hook: norm_cutoff})
+    pieces = {f"part-{number:05d}": piece for number, piece in enumerate(store.pieces(hook))}
+
+    def path(name: str) -> Path:
+        return run.work / f"{name}.parquet"
+
     with bar(f"index {sae.name}", store.positions) as step, torch.inference_mode():
-        for number, (first, positions, read) in enumerate(store.pieces(hook)):
-            part = run.work / f"part-{number:05d}.parquet"
-            if not part.exists():
+
+        def passed(name: str) -> None:
+            step(pieces[name][1])
+
+        with closing(work.shares(list(pieces), lambda name: path(name).exists() or over(), passed)) as mine:
+            for name in mine:
+                first, positions, read = pieces[name]
                 x_ND = read()
                 if x_ND.shape[1] != sae.d_in:
                     raise InterpError(
                         f"{hook} has width {x_ND.shape[1]} and the SAE reads {sae.d_in}: it was made for another model."
                     )
                 kept_N = mask.counted({hook: x_ND}, real_N[first : first + positions])
-                with places.whole_file(part.with_suffix(".kept")) as partial:
+                with places.whole_file(path(name).with_suffix(".kept")) as partial:
                     partial.write_bytes(np.packbits(kept_N.numpy()).tobytes())
-                _write_part(encode_rows(sae, x_ND, kept_N), part, run.first + first)
-            step(positions)
+                _write_part(encode_rows(sae, x_ND, kept_N), path(name), run.first + first)
+                step(positions)
 
 
 def _write_part(entries: Entries, part: Path, first: int) -> None:

@@ -50,6 +50,12 @@ class LostRank(InterpError):
     """Another rank ended or did not answer: nothing can be exchanged any more."""
 
 
+def use_own_gpu() -> None:
+    """Let what is to run on a GPU run, of those of this machine, on the one with this rank's number."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Inside, this process is one of those that torchrun began together; where it did not, nothing happens.
@@ -60,8 +66,8 @@ def joined() -> Iterator[None]:
         yield
         return
     cuda = torch.cuda.is_available()
+    use_own_gpu()
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # an error of ours instead of an abort
     with _listening():
         store, rank, world = next(rendezvous("env://", timeout=_patience()))
@@ -339,7 +345,7 @@ class Grid(Shards):
         with places.whole_file(path) if self.leads else nullcontext(path) as own:
             if self.leads:
                 by_offset.begin(own, layout)
-            partial = Path(self._told(str(own)))
+            partial = Path(self.told(str(own)))
             if self.row == 0:
                 own_axes = {name: axes.get(name) for name in tensors if name in axes or self.column == 0}
                 first = {
@@ -353,7 +359,7 @@ class Grid(Shards):
             self.wait()
         self.wait()
 
-    def _told(self, text: str) -> str:
+    def told(self, text: str) -> str:
         """What the first rank says; also waits for it."""
         raw = text.encode()
         line = torch.zeros(PATH_BYTES, dtype=torch.uint8)

@@ -1,5 +1,6 @@
 """Indexes built: of the SAE's features, and of a layer's raw neurons."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def build_index(
     restart: bool = False,
     into: str = "",
     memory_gib: float = 2.0,
+    together: bool = False,
 ) -> Path | str:
     """Index the SAE over `tokens` positions of a corpus, or over harvested activations (all of them, without
     `tokens`); where it lies comes back.
@@ -41,7 +43,8 @@ def build_index(
     The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
     it into the checkpoint's folder, to be shared, and with `share` its text into a folder that the model's SAEs have in
     common (see `checkpoint.shared`); `into` sends a copy to a URL that fsspec knows. `extend` adds
-    documents that the index does not have yet. A killed build goes on when called again, unless `restart`.
+    documents that the index does not have yet. A killed build goes on when called again, unless `restart`. With `together` any
+    number of processes that were given the same share the work; each returns when the index is there.
     Raises InterpError when the dictionary reads several hook points, and for activations of another model.
     """
     from interp.index.build import IndexConfig
@@ -50,8 +53,14 @@ def build_index(
     hook_name = one_read(wb.sae, "an index").name
     if keep not in KEEPS:
         raise unknown("way to keep activations", keep, KEEPS)
-    folder = wb.folder / "index" if beside else wb.full_index_folder
-    with places.only_one(folder, "the index"):  # before the text is read, which takes minutes
+    if together and (extend or restart or share or into):
+        raise InterpError(
+            "several processes build an index together from its beginning, and leave it where it is: extend, restart, share and "
+            "into are for one process."
+        )
+    folder = index_folder(wb, beside=beside)
+    # Alone it is held before the text is read, which takes minutes.
+    with nullcontext() if together else places.only_one(folder, "the index"):
         known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
         source: ActivationStore | Stream
         if isinstance(corpus, ActivationStore):
@@ -62,7 +71,11 @@ def build_index(
         if (beside or into) and keep == "all":
             _refuse_whole(source)
         config = IndexConfig(
-            keep="all" if keep == "all" else "examples", memory_gib=memory_gib, extend=extend, restart=restart
+            keep="all" if keep == "all" else "examples",
+            memory_gib=memory_gib,
+            extend=extend,
+            restart=restart,
+            together=together,
         )
         norm, sha = wb.card.norm_cutoff, wb.card.sae_sha256
         trained = TrainedOn.read(wb.folder, wb.card)
@@ -73,6 +86,11 @@ def build_index(
     if beside and share:
         share_text(wb.folder, wb.card.hook_name)
     return into or folder
+
+
+def index_folder(wb: Opened, *, beside: bool = False) -> Path:
+    """Where an index of the SAE's features is written: under INTERP_HOME, or `beside` the SAE."""
+    return wb.folder / "index" if beside else wb.full_index_folder
 
 
 def _refuse_whole(source: ActivationStore | Stream) -> None:
