@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from interp.corpus import write_parquet
 from interp.corpus.blocks import FILE
-from interp.corpus.tables import read_parquet
+from interp.corpus.tables import check_parquet, decoding, read_parquet
 from interp.progress import bar
 from interp.types import InterpError
 
 NAME = "pictures.parquet"
+KINDS = {"document": "whole", "picture": "bytes"}
 SIDE = 128
 """Pixels of a copy's longer side."""
 QUALITY = 70
@@ -83,6 +84,7 @@ def _copy(path: Path, digest: str, view: Callable[[Path], Any]) -> bytes:
     except (OSError, ValueError, InterpError):
         return b""
     seen.thumbnail((SIDE, SIDE))
+    seen.info.clear()  # Pillow would write a JPEG's comment again
     out = io.BytesIO()
     seen.save(out, "JPEG", quality=QUALITY, optimize=True)
     return out.getvalue()
@@ -96,11 +98,15 @@ def read_pictures(path: Path) -> dict[int, bytes]:
     too_large = InterpError(
         f"{path} holds more than small copies of pictures; fetch it again, or build the index anew."
     )
-    if path.stat().st_size > MOST * LARGEST:
+    check_parquet(path, KINDS)
+    with decoding(path):
+        known = pq.read_metadata(path)
+        unpacked = sum(known.row_group(at).total_byte_size for at in range(known.num_row_groups))
+    if known.num_rows > MOST or max(unpacked, path.stat().st_size) > MOST * LARGEST:  # before it is unpacked
         raise too_large
-    table = read_parquet(path, {"document": "whole", "picture": "bytes"})
+    table = read_parquet(path, KINDS)
     copies = table["picture"].to_pylist()
-    if len(table) > MOST or any(len(copy) > LARGEST for copy in copies):
+    if any(len(copy) > LARGEST for copy in copies):
         raise too_large
     return dict(zip(table["document"].to_pylist(), copies, strict=True))
 
@@ -115,6 +121,8 @@ def open_copy(copy: bytes) -> Any:
             raise InterpError(
                 f"its copy in the index has {opened.width} × {opened.height} pixels, which is no small one."
             )
-        return opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+        seen = opened.convert("RGB")
+        seen.info.clear()
+        return seen
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InterpError("its copy in the index cannot be read as a JPEG; build the index anew.") from None

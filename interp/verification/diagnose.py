@@ -128,9 +128,10 @@ def _prefixes(trial: Trial) -> Iterator[tuple[str, Tensor, int]]:
 
 
 def candidates(trial: Trial) -> list[str]:
-    """Hook points at which SAEs are made, of the SAE's width."""
+    """Hook points at which SAEs are made, of the SAE's width; what enters a submodule, which may run twice, only in a block."""
     ends = {name: name.rpartition(".")[2] for name, shape in trial.model.shapes().items() if shape == (trial.sae.d_in,)}
-    return sorted((name for name in ends if ends[name] in SITES), key=lambda name: SITES.index(ends[name]))
+    here = [name for name in ends if ends[name] in SITES and (ends[name] != "hook_in" or "blocks." in name)]
+    return sorted(here, key=lambda name: SITES.index(ends[name]))
 
 
 # ---- where nothing is stored: what the SAE explains ----
