@@ -51,12 +51,20 @@ class Read:
 
 
 def read_blocks(
-    model: Model, hooks: Sequence[str], tokens_NT: Int[Tensor, "N T"], *, separator: int, at_once: int = 8
+    model: Model,
+    hooks: Sequence[str],
+    tokens_NT: Int[Tensor, "N T"],
+    *,
+    separator: int,
+    at_once: int = 8,
+    given_N: Float[Tensor, "N ..."] | None = None,
 ) -> Iterator[Read]:
-    """The model's activations on blocks of text, `at_once` of them in a pass, in their order."""
+    """The model's activations on blocks of text, `at_once` of them in a pass, in their order; of places of pictures or
+    clips, each with what the model is given for it (`given_N`)."""
     for first in range(0, len(tokens_NT), at_once):
         some = tokens_NT[first : first + at_once]
-        yield _read(model, hooks, np.arange(first, first + len(some)), some, None, separator)
+        its = None if given_N is None else given_N[first : first + at_once]
+        yield _read(model, hooks, np.arange(first, first + len(some)), some, None, separator, its)
 
 
 def read_items(

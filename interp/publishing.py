@@ -20,6 +20,7 @@ from interp.checkpoint.readme import describe
 from interp.evals.report import read_report
 from interp.index import FeatureIndex
 from interp.index.cut import cut
+from interp.index.pictures import NAME as PICTURES
 from interp.labels import LabelBook
 from interp.labels.book import read_jsonl
 from interp.render.words import counted
@@ -107,6 +108,8 @@ def _put_index(index: FeatureIndex | None, made: Path, card: Card, folder: Path,
         left.append(
             "index: activations away from its examples; whoever has the text builds the full one by `interp index`"
         )
+    if index.kind == "pictures" and not (made / "index" / PICTURES).exists():
+        left.append("index: small copies of its pictures, of which none that may be passed on is here with the model")
     if hidden:
         left.append(
             f"index: the text of {counted(hidden, 'document')}, of which hashes, titles and positions are there; it is read "
@@ -159,6 +162,7 @@ def carries(files: Mapping[str, Path]) -> list[str]:
         meta = places.read_json(files["index/index.json"])
         kept = "examples" if meta.get("keep") == "examples" else "all activations"
         said.append(f"index of {kept} over {int(meta.get('positions', 0)):,} tokens")
+        said += ["small copies of its pictures"] if f"index/{PICTURES}" in files else []
     if "lenses.safetensors" in files:
         said.append("lenses")
     if "map.safetensors" in files:

@@ -37,7 +37,9 @@ SHIPPED = [
     f"smollm2-135m-instruct/blocks.{block}.hook_resid_post/batchtopk-{d_sae}"
     for block, d_sae in ((5, 4608), (15, 9216), (25, 4608))
 ]
-"""The embedded SAEs as the library lists them."""
+"""The embedded SAEs of text as the library lists them."""
+PICTURES = "dinov2-small/blocks.8.hook_resid_post/batchtopk-1536"
+"""The embedded SAE of pictures, which the library lists before them."""
 
 SENTENCES = [
     "The capital of France is Paris, and the capital of Italy is Rome.",

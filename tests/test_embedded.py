@@ -13,7 +13,7 @@ from interp.corpus import TokenBlocks
 from interp.evals import evaluate
 from interp.index import FeatureIndex
 from interp.sae.metrics import reconstruction
-from tests.conftest import ROOT, SHIPPED
+from tests.conftest import PICTURES, ROOT, SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -132,11 +132,14 @@ def mib(paths) -> float:
 
 
 def test_what_ships_stays_within_its_sizes():
-    """As decided: three SAEs of text with their indexes, labels and reports, the transcoders of all layers, finished graphs."""
+    """As decided: three SAEs of text with their indexes, labels and reports, the transcoders of all layers, finished graphs, and an
+    SAE of pictures with its index."""
     saes = ROOT / "saes"
     weights = [saes / name / "sae_weights.safetensors" for name in SHIPPED]
     texts = [path for path in saes.rglob("*") if path.is_file() and path.parent.name in ("index", "text")]
+    texts = [path for path in texts if saes / PICTURES not in path.parents]
     assert mib(weights) < 42
     assert mib(texts) < 45
-    assert mib(path for path in saes.rglob("*") if path.is_file()) < 42 + 45 + 8 + 54 + 2
+    assert mib(path for path in saes.rglob("*") if path.is_file()) < 42 + 45 + 8 + 54 + 2 + 8
     assert mib([saes / "smollm2-135m-instruct/transcoders/transcoders.safetensors"]) < 52
+    assert mib(path for path in (saes / PICTURES).rglob("*") if path.is_file()) < 8

@@ -10,7 +10,7 @@ from interp.checkpoint.files import below, resolve
 from interp.library import library
 from interp.types import InterpError
 from interp.workbench import EMBEDDED, Workbench
-from tests.conftest import HOOK, ROOT, SHIPPED
+from tests.conftest import HOOK, PICTURES, ROOT, SHIPPED
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_verdict_is_remembered_until_a_file_changes(shelf):
 
 def test_from_any_folder_the_shipped_sae_is_listed_and_opened_by_a_short_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [entry.name for entry in library()] == SHIPPED
+    assert [entry.name for entry in library()] == [PICTURES, *SHIPPED]
     names = ["batchtopk-9216", "blocks.15.hook_resid_post/batchtopk-9216", EMBEDDED, EMBEDDED.removeprefix("saes/")]
     assert {resolve(name).resolve() for name in names} == {(ROOT / EMBEDDED).resolve()}
     with pytest.raises(InterpError, match=r"batchtopk-4608 is the name of several SAEs: .*blocks\.5\.hook"):
@@ -87,7 +87,7 @@ def test_a_short_name_of_several_saes_is_refused_and_one_here_goes_with_those_sh
     with pytest.raises(InterpError, match=r"tiny is the name of several SAEs: saes/a/tiny, saes/b/tiny"):
         resolve("tiny")
     assert resolve("b/tiny") == Path("saes/b/tiny")
-    assert {"tiny", *SHIPPED} <= {e.name for e in library()}
+    assert {"tiny", PICTURES, *SHIPPED} <= {e.name for e in library()}
     with pytest.raises(InterpError, match="there is no SAE at iny"):
         resolve("iny")
 
@@ -103,7 +103,7 @@ def test_the_page_shows_the_embedded_sae_and_links_to_it(monkeypatch):
     monkeypatch.chdir(ROOT)
     app = run("library")
     links = [link.proto for link in app.get("page_link")]
-    for name in SHIPPED:
+    for name in (PICTURES, *SHIPPED):
         folder = quote_plus(str((ROOT / "saes" / name).resolve()))
         assert any(link.query_string == f"sae={folder}" for link in links), name
     assert "is not in the folders that these pages were given" in run("library", root="/nowhere").error[0].value

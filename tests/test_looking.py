@@ -267,6 +267,25 @@ def test_a_model_that_is_not_here_takes_the_pictures_but_not_the_page(sees, monk
     assert "is not on this machine" in page._repr_html_()
 
 
+def test_a_shared_index_shows_small_copies_where_the_pictures_are_not(sees, tmp_path, monkeypatch):
+    from interp.index import FeatureIndex
+    from interp.index.cut import cut
+
+    cut(sees.index, tmp_path / "index")
+    shared, feature = FeatureIndex.open(tmp_path / "index"), firing(sees)
+    assert FILE not in shared.documents.columns
+    whole, page = looks(sees, feature, sees.feature(feature).examples), sees.feature(feature)
+    monkeypatch.setitem(sees.__dict__, "index", shared)
+    found = looks(sees, feature, page.examples)
+    assert found.keys() == whole.keys()
+    for position, look in found.items():
+        assert look.of.copy
+        assert (look.values, look.peak) == (whole[position].values, whole[position].peak)  # of the whole picture
+    assert shared.describe(feature).startswith("fires on patches of ")
+    cut(sees.index, tmp_path / "bare", without_text=True)
+    assert not FeatureIndex.open(tmp_path / "bare").pictures
+
+
 def test_an_index_of_text_has_no_looks(checkpoint):
     wb = Workbench.open(checkpoint)
     assert wb.feature(0)._looks == {}

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.conftest import SHIPPED
+from tests.conftest import PICTURES, SHIPPED
 from tests.test_cli import call
 
 
@@ -32,7 +32,7 @@ def test_the_whole_way_from_packing_to_verifying(monkeypatch, capsys, checkpoint
     code, out, _ = call(monkeypatch, capsys, "library", "--json")
     names = [row["name"] for row in json.loads(out)]
     assert names[:3] == ["back", "tiny", "tiny"]
-    assert names[3:] == SHIPPED  # which are listed wherever one stands, unless a folder is named
+    assert names[3:] == [PICTURES, *SHIPPED]  # which are listed wherever one stands, unless a folder is named
     assert json.loads(out)[1]["verified"].startswith("verified 2")
     assert call(monkeypatch, capsys, "library")[0] == 0
 

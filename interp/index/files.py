@@ -32,11 +32,14 @@ from interp.index.format import (
     TRAINED_ON,
     quoted,
 )
+from interp.index.pictures import NAME as PICTURES
+from interp.index.pictures import read_pictures
 from interp.index.text import Tokens
 from interp.lenses.said import Said
 from interp.predicates import Text
 from interp.predicates.written import Written, write
 from interp.processors import threads
+from interp.render.look import NO_PLACE
 from interp.types import InterpError
 
 FEATURES = {
@@ -148,9 +151,11 @@ class IndexFiles:
     @property
     def kind(self) -> str:
         """What was indexed: `text`, `pictures` or `sound`."""
+        if self.vocabulary[:1] != [NO_PLACE]:
+            return "text"
         from interp.models.families.media import (
             kind_of,
-        )  # and all of models with it, which most readers of an index need not
+        )  # and all of models with it, which few readers of an index need
 
         return kind_of(self.vocabulary)
 
@@ -239,6 +244,11 @@ class IndexFiles:
         if TRAINED_ON not in table.column_names:
             table = table.append_column(TRAINED_ON, pa.array([UNKNOWN] * len(table), pa.string()))
         return table
+
+    @cached_property
+    def pictures(self) -> dict[int, bytes]:
+        """Small copies of pictures, by their row of `documents` (see `index.pictures`); most indexes have none."""
+        return read_pictures(self.path(PICTURES)) if PICTURES in self.meta["files"] else {}
 
     @cached_property
     def token_counts(self) -> np.ndarray:

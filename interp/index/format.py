@@ -12,6 +12,7 @@
 | `token_counts.parquet` | a token of the vocabulary: how often it stands where positions count |
 | `documents.parquet`, `vocabulary.parquet` | a document: source, title, topic, split, hash, whether it may be passed on, whether the SAE was trained on it; a token: text and bytes |
 | `neurons.parquet` | (layer, neuron, feature, cosine): the features nearest to what each MLP neuron writes |
+| `pictures.parquet` | (document, picture): a small JPEG of a picture that examples are from (see `index.pictures`); of pictures, with `keep="examples"` only |
 | `meanings.safetensors` | a sentence vector for each feature's automatic description |
 | `unembedding.safetensors` | what each token's logit reads from the residual stream; with `keep="all"` only |
 | `index.json` | what it is an index of, and the SHA-256 of every other file |
@@ -41,7 +42,7 @@ READ = (2, 3)
 WINDOW = 16
 """Positions shown on either side of an example."""
 NEEDED = ("features", "activations", "examples", "tokens", "documents", "vocabulary")
-OPTIONAL = ("positions", "pairs", "neurons", "counted", "token_counts")
+OPTIONAL = ("positions", "pairs", "neurons", "counted", "token_counts", "pictures")
 OURS = {f"{name}.parquet" for name in (*NEEDED, *OPTIONAL)} | {"meanings.safetensors", "unembedding.safetensors"}
 COMMIT = "commit.json"
 TRAINED_ON = "trained_on"

@@ -32,7 +32,7 @@ from interp.index.format import (
     settle,
 )
 from interp.index.rows import Rows
-from interp.index.wording import distinct, folded, quoted
+from interp.index.wording import distinct, folded, parts_of, quoted
 from interp.lenses.lens import LOGIT
 from interp.predicates import Clean
 from interp.processors import threads
@@ -281,9 +281,14 @@ class FeatureIndex(IndexFiles):
         )
         if not fires:
             return head + tail
-        named = {folded(token) for token in distinct(self.text(tokens), NAMED)}
+        names = distinct(self.text(tokens), NAMED)
+        named = set(map(folded, names))
         on = sum(int(n) for text, n in zip(self.text(tokens), counts, strict=True) if folded(text) in named)
-        return f"{head} ({on / int(fires):.0%} of its firings){tail}"
+        share = on / int(fires)
+        if self.kind == "text":
+            return f"{head} ({share:.0%} of its firings){tail}"
+        # A feature of places, such as an edge of every picture; others fire on no few of them.
+        return f"{head}; {share:.0%} of its firings at {quoted(names)}{tail}" if share >= 0.5 else head + tail
 
     @cached_property
     def descriptions(self) -> list[str]:
@@ -321,6 +326,8 @@ class FeatureIndex(IndexFiles):
             known = (words[int(token)] for token in of[feature] if token < len(seen) and seen[int(token)])
             says = distinct(known, PROMOTED)
             tail += f"; {verb} {quoted(says)}" if says else ""
+        if self.kind != "text":
+            return f"fires on {parts_of(self.kind, int(self.features['documents'].iloc[feature]))}", tail
         named = distinct((words[int(token)] for token in top_tokens[feature]), NAMED)
         return f"fires on {quoted(named)}", tail
 

@@ -23,6 +23,32 @@ LOW32 = np.int64(0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
+class Near:
+    """Which activations an index of examples keeps: those of an example's stretch of positions, and of as many before and after."""
+
+    stretch: int = WINDOW
+    """Positions, in whole multiples of it."""
+    sides: int = 1
+
+    @staticmethod
+    def of(kind: str, block: int) -> "Near":
+        """Of text and sound a window; of pictures, which are seen whole, all of the picture (which is a block)."""
+        return Near(block, 0) if kind == "pictures" else Near()
+
+    def wanted(self, feature_E: np.ndarray, position_E: np.ndarray) -> np.ndarray:
+        """(feature, stretch) of these examples, as one number each, ascending."""
+        at = (feature_E.astype(np.int64) << 32) + position_E.astype(np.int64) // self.stretch
+        return np.unique(np.concatenate([at + step for step in range(-self.sides, self.sides + 1)]))
+
+    def keys(self, feature_M: np.ndarray, position_M: np.ndarray) -> np.ndarray:
+        """(feature, stretch) of activations."""
+        return (feature_M.astype(np.int64) << 32) + position_M // self.stretch
+
+
+AROUND = Near()
+
+
+@dataclass(frozen=True)
 class Activations:
     """Activations of some features, all of each, sorted by (feature, position)."""
 
@@ -71,7 +97,7 @@ def whole_features(batches: Iterable[Any], at_least: int = 1 << 20) -> Iterator[
         yield Activations.join(held)
 
 
-def measure(rows: Activations, token_N: np.ndarray, document_N: np.ndarray) -> FeatureStatistics:
+def measure(rows: Activations, token_N: np.ndarray, document_N: np.ndarray, near: Near = AROUND) -> FeatureStatistics:
     """The statistics of the features in `rows`; `token_N` and `document_N` belong to every position of the index."""
     start_G = _runs(rows.feature_M)
     count_G = np.diff(start_G, append=len(rows))
@@ -86,7 +112,7 @@ def measure(rows: Activations, token_N: np.ndarray, document_N: np.ndarray) -> F
     columns["quantiles"] = _quantiles(rows.value_M, local_M, start_G, count_G)
     columns["histogram"] = _histogram(value_M, local_M, columns["max"])
     tokens, pairs = _tokens(rows, value_M, local_M, token_N)
-    found, examples, near_M = _examples(rows, local_M, document_N)
+    found, examples, near_M = _examples(rows, local_M, document_N, near)
     columns["near"] = np.add.reduceat(near_M, start_G, dtype=np.int64)
     return FeatureStatistics(columns | tokens | found, pairs, examples, near_M)
 
@@ -152,7 +178,7 @@ def _tokens(
 
 
 def _examples(
-    rows: Activations, local_M: np.ndarray, document_N: np.ndarray
+    rows: Activations, local_M: np.ndarray, document_N: np.ndarray, near: Near
 ) -> tuple[dict[str, Any], pa.Table, np.ndarray]:
     """The strongest position in each document is a candidate; kept are the top and a few of each fifth.
 
@@ -194,7 +220,7 @@ def _examples(
     first_G = np.cumsum(documents_G) - documents_G
     edge = np.ceil(np.arange(BANDS + 1) * documents_G[:, None] / BANDS).astype(np.int64)
     edges = peak_R[first_G[:, None] + np.minimum(edge, documents_G[:, None] - 1)]
-    near_M = _near(rows, local_M, local, position)
+    near_M = _near(rows, local_M, local, position, near)
     return {"documents": documents_G, "band_edges": edges}, table, near_M
 
 
@@ -211,11 +237,9 @@ def _hash(position: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _near(rows: Activations, local_M: np.ndarray, local: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Which activations are within a window of an example of their own feature (in whole multiples of WINDOW)."""
-    chunk = position.astype(np.int64) // WINDOW
-    wanted = np.unique(np.concatenate([(local << 32) + chunk + step for step in (-1, 0, 1)]))
-    key_M = (local_M << 32) + rows.position_M // WINDOW
+def _near(rows: Activations, local_M: np.ndarray, local: np.ndarray, position: np.ndarray, near: Near) -> np.ndarray:
+    """Which activations are near an example of their own feature."""
+    wanted, key_M = near.wanted(local, position), near.keys(local_M, rows.position_M)
     edges = np.zeros(len(rows) + 1, dtype=np.int64)
     np.add.at(edges, np.searchsorted(key_M, wanted), 1)
     np.add.at(edges, np.searchsorted(key_M, wanted, side="right"), -1)

@@ -4,6 +4,16 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from interp.render import visible
+from interp.render.words import counted
+
+PARTS = {"pictures": ("patches", "picture"), "sound": ("frames", "clip")}
+"""By what was indexed, what fires, and what it is part of."""
+
+
+def parts_of(kind: str, documents: int) -> str:
+    """What a feature of pictures or sound fires on, of which a patch's or frame's name says only where it lies."""
+    parts, whole = PARTS[kind]
+    return f"{parts} of {counted(documents, whole)}"
 
 
 def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from interp.render.words import strength
 
 NO_PLACE = "·"
 """What CLS, registers and the silence that fills a clip are called."""
+COPY = "a small copy, kept with the index"
 BARE = "max-width:100%;height:auto;display:block"
 WIDE, HIGH = 320, 56
 """Of a waveform, in its own units."""
@@ -35,6 +36,8 @@ class Picture:
     """The peak's patch with its surroundings, a JPEG; empty where there is no peak."""
     around: tuple[int, int, int, int] = (0, 0, 0, 0)
     """(row, column, rows, columns) of the patches in `crop`."""
+    copy: bool = False
+    """Is it the small copy that the index has of a picture which is not on this machine?"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,7 @@ def look_html(look: Look, top: float, place: str, *, player: bool = True) -> Htm
     """
     if isinstance(look.of, Sound):
         return sound_html(look.of, look.values, top, look.peak, place, player=player)
+    place += f" ({COPY})" if look.of.copy else ""
     whole = heat_html(look.of, look.values, top, look.peak, place)
     return tag("span", _crop(look.of, look, place), whole, class_="look")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from interp.commands.finding import AboutSae
 from interp.commands.inspecting import Inspected
 from interp.render import Html, visible
-from interp.render.look import Look, Unseen, look_card
+from interp.render.look import Look, Picture, Unseen, look_card
 from interp.render.parts import copies, fold, go, interval, pill, stretch_row, tokens_row, worded
 from interp.render.tag import join, tag
 from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
@@ -286,6 +286,8 @@ def _band(of: Inspected, band: int, looks: Looks) -> Html:
     rows = [example_row(example, page.max, looks=looks) for example in sorted(some, key=unreadable)]
     if dark := sum(map(unreadable, some)):
         edges += f" · {dark} of {len(some)} without text here"
+    if small := sum(_copied(looks.get(example.position)) for example in some):
+        edges += f" · {small} of {len(some)} as a small copy, kept with the index"
     return tag(
         "div",
         tag("h3", title, tag("span", edges)),
@@ -293,6 +295,10 @@ def _band(of: Inspected, band: int, looks: Looks) -> Html:
         class_="band rows",
         data_own=band,
     )
+
+
+def _copied(look: Look | Unseen | None) -> bool:
+    return isinstance(look, Look) and isinstance(look.of, Picture) and look.of.copy
 
 
 def _rows(some: Sequence[Example], top: float, looks: Looks) -> Html | None:

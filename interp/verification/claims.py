@@ -62,6 +62,8 @@ def _beside(folder: Path, checks: Sequence[Check]) -> list[Claim]:
         add("index: neurons", "of all features", "index/neurons.parquet", "aligned neurons")
         add("index: statistics", "quantiles, tokens, companions", features, "numbers of the index: all")
         add("index: titles", "of its documents", "index/documents.parquet")
+    if "index/pictures.parquet" in files:
+        add("index: pictures", "small copies of those that examples are from", "index/pictures.parquet")
     if "index/meanings.safetensors" in files:
         add("index: meanings", "of descriptions", "index/meanings.safetensors", "meanings of features")
     if "lenses.safetensors" in files:

@@ -62,6 +62,8 @@ def diagnose(trial: Trial, rows: list[Any]) -> str:
     """The sentence that names the cause, from stored rows whose positions count through the trial's blocks."""
     size = int(trial.tokens_NT.shape[1])
     inside = sorted({row[0] // size for row in rows})[:BLOCKS]
+    if trial.model.media is not None:  # noise is drawn for all of them at once
+        inside = list(range(len(trial.tokens_NT)))
     place = {block: i for i, block in enumerate(inside)}
     near = [(place[p // size] * size + p % size, f, v) for p, f, v in rows if p // size in place and v > 0]
     if not near:
@@ -109,6 +111,8 @@ def _fitted_scale(sae: SAE, x_NTD: Tensor, rows: list[Any]) -> float:
 def _prefixes(trial: Trial) -> Iterator[tuple[str, Tensor, int]]:
     """Other ways to begin a block: (what it is, tokens, by how much positions move to the right)."""
     tokens = trial.tokens_NT
+    if trial.model.media is not None:  # nothing is put in front
+        return
     yield "without the separator in front", tokens[:, 1:], -1
     for name in ("bos_token_id", "eos_token_id"):
         token = getattr(trial.model.tokenizer, name, None)
@@ -124,9 +128,10 @@ def _prefixes(trial: Trial) -> Iterator[tuple[str, Tensor, int]]:
 
 
 def candidates(trial: Trial) -> list[str]:
-    """Hook points at which SAEs are made, of the SAE's width."""
+    """Hook points at which SAEs are made, of the SAE's width; what enters a submodule, which may run twice, only in a block."""
     ends = {name: name.rpartition(".")[2] for name, shape in trial.model.shapes().items() if shape == (trial.sae.d_in,)}
-    return sorted((name for name in ends if ends[name] in SITES), key=lambda name: SITES.index(ends[name]))
+    here = [name for name in ends if ends[name] in SITES and (ends[name] != "hook_in" or "blocks." in name)]
+    return sorted(here, key=lambda name: SITES.index(ends[name]))
 
 
 # ---- where nothing is stored: what the SAE explains ----

@@ -62,9 +62,14 @@ class Numbers:
 
 @torch.inference_mode()
 def activations(model: Model, hooks: Sequence[str], tokens_NT: Tensor, blocks_at_once: int = 4) -> dict[str, Tensor]:
-    """Activations at the hook points, float32 on the CPU."""
+    """Activations at the hook points, float32 on the CPU; of a model of pictures or sound on noise, for a checkpoint holds
+    none of its items (see `probe`)."""
+    media = model.media
+    given_N = None if media is None else media.sample(len(tokens_NT))[1]
     parts: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
-    for read in read_blocks(model, hooks, tokens_NT, separator=model.separator, at_once=blocks_at_once):
+    for read in read_blocks(
+        model, hooks, tokens_NT, separator=model.separator, at_once=blocks_at_once, given_N=given_N
+    ):
         for hook in hooks:
             parts[hook].append(read.x[hook].cpu())
     return {hook: torch.cat(part) for hook, part in parts.items()}

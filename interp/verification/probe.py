@@ -1,16 +1,19 @@
 """The text that every checkpoint is tried on: written for this purpose, of many kinds, the same everywhere.
 
 A change of the text is a new VERSION; a checkpoint says which one its stored numbers are of, and keeps the token ids,
-so that a tokenizer that cuts the text otherwise is noticed before anything is computed.
+so that a tokenizer that cuts the text otherwise is noticed before anything is computed. A model of pictures or sound is tried
+on noise (`Media.sample`), which any of them reads and no package has to bring.
 """
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.corpus import Tokenizes
+from interp.models import Model
 
 VERSION = 1
+NOISE = 8
+"""Pictures or clips of noise."""
 TEXTS = (
     "The harbour of Lisbon lies on the north bank of the Tagus, a few miles from the Atlantic Ocean. Ships from Venice and "
     "Bruges once unloaded glass and cloth here, and left with pepper, sugar and salt. On 1 November 1755 an earthquake, a "
@@ -43,8 +46,11 @@ TEXTS = (
 )  # fmt: skip
 
 
-def probe_blocks(model: Tokenizes, block: int) -> Int[Tensor, "N T"]:
-    """The texts as this model's tokenizer cuts them, in blocks as in training: separator, then texts between separators."""
+def probe_blocks(model: Model, block: int) -> Int[Tensor, "N T"]:
+    """The texts as this model's tokenizer cuts them, in blocks as in training: separator, then texts between separators; of
+    pictures and sound the places of so many items of noise."""
+    if model.media is not None:
+        return model.media.sample(NOISE)[0]
     stream: list[int] = []
     for text in TEXTS:
         stream += [*model.tokenize(text), model.separator]

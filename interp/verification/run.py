@@ -114,7 +114,11 @@ def _numbers(folder: Path, card: Card, sae: SAE, model: Model, asked: Asked, see
     else:
         checks.append(unchecked("probe", f"there is no {CHECKS}; `interp verify --write` by its maker adds it"))
     checks += _index(folder, card, sae, model, asked, seed)
-    if not any(check.what in ("norm_cutoff", "fit") for check in checks):  # there is no index to tell from
+    if model.media is not None:
+        checks.append(
+            unchecked("norm_cutoff", f"the checkpoint holds no {model.media.kind} that it could be told from")
+        )
+    elif not any(check.what in ("norm_cutoff", "fit") for check in checks):  # there is no index to tell from
         tokens = probe_blocks(model, min(card.context, model.n_ctx))
         x = activations(model, [card.hook_name], tokens)[card.hook_name]
         checks.append(check_cutoff(card, tokens, x, own_text=False))
@@ -155,6 +159,8 @@ def _drawn(
     folder: Path, card: Card, sae: SAE, model: Model, index: FeatureIndex, asked: Asked, seed: int
 ) -> list[Check]:
     """Blocks made anew, with what they tell of the cut-off, and of the fit where the probe has no numbers."""
+    if model.media is not None:
+        return [unchecked("numbers of the index", f"the {model.media.kind} are not in it")]
     checks = check_whole(index, card, sae, model) if asked.full else []
     if not len(readable(index)):
         return [*checks, unchecked("numbers of the index", index.unread)]

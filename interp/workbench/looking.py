@@ -3,7 +3,8 @@
 1. An index of pictures or clips knows each by its file and the SHA-256 of its bytes; only a file with that hash is shown, so that
    an index from elsewhere can't name a file of this machine whose content its maker didn't know.
 2. A picture is seen as the model's own processor resizes and crops it, so that patches lie where the model has them. That needs the
-   model's files, not its weights.
+   model's files, not its weights. Where the picture is not here, the small copy is shown that a shared index has of it, if it has
+   one (`index.pictures`): that needs no model.
 3. Values at CLS, registers and silence are nobody's patch or frame, and are drawn nowhere.
 
 Axes    T position of an item.
@@ -22,6 +23,7 @@ from jaxtyping import Float
 
 from interp.corpus.blocks import FILE
 from interp.index import Example, FeatureIndex
+from interp.index.pictures import open_copy
 from interp.models.families.audio import RATE, hear
 from interp.models.families.media import grid, seconds_of
 from interp.models.open import open_view
@@ -69,16 +71,29 @@ def _look(wb: Opened, kind: str, position: int, fired: tuple[np.ndarray, np.ndar
     index = wb.index
     row = int(index.document_at[position])
     try:
-        path, stamp = _file(index, row, str(index.documents["title"].iat[row]), kind)
-        value_T, peak = _values(index, position, fired)
         if kind == "pictures":
-            rows, columns = grid(index.vocabulary)
-            return Look(of=picture(wb.card.model, path, stamp, rows, columns, peak), values=value_T.tolist(), peak=peak)
+            value_T, peak = _values(index, position, fired)
+            return Look(of=_picture(wb, row, peak), values=value_T.tolist(), peak=peak)
+        path, _ = _file(index, row, str(index.documents["title"].iat[row]), kind)
+        value_T, peak = _values(index, position, fired)
         begins = seconds_of(index.vocabulary)
         sound, frames = stretch(path, begins, peak)
         return Look(of=sound, values=value_T[frames.start : frames.stop].tolist(), peak=peak - frames.start)
     except InterpError as error:
         return Unseen(f"{str(error)[:1].upper()}{str(error)[1:]}")
+
+
+def _picture(wb: Opened, row: int, peak: int) -> Picture:
+    """A document's picture from where it lies, else from its copy in the index; InterpError when there is neither."""
+    index = wb.index
+    rows, columns = grid(index.vocabulary)
+    try:
+        path, stamp = _file(index, row, str(index.documents["title"].iat[row]), "pictures")
+        return picture(wb.card.model, path, stamp, rows, columns, peak)
+    except InterpError:
+        if row not in index.pictures:
+            raise
+    return replace(cut_out(open_copy(index.pictures[row]), rows, columns, peak), copy=True)
 
 
 def _file(index: FeatureIndex, row: int, title: str, kind: str) -> tuple[Path, tuple[int, int]]:
@@ -154,7 +169,11 @@ def picture(model: str, path: Path, stamp: tuple[int, int], rows: int, columns: 
     """
     from PIL import Image
 
-    seen = Image.open(io.BytesIO(_seen(model, path, stamp)))
+    return cut_out(Image.open(io.BytesIO(_seen(model, path, stamp))), rows, columns, peak)
+
+
+def cut_out(seen: Any, rows: int, columns: int, peak: int | None) -> Picture:
+    """Pillow's image of so many rows and columns of patches, and a crop around one of them."""
     whole = seen.copy()
     whole.thumbnail((SIDE, SIDE))
     found = Picture(jpeg=jpeg(whole), width=whole.width, height=whole.height, rows=rows, columns=columns)
