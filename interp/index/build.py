@@ -143,7 +143,7 @@ def _put_together(
     kind = kind_of(model.vocabulary)
     features = write_by_feature(run, text, _said(run, text, meta, model), Near.of(kind, store.blocks.block))
     _features(run, features, model)
-    if kind == "pictures" and config.keep == "examples":
+    if kind == "pictures" and run.config.keep == "examples":
         documents = store.blocks.documents
         passes_D = documents["passes_on"].to_numpy(zero_copy_only=False)
         pictures.write_pictures(run.made, documents, passes_D, text["document"].to_numpy(), open_view(model.source))
