@@ -17,6 +17,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from interp.activations import stream
+from interp.commands import asking
+from interp.commands.finding import search
 from interp.commands.inspecting import inspect_feature, look_at
 from interp.commands.items import read_upload
 from interp.corpus import open_corpus
@@ -31,8 +33,10 @@ from interp.render.look import Look, Unseen, looked_html
 from interp.training import TrainConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
+from interp.workbench.folders import preferred
 from interp.workbench.looking import EITHER_SIDE, looks, stretch
 from interp.workbench.looking import _values as values_of
+from interp.workbench.shelf import shelf
 from tests.conftest import ROOT
 from tests.families import clips, pictures, save_media
 
@@ -457,3 +461,32 @@ def test_two_features_side_by_side_show_their_crops_and_a_feature_of_pictures_ha
     html = sheets(run("feature", sees, feature=str(first)))
     assert 'data-again="firing"' in html
     assert 'data-again="edits"' not in html
+
+
+def test_the_shelf_of_pictures_has_features_that_prefer_a_folder_and_counts_them_on_other_pictures(sees):
+    index = sees.index
+    score_F, sentence = preferred(index)
+    folders = [title.rpartition("/")[0] for title in index.documents["title"]]
+    best = [int(f) for f in np.flatnonzero(score_F)]
+    assert 0 < len(best) <= len(set(folders))
+    for feature in best:
+        shown = list(dict.fromkeys(int(index.document_at[each.position]) for each in index.examples(feature)))[:16]
+        of, hits = (int(n) for n in re.match(r"of (\d+) more pictures .*, (\d+) lie", sentence(feature)).groups())
+        folder = re.search("‘(.*)’", sentence(feature)).group(1)
+        assert (of, hits) == (len(shown[1::2]), sum(folders[each] == folder for each in shown[1::2]))
+        assert hits / of > folders.count(folder) / len(folders)
+        assert sentence(feature).endswith(f"of all pictures {folders.count(folder) / len(folders):.0%}")
+    assert {each.kind for each in shelf(sees)} >= {"one kind of picture"}
+
+
+def test_the_table_of_features_names_the_picture_and_the_place(sees):
+    (row,) = asking.rows(str(sees.folder), [firing(sees)])
+    assert re.fullmatch(r"\w+/\d+.*, r\d+c\d+", row.example), row.example
+
+
+def test_searches_are_offered_that_pictures_can_be_searched_by(sees, given):
+    shown = run("features", sees)
+    offered = next(each.value for each in shown.caption if each.value.startswith("For example"))
+    for query in re.findall("`(.*?)`", offered):
+        search(str(sees.folder), query)  # raises for what cannot be read
+    assert "token:" not in offered + shown.text_input[0].placeholder

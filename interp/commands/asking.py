@@ -68,7 +68,7 @@ class Row:
     effect: float | None
     """KL in nats when it is ablated; None where that was not measured."""
     example: str
-    """A few words of its strongest example that may be shown, the token itself between brackets."""
+    """A few words of its strongest example that may be shown, the token itself between brackets; of a picture or clip its title and place."""
 
 
 BINS = 20
@@ -92,6 +92,9 @@ def rows(sae: Sae, features: list[int]) -> list[Row]:
         seen = glimpse(bench.index, f)
         words = [] if seen is None else [_own(w) if at == seen.peak else w for at, w in enumerate(seen.tokens)]
         kl = None if effect_F is None or np.isnan(effect_F[f]) else float(effect_F[f])
+        if seen is not None and bench.index.kind != "text":  # names of patches side by side say nothing
+            title = str(bench.index.documents["title"].iat[int(bench.index.document_at[seen.position])])
+            words = [f"{title}, {seen.tokens[seen.peak]}"]
         example = "".join(words).replace("\n", "↵").replace("\t", "⇥")
         found[f] = Row(status=status[f], histogram=bins, effect=kl, example=visible(example).replace("·", " "))
     return [found[f] for f in features]

@@ -14,6 +14,7 @@ from interp.evidence.card import EvidenceTable
 from interp.index.glimpse import Glimpse, glimpse
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence
+from interp.workbench.folders import preferred
 from interp.workbench.mapping import text_groups
 from interp.workbench.opening import Opened
 from interp.workbench.reporting import find_report
@@ -236,6 +237,10 @@ def _wanted(wb: Opened, table: EvidenceTable | None) -> Iterator[Wanted]:
 
 def _clear(wb: Opened) -> Iterator[Wanted]:
     """Of an SAE without evidence: features that a simple rule explains, tried on documents that it was not mined on."""
+    if wb.index.kind != "text":
+        score_F, sentence = preferred(wb.index)
+        for _ in range(5):
+            yield "one kind of picture" if wb.index.kind == "pictures" else "one kind of sound", score_F, sentence
     features = wb.index.features
     documents = features["documents"].to_numpy().astype(np.float64)
     if not wb.index.has_clean_levels:
@@ -243,9 +248,9 @@ def _clear(wb: Opened) -> Iterator[Wanted]:
         return
     low, recall, count = (features[f"clean_{name}"].to_numpy() for name in ("low", "recall", "n"))
     score = np.nan_to_num(low * recall) + 1e-7 * documents
-    for _ in range(5):
+    for _ in range(5 if wb.index.kind == "text" else 1):
         yield (
-            "one clear meaning",
+            "one clear meaning" if wb.index.kind == "text" else "one place",
             score,
             lambda f: f"its rule holds on {int(count[f]):,} unseen firings, at {low[f]:.0%} of them or more",
         )

@@ -8,6 +8,7 @@ import streamlit as st
 
 from interp.commands.asking import Facet, conditions, facets, narrowed, rows
 from interp.commands.finding import AboutSae, Answer, keys, matching, saved_searches, search, top_tokens
+from interp.commands.items import item_kind
 from interp.commands.mapping import map_version
 from interp.render import Html, visible
 from interp.render.parts import go
@@ -24,6 +25,8 @@ EXAMPLES = (
     'context:"import " not topic:source=code-python',
     "neuron:15.3 or like:17",
 )
+EXAMPLES_OF_ITEMS = ("density:1e-3..1e-2 sort:density", "dead:no sort:max", "like:17")
+"""Where the model reads pictures or sound, whose places have no words."""
 READY = (
     "confirmed:yes", "exceeds:yes", "replicates:2", "effect:0.01..", "scope:en", "scope:code", "labelled:no", "starred:yes",
     "dead:no", "density:1e-5..1e-2", "max:50..", "sort:effect", "sort:density", "sort:max", "sort:label", "sort:feature",
@@ -191,6 +194,7 @@ def found(opened: AboutSae, query: str, answer: Answer) -> None:
 
 
 with page("Features") as opened:
+    reads = item_kind(opened.sae).kind == "text"
     query = bound(
         st.text_input,
         "Search",
@@ -198,12 +202,16 @@ with page("Features") as opened:
         "",
         label_visibility="collapsed",
         icon=":material/search:",
-        placeholder="Words that say what it means, or token:/^ ?(Paris|London)$/ density:1e-5..1e-2 sort:density",
+        placeholder="Words that say what it means, or token:/^ ?(Paris|London)$/ density:1e-5..1e-2 sort:density"
+        if reads
+        else "Words of a label, or topic:NAME density:1e-3..1e-2 sort:density",
     )
     answer = search(opened.sae, query, limit=SHOWN)
     chips(query)
     if not query:
-        st.caption("For example: " + " · ".join(f"`{example}`" for example in EXAMPLES))
+        st.caption(
+            "For example: " + " · ".join(f"`{example}`" for example in (EXAMPLES if reads else EXAMPLES_OF_ITEMS))
+        )
     wide, narrow = st.columns([2.8, 1], gap="medium")
     with narrow:
         beside(opened, query, answer)
