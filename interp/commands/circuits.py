@@ -58,6 +58,9 @@ PerPosition = Annotated[
 Gate = Annotated[
     str, Option("Over neurons of gated MLPs: the gate is `held`, or either side of the product takes `half` (RelP).")
 ]
+Target = Annotated[
+    str, Option("Explain this token, as it follows (mostly with a space before it), and not the likeliest ones.")
+]
 Whose = Annotated[
     str,
     Option(
@@ -77,9 +80,7 @@ def circuit(
     steps: Steps = STEPS,
     per_position: PerPosition = PER_POSITION,
     gate: Gate = "held",
-    target: Annotated[
-        str, Option("Explain this token, as it follows (mostly with a space before it), and not the likeliest ones.")
-    ] = "",
+    target: Target = "",
     distractor: Annotated[str, Option("Explain the target rather than this token.")] = "",
     nodes: Annotated[
         int, Option("Features that are attributed at most, those of most influence first.", low=1)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from interp import places
 from interp.commands.opening import open_sae
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TEXT = "wiki-en + python"
 """What is indexed where no text is named."""
+NOT_OF_NEURONS = "--neurons takes no --beside, --extend, --into or --together: the index is the model's, not the SAE's, and is built in one process."
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ def index(
         int | None, Option("How many tokens to index. Without: a million of a text, all of a harvest.", low=1)
     ] = None,
     keep: Annotated[
-        str,
-        Option("What to keep: all activations, or examples, which keeps those around each feature's examples."),
+        str, Option("What to keep: all activations, or examples, which keeps those around each feature's examples.")
     ] = "all",
     beside: Annotated[bool, Option("Write the index into the SAE's folder, to be shared with it.")] = False,
     share: Annotated[
@@ -70,27 +70,21 @@ def index(
         raise InterpError("--share is about an index beside its SAE; add --beside.")
     if neurons is not None:
         if beside or extend or into or together:
-            raise InterpError(
-                "--neurons takes no --beside, --extend, --into or --together: the index is the model's, not the SAE's, and is "
-                "built in one process."
-            )
+            raise InterpError(NOT_OF_NEURONS)
         made = bench.build_neuron_index(
             neurons, corpus or TEXT, tokens or INDEXED, keep=keep, memory_gib=memory, restart=restart
         )
         return Indexed(str(made))
-    where = bench.build_index(
-        ActivationStore.open(acts) if acts else corpus or TEXT,
-        tokens,
-        keep=keep,
-        beside=beside,
-        share=share,
-        extend=extend,
-        restart=restart,
-        into=into,
-        memory_gib=memory,
-        together=together,
-    )
-    return Indexed(str(where))
+    source = ActivationStore.open(acts) if acts else corpus or TEXT
+    how: dict[str, Any] = {
+        "keep": keep,
+        "beside": beside,
+        "share": share,
+        "extend": extend,
+        "restart": restart,
+        "into": into,
+    }
+    return Indexed(str(bench.build_index(source, tokens, memory_gib=memory, together=together, **how)))
 
 
 def meaning(

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -70,13 +71,8 @@ def build_index(
             source = stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
         if (beside or into) and keep == "all":
             _refuse_whole(source)
-        config = IndexConfig(
-            keep="all" if keep == "all" else "examples",
-            memory_gib=memory_gib,
-            extend=extend,
-            restart=restart,
-            together=together,
-        )
+        kept: Literal["all", "examples"] = "all" if keep == "all" else "examples"
+        config = IndexConfig(keep=kept, memory_gib=memory_gib, extend=extend, restart=restart, together=together)
         norm, sha = wb.card.norm_cutoff, wb.card.sae_sha256
         trained = TrainedOn.read(wb.folder, wb.card)
         build(wb.sae, source, wb.model, folder, config, norm_cutoff=norm, sae_sha256=sha, trained=trained)
