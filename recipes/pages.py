@@ -3,8 +3,8 @@
     python recipes/pages.py                     # all
     python recipes/pages.py feature prompt      # these
 
-What is shown is the embedded SAE with the evidence and report that ship with it, in a fresh home; for the pages of work a small
-SAE is trained first, and a layer's neurons are indexed. It needs Chromium (`make browser`).
+What is shown is the embedded SAE, and for `pictures` that of pictures, with what ships with them, in a fresh home; for the pages of
+work a small SAE is trained first, and a layer's neurons are indexed. It needs Chromium (`make browser`).
 """
 
 import io
@@ -27,6 +27,7 @@ from interp.render.terminal import say  # noqa: E402
 from interp.workbench import EMBEDDED  # noqa: E402
 from tests.browser import chromium, dashboard, settled, someone  # noqa: E402
 
+PICTURES = "saes/dinov2-small/blocks.8.hook_resid_post/batchtopk-1536"
 INTO = ROOT / "docs" / "pages"
 LOOKS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"), "narrow": (390, 844, "light")}
 PAGES = {
@@ -45,6 +46,7 @@ PAGES = {
     "evaluate": "evaluate",
     "library": "library",
     "jobs": "jobs",
+    "pictures": f"feature?{urlencode({'sae': ROOT / PICTURES, 'feature': 17})}",
 }
 LARGEST, ALL = 120_000, 3_000_000
 """Bytes of a picture, and of all of them."""

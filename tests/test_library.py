@@ -6,7 +6,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from interp import workbench
-from interp.checkpoint.files import below, resolve
+from interp.checkpoint.files import below, called, resolve
 from interp.library import library
 from interp.types import InterpError
 from interp.workbench import EMBEDDED, Workbench
@@ -78,6 +78,9 @@ def test_from_any_folder_the_shipped_sae_is_listed_and_opened_by_a_short_name(tm
     assert {resolve(name).resolve() for name in names} == {(ROOT / EMBEDDED).resolve()}
     with pytest.raises(InterpError, match=r"batchtopk-4608 is the name of several SAEs: .*blocks\.5\.hook"):
         resolve("batchtopk-4608")
+    assert called(ROOT / EMBEDDED, EMBEDDED.removeprefix("saes/")) == EMBEDDED.removeprefix("saes/")
+    assert called(ROOT / EMBEDDED, "mine") == str(ROOT / EMBEDDED), "a name that leads nowhere"
+    assert called(ROOT / EMBEDDED, SHIPPED[0]) == str(ROOT / EMBEDDED), "a name that leads elsewhere"
     assert resolve("blocks.5.hook_resid_post/batchtopk-4608").is_dir()
 
 

@@ -59,6 +59,14 @@ def resolve(path: str | Path) -> Path:
     raise InterpError(f"there is no SAE at {given}.{exists}")
 
 
+def called(folder: Path, name: str) -> str:
+    """What a command is to call a checkpoint: its name where that leads to the folder, else the folder."""
+    try:
+        return name if resolve(name).samefile(folder) else str(folder)
+    except InterpError:
+        return str(folder)
+
+
 def shelved() -> list[Path]:
     """The folders of checkpoints below the working folder's `saes/`, and those that came with the project."""
     folders = {folder.resolve(): folder for root in shelves() for folder in below(root)}

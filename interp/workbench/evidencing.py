@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from interp import places
+from interp.checkpoint.files import called
 from interp.evidence import card, caused, edited, labels
 from interp.evidence.card import EvidenceTable, Of, evidence_folder, find_evidence, find_part, read_evidence
 from interp.evidence.part import about_part, write_part
@@ -161,7 +162,8 @@ def evidence(wb: Opened) -> EvidenceTable:
     """
     path = find_evidence(wb.folder, wb.card.sae_sha256)
     if path is None:
-        raise InterpError(f"there is no evidence of {wb.card.name}; `interp evidence {wb.folder}` makes it.")
+        name = wb.card.name
+        raise InterpError(f"there is no evidence of {name}; `interp evidence {called(wb.folder, name)}` makes it.")
     try:
         stat = path.stat()
     except OSError as error:
