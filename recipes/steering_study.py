@@ -52,8 +52,8 @@ def main() -> None:
     # The shipped index, even where a full one was built, so that everybody draws the same features.
     wb.__dict__["index"] = FeatureIndex.open(wb.folder / "index")
     chosen = drawn(wb.index.features["density"].to_numpy())
-    # Verdicts by the rule before text had to stay text lie beside it, under the hash alone.
-    kept = places.cache() / "steering-study" / f"{wb.card.sae_sha256}-stays-text.jsonl"
+    # Verdicts by earlier rules lie beside it: under the hash alone, and with -stays-text.
+    kept = places.cache() / "steering-study" / f"{wb.card.sae_sha256}-measured-targets.jsonl"
     if "--restart" in sys.argv:
         kept.unlink(missing_ok=True)
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
@@ -78,6 +78,7 @@ def keep(wb: Workbench, judged: list[dict[str, Any]]) -> None:
     """The verdicts as a part of the SAE's evidence, which `interp evidence SAE` joins with the rest."""
     about = {"sae_sha256": wb.card.sae_sha256, "model_sha256": wb.card.model_sha256, "dtype": wb.model.dtype_name}
     about |= {"drawn": f"{EACH} of each of {STRATA} strata of density, seed {SEED}", "features": len(judged)}
+    about |= {"targets": "measured"}
     folder = evidence_folder(wb.card.sae_sha256)
     folder.mkdir(parents=True, exist_ok=True)
     with places.whole_file(folder / steered.FILE) as partial:
@@ -147,7 +148,12 @@ def share(hits: list[bool]) -> dict[str, Any]:
 
 def moves(row: dict[str, Any], least: float = DOUBLE) -> bool:
     beyond = row["output_score"] > max(row["output_score_controls"])
-    return beyond and row["shift"][1] > max(least, *row["shift_controls"])
+    return beyond and row["shift"][1] > max(least, *row["shift_controls"]) and beyond_noise(row)
+
+
+def beyond_noise(row: dict[str, Any]) -> bool:
+    """Whether the means are above those of every noise with targets of its own."""
+    return row["shift"][0] > max(row["shift_noises"]) and row["output_score"] > max(row["output_score_noises"])
 
 
 def fires(row: dict[str, Any], least: float = HALF) -> bool:
@@ -177,11 +183,18 @@ def controls(judged: list[dict[str, Any]]) -> dict[str, Any]:
         for n in range(len(shifts)):
             rest = shifts[:n] + shifts[n + 1 :]
             others = scores[:n] + scores[n + 1 :]
-            moved.append(shifts[n] > max(DOUBLE, *rest) and scores[n] > max(others))
+            beyond = shifts[n] > max(row["shift_noises"]) and scores[n] > max(row["output_score_noises"])
+            moved.append(shifts[n] > max(DOUBLE, *rest) and scores[n] > max(others) and beyond)
         found = row["detection_controls"]
         for n in range(len(found)):
             fired.append(found[n] >= HALF and found[n] > max(found[:n] + found[n + 1 :]))
-    return {"moves": share(moved), "fires": share(fired)}
+    return {"moves": share(moved), "fires": share(fired), "noise, with targets of its own, moves": noisy(judged)}
+
+
+def noisy(judged: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many of the noises would be said to move the output, by the whole rule and with targets of their own."""
+    each = len(judged[0]["shift_noises"])
+    return share([n < row["noises_that_move"] for row in judged for n in range(each)])
 
 
 def parts(judged: list[dict[str, Any]]) -> dict[str, Any]:
@@ -194,6 +207,12 @@ def parts(judged: list[dict[str, Any]]) -> dict[str, Any]:
         "lower end of the shift at least doubles": share([row["shift"][1] > DOUBLE for row in judged]),
         "output score beyond all controls": share(
             [row["output_score"] > max(row["output_score_controls"]) for row in judged]
+        ),
+        "mean shift beyond noise with targets of its own": share(
+            [row["shift"][0] > max(row["shift_noises"]) for row in judged]
+        ),
+        "output score beyond noise with targets of its own": share(
+            [row["output_score"] > max(row["output_score_noises"]) for row in judged]
         ),
         "KL beyond all matched features": share([row["kl"] > max(row["kl_controls"][:-5]) for row in judged]),
         "KL beyond all noise": share([row["kl"] > max(row["kl_controls"][-5:]) for row in judged]),
@@ -267,6 +286,7 @@ def small(row: dict[str, Any]) -> dict[str, Any]:
         f"{name}, largest control": max(row[f"{name}_controls"])
         for name in ("shift", "output_score", "kl", "detection")
     }
+    largest |= {f"{name}, largest noise": max(row[f"{name}_noises"]) for name in ("shift", "output_score")}
     return {key: row[key] for key in keep} | largest | {"targets": row["targets"][:5]}
 
 

@@ -28,6 +28,8 @@ from interp.steering import (
 from interp.steering.detection import ENOUGH, Peak, detection, named, sentence
 from interp.steering.measures import distinct, loops
 from interp.steering.replay import first_difference
+from interp.steering.targets import CHOOSING, logprobs_after, measure_targets
+from interp.steering.verdict import OPENINGS
 from interp.steering.window import find_window
 from interp.types import FeatureRef, InterpError
 from interp.workbench import Workbench
@@ -176,6 +178,45 @@ def test_the_verdicts_shift_and_output_score_equal_one_prompt_at_a_time(wb, plan
     assert found.output_score == pytest.approx(np.mean(scores), rel=1e-4)
 
 
+def test_measured_targets_carry_the_divergence_that_is_the_features_own(wb, planted):
+    subject = Steerable(feature=0, largest=20.0, matched=tuple(range(2, 21)))
+    found = measure_targets(planted, subject)
+    assert [found.along[n] for n in (0, 1, 19)] == [None, 2, 20]
+    assert set(found.tokens) == {0, *found.noises}
+    parts = []
+    for along in found.along[:-1]:
+        part = 0.0
+        for text in CHOOSING:
+            tokens = wb.model.prompt(text)
+            plain = logprobs(wb, tokens)[-1]
+            held = logprobs(wb, tokens, planted.compile([[Clamp(feature=0, strength=20.0, along=along)]]))[-1]
+            part = part + held.exp() * (held - plain) / len(CHOOSING)
+        parts.append(part)
+    for place in (0, found.noises[-1]):
+        others = torch.stack([part for n, part in enumerate(parts) if n not in (0, place)])
+        own = parts[place] - others.mean(0)
+        assert own[found.tokens[place]].tolist() == pytest.approx(own.topk(20).values.tolist(), abs=1e-6)
+    assert found.tokens[0][0] == 77, "the token that it writes"
+    assert not set(CHOOSING) & set(OPENINGS)
+
+
+def test_noise_is_judged_with_tokens_of_its_own_too(planted):
+    subject = Steerable(feature=0, largest=20.0, matched=tuple(range(2, 21)))
+    found, targets = judge(planted, subject), measure_targets(planted, subject)
+    ids = planted.tokenize(OPENINGS)
+    plain = logprobs_after(planted, ids, [[] for _ in ids])
+    for n, place in enumerate(targets.noises):
+        edits = planted.bind_rows([[subject.edit(20.0, along=targets.along[place])] for _ in ids])
+        held, wanted = logprobs_after(planted, ids, edits), targets.tokens[place]
+        shift = held[:, wanted].logsumexp(1) - plain[:, wanted].logsumexp(1)
+        assert found.shift_noises[n] == pytest.approx(float(shift.mean()), abs=1e-5)
+    assert found.moves
+    assert found.shift[0] > max(found.shift_noises) > max(found.shift_controls)
+    # A direction that is noise itself, looked at as if it were a feature, is not beyond other noise.
+    noise = Direction(name="another", hook_name=HOOK, vector=tuple(torch.randn(16).tolist()), norm_cutoff=1e9)
+    assert not judge(planted, Steerable(feature=noise, largest=5.0)).moves
+
+
 def test_matched_features_are_alive_near_in_density_and_drawn_by_the_seed():
     density = np.concatenate([[0.0, 0.0], np.geomspace(1e-5, 1e-1, 400)])
     drawn = matched_features(density, 200)
@@ -282,12 +323,30 @@ def test_a_controller_leaves_text_that_is_text(planted):
 def test_a_sweeps_record_from_before_text_had_to_stay_text_replays(wb):
     config = StrengthSweepConfig(factors=(1.0,), prompts=PROMPTS, controls=False)
     record = json.loads(wb.sweep(0, config=config, max_new_tokens=2).to_json())
-    del record["window"], record["verdict"]["fluent"]
+    del record["window"], record["verdict"]["fluent"], record["targets_by"]
     for p in [record["baseline"], *record["series"]["feature"]]:
         del p["perplexity_ratio"]
     found = wb.replay(record)
     assert found.identical
     assert found.environment == ["its verdict is by an earlier rule and is not compared"]
+
+
+def test_a_sweeps_record_by_the_logit_lens_replays_with_the_tokens_that_it_had(wb):
+    config = StrengthSweepConfig(factors=(1.0,), prompts=PROMPTS, controls=False)
+    made = wb.sweep(0, config=config, target_tokens=[5, 6], max_new_tokens=2)
+    assert (made.target_tokens, made.targets_by) == ([5, 6], "name")
+    record = json.loads(made.to_json())
+    del record["targets_by"], record["verdict"]["shift_noises"]
+    found = wb.replay(record | {"verdict": {"verdict": "both"}})
+    assert found.identical
+    assert found.environment == ["its verdict is by an earlier rule and is not compared"]
+    for tokens, message in (
+        ([5, -1], "a target token is -1"),
+        (["5"], "a target token is '5'"),
+        ([10**6], "not all of tiny"),
+    ):
+        with pytest.raises(InterpError, match=message):
+            wb.replay(record | {"target_tokens": tokens})
 
 
 def test_loops_and_repetition():

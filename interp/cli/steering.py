@@ -98,7 +98,7 @@ OWN = {
         "target",
         SEVERAL,
         None,
-        "Token whose probability a sweep follows; repeatable. Without: those that the feature promotes.",
+        "Token whose probability a sweep follows; repeatable. Without: those that it is measured to make likely.",
     ),
     "regex": _option("regex", str, "", "Regular expression (RE2) that a sweep counts in its texts."),
     "controls": Typed(

@@ -97,7 +97,7 @@ def sweep_strengths(
     where: Where = "all",
     target: Annotated[
         Sequence[str],
-        Option("Token whose probability is followed; repeatable. Without: those that the feature promotes."),
+        Option("Token whose probability is followed; repeatable. Without: those that it is measured to make likely."),
     ] = (),
     regex: Annotated[str, Option("Regular expression (RE2) that is counted in the texts.")] = "",
     controls: Annotated[bool, Option("Run the controls, or leave them out.")] = True,

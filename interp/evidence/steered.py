@@ -22,11 +22,14 @@ CONTROLS = ("controller", "both")
 COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "feature": (COUNT, "number of the feature"),
     "verdict": (pa.string(), "controller, detector, both or neither (docs/steering.md); null where it was not drawn"),
-    "moves": (pa.bool_(), "whether it makes its tokens likelier than every control does, by twice at least"),
+    "moves": (
+        pa.bool_(),
+        "whether it makes its tokens likelier than every control does, by twice at least, and than noise does tokens of its own",
+    ),
     "stays_text": (pa.bool_(), "whether what the model writes meanwhile is still text"),
     "fires": (pa.bool_(), "whether it fires on tokens one can name, over its whole range"),
     "strength": (REAL, "activation at which it was held: its largest in the index"),
-    "shift": (REAL, "nats: how much likelier its tokens become, mean over prompts"),
+    "shift": (REAL, "nats: how much likelier its tokens (measured on other prompts) become, mean over prompts"),
     "shift_low": (REAL, "lower end of its 95 % interval over prompts"),
     "shift_high": (REAL, "upper end of it"),
     "shift_control": (REAL, "nats: the largest shift of a control, of random features, noise and a random direction"),

@@ -29,7 +29,7 @@ class StrengthSweepConfig:
     """`clamp` or `add`; a direction is always added."""
     where: str = "all"
     targets: Sequence[str] = ()
-    """Tokens whose probability is followed; without, the 20 that the feature promotes."""
+    """Tokens whose probability is followed; without, the 20 that the feature was measured to make likely (`targets.py`)."""
     regex: str | None = None
     """Looked for in the generated text."""
     controls: bool = True
@@ -94,6 +94,8 @@ class StrengthSweep:
     largest: float
     targets: list[str]
     target_tokens: list[int]
+    targets_by: str
+    """`name`, or `measure`: whether they were named or measured; records from before have them by the logit lens."""
     prompt_tokens: list[list[int]]
     baseline: Point
     series: dict[str, list[Point]]

@@ -53,8 +53,11 @@ def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     """The record against the same request run anew; what identifies the machine is told apart from results."""
     then, now = dict(recorded), json.loads(places.strict_json(again))
     before, after = then.pop("environment", {}), now.pop("environment", {})
-    older = then.get("kind") == "sweep" and "window" not in then
-    if older:  # made before text had to stay text: its verdict is by another rule
+    sweep = then.get("kind") == "sweep"
+    older = sweep and not by_this_rule(then)
+    if older:
+        then.pop("verdict", None)
+    if sweep and "window" not in then:  # made before text had to stay text
         _forget_fluency(then, now)
     changed = [
         f"{key} {before.get(key)} is {after.get(key)} here"
@@ -68,11 +71,14 @@ def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Replay:
     return Replay(identical=not difference, difference=difference, environment=changed)
 
 
+def by_this_rule(record: Mapping[str, Any]) -> bool:
+    """Whether a sweep's verdict, and the tokens that nobody named for it, are by the rule of now; before, tokens were the logit lens'."""
+    return "targets_by" in record
+
+
 def _forget_fluency(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Take from both what a sweep's record did not have at first, and the verdict."""
-    for record in (then, now):
-        record.pop("window", None)
-        record.pop("verdict", None)
+    """Take from a sweep made anew what records did not have at first."""
+    now.pop("window", None)
     series = now.get("series", {}).values()
     for point in [now.get("baseline", {}), *(point for points in series for point in points)]:
         point.pop("perplexity_ratio", None)

@@ -3,6 +3,7 @@
 Axes    P prompt, S seed. A rollout is a prompt with a seed; every figure is a mean over rollouts with a 95 % interval.
 
 1. Everything that will run is looked up and checked.                                 `bind_sweep`
+   Tokens that nobody named are measured, on openings of their own.                   `targets.measure_targets`
 2. Every rollout is generated without edits, and under the edits of every strength.   `_generate`
 3. The unsteered answers are read again under the same edits (shift, KL), and what was written is read by the unsteered
    model (perplexity, loops, whether the feature fires).                              `_measure`
@@ -24,7 +25,8 @@ from interp.steering.measures import TeacherForced, TextMeasures, measure_texts,
 from interp.steering.sampling import Sampling
 from interp.steering.steerable import Steerable
 from interp.steering.steered import SteeredModel, SteerRequest
-from interp.steering.verdict import judge, perplexity_ratio, promoted
+from interp.steering.targets import measure_targets
+from interp.steering.verdict import judge, perplexity_ratio
 from interp.steering.window import find_window
 from interp.types import InterpError
 
@@ -48,8 +50,8 @@ class BoundSweep:
     of: Steerable
     config: StrengthSweepConfig
     sampling: Sampling
-    targets: list[int]
-    """The tokens that are followed."""
+    targets: list[int] | None
+    """The tokens that are followed, where they were named."""
     request: SteerRequest
     """The prompts, and no edits, then those of every series."""
     hinted: SteerRequest
@@ -80,8 +82,15 @@ class _Written:
     texts: list[TextMeasures] = field(default_factory=list)
 
 
-def bind_sweep(steered: SteeredModel, of: Steerable, config: StrengthSweepConfig, sampling: Sampling) -> BoundSweep:
-    """All that the sweep will run, looked up and checked.
+def bind_sweep(
+    steered: SteeredModel,
+    of: Steerable,
+    config: StrengthSweepConfig,
+    sampling: Sampling,
+    *,
+    target_tokens: Sequence[int] | None = None,
+) -> BoundSweep:
+    """All that the sweep will run, looked up and checked; `target_tokens` are followed where the config names no targets.
 
     Raises InterpError, before anything is generated, when the sweep cannot be made.
     """
@@ -97,9 +106,7 @@ def bind_sweep(steered: SteeredModel, of: Steerable, config: StrengthSweepConfig
     ids = steered.tokenize(config.prompts, sampling)
     held = [[_edit(of, config, factor)] for factor in config.factors]
     bound = steered.request(ids, held, sampling).variants[0][0]
-    targets = _target_tokens(steered, bound, config)
-    if config.verdict:
-        promoted(steered, bound.vector[None])
+    targets = _named_tokens(steered, config, target_tokens)
     if config.regex is not None:
         matches(config.regex, [""])
     rollouts = len(ids) * len(config.seeds)
@@ -127,10 +134,17 @@ def _controls(bound: BoundEdit, of: Steerable, rollouts: int) -> dict[str, list[
     return kinds | {"noise": list(draw_noise(rollouts, bound, seed=1)), "sign flipped": [opposite(bound)]}
 
 
-def _target_tokens(steered: SteeredModel, bound: BoundEdit, config: StrengthSweepConfig) -> list[int]:
-    """The tokens that are followed: those named, else those that the feature promotes."""
+def _named_tokens(
+    steered: SteeredModel, config: StrengthSweepConfig, target_tokens: Sequence[int] | None
+) -> list[int] | None:
+    """The tokens that are followed, where somebody said which."""
     if not config.targets:
-        return promoted(steered, bound.vector[None])[0]
+        size = len(steered.vocabulary())
+        if target_tokens is not None and not all(0 <= t < size for t in target_tokens):
+            raise InterpError(
+                f"the tokens {list(target_tokens)} are not all of {steered.model.name}, which has {size:,}."
+            )
+        return list(target_tokens) if target_tokens else None
     tokens = []
     for text in config.targets:
         ids = steered.model.tokenize(text)
@@ -158,21 +172,28 @@ def sweep_strengths(
 def run_sweep(bound: BoundSweep, note: Note = lambda text: None) -> StrengthSweep:
     """What the sweep gives; `note` is told what begins."""
     steered, of, config = bound.steered, bound.of, bound.config
+    measured = None
+    if bound.targets is None or config.verdict:
+        note("targets")
+        measured = measure_targets(steered, of)
+    targets = bound.targets if measured is None or bound.targets is not None else measured.tokens[0]
+    assert targets is not None
     written = _generate(bound, note)
     note("measures")
-    _measure(bound, written)
+    _measure(bound, targets, written)
     series: dict[str, list[Point]] = {}
     for one in written:
         series.setdefault(one.name, []).append(_point(bound, one, written[0]))
     (baseline,) = series.pop("baseline")
     note("verdict")
-    verdict = judge(steered, of) if config.verdict else None
+    verdict = judge(steered, of, targets=measured) if config.verdict else None
     return StrengthSweep(
         subject=to_dict(_edit(of, config, 1.0)),
         words=of.words,
         largest=of.largest,
-        targets=[steered.vocabulary()[token] for token in bound.targets],
-        target_tokens=bound.targets,
+        targets=[steered.vocabulary()[token] for token in targets],
+        target_tokens=targets,
+        targets_by="name" if bound.targets is not None else "measure",
         prompt_tokens=bound.request.prompts,
         baseline=baseline,
         series=series,
@@ -209,7 +230,7 @@ def _generate(bound: BoundSweep, note: Note) -> list[_Written]:
     return written
 
 
-def _measure(bound: BoundSweep, written: list[_Written]) -> None:
+def _measure(bound: BoundSweep, targets: list[int], written: list[_Written]) -> None:
     """Put what each did to the baseline's text, and what its own text is, into every series."""
     base = written[0]
     for c, answer in enumerate(base.answers):
@@ -219,14 +240,14 @@ def _measure(bound: BoundSweep, written: list[_Written]) -> None:
             [one.prompts[c] for one in written[1:]],
             [one.edits[c] for one in written[1:]],
             base.prompts[c],
-            bound.targets,
+            targets,
         )
         for one, forced in zip(written, [reference, *rest], strict=True):
             one.forced.append(forced)
     answers = [answer for one in written for answer in one.answers]
     feature = next((edit.feature for edits in bound.request.variants for edit in edits), None)
     prompts = base.prompts * len(written)
-    texts = measure_texts(bound.steered, prompts, answers, feature, bound.targets, bound.config.regex)
+    texts = measure_texts(bound.steered, prompts, answers, feature, targets, bound.config.regex)
     for at, one in enumerate(written):
         one.texts.extend(texts[at * len(base.answers) : (at + 1) * len(base.answers)])
 

@@ -4,6 +4,7 @@ Axes    P prompt, N direction, V vocabulary.
 Source  Arad et al. 2025, "SAEs are good for steering, if you select the right features": input and output scores.
         The tests against matched features are Monte Carlo permutation tests (Phipson & Smyth 2010): to exceed all of
         19 exchangeable controls has a chance of 1 in 20.
+        The tokens are measured (`targets.py`) on other openings than these.
 """
 
 import math
@@ -18,14 +19,13 @@ from torch import Tensor
 from interp.sae import join
 from interp.statistics import bootstrap
 from interp.steering.binding import BoundEdit, number
-from interp.steering.controls import MATCHED, NOISES, draw_controls, opposite
 from interp.steering.detection import Detection, Figure, detection, named, sentence
-from interp.steering.edits import Add, Direction, Named, describe_feature
+from interp.steering.edits import Add, Direction, describe_feature
 from interp.steering.measures import measure_texts
 from interp.steering.sampling import Sampling
 from interp.steering.steerable import Steerable
-from interp.steering.steered import Rows, SteeredModel, SteerRequest
-from interp.types import InterpError
+from interp.steering.steered import SteeredModel, SteerRequest
+from interp.steering.targets import Targets, logprobs_after, measure_targets
 
 OPENINGS = (
     "From my experience,",
@@ -38,8 +38,6 @@ OPENINGS = (
     "Yesterday morning,",
 )
 """Neutral prompts; the first is Arad et al.'s."""
-TARGETS = 20
-"""Tokens that a feature is said to promote: the first of its decoder row read by the unembedding (logit lens)."""
 AMPLIFY = 10.0
 """Output score: how many times the largest activation at the prompt's last position is added there."""
 DOUBLE = math.log(2.0)
@@ -63,20 +61,26 @@ class Verdict:
     verdict: str
     sentence: str
     moves: bool
-    """Beyond its controls; a controller is `fluent` too."""
+    """Beyond its controls, and beyond noise with tokens of its own; a controller is `fluent` too."""
     fluent: bool
     """Whether text generated at `strength` stays text."""
     fires: bool
     targets: list[str]
+    """The tokens that it makes likely, as measured on other openings."""
     strength: float
     shift: tuple[float, float, float]
     """Of the target tokens' log-probability after the openings, the feature held at `strength`; over prompts."""
     shift_controls: list[float]
     """The same targets, the same amount along each matched feature, then along each noise."""
+    shift_noises: list[float]
+    """Of each noise, tokens that were measured for it by the same rule."""
     flipped: float
     """The same amount along the opposite direction."""
     output_score: float
     output_score_controls: list[float]
+    output_score_noises: list[float]
+    noises_that_move: int
+    """Of these noises, how many would be said to move the output, by the same rule and with tokens of their own."""
     kl: float
     kl_controls: list[float]
     """KL(steered ‖ unsteered) of the next token, nats."""
@@ -108,42 +112,45 @@ class Verdict:
     """Detection is of examples above this level, and this share of the feature's firings is; see `Detection`."""
 
 
-def promoted(steered: SteeredModel, vectors_ND: Float[Tensor, "N D"], count: int = TARGETS) -> list[list[int]]:
-    """The tokens whose logits each direction raises most, read straight by the unembedding.
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """How far a direction moves the tokens that it makes likely, beside its controls."""
 
-    Raises InterpError when the unembedding reads another width.
-    """
-    unembed_VD, gain_D = steered.unembedding
-    if vectors_ND.shape[1] != len(gain_D):
-        raise InterpError(
-            f"the unembedding of {steered.model.name} reads width {len(gain_D)}, not {vectors_ND.shape[1]}, so the tokens "
-            "promoted there are unknown; name targets, and leave the verdict out."
-        )
-    logits_NV = (vectors_ND.to(unembed_VD.device).float() * gain_D) @ unembed_VD.T
-    tokens: list[list[int]] = logits_NV.topk(min(count, logits_NV.shape[1]), dim=1).indices.tolist()
-    return tokens
+    shift: Figure
+    shift_controls: list[float]
+    """On the same tokens."""
+    score: float
+    score_controls: list[float]
+
+    def beyond(self, noises: Sequence["_Moved"]) -> bool:
+        """Twice at least and more than each control, by the lower end; and more than noise moves tokens of its own."""
+        alone = self.shift[1] > max(DOUBLE, *self.shift_controls) and self.score > max(self.score_controls)
+        return alone and all(self.shift[0] > noise.shift[0] and self.score > noise.score for noise in noises)
 
 
 @torch.inference_mode()
-def judge(steered: SteeredModel, of: Steerable, *, prompts: Sequence[str] = OPENINGS, seed: int = 0) -> Verdict:
-    """The verdict on one feature; about 50 short passes a prompt, and two texts of GENERATED tokens.
+def judge(
+    steered: SteeredModel,
+    of: Steerable,
+    *,
+    prompts: Sequence[str] = OPENINGS,
+    seed: int = 0,
+    targets: Targets | None = None,
+) -> Verdict:
+    """The verdict on one feature; about 75 short passes a prompt, and two texts of GENERATED tokens.
 
-    Raises InterpError when the feature cannot be steered, or the unembedding does not read what it writes.
+    `targets` are its own, where they have been measured already. Raises InterpError when the feature cannot be steered.
     """
     steered.model.check_causal("a verdict")
     ids = steered.tokenize(prompts)
     sampling = Sampling(max_new_tokens=min(GENERATED, steered.model.n_ctx - max(map(len, ids))))
     request = steered.request(ids, [[], [of.edit(of.largest)]], sampling)
     ((bound,),) = request.variants[1:]
-    (targets,) = promoted(steered, bound.vector[None])
-    along: list[Named | None] = [None, *draw_controls(bound, of.matched[:MATCHED], NOISES, seed), opposite(bound)]
-    base = _next(steered, ids, [[] for _ in ids])
+    targets = targets or measure_targets(steered, of, seed=seed)
+    along = targets.along
+    base_PV = logprobs_after(steered, ids, [[] for _ in ids])
     held = [[of.edit(of.largest, along=other)] for other in along for _ in ids]
-    in_range = _next(steered, ids * len(along), steered.bind_rows(held))
-    wanted = torch.tensor(targets)
-    base_P = base[:, wanted].logsumexp(-1)
-    shift_NP = in_range[:, wanted].logsumexp(-1).view(len(along), -1) - base_P
-    kl_NP = _kl(in_range, base.repeat(len(along), 1)).view(len(along), -1)
+    held_APV = logprobs_after(steered, ids * len(along), steered.bind_rows(held)).unflatten(0, (-1, len(ids)))
     amplified = [AMPLIFY * largest for largest in _largest_at_end(steered, ids, bound)]
     unit = float(bound.vector.norm()) if bound.feature is None else 1.0
     # From here the opposite direction is left out.
@@ -152,28 +159,24 @@ def judge(steered: SteeredModel, of: Steerable, *, prompts: Sequence[str] = OPEN
         for other in along[:-1]
         for s in amplified
     ]
-    pushed_CV = _next(steered, ids * (len(along) - 1), steered.bind_rows(pushed))
-    score_N = _output_scores(pushed_CV, wanted).view(len(along) - 1, -1).mean(1)
-    return _verdict(steered, of, targets, shift_NP, kl_NP, score_N, _texts(request, bound, targets))
+    pushed_APV = logprobs_after(steered, ids * (len(along) - 1), steered.bind_rows(pushed)).unflatten(0, (-1, len(ids)))
+    moved = {place: _moved(targets, place, base_PV, held_APV, pushed_APV) for place in targets.tokens}
+    wanted = torch.tensor(targets.tokens[0])
+    flipped = float((held_APV[-1][:, wanted].logsumexp(-1) - base_PV[:, wanted].logsumexp(-1)).mean())
+    kl_A = (held_APV.exp() * (held_APV - base_PV)).sum(-1).mean(1)[:-1].tolist()
+    return _verdict(steered, of, targets, moved, flipped, kl_A, _texts(request, bound, targets.tokens[0]))
 
 
-def _next(
-    steered: SteeredModel, prompts: Sequence[Sequence[int]], rows: Rows, batch: int = 104
-) -> Float[Tensor, "C V"]:
-    """Log-probabilities of the token after each prompt under its own edits."""
-    parts = []
-    for start in range(0, len(prompts), batch):
-        part = slice(start, start + batch)
-        tokens_BT, real_BT = steered.model.padded(prompts[part])
-        edits = steered.compile_bound(rows[part], tokens_BT, real_BT)
-        run = steered.model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=1)
-        assert run.logits is not None
-        parts.append(run.logits[:, -1].float().log_softmax(-1).cpu())
-    return torch.cat(parts)
-
-
-def _kl(logp: Tensor, reference: Tensor) -> Tensor:
-    return (logp.exp() * (logp - reference)).sum(-1)
+def _moved(targets: Targets, place: int, base_PV: Tensor, held_APV: Tensor, pushed_APV: Tensor) -> _Moved:
+    wanted, controls = torch.tensor(targets.tokens[place]), targets.controls(place)
+    shift_AP = held_APV[:, :, wanted].logsumexp(-1) - base_PV[:, wanted].logsumexp(-1)
+    score_A = torch.stack([_output_scores(pushed_PV, wanted).mean() for pushed_PV in pushed_APV])
+    return _Moved(
+        shift=bootstrap(shift_AP[place].double().numpy()),
+        shift_controls=shift_AP[controls].mean(1).tolist(),
+        score=float(score_A[place]),
+        score_controls=score_A[controls].tolist(),
+    )
 
 
 def _largest_at_end(steered: SteeredModel, prompts: Sequence[Sequence[int]], bound: BoundEdit) -> list[float]:
@@ -231,19 +234,18 @@ def _detected(of: Steerable, folded: Sequence[str]) -> tuple[Detection, list[flo
 def _verdict(
     steered: SteeredModel,
     of: Steerable,
-    targets: list[int],
-    shift_NP: Tensor,
-    kl_NP: Tensor,
-    score_N: Tensor,
+    targets: Targets,
+    moved: dict[int, _Moved],
+    flipped: float,
+    kl_A: list[float],
     texts: tuple[Figure, float, float],
 ) -> Verdict:
-    shift = bootstrap(shift_NP[0].double().numpy())
-    shifts = shift_NP[1:-1].mean(1).tolist()
-    scores = score_N[1:].tolist()
+    own, noises = moved[0], {place: moved[place] for place in targets.noises}
     detected, others, firings = _detected(of, steered.folded)
     strongest = [peak.token for peak in (of.peaks or {}).get(_own(of), ()) if peak.strongest]
     share = 0.0 if math.isnan(detected.range[0]) else detected.range[0]
-    moves = shift[1] > max(DOUBLE, *shifts) and float(score_N[0]) > max(scores)
+    moves = own.beyond(list(noises.values()))
+    noisy = [one.beyond([noises[n] for n in noises if n != place]) for place, one in noises.items()]
     fires = share >= HALF and share > max(others, default=0.0)
     ratio, loops, loops_plain = texts
     stays = fluent(ratio, loops - loops_plain)
@@ -254,15 +256,18 @@ def _verdict(
         moves=moves,
         fluent=stays,
         fires=fires,
-        targets=[steered.vocabulary()[token] for token in targets],
+        targets=[steered.vocabulary()[token] for token in targets.tokens[0]],
         strength=of.largest,
-        shift=shift,
-        shift_controls=shifts,
-        flipped=float(shift_NP[-1].mean()),
-        output_score=float(score_N[0]),
-        output_score_controls=scores,
-        kl=float(kl_NP[0].mean()),
-        kl_controls=kl_NP[1:-1].mean(1).tolist(),
+        shift=own.shift,
+        shift_controls=own.shift_controls,
+        shift_noises=[noise.shift[0] for noise in noises.values()],
+        flipped=flipped,
+        output_score=own.score,
+        output_score_controls=own.score_controls,
+        output_score_noises=[noise.score for noise in noises.values()],
+        noises_that_move=sum(noisy),
+        kl=kl_A[0],
+        kl_controls=kl_A[1:],
         perplexity_ratio=ratio,
         loops=loops,
         loops_unsteered=loops_plain,
@@ -276,7 +281,7 @@ def _verdict(
         examples_reserved=detected.tried_reserved,
         firings=firings,
         firings_at_least=not of.all_firings,
-        input_score=sum(token in targets for token in strongest) / len(strongest) if strongest else 0.0,
+        input_score=sum(token in targets.tokens[0] for token in strongest) / len(strongest) if strongest else 0.0,
         clean_level=of.clean_level,
         clean_share=of.clean_share,
     )
@@ -298,8 +303,9 @@ def _sentence(made: Verdict, name: str, detected: Detection) -> str:
         named_ = f"; {least}{made.firings:.0%} of all its firings are on such tokens"
     return (
         f"{name}: {made.verdict}. It {moves}, and {fires}. Held at {made.strength:.3g} it makes its {len(made.targets)} "
-        f"tokens {math.exp(made.shift[0]):.3g} times as likely (controls at most {math.exp(max(made.shift_controls)):.3g}); "
-        f"output score {made.output_score:.3g} (controls at most {max(made.output_score_controls):.3g}); the text has "
+        f"tokens {math.exp(made.shift[0]):.3g} times as likely (controls at most {math.exp(max(made.shift_controls)):.3g}, noise "
+        f"with tokens of its own {math.exp(max(made.shift_noises)):.3g}); output score {made.output_score:.3g} (controls at most "
+        f"{max(made.output_score_controls):.3g}, such noise {max(made.output_score_noises):.3g}); the text has "
         f"{made.perplexity_ratio[0]:.2g} times the perplexity ({made.perplexity_ratio[1]:.2g} to "
         f"{made.perplexity_ratio[2]:.2g}), and {made.loops:.0%} of texts loop ({made.loops_unsteered:.0%} unsteered). "
         f"Detection: {sentence(detected)} (controls at most {max(made.detection_controls, default=0.0):.0%}){named_}; input "

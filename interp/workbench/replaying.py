@@ -9,8 +9,8 @@ import torch
 
 from interp.steering import Replay, Sampling, SteerBatch, SteerRun, StrengthSweep, StrengthSweepConfig, compare
 from interp.steering.edits import from_dict
-from interp.steering.replay import check_record
-from interp.steering.sampling import check_seed
+from interp.steering.replay import by_this_rule, check_record
+from interp.steering.sampling import check_seed, check_whole
 from interp.types import InterpError
 from interp.workbench.opening import Opened
 from interp.workbench.steering import steer, steer_many, sweep
@@ -55,7 +55,9 @@ def _request(wb: Opened, record: Mapping[str, Any]) -> Callable[[], SteerRun | S
             return partial(steer_many, wb, prompts, variants, seeds=seeds, **sampling)
         source: Any = from_dict(record["subject"]).feature
         config = StrengthSweepConfig(**part("config", dict))
-        given = {"largest": float(record["largest"]), "words": part("words", str)}
+        given: Any = {"largest": float(record["largest"]), "words": part("words", str)}
+        if not by_this_rule(record):
+            given["target_tokens"] = [check_whole("a target token", t, 0, 2**31) for t in part("target_tokens", list)]
         return partial(sweep, wb, source, config=config, **given, **sampling)
     except (KeyError, TypeError, ValueError) as error:
         raise InterpError(f"the record is not whole: {error}.") from None

@@ -165,16 +165,19 @@ def sweep(
     config: StrengthSweepConfig | None = None,
     largest: float | None = None,
     words: str | None = None,
+    target_tokens: Sequence[int] | None = None,
     note: Callable[[str], None] = lambda text: None,
     **options: Unpack[SamplingOptions],
 ) -> StrengthSweep:
     """Dose and response of a feature (or a direction), its controls and the verdict.
 
     Strengths are multiples of `largest`, by default the feature's largest activation in the index. `words` is
-    the text of the prompt-only baseline, by default made of the label or of the tokens the feature fires on.
+    the text of the prompt-only baseline, by default made of the label or of the tokens the feature fires on. Where the
+    config names no targets, `target_tokens` (ids) are followed, by default those that the feature is measured to make likely.
     Options are those of `steer`. Raises InterpError, before anything is computed, when the sweep cannot be made.
     """
-    return run_sweep(bind_sweep(wb, feature, config=config, largest=largest, words=words, **options), note)
+    bound = bind_sweep(wb, feature, config=config, largest=largest, words=words, target_tokens=target_tokens, **options)
+    return run_sweep(bound, note)
 
 
 def bind_sweep(
@@ -184,13 +187,14 @@ def bind_sweep(
     config: StrengthSweepConfig | None = None,
     largest: float | None = None,
     words: str | None = None,
+    target_tokens: Sequence[int] | None = None,
     **options: Unpack[SamplingOptions],
 ) -> BoundSweep:
     """What `sweep` will run, looked up and checked; InterpError when it cannot be."""
     sampling, config = Sampling.of(options), config or StrengthSweepConfig()
     bind(wb, [Add(feature=feature, strength=largest or 1.0, where=config.where)])
     of = steerable(wb, feature, largest=largest, words=words)
-    return strength_sweep.bind_sweep(wb.steered, of, config, sampling)
+    return strength_sweep.bind_sweep(wb.steered, of, config, sampling, target_tokens=target_tokens)
 
 
 def verdict(wb: Opened, feature: int | FeatureRef | Direction, *, largest: float | None = None) -> Verdict:
