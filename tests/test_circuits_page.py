@@ -150,7 +150,28 @@ def test_a_neurons_card_leads_to_its_own_page_where_the_open_sae_is_of_its_model
 
 
 def test_a_graph_over_neurons_is_asked_for_without_transcoders(graph):
-    app = run(neurons="True")
+    for asked in ({"over": "neurons"}, {"neurons": "True"}):  # as it was asked for before
+        app = run(**asked)
+        assert not app.exception
+        assert not any("transcoders" in each.label for each in app.text_input)
+        (kind,) = (each for each in app.selectbox if each.label == "Nodes are")
+        assert kind.value == "neurons"
+
+
+def test_a_graph_over_saes_of_the_residual_stream_is_asked_for_with_its_places(graph, monkeypatch):
+    submitted = []
+    monkeypatch.setattr("interp.jobs.submit", lambda command, given: submitted.append((command, given)))
+    app = run(over="residual", saes="saes/smollm2-135m-instruct", steps="8")
     assert not app.exception
-    assert not any(each.label == "Transcoders" for each in app.text_input)
-    assert any(each.label.startswith("Over the neurons of smollm2") for each in app.toggle)
+    (button,) = (each for each in app.button if each.label == "Trace the circuit")
+    button.click().run()
+    ((command, given),) = submitted
+    assert (command, given["over"], given["saes"], given["steps"]) == (
+        "circuit",
+        "residual",
+        ["saes/smollm2-135m-instruct"],
+        8,
+    )
+    assert "transcoders" not in given
+    refused = run(over="rivers")
+    assert any("nodes are no 'rivers'; they are transcoders, neurons, residual" in each.value for each in refused.error)

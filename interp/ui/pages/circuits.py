@@ -10,6 +10,8 @@ import streamlit as st
 from interp import jobs
 from interp.commands.allowed import allowed_sae, inside, read_only
 from interp.commands.circuits import (
+    OVER,
+    STEPS,
     TRANSCODERS,
     Edits,
     ShownCircuit,
@@ -31,6 +33,10 @@ EXAMPLE = "The capital of the country whose largest city is Sydney is"
 LARGEST = 48 * 2**20
 LONGEST = 200  # letters of a name or a group
 MOST = 200  # pins, groups and names that a URL carries
+STEPS_HELP = (
+    "0 takes each gradient at the prompt, which tells best what a single feature does; more integrate it over so many places "
+    "between no features and the prompt, so that shares add up, and take as many times as long."
+)
 SCORES = {
     "replacement": ("Replacement", "Influence that reaches tokens through features or neurons, and not errors."),
     "completeness": ("Completeness", "Share of the nodes' inputs that errors do not bring."),
@@ -84,18 +90,7 @@ def ask(model: str) -> str:
         with middle:
             distractor = bound(st.text_input, "rather than", "distractor", "", placeholder="such as “ Melbourne”")
         asked = {"prompt": prompt, "target": target, "distractor": distractor}
-        if bound(st.toggle, f"Over the neurons of {model}, without transcoders", "neurons", False):
-            asked |= {"over": "neurons", "model": model}
-        else:
-            asked |= {
-                "transcoders": bound(
-                    st.text_input,
-                    "Transcoders",
-                    "transcoders",
-                    TRANSCODERS,
-                    help="A folder of transcoders, one a layer, or of SAEs of the residual stream.",
-                )
-            }
+        asked |= over(model)
         right.button(
             "Trace the circuit", type="primary", on_click=begin, args=(asked,), disabled=read_only() or not prompt.strip(),
             help="A job: it goes on when this page is closed.",
@@ -110,17 +105,46 @@ def ask(model: str) -> str:
     return str(st.query_params.get("graph", ""))
 
 
+def over(model: str) -> dict[str, Any]:
+    """What the nodes of the graph that is asked for are, and of which folder."""
+    kinds = {
+        "transcoders": "features of transcoders, one a layer",
+        "neurons": f"the neurons of {model}, without transcoders",
+        "residual": "features of SAEs of the residual stream",
+    }
+    named = st.query_params.get("over", OVER[0])
+    if named not in kinds:
+        raise InterpError(f"nodes are no {named!r}; they are {', '.join(kinds)}.")
+    # Addresses of before say neurons=True.
+    before = "neurons" if st.query_params.get("neurons") == "True" else OVER[0]
+    left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
+    with left:
+        kind = bound(st.selectbox, "Nodes are", "over", before, options=list(OVER), format_func=kinds.__getitem__)
+    if kind == "neurons":
+        return {"over": kind, "model": model}
+    with middle:
+        if kind == "transcoders":
+            return {"transcoders": bound(st.text_input, "Folder of the transcoders", "transcoders", TRANSCODERS)}
+        folder = bound(st.text_input, "Folder of the SAEs", "saes", f"saes/{model}")
+    with right:
+        steps = bound(
+            st.number_input, "Places of each gradient", "steps", STEPS, min_value=0, max_value=256, help=STEPS_HELP
+        )
+    return {"over": kind, "saes": [folder], "steps": steps}
+
+
 def choose() -> None:
     """Open the finished graph that was chosen."""
     remember(graph=st.session_state.finished, edits=None, node=None)
 
 
-def begin(asked: Mapping[str, str]) -> None:
+def begin(asked: Mapping[str, Any]) -> None:
     """Submit the job, or open the graph where it is there already; a mistake is said on the page."""
     try:
         place = graph_place(asked)
         if not Path(place).exists():
-            allowed_transcoders(asked.get("transcoders", TRANSCODERS))
+            for folder in (*asked.get("saes", ()), *([asked["transcoders"]] if "transcoders" in asked else ())):
+                allowed_transcoders(folder)
             jobs.submit("circuit", {**asked, "into": place})
         remember(graph=place, edits=None, node=None)
     except InterpError as error:
