@@ -5,12 +5,13 @@ import pytest
 from interp.evidence import steered
 from interp.evidence.card import FILE, Of, evidence_folder, join, write_evidence
 from interp.evidence.part import write_part
+from interp.types import InterpError
 from interp.workbench.known_shares import evidence_section
 
 ROWS = [
-    {"feature": 3, "verdict": "both", "moves": True, "fluent": True, "fires": True, "strength": 8.0, "shift": (2.0, 1.0, 3.0), "shift_controls": [0.1, 0.5]},
-    {"feature": 1, "verdict": "neither", "moves": True, "fluent": False, "fires": False, "strength": 4.0, "shift": (1.0, 0.8, 1.2), "shift_controls": [0.2]},
-    {"feature": 5, "verdict": "detector", "moves": False, "fluent": True, "fires": True, "strength": 2.0, "shift": (0.0, -0.2, 0.2), "shift_controls": [0.3]},
+    {"feature": 3, "verdict": "both", "moves": True, "fluent": True, "fires": True, "strength": 8.0, "shift": (2.0, 1.0, 3.0), "shift_controls": [0.1, 0.5], "shift_noises": [0.2, 0.7], "targets": [" algebra", "s", "c", "d", "e", "f", "g"]},
+    {"feature": 1, "verdict": "neither", "moves": True, "fluent": False, "fires": False, "strength": 4.0, "shift": (1.0, 0.8, 1.2), "shift_controls": [0.2], "shift_noises": [0.1], "targets": [" a"]},
+    {"feature": 5, "verdict": "detector", "moves": False, "fluent": True, "fires": True, "strength": 2.0, "shift": (0.0, -0.2, 0.2), "shift_controls": [0.3], "shift_noises": [0.1], "targets": [" a"]},
 ]  # fmt: skip
 
 
@@ -32,13 +33,27 @@ def test_a_verdict_is_told_and_what_does_not_steer_is_told_first(wb, kept):
     ((shown, text),) = said[3]
     assert shown
     assert (
-        "steers the model (both): held at 8 it makes its tokens 7.4 times as likely (controls at most 1.6 times)"
-        in text
+        "steers the model (both): held at 8 it makes ‘·algebra’ ‘s’ ‘c’ ‘d’ ‘e’ ‘f’ and the like 7.4 times as likely (controls at "
+        "most 1.6 times, noise with tokens of its own 2)" in text
     )
     assert [shown for shown, _ in said[1]] == [False]
     assert "no longer text" in said[1][0][1]
     assert "not shown to steer" in said[5][0][1]
     assert said[0] == []
+
+
+def test_a_table_by_the_logit_lens_is_read_and_says_no_tokens(wb, kept):
+    table = steered.read_steering(kept)
+    write_part(table.drop_columns(list(steered.LATER)), kept)
+    again = steered.read_steering(kept)
+    assert again.column_names == table.column_names
+    assert again["targets"].null_count == len(again)
+    known = {row["feature"]: row for row in joined(wb, kept).to_pylist()}
+    (said,) = steered._record(known[3]).said()
+    assert "held at 8 it makes its tokens 7.4 times as likely (controls at most 1.6 times), and" in said.text
+    write_part(table.drop_columns(["shift"]), kept)
+    with pytest.raises(InterpError, match="has no column shift"):
+        steered.read_steering(kept)
 
 
 def joined(wb, path):

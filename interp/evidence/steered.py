@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from interp.evidence.part import COUNT, REAL, Part, Row, Said, about_part, make_part, read_part
+from interp.evidence.part import COUNT, REAL, Part, Row, Said, about_part, check_columns, make_part, read_part
+from interp.render import visible
 from interp.statistics import wilson
 
 FORMAT = 1
@@ -32,9 +33,18 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "shift": (REAL, "nats: how much likelier its tokens (measured on other prompts) become, mean over prompts"),
     "shift_low": (REAL, "lower end of its 95 % interval over prompts"),
     "shift_high": (REAL, "upper end of it"),
-    "shift_control": (REAL, "nats: the largest shift of a control, of random features, noise and a random direction"),
+    "shift_control": (
+        REAL,
+        "nats: the largest shift of these tokens by a control, of features of like density and noise",
+    ),
+    "shift_noise": (REAL, "nats: the largest shift by a noise of tokens of its own, measured by the same rule"),
+    "targets": (pa.list_(pa.string()), "the first of its tokens, that which rises most before the others"),
 }
 """By name: type, and unit and meaning."""
+LATER = ("shift_noise", "targets")
+"""Columns that tables by the logit lens' tokens do not have."""
+SHOWN = 6
+"""Tokens of each feature that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +57,22 @@ class Steered:
     strength: float | None
     shift: float | None
     shift_control: float | None
+    shift_noise: float | None
+    targets: Sequence[str] | None
 
     def said(self) -> list[Said]:
         """Whether it moves the output, beside its controls."""
         if self.verdict is None or self.shift is None or self.shift_control is None:
             return []
+        noise = "" if self.shift_noise is None else f", noise with tokens of its own {math.exp(self.shift_noise):.2g}"
+        tokens = (
+            "its tokens"
+            if not self.targets
+            else " ".join(f"‘{visible(text)}’" for text in self.targets) + " and the like"
+        )
         figures = (
-            f"held at {self.strength:.3g} it makes its tokens {math.exp(self.shift):.2g} times as likely (controls at most "
-            f"{math.exp(self.shift_control):.2g} times)"
+            f"held at {self.strength:.3g} it makes {tokens} {math.exp(self.shift):.2g} times as likely (controls at most "
+            f"{math.exp(self.shift_control):.2g} times{noise})"
         )
         if not self.moves:
             return [Said(f"It is not shown to steer the model: {figures}.", shown=False)]
@@ -70,16 +88,23 @@ def make_steering(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -
     for name, at in (("shift", 0), ("shift_low", 1), ("shift_high", 2)):
         values[name] = [row["shift"][at] for row in rows]
     values["shift_control"] = [max(row["shift_controls"]) for row in rows]
+    values["shift_noise"] = [max(row["shift_noises"]) for row in rows]
+    values["targets"] = [row["targets"][:SHOWN] for row in rows]
     return make_part("steering", FORMAT, COLUMNS, values, about)
 
 
 def read_steering(path: Path) -> pa.Table:
     """The part's table; InterpError as `read_part`."""
-    return read_part(path, "steering", FORMAT, COLUMNS)
+    table = read_part(path, "steering", FORMAT, {name: kind for name, kind in COLUMNS.items() if name not in LATER})
+    lacking = {name: COLUMNS[name] for name in LATER if name not in table.column_names}
+    for name, (kind, words) in lacking.items():
+        table = table.append_column(pa.field(name, kind, metadata={"about": words}), pa.nulls(len(table), kind))
+    check_columns(table.schema, COLUMNS, path)
+    return table
 
 
 def _record(row: Row) -> Steered:
-    return Steered(**{name: row[f"steer_{name}"] for name in Steered.__dataclass_fields__})
+    return Steered(**{name: row.get(f"steer_{name}") for name in Steered.__dataclass_fields__})
 
 
 def _summary(table: pa.Table) -> str:
