@@ -35,6 +35,9 @@ def test_every_example_is_shown_from_its_copy_where_there_is_no_model(index):
             assert look.values[look.peak] == pytest.approx(example.value, rel=2e-3)
         if page.examples:
             assert index.describe(int(feature)).startswith("fires on patches of ")
+    told = [feature for feature, one in index.preferences.items() if one.told]
+    assert len(told) > 100
+    assert f"strongest in ‘{index.preferences[told[0]].folder}" in index.describe(told[0])
     assert "data:image/jpeg;base64" in wb.feature(int(features[0]))._repr_html_()
 
 

@@ -23,6 +23,7 @@ from interp.commands.inspecting import inspect_feature, look_at
 from interp.commands.items import read_upload
 from interp.corpus import open_corpus
 from interp.corpus.blocks import FILE
+from interp.index.folders import best_of_each
 from interp.models import open_model
 from interp.models.families import audio, picture
 from interp.models.families.audio import RATE, hear, read_sound
@@ -33,7 +34,6 @@ from interp.render.look import Look, Unseen, looked_html
 from interp.training import TrainConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
-from interp.workbench.folders import preferred
 from interp.workbench.looking import EITHER_SIDE, looks, stretch
 from interp.workbench.looking import _values as values_of
 from interp.workbench.shelf import shelf
@@ -465,17 +465,19 @@ def test_two_features_side_by_side_show_their_crops_and_a_feature_of_pictures_ha
 
 def test_the_shelf_of_pictures_has_features_that_prefer_a_folder_and_counts_them_on_other_pictures(sees):
     index = sees.index
-    score_F, sentence = preferred(index)
+    liked = index.preferences
+    score_F = best_of_each(liked, index.d_sae)
     folders = [title.rpartition("/")[0] for title in index.documents["title"]]
     best = [int(f) for f in np.flatnonzero(score_F)]
     assert 0 < len(best) <= len(set(folders))
     for feature in best:
+        said = liked[feature].sentence("pictures")
         shown = list(dict.fromkeys(int(index.document_at[each.position]) for each in index.examples(feature)))[:16]
-        of, hits = (int(n) for n in re.match(r"of (\d+) more pictures .*, (\d+) lie", sentence(feature)).groups())
-        folder = re.search("‘(.*)’", sentence(feature)).group(1)
+        of, hits = (int(n) for n in re.match(r"of (\d+) more pictures .*, (\d+) lie", said).groups())
+        folder = re.search("‘(.*)’", said).group(1)
         assert (of, hits) == (len(shown[1::2]), sum(folders[each] == folder for each in shown[1::2]))
         assert hits / of > folders.count(folder) / len(folders)
-        assert sentence(feature).endswith(f"of all pictures {folders.count(folder) / len(folders):.0%}")
+        assert said.endswith(f"of all pictures {folders.count(folder) / len(folders):.0%}")
     assert {each.kind for each in shelf(sees)} >= {"one kind of picture"}
 
 

@@ -5,7 +5,7 @@ Axes    N position, F feature, V vocabulary.
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from interp.corpus.tables import decoding, read_documents, read_parquet
 from interp.index import meanings
 from interp.index.clean import KINDS as CLEAN_KINDS
 from interp.index.clean import indexed_text
+from interp.index.folders import Preference, find_preferences, items_of
 from interp.index.format import (
     NEEDED,
     OPTIONAL,
@@ -273,6 +274,12 @@ class IndexFiles:
         """(where each feature's examples begin, and the last one's end; position of every example, the strongest first)."""
         feature_E, position_E = (self._examples[name].to_numpy() for name in ("feature", "position"))
         return np.searchsorted(feature_E.astype(np.int64), np.arange(self.d_sae + 1)), position_E
+
+    @cached_property
+    def preferences(self) -> Mapping[int, Preference]:
+        """The folder that each feature prefers, where there are enough pictures or clips to say so (`index/folders.py`)."""
+        titles = self.documents["title"].astype(str).tolist()
+        return find_preferences(titles, items_of(self.example_rows, self.document_at)) if self.kind != "text" else {}
 
     @property
     def strongest(self) -> tuple[np.ndarray, np.ndarray]:

@@ -327,7 +327,9 @@ class FeatureIndex(IndexFiles):
             says = distinct(known, PROMOTED)
             tail += f"; {verb} {quoted(says)}" if says else ""
         if self.kind != "text":
-            return f"fires on {parts_of(self.kind, int(self.features['documents'].iloc[feature]))}", tail
+            liked = self.preferences.get(feature)
+            folder = liked.folder if liked is not None and liked.told else ""
+            return f"fires on {parts_of(self.kind, int(self.features['documents'].iloc[feature]), folder)}", tail
         named = distinct((words[int(token)] for token in top_tokens[feature]), NAMED)
         return f"fires on {quoted(named)}", tail
 

@@ -10,10 +10,11 @@ PARTS = {"pictures": ("patches", "picture"), "sound": ("frames", "clip")}
 """By what was indexed, what fires, and what it is part of."""
 
 
-def parts_of(kind: str, documents: int) -> str:
-    """What a feature of pictures or sound fires on, of which a patch's or frame's name says only where it lies."""
+def parts_of(kind: str, documents: int, folder: str) -> str:
+    """What a feature of pictures or sound fires on, of which a patch's or frame's name says only where it lies; and the folder
+    that it was found to prefer, if any."""
     parts, whole = PARTS[kind]
-    return f"{parts} of {counted(documents, whole)}"
+    return f"{parts} of {counted(documents, whole)}" + (f", strongest in ‘{visible(folder)}’" if folder else "")
 
 
 def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:

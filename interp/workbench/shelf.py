@@ -11,10 +11,10 @@ import numpy as np
 from interp.evals.figure import number
 from interp.evals.report import FILE, read_report
 from interp.evidence.card import EvidenceTable
+from interp.index.folders import best_of_each
 from interp.index.glimpse import Glimpse, glimpse
 from interp.types import InterpError
 from interp.workbench.evidencing import evidence
-from interp.workbench.folders import preferred
 from interp.workbench.mapping import text_groups
 from interp.workbench.opening import Opened
 from interp.workbench.reporting import find_report
@@ -238,9 +238,14 @@ def _wanted(wb: Opened, table: EvidenceTable | None) -> Iterator[Wanted]:
 def _clear(wb: Opened) -> Iterator[Wanted]:
     """Of an SAE without evidence: features that a simple rule explains, tried on documents that it was not mined on."""
     if wb.index.kind != "text":
-        score_F, sentence = preferred(wb.index)
+        liked, what = wb.index.preferences, ("pictures" if wb.index.kind == "pictures" else "clips")
+        score_F = best_of_each(liked, wb.sae.d_sae)
         for _ in range(5):
-            yield "one kind of picture" if wb.index.kind == "pictures" else "one kind of sound", score_F, sentence
+            yield (
+                f"one kind of {'picture' if what == 'pictures' else 'sound'}",
+                score_F,
+                lambda f: liked[f].sentence(what),
+            )
     features = wb.index.features
     documents = features["documents"].to_numpy().astype(np.float64)
     if not wb.index.has_clean_levels:
