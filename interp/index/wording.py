@@ -14,7 +14,8 @@ def parts_of(kind: str, documents: int, folder: str) -> str:
     """What a feature of pictures or sound fires on, of which a patch's or frame's name says only where it lies; and the folder
     that it was found to prefer, if any."""
     parts, whole = PARTS[kind]
-    return f"{parts} of {counted(documents, whole)}" + (f", strongest in ‘{visible(folder)}’" if folder else "")
+    of = f"{parts} of {counted(documents, whole)}"
+    return f"‘{visible(folder)}’ most, {of}" if folder else of
 
 
 def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:

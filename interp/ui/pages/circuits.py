@@ -10,8 +10,6 @@ import streamlit as st
 from interp import jobs
 from interp.commands.allowed import allowed_sae, inside, read_only
 from interp.commands.circuits import (
-    OVER,
-    STEPS,
     TRANSCODERS,
     Edits,
     ShownCircuit,
@@ -26,6 +24,7 @@ from interp.commands.circuits import (
 from interp.render.words import counted, duration
 from interp.types import InterpError
 from interp.ui.circuit_figure import card, figure, said, width_of
+from interp.ui.circuit_nodes import over
 from interp.ui.shared import bound, empty, page, plain, remember, url
 from interp.ui.sheet import sheet
 
@@ -33,10 +32,6 @@ EXAMPLE = "The capital of the country whose largest city is Sydney is"
 LARGEST = 48 * 2**20
 LONGEST = 200  # letters of a name or a group
 MOST = 200  # pins, groups and names that a URL carries
-STEPS_HELP = (
-    "0 takes each gradient at the prompt, which tells best what a single feature does; more integrate it over so many places "
-    "between no features and the prompt, so that shares add up, and take as many times as long."
-)
 SCORES = {
     "replacement": ("Replacement", "Influence that reaches tokens through features or neurons, and not errors."),
     "completeness": ("Completeness", "Share of the nodes' inputs that errors do not bring."),
@@ -103,34 +98,6 @@ def ask(model: str) -> str:
             )  # fmt: skip
         st.file_uploader("or a graph of circuit-tracer, Neuronpedia or interp (.json)", type="json", key="upload")
     return str(st.query_params.get("graph", ""))
-
-
-def over(model: str) -> dict[str, Any]:
-    """What the nodes of the graph that is asked for are, and of which folder."""
-    kinds = {
-        "transcoders": "features of transcoders, one a layer",
-        "neurons": f"the neurons of {model}, without transcoders",
-        "residual": "features of SAEs of the residual stream",
-    }
-    named = st.query_params.get("over", OVER[0])
-    if named not in kinds:
-        raise InterpError(f"nodes are no {named!r}; they are {', '.join(kinds)}.")
-    # Addresses of before say neurons=True.
-    before = "neurons" if st.query_params.get("neurons") == "True" else OVER[0]
-    left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
-    with left:
-        kind = bound(st.selectbox, "Nodes are", "over", before, options=list(OVER), format_func=kinds.__getitem__)
-    if kind == "neurons":
-        return {"over": kind, "model": model}
-    with middle:
-        if kind == "transcoders":
-            return {"transcoders": bound(st.text_input, "Folder of the transcoders", "transcoders", TRANSCODERS)}
-        folder = bound(st.text_input, "Folder of the SAEs", "saes", f"saes/{model}")
-    with right:
-        steps = bound(
-            st.number_input, "Places of each gradient", "steps", STEPS, min_value=0, max_value=256, help=STEPS_HELP
-        )
-    return {"over": kind, "saes": [folder], "steps": steps}
 
 
 def choose() -> None:
