@@ -66,6 +66,12 @@ def test_a_context_is_about_what_its_words_are(text):
     assert 0.05 < holds.mean() < 0.15  # a tenth, by what near is
 
 
+def test_where_the_rest_of_a_claim_leaves_nothing_open_nothing_is_read(text):
+    fresh = text.read_by(text.encode)  # of which no context was read yet
+    around = fresh.around(np.flatnonzero(fresh.kept_N)[:50])
+    assert not read_claim("token:/no such word/ about:ships").holds(around).any()
+
+
 def test_contexts_are_read_only_where_the_rest_of_a_claim_leaves_it_open(text):
     read = []
     counting = text.read_by(lambda passages: (read.append(len(passages)), text.encode(passages))[1])

@@ -141,6 +141,8 @@ class Subjects:
     def holds(self, phrase: str, position_P: np.ndarray) -> np.ndarray:
         """Which positions' contexts are about the phrase."""
         vector, least = self.near(phrase)
+        if not len(position_P):  # of a text of which nothing was read yet, there are no vectors to compare
+            return np.zeros(0, dtype=bool)
         vector_WE, row_P = self._rows(position_P)
         return np.asarray((vector_WE @ vector.astype(np.float32))[row_P] > least)
 
