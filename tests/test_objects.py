@@ -264,6 +264,22 @@ def test_a_changed_shard_is_not_read_and_one_that_was_damaged_here_comes_again(t
     assert here("stores")[1].read_bytes() == right
 
 
+def test_a_disk_here_that_is_full_is_told_as_such(there):
+    def full(mode, path):
+        if "shard-00001" in path:
+            raise FULL
+
+    Failing.watch = staticmethod(full)
+    store = ActivationStore.open(there)
+    with pytest.raises(
+        InterpError, match=r"the disk is full while writing .*stores/.*set INTERP_HOME to a folder on a larger"
+    ):
+        store.norms(HOOK)
+    assert not left_over("stores")
+    Failing.mend()
+    assert len(store.norms(HOOK)) == TOKENS
+
+
 def test_stores_at_urls_are_read_side_by_side(there, whole):
     both = open_stores(f"{there} + {whole}")
     x, y = next(iter(both.batches([f"1:{HOOK}", f"2:{HOOK}"], 64, buffer=1024)))
