@@ -131,10 +131,19 @@ class ObjectFolder:
                     f"{self.url}/{name} could not be read: {partial.stat().st_size:,} of {size:,} bytes came. {GOES_ON}"
                 )
             if sha256 and places.sha256_file(partial) != sha256:
-                raise InterpError(
-                    f"{self.url}/{name} is not the file that was sent (its SHA-256 is not the one that is noted of it): it was "
-                    "changed, swapped or cut short there. Send it again, or make it anew with --restart."
-                )
+                raise self.changed(name)
+
+    def read(self, name: str, begin: int, end: int) -> bytes:
+        """Some bytes of a file; InterpError when they cannot be read."""
+        with self._asked("could not be read", name):
+            return bytes(self._files.cat_file(f"{self._root}/{name}", start=begin, end=end))
+
+    def changed(self, name: str) -> InterpError:
+        """The sentence for a file that has not the hash that is noted of it."""
+        return InterpError(
+            f"{self.url}/{name} is not the file that was sent (its SHA-256 is not the one that is noted of it): it was "
+            "changed, swapped or cut short there. Send it again, or make it anew with --restart."
+        )
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files that are there; InterpError when the store does not let us."""

@@ -21,7 +21,7 @@ class FailingFileSystem(MemoryFileSystem):
     gone: ClassVar[BaseException | None] = None
     """What everything raises."""
     watch: ClassVar[Callable[[str, str], None]] = staticmethod(lambda mode, path: None)
-    """Is told of every file that is opened."""
+    """Is told of every file that is written (w), read (r) or read a part of (some)."""
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -66,6 +66,11 @@ class FailingFileSystem(MemoryFileSystem):
                 cls.gone = cls.failure if isinstance(cls.failure, Exception) else None
                 raise cls.failure
         super().put_file(lpath, rpath, **kwargs)
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        self._fail()
+        type(self).watch("some", path)
+        return super().cat_file(path, start, end, **kwargs)
 
     def _open(self, path, mode="rb", **kwargs):
         self._fail()

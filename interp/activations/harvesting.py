@@ -148,7 +148,8 @@ def _make_shards(
                     save_file(tensors, partial)
                     digest = places.sha256_file(partial)
                 where = {"first": some.start * blocks.block, "positions": len(some) * blocks.block}
-                places.write_json(_note(work, name), {"file": path.name, **where, "sha256": digest})
+                hashes = {"sha256": digest, "norms_sha256": manifests.norms_sha256(tensors)}
+                places.write_json(_note(work, name), {"file": path.name, **where, **hashes})
                 with places.only_one(work.folder, work.what, wait=-1):
                     _enter(work, sending, shards)
 

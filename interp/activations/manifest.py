@@ -4,9 +4,13 @@ A store is a folder, or a URL with the same files: `manifest.json`, `tokens.parq
 `shard-00000.safetensors` and so on, each with one (N, D) tensor a hook point and the norms of its rows.
 """
 
+import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from interp import places
 from interp.corpus import Corpus, TokenBlocks
@@ -15,6 +19,8 @@ from interp.types import InterpError
 
 FORMAT = 1
 SHARD_POSITIONS = 65_536
+NORM = "norm/"
+"""How the name of a hook point's norms begins."""
 TEXT = ("tokens.parquet", "documents.parquet")
 """The files of the text; a manifest has their SHA-256 under `text` (older ones do not)."""
 SHARD_NAME = re.compile(r"shard-\d{5,9}\.safetensors")
@@ -89,7 +95,8 @@ def _wrong_shard(path: str, shard: Any, first: int) -> str:
     if wrong := places.unlike(shard, _SHARD):
         return wrong
     fits = SHARD_NAME.fullmatch(shard["file"]) and shard["first"] == first and 0 < shard["positions"] < 2**40
-    return "" if fits and isinstance(shard.get("sha256", ""), str) else f"a shard is {str(shard)[:80]}"
+    fits = fits and all(isinstance(shard.get(name, ""), str) for name in ("sha256", "norms_sha256"))
+    return "" if fits else f"a shard is {str(shard)[:80]}"
 
 
 def refuse_change(folder: Path | str, kept: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -100,6 +107,18 @@ def refuse_change(folder: Path | str, kept: dict[str, Any], asked: dict[str, Any
                 f"{folder} holds a harvest with {key} = {kept.get(key)!r}, and {value!r} was asked; "
                 "choose another folder, or restart (--restart) to replace it."
             )
+
+
+def norms_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a shard's norms alone, (N,) float32 by `norm/` and hook point, one after the other by name.
+
+    The manifest has it of each shard (older ones do not), so that norms can be fetched and compared without the rest.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        if key.startswith(NORM):
+            digest.update(tensors[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 _known_shards: dict[tuple[str, int, int], str] = {}

@@ -3,20 +3,31 @@
 1. `Sending`: shards are made in a folder of the cache. One that is done is sent, then the manifest that names it, and then the
    copy here is let go of. What the manifest there names is made; a harvest that was ended goes on from that.
 2. `Fetching`: a shard that is read is fetched into a folder of the cache, compared with the manifest, and the ones that were not
-   read for the longest time are let go of. The norms, which are read before anything else and are small, stay.
+   read for the longest time are let go of. The norms, which are read before anything else and are small, are fetched alone, and stay.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from interp import places
-from interp.activations.manifest import SHARD_NAME, TEXT, known_sha256, note_sha256, own_manifest, read_manifest
+from interp.activations.manifest import (
+    NORM,
+    SHARD_NAME,
+    TEXT,
+    known_sha256,
+    norms_sha256,
+    note_sha256,
+    own_manifest,
+    read_manifest,
+)
 from interp.objects import ObjectFolder
 from interp.render.terminal import say
 from interp.render.words import counted
@@ -27,6 +38,8 @@ KEPT = 24
 """Shards of a store at a URL that are in the cache at once: sixteen, which a buffer mixes, and eight more. A larger buffer has its
 shards and eight more."""
 SPARE = 8
+MOST_HEADER = 1 << 24
+"""Bytes of a safetensors file's header that are believed."""
 
 
 @dataclass(frozen=True)
@@ -170,17 +183,37 @@ class Fetching:
         """
         path, norms = self.folder / shard["file"], self.folder / f"norms-{shard['sha256'][:32]}.safetensors"
         with self._held():
-            if key.startswith("norm/") and norms.exists():
+            if key.startswith(NORM) and not norms.exists() and not path.exists() and "norms_sha256" in shard:
+                self._fetch_norms(shard, norms)
+            if key.startswith(NORM) and norms.exists():
                 yield norms
                 return
             if not path.exists() or known_sha256(path) != shard["sha256"]:
                 self._let_go(but=path.name)
                 self.there.fetch(path.name, path, shard["sha256"])
                 note_sha256(path, shard["sha256"])
-            if not norms.exists():
-                _write_norms(path, norms)
             self._uses[path.name] = 1 + max(self._uses.values(), default=0)
+            if key.startswith(NORM):
+                _write_norms(path, norms)
             yield path
+
+    def _fetch_norms(self, shard: dict[str, Any], into: Path) -> None:
+        """Fetch the norms of a shard without the rest of it: a safetensors file begins with the place of each tensor."""
+        name = shard["file"]
+        begin = 8 + int.from_bytes(self.there.read(name, 0, 8), "little")
+        if begin > MOST_HEADER:
+            raise self.there.changed(name)
+        try:
+            header = json.loads(self.there.read(name, 8, begin))
+            spans = {key: header[key]["data_offsets"] for key in sorted(header) if key.startswith(NORM)}
+            raw = {key: self.there.read(name, begin + int(a), begin + int(b)) for key, (a, b) in spans.items()}
+            tensors = {key: torch.frombuffer(bytearray(some), dtype=torch.float32) for key, some in raw.items()}
+        except (ValueError, KeyError, TypeError):  # no such file
+            raise self.there.changed(name) from None
+        if norms_sha256(tensors) != shard["norms_sha256"]:
+            raise self.there.changed(name)
+        with places.whole_file(into) as partial:
+            save_file(tensors, partial)
 
     def _held(self) -> AbstractContextManager[None]:
         return places.only_one(self.folder, "reading activations", wait=-1)
@@ -213,6 +246,6 @@ def _fetch_text(there: ObjectFolder, name: str, folder: Path, manifest: dict[str
 
 def _write_norms(shard: Path, into: Path) -> None:
     with safe_open(shard, framework="pt") as file:
-        norms = {key: file.get_tensor(key) for key in file.keys() if key.startswith("norm/")}  # noqa: SIM118
+        norms = {key: file.get_tensor(key) for key in file.keys() if key.startswith(NORM)}  # noqa: SIM118
     with places.whole_file(into) as partial:
         save_file(norms, partial)
