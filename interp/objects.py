@@ -48,7 +48,7 @@ def file_system(url: str) -> tuple[Any, str]:
     import fsspec
     from fsspec.registry import known_implementations
 
-    scheme = url.partition("://")[0]
+    scheme = url.partition("://")[0] if is_url(url) else "file"
     made = {"auto_mkdir": True} if scheme in ("file", "local") else {}
     try:
         files, root = fsspec.core.url_to_fs(url, **made)

@@ -2,7 +2,9 @@
 
 import errno
 import importlib.util
+import random
 import shutil
+import time
 from pathlib import Path
 
 import fsspec
@@ -17,6 +19,7 @@ from interp.recipe import train_checkpoint
 from interp.training import TrainConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
+from tests import crew
 from tests.conftest import HOOK
 from tests.failing import FailingFileSystem as Failing
 from tests.test_cli import call
@@ -36,6 +39,14 @@ def _small_shards_in_a_home_of_their_own(monkeypatch, tmp_path):
     yield
     Failing.store.clear()
     Failing.mend()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as other processes have
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +165,27 @@ def test_a_killed_harvest_goes_on_from_what_the_manifest_there_names(send, whole
     send()
     assert Failing.files("bucket/acts") == content(whole)
     assert send.made == SHARDS + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_process_that_is_killed_costs_a_shard_at_most(tiny_folder, text_folder, whole, tmp_path, seed):
+    marks, url, draw = tmp_path / "marks", f"file://{tmp_path}/there", random.Random(seed)
+
+    def begin():
+        given = (tiny_folder, text_folder, HOOK, url, TOKENS)
+        return crew.begin(crew.harvests, marks, *given, together=False, slow=0.03)
+
+    for count in (1, 3, 6):
+        process = begin()
+        crew.until(lambda count=count: crew.begun(marks) >= count, [process])
+        time.sleep(draw.random() * 0.1)
+        process.kill()
+        process.join()
+    last = begin()
+    assert crew.end([last]) == [0], crew.said(marks, last)
+    assert content(tmp_path / "there") == content(whole)
+    assert SHARDS <= crew.begun(marks) <= SHARDS + 3
 
 
 def test_a_shard_that_is_gone_there_is_made_again_and_no_other(send, there, whole):

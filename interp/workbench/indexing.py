@@ -1,7 +1,6 @@
 """Indexes built: of the SAE's features, and of a layer's raw neurons."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,18 +65,14 @@ def build_index(
     # Alone it is held before the text is read, which takes minutes.
     with nullcontext() if together else places.only_one(folder, "the index"):
         known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
-        source: ActivationStore | Stream
-        if isinstance(corpus, ActivationStore):
-            source = _stored(wb, corpus, tokens, known)
-        else:
-            text = open_corpus(corpus) if isinstance(corpus, str) else corpus
-            source = stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
+        source = _source(wb, corpus, hook_name, tokens, known)
         if (beside or into) and keep == "all":
             _refuse_whole(source)
         kept: Literal["all", "examples"] = "all" if keep == "all" else "examples"
-        config = IndexConfig(keep=kept, memory_gib=memory_gib, extend=extend, restart=restart, together=together)
-        if into and not (extend or restart) and objects.is_unsent(folder, into):
-            config = replace(config, only_missing=True)
+        unsent = bool(into) and not (extend or restart) and objects.is_unsent(folder, into)
+        config = IndexConfig(
+            keep=kept, memory_gib=memory_gib, extend=extend, restart=restart, together=together, only_missing=unsent
+        )
         norm, sha = wb.card.norm_cutoff, wb.card.sae_sha256
         trained = TrainedOn.read(wb.folder, wb.card)
         build(wb.sae, source, wb.model, folder, config, norm_cutoff=norm, sae_sha256=sha, trained=trained)
@@ -92,6 +87,16 @@ def build_index(
 def index_folder(wb: Opened, *, beside: bool = False) -> Path:
     """Where an index of the SAE's features is written: under INTERP_HOME, or `beside` the SAE."""
     return wb.folder / "index" if beside else wb.full_index_folder
+
+
+def _source(
+    wb: Opened, corpus: str | Corpus | ActivationStore, hook_name: str, tokens: int | None, known: set[str]
+) -> ActivationStore | Stream:
+    """What is indexed, without the documents that are known."""
+    if isinstance(corpus, ActivationStore):
+        return _stored(wb, corpus, tokens, known)
+    text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+    return stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
 
 
 def _refuse_whole(source: ActivationStore | Stream) -> None:
