@@ -79,6 +79,13 @@ class ObjectFolder:
         key = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
         return ObjectFolder(shown(url).rstrip("/"), files, root, key)
 
+    @staticmethod
+    def around(url: str) -> tuple["ObjectFolder", str]:
+        """(the folder in which a file of that URL lies, the file's name); InterpError as `at`."""
+        files, path = file_system(url)
+        root, _, name = path.rpartition("/")
+        return ObjectFolder(shown(url).rpartition("/")[0], files, root, ""), name
+
     def kept_in(self, room: str) -> Path:
         """The folder of the cache that belongs to this URL."""
         return places.cache() / room / self._key
@@ -234,12 +241,12 @@ def fetch_folder(url: str, described: str) -> Path:
     there = ObjectFolder.at(url)
     into = there.kept_in("remote")
     sizes = there.sizes()
-    if not sizes:
-        raise InterpError(f"there is nothing at {there.url}.")
+    if described not in sizes:
+        what = f"no {described}, which is sent last," if sizes else "nothing"
+        raise InterpError(f"there is {what} at {there.url}; send it there (again) with --into.")
     with places.only_one(into, "fetching", wait=-1):
         places.drop_partials(into)
-        if described in sizes:
-            there.fetch(described, into / described)
+        there.fetch(described, into / described)
         hashes = _hashes(into / described)
         note = into / FETCHED
         have = _noted(note)

@@ -358,8 +358,12 @@ def test_an_index_that_could_not_be_sent_is_sent_by_the_same_call_and_not_built_
     fail(min(write, len(names)), FULL)
     with pytest.raises(InterpError, match="the store is full. Make room there"):
         opened.build_index(store, into=url, restart=True)
-    assert "index.json" not in Failing.files("bucket/index") or write > len(names)
     Failing.mend()
+    assert "index.json" not in Failing.files("bucket/index")
+    with pytest.raises(
+        InterpError, match="there is no(thing|.*, which is sent last,) at failing://bucket/index; send it"
+    ):
+        FeatureIndex.open(url)
     sent = []
     Failing.watch = staticmethod(lambda mode, path: sent.append(path.rpartition("/")[2]) if mode == "w" else None)
     assert opened.build_index(store, into=url) == url

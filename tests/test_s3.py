@@ -7,6 +7,7 @@ import torch
 
 from interp import places
 from interp.activations import ActivationStore, harvest
+from interp.checkpoint.remote import pull, push
 from interp.corpus import open_corpus
 from interp.index import FeatureIndex
 from interp.types import InterpError
@@ -115,3 +116,13 @@ def test_an_index_travels_through_s3(bucket, checkpoint, tmp_path):
     index = FeatureIndex.open("s3://bucket/index")
     index.verify()
     assert index.examples(3) == Workbench.open(checkpoint, labels="sqlite://").index.examples(3)
+
+
+def test_a_checkpoint_is_pushed_and_pulled_through_s3(bucket, checkpoint, tmp_path):
+    push(checkpoint, "s3://bucket/shared/a.interp.tar")
+    pull("s3://bucket/shared/a.interp.tar", tmp_path / "out")
+    weights = "sae_weights.safetensors"
+    assert (tmp_path / "out" / weights).read_bytes() == (checkpoint / weights).read_bytes()
+    with pytest.raises(InterpError, match="s3://bocket/a.interp.tar could not be written: there is no such bucket"):
+        push(checkpoint, "s3://bocket/a.interp.tar")
+    assert bucket.ls("") == ["bucket"]

@@ -56,22 +56,33 @@ class Sending:
 
         Raises InterpError when another program's files are there, and when the store does not answer.
         """
-        sizes, before = self.there.sizes(), self._recipe()
+        sizes = self.there.sizes()
         if MANIFEST not in sizes:
             self._forget()
             (self.folder / MANIFEST).unlink(missing_ok=True)
             return
-        self.there.fetch(MANIFEST, self.folder / MANIFEST)
-        manifest = own_manifest(self.folder, self.there.url)
-        if restart:
+        manifest, recipe = self._sent_manifest(), self._recipe()
+        if restart or not recipe or not isinstance(manifest, dict) or manifest.get("recipe") != recipe:
             self._forget()
+        places.write_json(self.folder / MANIFEST, manifest)
+        own_manifest(self.folder, self.there.url)
+        if restart:
             return
         manifest = read_manifest(self.folder, self.there.url)
-        if not before or before != manifest["recipe"]:
-            self._forget()
         for name in TEXT:
             _fetch_text(self.there, name, self.folder, manifest)
         self._drop_gone(manifest, sizes)
+
+    def _sent_manifest(self) -> Any:
+        """What the manifest there says, whatever it is."""
+        copy = self.folder / ".there.json"
+        self.there.fetch(MANIFEST, copy)
+        try:
+            return places.read_json(copy)
+        except InterpError:
+            raise InterpError(f"{self.there.url}/{MANIFEST} is not readable as JSON; choose another folder.") from None
+        finally:
+            copy.unlink()
 
     def _recipe(self) -> Any:
         """Of the harvest that was made here before; nothing when there was none."""
@@ -104,13 +115,10 @@ class Sending:
 
     def send_text(self, restart: bool) -> None:
         """Send text and manifest, where what is there is not that: whatever was there before goes first."""
-        sizes, copy = self.there.sizes(), self.folder / ".there.json"
-        if MANIFEST in sizes:
-            self.there.fetch(MANIFEST, copy)
-            same = _but_shards(places.read_json(copy)) == _but_shards(read_manifest(self.folder))
-            copy.unlink()
-            if same and not restart:
-                return
+        sizes = self.there.sizes()
+        same = MANIFEST in sizes and _but_shards(self._sent_manifest()) == _but_shards(read_manifest(self.folder))
+        if same and not restart:
+            return
         ours = sorted(filter(is_store_file, sizes), key=lambda name: name != MANIFEST)  # what names the others first
         self.there.delete(ours)
         for name in (*TEXT, MANIFEST):

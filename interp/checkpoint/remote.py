@@ -25,7 +25,7 @@ from interp.checkpoint.card import Card, verify_files
 from interp.checkpoint.files import NEEDED, check_content, known, named_hashes, pin, present
 from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
-from interp.objects import file_system, refused, shown
+from interp.objects import ObjectFolder, file_system, refused, shown
 from interp.types import InterpError, unknown
 
 SETTINGS = re.compile(
@@ -241,19 +241,11 @@ def _check_room(target: Path, needed: int) -> None:
 
 
 def _push_url(folder: Path, url: str, added: Mapping[str, Path], left_out: list[str]) -> Moved:
-    """Packed, put beside its place under another name, and moved there."""
-    system, path = file_system(url)
+    """Packed, and there whole or not at all."""
+    there, name = ObjectFolder.around(url)
     with tempfile.TemporaryDirectory() as made:
-        packed = pack(folder, Path(made) / "packed.tar", added=added)
-        beside = f"{path}.partial"
-        try:
-            parent = path.rpartition("/")[0]
-            if parent:
-                system.makedirs(parent, exist_ok=True)
-            system.put_file(str(packed.path), beside)
-            system.mv(beside, path)
-        except Exception as error:
-            raise refused(f"{shown(url)} could not be written", error) from None
+        packed = pack(folder, Path(made) / name, added=added)
+        there.send(packed.path)
     return Moved(address=shown(url), files=sorted(packed.files), left_out=left_out, pin=packed.pin)
 
 
