@@ -195,6 +195,11 @@ def test_a_shard_that_is_gone_there_is_made_again_and_no_other(send, there, whol
     send()
     assert Failing.files("bucket/acts") == content(whole)
     assert send.made == 1
+    Failing.store.pop("/bucket/acts/tokens.parquet")
+    with pytest.raises(InterpError, match=f"{URL} has a manifest and no tokens.parquet; begin again with --restart"):
+        send()
+    send(restart=True)
+    assert Failing.files("bucket/acts") == content(whole)
 
 
 def test_a_store_that_takes_half_and_says_nothing_is_noticed(send, whole):

@@ -70,6 +70,8 @@ class Sending:
             return
         manifest = read_manifest(self.folder, self.there.url)
         for name in TEXT:
+            if name not in sizes:
+                raise InterpError(f"{self.there.url} has a manifest and no {name}; begin again with --restart.")
             _fetch_text(self.there, name, self.folder, manifest)
         self._drop_gone(manifest, sizes)
 
