@@ -353,7 +353,7 @@ def bench(checkpoint, monkeypatch, tmp_path):
     return opened, made
 
 
-@pytest.mark.parametrize("write", [1, 3, 10**6], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("write", [1, pytest.param(3, marks=pytest.mark.slow), 10**6], ids=["first", "middle", "last"])
 def test_an_index_that_could_not_be_sent_is_sent_by_the_same_call_and_not_built_again(bench, there, whole, write):
     opened, made = bench
     url, store = "failing://bucket/index", ActivationStore.open(there)
