@@ -5,6 +5,7 @@ import importlib.util
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -333,6 +334,22 @@ def test_a_disk_here_that_is_full_is_told_as_such(there):
     assert not left_over("stores")
     Failing.mend()
     assert len(list(store.in_order(HOOK))) == SHARDS
+
+
+def test_readers_who_share_what_is_kept_read_what_is_right(there, whole):
+    """Threads are strangers to each other, as processes are."""
+    right = dict(ActivationStore.open(whole).in_order(HOOK))
+
+    def read(order: list[int]) -> int:
+        store = ActivationStore.open(there)
+        store.fetching.keep = 1
+        shards = [store.shards[number] for number in order]
+        return sum(torch.equal(store.read(shard, HOOK), right[shard["first"]]) for shard in shards)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(read, [[0, 1, 2, 3], [3, 2, 1, 0]])) == [4, 4]
+    assert len(here("stores")) == 1
+    assert not left_over("stores")
 
 
 def test_stores_at_urls_are_read_side_by_side(there, whole):
