@@ -33,7 +33,7 @@ def harvests(
     model: Path,
     text: Path,
     hook: str,
-    into: Path,
+    into: Path | str,
     tokens: int,
     *,
     together: bool = True,

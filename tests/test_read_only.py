@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interp import jobs, places
+from interp import jobs, objects, places
 from interp.commands import comparing, evaluating, finding, labelling, machine, sharing, steering, training
 from interp.commands.allowed import allowed_sae, allowed_source, given_folders, inside, new_folder
 from interp.types import InterpError
@@ -64,7 +64,7 @@ def ways(sae, store, archive, job, out):
         "stop a job": lambda: jobs.stop(job),
         "resume a job": lambda: jobs.resume(job),
         "remove a job": lambda: jobs.remove(job),
-        "send": lambda: places.send(Path(sae), f"file://{out}/sent"),
+        "send": lambda: objects.send_folder(Path(sae), f"file://{out}/sent"),
     }
 
 

@@ -16,10 +16,12 @@ from torch import Tensor
 from interp import places, several
 from interp.activations import manifest as manifests
 from interp.activations.manifest import own_manifest, read_manifest, recipe_of, refuse_change
+from interp.activations.remote import Sending
 from interp.activations.store import ActivationStore
 from interp.corpus import Corpus, TokenBlocks, tokenize
 from interp.models import Model
 from interp.models.families import given
+from interp.objects import ObjectFolder, is_url
 from interp.progress import bar
 from interp.render.terminal import say
 from interp.render.words import duration, size
@@ -42,11 +44,20 @@ def harvest(
 
     One forward pass feeds all hook points and ends at the last. Killed at any moment, the same call goes on
     with the first shard that is missing. Says beforehand how much disk and time it expects. With `together` any number of
-    processes that were given the same share the shards; each returns when all are there. Raises
-    InterpError when the disk has no room, when the folder holds another harvest (unless `restart`), and when another
-    process harvests into it (unless both do so `together`).
+    processes that were given the same share the shards; each returns when all are there. Into a URL that fsspec knows (s3://,
+    gs://), shards are sent one by one, and one at a time is on the disk here. Raises
+    InterpError when the disk has no room, when the folder holds another harvest (unless `restart`), when another
+    process harvests into it (unless both do so `together`), and when a store at a URL does not take what is sent.
     """
-    folder = Path(into)
+    there = ObjectFolder.at(str(into)) if is_url(into) else None
+    folder = there.kept_in("harvests") if there else Path(into)
+    if there and together:
+        raise InterpError(
+            f"several processes share a harvest by locks in a folder, and {there.url} has none; harvest into a folder that all "
+            "of them see (--into), or there in one process."
+        )
+    if there:
+        places.refuse_read_only(f"nothing was sent to {there.url}")
     for name in hook_names:
         model.check_hook(name)
     if not hook_names or tokens <= 0:
@@ -61,13 +72,14 @@ def harvest(
         with several.at_work(folder, "the harvest", together=together) as work:
             if not work.others():
                 places.drop_partials(folder)
-            _harvest(model, corpus, hook_names, tokens, work, split, batch_blocks, restart)
+            sending = Sending(there, folder, work.notes) if there else None
+            _harvest(model, corpus, hook_names, tokens, work, sending, split, batch_blocks, restart)
     except InterpError:
         if fresh:  # a text that cannot be read leaves no folder behind; one that holds something stays
             with suppress(OSError):
                 folder.rmdir()
         raise
-    return ActivationStore.open(folder)
+    return ActivationStore.open(into)
 
 
 def _harvest(
@@ -76,13 +88,19 @@ def _harvest(
     hook_names: Sequence[str],
     tokens: int,
     work: several.Work,
+    sending: Sending | None,
     split: str | None,
     batch_blocks: int,
     restart: bool,
 ) -> None:
-    blocks = _blocks(model, corpus, tokens, split, work, restart)
+    where = sending.there.url if sending else str(work.folder)
+    if sending:
+        sending.begin(restart)
+    blocks = _blocks(model, corpus, tokens, split, work, where, restart)
     recipe = recipe_of(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
-    manifest = _manifest(work.folder, recipe, restart, model)
+    manifest = _manifest(work.folder, where, recipe, restart, model)
+    if sending:
+        sending.send_text(restart)
     per_shard, total = manifests.SHARD_POSITIONS // blocks.block, len(blocks.tokens_NT)
     shards = {
         f"shard-{first // per_shard:05d}": range(first, min(first + per_shard, total))
@@ -95,10 +113,12 @@ def _harvest(
 
     left = sum(len(some) for name, some in shards.items() if not done(name)) * blocks.block
     if left:
-        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, work)
+        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, work, sending)
         with work.apart():
-            _make_shards(model, blocks, recipe["hooks"], batch_blocks, work, shards, done, left)
-    _enter(work, shards)
+            _make_shards(model, blocks, recipe["hooks"], batch_blocks, work, sending, shards, done, left)
+    _enter(work, sending, shards)
+    if sending:
+        sending.leave()
 
 
 def _make_shards(
@@ -107,6 +127,7 @@ def _make_shards(
     hooks: list[str],
     batch_blocks: int,
     work: several.Work,
+    sending: Sending | None,
     shards: dict[str, range],
     done: Callable[[str], bool],
     left: int,
@@ -127,9 +148,10 @@ def _make_shards(
                     save_file(tensors, partial)
                     digest = places.sha256_file(partial)
                 where = {"first": some.start * blocks.block, "positions": len(some) * blocks.block}
-                places.write_json(_note(work, name), {"file": path.name, **where, "sha256": digest})
+                hashes = {"sha256": digest, "norms_sha256": manifests.norms_sha256(tensors)}
+                places.write_json(_note(work, name), {"file": path.name, **where, **hashes})
                 with places.only_one(work.folder, work.what, wait=-1):
-                    _enter(work, shards)
+                    _enter(work, sending, shards)
 
 
 def _note(work: several.Work, name: str) -> Path:
@@ -137,8 +159,11 @@ def _note(work: several.Work, name: str) -> Path:
     return work.notes / f"{name}.json"
 
 
-def _enter(work: several.Work, shards: dict[str, range]) -> None:
-    """Enter the shards that are done in the manifest, which has them in order and without a gap. The folder must be held."""
+def _enter(work: several.Work, sending: Sending | None, shards: dict[str, range]) -> None:
+    """Enter the shards that are done in the manifest, which has them in order and without a gap. The folder must be held.
+
+    Of a harvest that is sent, they and the manifest are sent before that.
+    """
     manifest = read_manifest(work.folder)
     before = len(manifest["shards"])
     for name in list(shards)[before:]:
@@ -146,11 +171,15 @@ def _enter(work: several.Work, shards: dict[str, range]) -> None:
             break
         manifest["shards"].append(places.read_json(_note(work, name)))
     if len(manifest["shards"]) > before:
+        if sending:
+            sending.send_shards([shard["file"] for shard in manifest["shards"][before:]])
         places.write_json(work.folder / "manifest.json", manifest)
+        if sending:
+            sending.send_manifest()
 
 
 def _blocks(
-    model: Model, corpus: Corpus, tokens: int, split: str | None, work: several.Work, restart: bool
+    model: Model, corpus: Corpus, tokens: int, split: str | None, work: several.Work, where: str, restart: bool
 ) -> TokenBlocks:
     """The token blocks on disk, or new ones written there."""
     folder = work.folder
@@ -158,7 +187,7 @@ def _blocks(
     if (folder / "manifest.json").exists():
         kept = (own_manifest if restart else read_manifest)(folder)["asked"]
         if (folder / "documents.parquet").exists() and not restart:
-            refuse_change(folder, kept, asked)
+            refuse_change(where, kept, asked)
             return TokenBlocks.load(folder)
     blocks = tokenize(corpus, model, tokens, split=split)
     if blocks.positions < tokens * 0.99:
@@ -168,38 +197,50 @@ def _blocks(
     (folder / "manifest.json").unlink(missing_ok=True)
     work.forget()
     blocks.save(folder)
-    places.write_json(folder / "manifest.json", {"asked": asked, "recipe": None, "shards": []})
+    text = {name: places.sha256_file(folder / name) for name in manifests.TEXT}
+    places.write_json(folder / "manifest.json", {"asked": asked, "recipe": None, "text": text, "shards": []})
     return blocks
 
 
-def _manifest(folder: Path, recipe: dict[str, Any], restart: bool, model: Model) -> dict[str, Any]:
+def _manifest(folder: Path, where: str, recipe: dict[str, Any], restart: bool, model: Model) -> dict[str, Any]:
     manifest = read_manifest(folder)
     if manifest["recipe"] is None or restart:
         manifest |= {"recipe": recipe, "shards": []}
         places.write_json(folder / "manifest.json", manifest)
     named = str(manifest["recipe"].get("model_sha256"))  # perhaps by a name of the first kind
-    refuse_change(folder, manifest["recipe"], recipe | {"model_sha256": model.fingerprint_like(named)})
+    refuse_change(where, manifest["recipe"], recipe | {"model_sha256": model.fingerprint_like(named)})
     return manifest
 
 
 def _estimate(
-    model: Model, blocks: TokenBlocks, hooks: list[str], positions: int, batch_blocks: int, work: several.Work
+    model: Model,
+    blocks: TokenBlocks,
+    hooks: list[str],
+    positions: int,
+    batch_blocks: int,
+    work: several.Work,
+    sending: Sending | None,
 ) -> None:
-    """Say what the harvest will take, from one timed batch; refuse when the disk has no room."""
+    """Say what the harvest will take, from one timed batch; refuse when the disk has no room.
+
+    Of one that is sent, a shard is here while it is sent, and perhaps one that could not be.
+    """
     folder = work.folder
     rows = blocks.tokens_NT[:batch_blocks]
     seen = model.run(rows[:1], hooks, given=given_of(model, blocks, range(1))).activations
     width = sum(int(x.shape[-1]) * x.element_size() for x in seen.values())
     needed, free = positions * width, places.free_bytes(folder)
-    if needed * 1.02 > free:
+    here = min(needed, 2 * manifests.SHARD_POSITIONS * width) if sending else needed
+    if here * 1.02 > free:
         raise InterpError(
-            f"the harvest needs {size(needed)} in {folder}, which has {size(free)} free; "
+            f"the harvest needs {size(here)} in {folder}, which has {size(free)} free; "
             "ask for fewer tokens or hook points, or choose a folder on a larger disk."
         )
     began = time.perf_counter()
     model.run(rows, hooks, given=given_of(model, blocks, range(len(rows))))
     rate = rows.numel() / (time.perf_counter() - began)
     alone = ", shared with whoever takes part" if work.together else ""
+    alone += f", sent to {sending.there.url}" if sending else ""
     say(
         f"harvest: {positions:,} tokens, {size(needed)}, about {duration(positions / rate)} at {rate:,.0f} tokens/s{alone}"
     )

@@ -1,12 +1,16 @@
 """What a harvest says of itself: the activations' recipe, and the shards that hold them.
 
-A store is a folder: `manifest.json`, `tokens.parquet` and `documents.parquet` (the text, see corpus), and
+A store is a folder, or a URL with the same files: `manifest.json`, `tokens.parquet` and `documents.parquet` (the text, see corpus), and
 `shard-00000.safetensors` and so on, each with one (N, D) tensor a hook point and the norms of its rows.
 """
 
+import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from interp import places
 from interp.corpus import Corpus, TokenBlocks
@@ -15,7 +19,11 @@ from interp.types import InterpError
 
 FORMAT = 1
 SHARD_POSITIONS = 65_536
-_SHARD_NAME = re.compile(r"shard-\d{5,9}\.safetensors")
+NORM = "norm/"
+"""How the name of a hook point's norms begins."""
+TEXT = ("tokens.parquet", "documents.parquet")
+"""The files of the text; a manifest has their SHA-256 under `text` (older ones do not)."""
+SHARD_NAME = re.compile(r"shard-\d{5,9}\.safetensors")
 _SHARD: dict[str, Any] = {"file": str, "first": int, "positions": int}
 _RECIPE: dict[str, Any] = {
     **dict.fromkeys(("model", "source", "model_sha256", "dtype", "attention", "tokens_sha256"), str),
@@ -44,19 +52,25 @@ def recipe_of(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlock
     }
 
 
-def own_manifest(folder: Path) -> dict[str, Any]:
-    """A harvest's manifest, whatever became of it; InterpError when it is another program's, which nothing replaces."""
+def own_manifest(folder: Path, url: str = "") -> dict[str, Any]:
+    """A harvest's manifest, whatever became of it; InterpError when it is another program's, which nothing replaces.
+
+    Of a copy of what is at a URL, the sentence names that.
+    """
     manifest = places.read_json(folder / "manifest.json")
     if not isinstance(manifest, dict) or not {"asked", "recipe", "shards"} <= manifest.keys():
-        raise InterpError(f"{folder}/manifest.json is another program's, not a harvest's; choose another folder.")
+        raise InterpError(
+            f"{url or folder}/manifest.json is another program's, not a harvest's; choose another folder."
+        )
     return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, url: str = "") -> dict[str, Any]:
     """What the store says of itself, each part of the kind that `harvest` writes; InterpError names one that is not."""
-    path, manifest = folder / "manifest.json", own_manifest(folder)
+    path, manifest = f"{url or folder}/manifest.json", own_manifest(folder, url)
     recipe, shards = manifest["recipe"], manifest["shards"]
     wrong = places.unlike(manifest, {"asked": dict, "shards": list} | ({} if recipe is None else {"recipe": dict}))
+    wrong = wrong or places.unlike(manifest.get("text", dict.fromkeys(TEXT, "")), dict.fromkeys(TEXT, str))
     wrong = wrong or (places.unlike(recipe, _RECIPE) if recipe is not None else "")
     positions = 0
     for shard in [] if wrong else shards:
@@ -73,18 +87,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _wrong_shard(path: Path, shard: Any, first: int) -> str:
+def _wrong_shard(path: str, shard: Any, first: int) -> str:
     """What is wrong with a shard that should begin at position `first`; InterpError for a file outside the folder."""
     name = shard.get("file") if isinstance(shard, dict) else None
     if isinstance(name, str) and (Path(name).name != name or name == ".." or "\\" in name):
         raise InterpError(f"{path} names the shard {name!r}, which is no file of that folder.")
     if wrong := places.unlike(shard, _SHARD):
         return wrong
-    fits = _SHARD_NAME.fullmatch(shard["file"]) and shard["first"] == first and 0 < shard["positions"] < 2**40
-    return "" if fits and isinstance(shard.get("sha256", ""), str) else f"a shard is {str(shard)[:80]}"
+    fits = SHARD_NAME.fullmatch(shard["file"]) and shard["first"] == first and 0 < shard["positions"] < 2**40
+    fits = fits and all(isinstance(shard.get(name, ""), str) for name in ("sha256", "norms_sha256"))
+    return "" if fits else f"a shard is {str(shard)[:80]}"
 
 
-def refuse_change(folder: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
+def refuse_change(folder: Path | str, kept: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raises InterpError, naming the first field that differs, when a folder holds another harvest than is asked."""
     for key, value in asked.items():
         if kept.get(key) != value:
@@ -92,3 +107,37 @@ def refuse_change(folder: Path, kept: dict[str, Any], asked: dict[str, Any]) -> 
                 f"{folder} holds a harvest with {key} = {kept.get(key)!r}, and {value!r} was asked; "
                 "choose another folder, or restart (--restart) to replace it."
             )
+
+
+def norms_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a shard's norms alone, (N,) float32 by `norm/` and hook point, one after the other by name.
+
+    The manifest has it of each shard (older ones do not), so that norms can be fetched and compared without the rest.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        if key.startswith(NORM):
+            digest.update(tensors[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+_known_shards: dict[tuple[str, int, int], str] = {}
+"""SHA-256 by path, time and size of the files this process has hashed: each once, however many epochs read it."""
+
+
+def known_sha256(path: Path) -> str:
+    """The file's SHA-256, reckoned once in this process as long as the file does not change."""
+    key = _key(path)
+    if key not in _known_shards:
+        _known_shards[key] = places.sha256_file(path)
+    return _known_shards[key]
+
+
+def note_sha256(path: Path, digest: str) -> None:
+    """Take down a file's SHA-256, which was reckoned while it had another name."""
+    _known_shards[_key(path)] = digest
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    about = path.stat()
+    return str(path), about.st_mtime_ns, about.st_size

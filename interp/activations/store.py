@@ -4,6 +4,7 @@ Axes    N position, D width at a hook point.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,14 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from interp import places
 from interp.activations import manifest as manifests
 from interp.activations.batches import Batches, Group, make_batches
-from interp.activations.manifest import read_manifest
+from interp.activations.manifest import known_sha256, read_manifest
 from interp.activations.pairs import paired, paired_rows
+from interp.activations.remote import Fetching
 from interp.corpus import TokenBlocks
 from interp.mask import Mask, norm_cutoff
+from interp.objects import ObjectFolder, is_url
 from interp.render.terminal import say
 from interp.render.words import counted
 from interp.types import InterpError, unknown
@@ -34,22 +36,30 @@ class ActivationStore:
     """Activations on disk, position by position, with the mask that leaves sinks out."""
 
     folder: Path
+    """Where its files lie; of a store at a URL, those that were fetched."""
     recipe: dict[str, Any]
     shards: list[dict[str, Any]] = field(repr=False)
     _cutoffs: dict[str, float] = field(default_factory=dict, repr=False)
+    fetching: Fetching | None = field(default=None, repr=False)
+    """Of a store at a URL, what brings its shards here."""
 
     @staticmethod
     def open(folder: str | Path, *, shards: int | None = None) -> "ActivationStore":
-        """The store in a folder that `harvest` wrote, or its first `shards`, which an unfinished one may have too.
+        """The store in a folder or at a URL that `harvest` wrote, or its first `shards`, which an unfinished one may have too.
 
-        Raises InterpError when there is none, and when it is unfinished or has not so many shards yet.
+        Raises InterpError when there is none, when it is unfinished or has not so many shards yet, and when the URL cannot be
+        reached.
         """
-        path = Path(folder)
-        if not (path / "manifest.json").exists():
+        fetching = Fetching(ObjectFolder.at(str(folder))) if is_url(folder) else None
+        path: Path | str = fetching.there.url if fetching else Path(folder)
+        if fetching:
+            manifest = fetching.begin()
+        elif (Path(path) / "manifest.json").exists():
+            manifest = read_manifest(Path(path))
+        else:
             raise InterpError(
                 f"there are no activations in {path}; `interp harvest MODEL CORPUS HOOK --into {path}` makes them."
             )
-        manifest = read_manifest(path)
         found = manifest["shards"]
         whole = manifest["recipe"] and sum(s["positions"] for s in found) >= manifest["recipe"]["positions"]
         if not whole if shards is None else len(found) < shards:
@@ -57,8 +67,17 @@ class ActivationStore:
                 f"the harvest in {path} is not finished ({counted(len(found), 'shard')} so far); run the same "
                 "`interp harvest` again: it goes on."
             )
-        store = ActivationStore(path, manifest["recipe"], found)
+        if fetching:
+            fetching.tell(len(found))
+        store = ActivationStore(
+            fetching.folder if fetching else Path(path), manifest["recipe"], found, fetching=fetching
+        )
         return store if shards is None else store.head(shards)
+
+    @property
+    def where(self) -> str:
+        """The folder or URL, as sentences name it."""
+        return self.fetching.there.url if self.fetching else str(self.folder)
 
     @property
     def positions(self) -> int:
@@ -71,14 +90,15 @@ class ActivationStore:
         rows = self.positions // whole.block
         if rows > len(whole.tokens_NT) or whole.block != self.recipe["block"] or self.positions % whole.block:
             raise InterpError(
-                f"the tokens in {self.folder} are not those its manifest.json speaks of; harvest again with --restart."
+                f"the tokens in {self.where} are not those its manifest.json speaks of; harvest again with --restart."
             )
         return replace(whole, tokens_NT=whole.tokens_NT[:rows], document_NT=whole.document_NT[:rows])
 
     def head(self, shards: int) -> "ActivationStore":
         """The first shards as a store of their own."""
         kept = self.shards[:shards]
-        return ActivationStore(self.folder, self.recipe | {"positions": sum(s["positions"] for s in kept)}, kept)
+        recipe = self.recipe | {"positions": sum(s["positions"] for s in kept)}
+        return ActivationStore(self.folder, recipe, kept, fetching=self.fetching)
 
     def check_hook(self, hook_name: str) -> None:
         """Raises InterpError when that hook point was not harvested."""
@@ -92,11 +112,12 @@ class ActivationStore:
         """
         path = self.folder / shard["file"]
         try:
-            _check_shard(path, shard.get("sha256", ""))
-            with safe_open(path, framework="pt") as file:
+            at_hand = self.fetching.at_hand(shard, key) if self.fetching else _checked(path, shard.get("sha256", ""))
+            with at_hand as path, safe_open(path, framework="pt") as file:
                 tensor = file.get_tensor(key)
         except (OSError, SafetensorError) as error:
-            raise InterpError(f"{path} cannot be read ({error}); harvest again with --restart.") from None
+            again = "delete it, and it is fetched again" if self.fetching else "harvest again with --restart"
+            raise InterpError(f"{path} cannot be read ({error}); {again}.") from None
         if len(tensor) != shard["positions"]:
             raise InterpError(
                 f"{path} holds {len(tensor):,} positions, and its manifest.json says {shard['positions']:,}; harvest again "
@@ -161,6 +182,11 @@ class ActivationStore:
         """Shards that fill a buffer."""
         return max(1, buffer // manifests.SHARD_POSITIONS)
 
+    def mixing(self, shards: int) -> None:
+        """Of a store at a URL: keep here at least as many shards as are mixed with each other."""
+        if self.fetching:
+            self.fetching.mixing(shards)
+
     def groups(self, batches: Batches, epoch: int) -> Iterator[Group]:
         """An epoch's shuffle buffers: the shards in a new order, so many at a time, their rows (or pairs) permuted."""
         keep, document = self.counted(batches), self.blocks.document_NT.reshape(-1)
@@ -171,6 +197,7 @@ class ActivationStore:
         draw = torch.Generator().manual_seed(batches.seed * 1_000_003 + epoch)
         mixed = [self.shards[i] for i in torch.randperm(len(self.shards), generator=draw).tolist()]
         mixed, size = [shard for shard in mixed if mask(shard).any()], self.group_size(batches.buffer)
+        self.mixing(min(size, len(mixed)))
         for start in range(0, len(mixed), size):
             shards = mixed[start : start + size]
             rows = torch.cat([mask(shard) for shard in shards])
@@ -213,21 +240,15 @@ def _span(shard: dict[str, Any]) -> slice:
     return slice(shard["first"], shard["first"] + shard["positions"])
 
 
-_known_shards: dict[tuple[str, int, int], str] = {}
-"""SHA-256 by path, time and size of the shards this process has hashed: each once, however many epochs read it."""
-
-
-def _check_shard(path: Path, wanted: str) -> None:
-    """Raises InterpError when the file has not the hash that its manifest names (which may name none)."""
-    about = path.stat()
-    key = str(path), about.st_mtime_ns, about.st_size
-    if wanted and key not in _known_shards:
-        _known_shards[key] = places.sha256_file(path)
-    if wanted and _known_shards[key] != wanted:
+@contextmanager
+def _checked(path: Path, wanted: str) -> Iterator[Path]:
+    """The file; InterpError when it has not the hash that its manifest names (which may name none)."""
+    if wanted and known_sha256(path) != wanted:
         raise InterpError(
             f"{path} is not the shard that was harvested (its SHA-256 differs from manifest.json's): it was changed, "
             "swapped or cut short. Harvest again with --restart."
         )
+    yield path
 
 
 def cutoff_of(norms_N: Tensor, real_NT: Tensor, hook_name: str) -> float:

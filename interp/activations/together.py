@@ -25,7 +25,7 @@ class StoresTogether(ActivationStore):
             for key in ("tokens_sha256", "positions", "separator", "block"):
                 if store.recipe[key] != first[key]:
                     raise InterpError(
-                        f"{store.folder} and {stores[0].folder} differ in {key}; models can be read side by side over the "
+                        f"{store.where} and {stores[0].where} differ in {key}; models can be read side by side over the "
                         "same tokens only: harvest the same text, with models that share a tokenizer."
                     )
         several = {
@@ -39,6 +39,10 @@ class StoresTogether(ActivationStore):
     def head(self, shards: int) -> "StoresTogether":
         return StoresTogether.of([store.head(shards) for store in self.parts])
 
+    def mixing(self, shards: int) -> None:
+        for part in self.parts:
+            part.mixing(shards)
+
     def read(self, shard: dict[str, Any], key: str) -> Tensor:
         norm, name = ("norm/", key.removeprefix("norm/")) if key.startswith("norm/") else ("", key)
         number, hook = name.split(":", 1)
@@ -47,8 +51,10 @@ class StoresTogether(ActivationStore):
 
 
 def open_stores(folders: str | Path) -> ActivationStore:
-    """The store in a folder, or those in several folders joined by "+", side by side."""
+    """The store in a folder or at a URL, or those in several joined by "+", side by side."""
     names = str(folders)
-    if "+" not in names or (Path(names) / "manifest.json").exists():
+    parts = [name.strip() for name in names.split("+")]
+    here = [name for name in (names, *parts) if (Path(name) / "manifest.json").exists()]
+    if len(parts) == 1 or names in here or (names.count("://") == 1 and not here):  # a name may have a + in it
         return ActivationStore.open(names)
-    return StoresTogether.of([ActivationStore.open(name.strip()) for name in names.split("+")])
+    return StoresTogether.of([ActivationStore.open(name) for name in parts])

@@ -25,6 +25,7 @@ from interp.checkpoint.card import Card, verify_files
 from interp.checkpoint.files import NEEDED, check_content, known, named_hashes, pin, present
 from interp.checkpoint.leaving import check_leaving, check_named
 from interp.checkpoint.readme import describe
+from interp.objects import ObjectFolder, file_system, refused, shown
 from interp.types import InterpError, unknown
 
 SETTINGS = re.compile(
@@ -124,7 +125,7 @@ def _commit(where: dict[str, str], files: dict[str, Path], endpoint: str | None,
             where["repo"], operations, commit_message=message, revision=where["revision"] or None, num_threads=2
         )
     except Exception as error:
-        raise _refused(f"the hub did not take {where['repo']}", error) from None
+        raise refused(f"the hub did not take {where['repo']}", error) from None
 
 
 def _pull_hub(source: str, target: Path, endpoint: str | None) -> Moved:
@@ -134,7 +135,7 @@ def _pull_hub(source: str, target: Path, endpoint: str | None) -> Moved:
     try:
         info = api.model_info(where["repo"], revision=where["revision"] or None, files_metadata=True)
     except Exception as error:
-        raise _refused(f"the hub does not give {where['repo']}", error) from None
+        raise refused(f"the hub does not give {where['repo']}", error) from None
     sizes = {entry.rfilename: int(entry.size or 0) for entry in info.siblings or []}
     inside = {name.removeprefix(prefix): size for name, size in sizes.items() if name.startswith(prefix)}
     taken, left_out = sorted(filter(known, inside)), sorted(name for name in inside if not known(name))
@@ -152,7 +153,7 @@ def _pull_hub(source: str, target: Path, endpoint: str | None) -> Moved:
         try:
             api.hf_hub_download(where["repo"], f"{prefix}{name}", revision=info.sha, local_dir=cache)
         except Exception as error:  # what has come stays in the cache, where the next try goes on
-            raise _refused(f"{name} could not be fetched from {where['repo']}", error) from None
+            raise refused(f"{name} could not be fetched from {where['repo']}", error) from None
     try:
         _land({name: cache / f"{prefix}{name}" for name in taken}, target)
     finally:
@@ -191,7 +192,7 @@ def _pull_foreign(source: str, target: Path, endpoint: str | None, sizes: Mappin
             try:
                 api.hf_hub_download(where["repo"], name, revision=sha, local_dir=root)
             except Exception as error:
-                raise _refused(f"{name} could not be fetched from {where['repo']}", error) from None
+                raise refused(f"{name} could not be fetched from {where['repo']}", error) from None
             if (root / name).is_symlink() or not (root / name).is_file():
                 raise InterpError(f"{name} is no plain file, so nothing was taken.")
         done = convert(root / where["folder"], "saelens", target)
@@ -240,24 +241,16 @@ def _check_room(target: Path, needed: int) -> None:
 
 
 def _push_url(folder: Path, url: str, added: Mapping[str, Path], left_out: list[str]) -> Moved:
-    """Packed, put beside its place under another name, and moved there."""
-    system, path = _filesystem(url)
+    """Packed, and there whole or not at all."""
+    there, name = ObjectFolder.around(url)
     with tempfile.TemporaryDirectory() as made:
-        packed = pack(folder, Path(made) / "packed.tar", added=added)
-        beside = f"{path}.partial"
-        try:
-            parent = path.rpartition("/")[0]
-            if parent:
-                system.makedirs(parent, exist_ok=True)
-            system.put_file(str(packed.path), beside)
-            system.mv(beside, path)
-        except Exception as error:
-            raise _refused(f"{shown(url)} could not be written", error) from None
+        packed = pack(folder, Path(made) / name, added=added)
+        there.send(packed.path)
     return Moved(address=shown(url), files=sorted(packed.files), left_out=left_out, pin=packed.pin)
 
 
 def _pull_url(url: str, target: Path) -> Moved:
-    system, path = _filesystem(url)
+    system, path = file_system(url)
     with tempfile.TemporaryDirectory() as made:
         archive = Path(made) / "packed.tar"
         try:
@@ -266,33 +259,9 @@ def _pull_url(url: str, target: Path) -> Moved:
         except InterpError:
             raise
         except Exception as error:
-            raise _refused(f"{shown(url)} could not be read", error) from None
+            raise refused(f"{shown(url)} could not be read", error) from None
         unpacked = unpack(archive, target)
     return Moved(address=shown(url), files=sorted(unpacked.files), left_out=[], pin=unpacked.pin)
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        system, path = fsspec.core.url_to_fs(url)
-    except Exception as error:
-        raise _refused(f"{shown(url)} is of no kind that fsspec opens here", error) from None
-    return system, str(path)
-
-
-def shown(address: str) -> str:
-    """The address without user, password, query and fragment."""
-    return re.sub(r"[?#].*$", "", re.sub(r"(?<=://)[^/@]*@", "", address))
-
-
-def _refused(what: str, error: Exception) -> InterpError:
-    """The first line of somebody else's error, without what might be a key in it."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    clean = re.sub(
-        r"(hf_|AKIA|Bearer |token=|key=|secret=)[\w./+=-]+", r"\1…", shown(first) if "://" in first else first
-    )
-    return InterpError(f"{what}: {clean[:300]}")
 
 
 # ---- SAELens' registry ----
@@ -324,6 +293,6 @@ def _pull_registry(source: str, target: Path) -> Moved:
             sae = SAE.from_pretrained(release, name, device="cpu", dtype="float32")
             sae.save_model(made)
         except Exception as error:
-            raise _refused(f"sae-lens could not fetch {source}", error) from None
+            raise refused(f"sae-lens could not fetch {source}", error) from None
         done = convert(made, "saelens", target, model=directory[release].model)
     return Moved(address=source, files=sorted(path.name for path in target.iterdir()), left_out=done.lost)

@@ -29,7 +29,7 @@ def index(
     sae: Sae,
     *,
     corpus: Annotated[str, Option(f"Text to index. Without: {TEXT}.")] = "",
-    acts: Annotated[str, Option("Folder that `interp harvest` wrote, to be indexed instead of a text.")] = "",
+    acts: Annotated[str, Option("Folder or URL that `interp harvest` wrote, to be indexed instead of a text.")] = "",
     tokens: Annotated[
         int | None, Option("How many tokens to index. Without: a million of a text, all of a harvest.", low=1)
     ] = None,

@@ -27,8 +27,8 @@ Settings = Annotated[
 Source = Annotated[
     str,
     Option(
-        "Folder that `interp harvest` wrote, or a model whose activations of --corpus are streamed. Several folders of the "
-        "same text are joined by +; their hook points are then called 1:…, 2:…."
+        "Folder or URL that `interp harvest` wrote, or a model whose activations of --corpus are streamed. Several folders of "
+        "the same text are joined by +; their hook points are then called 1:…, 2:…."
     ),
 ]
 Architecture = Annotated[
@@ -67,8 +67,10 @@ ModelType = Annotated[
 ]
 TrainingDevice = Annotated[str, Option("Where the SAE is trained, and a streamed model runs: auto, cpu, cuda or mps.")]
 HeldOut = Annotated[
-    Path | None,
-    Option("Harvest on which the SAE is measured and its threshold set. Without: the last blocks of the text."),
+    str | None,
+    Option(
+        "Harvest (a folder or URL) on which the SAE is measured and its threshold set. Without: the last blocks of the text."
+    ),
 ]
 
 
@@ -76,7 +78,8 @@ HeldOut = Annotated[
 class Harvested:
     """A store of activations."""
 
-    into: Path
+    into: str
+    """A folder or URL."""
     positions: int
 
 
@@ -95,7 +98,12 @@ def harvest(
     hook: Annotated[Sequence[str], Option("Hook points to read, one or more; `interp hooks MODEL` lists them.")],
     *,
     tokens: Annotated[int, Option("How many tokens to read.", low=1)] = 1_000_000,
-    into: Annotated[Path, Option("Folder to write the activations into.")] = Path("activations"),
+    into: Annotated[
+        str,
+        Option(
+            "Folder to write the activations into, or a URL to send them to (s3://, gs://, file://), shard by shard."
+        ),
+    ] = "activations",
     split: Annotated[
         str | None,
         Option(
@@ -111,7 +119,8 @@ def harvest(
 
     Begun by torchrun, or with --together, its processes write the one store together (docs/scale.md).
 
-    Raises InterpError when the model, the text or a hook point does not exist, and when the disk has no room.
+    Raises InterpError when the model, the text or a hook point does not exist, when the disk has no room, and when a URL cannot
+    be reached.
     """
     from interp.activations import harvest as write_store
     from interp.corpus import open_corpus
@@ -119,10 +128,10 @@ def harvest(
     from interp.training.one_folder import see_the_same
 
     text = open_corpus(corpus)
-    together = see_the_same(Path(into)) or together
+    together = see_the_same(into) or together
     opened = open_model(model, dtype=dtype, device=device)
     store = write_store(opened, text, hook, tokens, into, split=split, restart=restart, together=together)
-    return Harvested(Path(into), store.positions)
+    return Harvested(into, store.positions)
 
 
 def train(
@@ -206,7 +215,7 @@ def _about(sae: "SAE", feature_ranks: int) -> str:
 
 def sweep(
     source: Annotated[
-        str, Option("Folder that `interp harvest` wrote, or a model whose activations of --corpus are streamed.")
+        str, Option("Folder or URL that `interp harvest` wrote, or a model whose activations of --corpus are streamed.")
     ],
     into: Annotated[Path, Option("Folder to write the SAEs into, each in a folder of its own.")],
     *,
@@ -366,15 +375,16 @@ def _given(**options: Setting) -> dict[str, Any]:
 def open_activations(
     source: str, hooks: Sequence[str], corpus: str, tokens: int | None, device: str
 ) -> "ActivationStore | Stream":
-    """The store in a folder, or a model's activations as they are made.
+    """The store in a folder or at a URL, or a model's activations as they are made.
 
     Raises InterpError when `source` is neither, and when a harvest is given with a text.
     """
     from interp.activations import open_stores, stream
     from interp.corpus import open_corpus
     from interp.models import open_model
+    from interp.objects import is_url
 
-    if any((Path(name.strip()) / "manifest.json").exists() for name in (source, *source.split("+"))):
+    if is_url(source) or any((Path(name.strip()) / "manifest.json").exists() for name in (source, *source.split("+"))):
         given = {"corpus": corpus, "tokens": tokens}
         refuse_idle(given, f"with {source}, which holds harvested activations; leave it out")
         return open_stores(source)

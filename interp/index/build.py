@@ -111,7 +111,7 @@ def _build(
     sort_gib = _sort_gib(config.memory_gib, meta["positions"])
 
     def over() -> bool:
-        return work.together and _is_built(folder, meta)
+        return (work.together or config.only_missing) and _is_built(folder, meta)
 
     if over():
         return

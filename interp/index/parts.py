@@ -51,6 +51,8 @@ class IndexConfig:
     """Begin anew, not where a killed build stopped."""
     together: bool = False
     """Share the parts with other processes that build the same index there; one of them puts it together."""
+    only_missing: bool = False
+    """Leave an index alone that lies there already and is the one that is asked for."""
 
 
 @dataclass

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from interp import places
 from interp.checkpoint.shared import located
 from interp.checkpoint.trained import UNKNOWN
 from interp.corpus.tables import check_parquet, decoding
@@ -34,6 +33,7 @@ from interp.index.format import (
 from interp.index.rows import Rows
 from interp.index.wording import distinct, folded, parts_of, quoted
 from interp.lenses.lens import LOGIT
+from interp.objects import fetch_folder, is_url
 from interp.predicates import Clean
 from interp.processors import threads
 from interp.types import InterpError, check_feature
@@ -79,7 +79,7 @@ class FeatureIndex(IndexFiles):
 
         Raises InterpError when it is missing, unfinished, of another format, or its description was edited.
         """
-        path = places.local_copy(str(folder)) if "://" in str(folder) else Path(folder)
+        path = fetch_folder(str(folder), "index.json") if is_url(folder) else Path(folder)
         settle(path)
         named = [f"{name}.parquet" for name in NEEDED]
         meta = read_meta(path) if (path / "index.json").exists() else {"files": {}}

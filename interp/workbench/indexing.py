@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from interp import places
+from interp import objects, places
 from interp.activations import ActivationStore, Stream, stream
 from interp.checkpoint.shared import share as share_text
 from interp.checkpoint.trained import TrainedOn
@@ -43,7 +43,7 @@ def build_index(
 
     The full index lies under INTERP_HOME, where this workbench and every later one find it; `beside` writes
     it into the checkpoint's folder, to be shared, and with `share` its text into a folder that the model's SAEs have in
-    common (see `checkpoint.shared`); `into` sends a copy to a URL that fsspec knows. `extend` adds
+    common (see `checkpoint.shared`); `into` sends a copy to a URL that fsspec knows (one that could not be sent is built already when this is called again). `extend` adds
     documents that the index does not have yet. A killed build goes on when called again, unless `restart`. With `together` any
     number of processes that were given the same share the work; each returns when the index is there.
     Raises InterpError when the dictionary reads several hook points, and for activations of another model.
@@ -60,25 +60,25 @@ def build_index(
             "into are for one process."
         )
     folder = index_folder(wb, beside=beside)
+    if into:  # what would fail when all is done fails now
+        objects.ObjectFolder.at(into).sizes()
     # Alone it is held before the text is read, which takes minutes.
     with nullcontext() if together else places.only_one(folder, "the index"):
         known = set(FeatureIndex.open(folder).documents["sha256"]) if extend else set()
-        source: ActivationStore | Stream
-        if isinstance(corpus, ActivationStore):
-            source = _stored(wb, corpus, tokens, known)
-        else:
-            text = open_corpus(corpus) if isinstance(corpus, str) else corpus
-            source = stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
+        source = _source(wb, corpus, hook_name, tokens, known)
         if (beside or into) and keep == "all":
             _refuse_whole(source)
         kept: Literal["all", "examples"] = "all" if keep == "all" else "examples"
-        config = IndexConfig(keep=kept, memory_gib=memory_gib, extend=extend, restart=restart, together=together)
+        unsent = bool(into) and not (extend or restart) and objects.is_unsent(folder, into)
+        config = IndexConfig(
+            keep=kept, memory_gib=memory_gib, extend=extend, restart=restart, together=together, only_missing=unsent
+        )
         norm, sha = wb.card.norm_cutoff, wb.card.sae_sha256
         trained = TrainedOn.read(wb.folder, wb.card)
         build(wb.sae, source, wb.model, folder, config, norm_cutoff=norm, sae_sha256=sha, trained=trained)
     wb.__dict__.pop("index", None)
     if into:
-        places.send(folder, into)
+        objects.send_folder(folder, into)
     if beside and share:
         share_text(wb.folder, wb.card.hook_name)
     return into or folder
@@ -87,6 +87,16 @@ def build_index(
 def index_folder(wb: Opened, *, beside: bool = False) -> Path:
     """Where an index of the SAE's features is written: under INTERP_HOME, or `beside` the SAE."""
     return wb.folder / "index" if beside else wb.full_index_folder
+
+
+def _source(
+    wb: Opened, corpus: str | Corpus | ActivationStore, hook_name: str, tokens: int | None, known: set[str]
+) -> ActivationStore | Stream:
+    """What is indexed, without the documents that are known."""
+    if isinstance(corpus, ActivationStore):
+        return _stored(wb, corpus, tokens, known)
+    text = open_corpus(corpus) if isinstance(corpus, str) else corpus
+    return stream(wb.model, text.without(known), hook_name, tokens or INDEXED)
 
 
 def _refuse_whole(source: ActivationStore | Stream) -> None:
@@ -104,7 +114,7 @@ def _stored(wb: Opened, store: ActivationStore, tokens: int | None, known: set[s
     made_by = store.recipe["model_sha256"]
     if made_by != wb.model.fingerprint_like(made_by):
         raise InterpError(
-            f"the activations in {store.folder} were made by other weights ({made_by[:12]}…) than those this SAE "
+            f"the activations in {store.where} were made by other weights ({made_by[:12]}…) than those this SAE "
             f"reads ({wb.card.model_sha256[:12]}…)."
         )
     if tokens is not None:
@@ -113,7 +123,7 @@ def _stored(wb: Opened, store: ActivationStore, tokens: int | None, known: set[s
     twice = known & set(store.blocks.documents["sha256"].to_pylist())
     if twice:
         raise InterpError(
-            f"{counted(len(twice), 'document')} of {store.folder} {'is' if len(twice) == 1 else 'are'} in the index already; it "
+            f"{counted(len(twice), 'document')} of {store.where} {'is' if len(twice) == 1 else 'are'} in the index already; it "
             "takes new ones only."
         )
     return store
