@@ -128,6 +128,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "RwkvConfig",
         {"hidden_size": WIDTH, "num_hidden_layers": 2, "attention_hidden_size": WIDTH, "context_length": 512},
     ),
+    "xlstm": (  # whose cache rounds these factors up to 64 in all, and whose layers do not
+        "xLSTMConfig",
+        {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_heads": 4, "qk_dim_factor": 2.0, "v_dim_factor": 2.0},
+    ),
     "recurrent_gemma": (
         "RecurrentGemmaConfig",
         _SHAPE | {"num_key_value_heads": 1, "lru_width": WIDTH, "attention_window_size": 64},
