@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from interp.activations import harvest, stream
+from interp.commands.items import item_kind
+from interp.commands.starting import glimpses, look_at_glimpses
 from interp.corpus import open_corpus, tokenize
 from interp.models import Edit, open_model, open_module
 from interp.recipe import train_checkpoint
@@ -204,8 +206,33 @@ def test_the_whole_way_of_a_network_that_reads_digits(tmp_path):
     plain, edited = (model.run(rows, edits=edits, given=given).logits[0, 1] for edits in ([], held))
     gained = float(page.max - spectrum.values.max()) * wb.sae.W_dec[fires] @ net.out.weight.T
     assert torch.allclose(edited - plain, gained, atol=1e-3)
+    # What pages ask needs no model: one of these has no look, and is called a row.
+    sae = str(tmp_path / "sae")
+    assert item_kind(sae).one == "row"
+    assert look_at_glimpses(sae, [fires], glimpses(sae, [fires])) == [None]
     with pytest.raises(InterpError, match="digits reads numbers, so it continues nothing"):
         wb.steer("17", [])
+
+
+def test_a_network_on_token_ids_is_indexed_by_their_words(tmp_path):
+    torch.manual_seed(0)
+    ids = torch.randint(0, 20, (120, 16))
+    net, words = Reads(), [f" word{number}" for number in range(20)]
+    model, corpus = open_module(net, ids, call=CASES["tokens"][2], words=words), open_corpus(ids)
+    train_checkpoint(stream(model, corpus, ["block"], 3_000), "block", tmp_path / "sae", d_sae=32, k=4, batch=128)
+    wb = Workbench.open(tmp_path / "sae", model=model, labels=f"sqlite:///{tmp_path}/labels.sqlite")
+    wb.build_index(corpus, 3_000, beside=True)
+    assert (model.name, model.reads, wb.index.kind) == ("reads", "numbers", "text")
+    assert wb.spectrum("7").tokens == ["·", *(words[token] for token in ids[7].tolist())]
+    hit = wb.search("token:/word3$/", limit=1).hits[0]
+    shown = wb.feature(hit.feature).examples[0]
+    row = int(shown.title)  # an item's own words are around its peak, and no other's
+    assert set(shown.tokens) <= {words[token] for token in ids[row].tolist()}
+    other = open_module(Reads(), ids, call=CASES["tokens"][2], name="reads")
+    with pytest.raises(
+        InterpError, match="sae was made for module:reads with weights .*open the model it was trained on"
+    ):
+        Workbench.open(tmp_path / "sae", model=other).spectrum("7")
 
 
 def test_a_stream_of_items_in_files_is_what_a_harvest_gives(tmp_path):

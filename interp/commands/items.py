@@ -27,7 +27,7 @@ class ItemKind:
     kind: str
     """`text`, `pictures`, `sound` or `numbers`."""
     one: str
-    """One of it: `sentence`, `picture`, `clip` or `item`."""
+    """One of it: `sentence`, `picture`, `clip` or `row`."""
     place: tuple[str, str]
     """One position of it, and several."""
     ends: tuple[str, ...]
@@ -48,7 +48,7 @@ def item_kind(sae: Sae) -> ItemKind:
         "text": ("sentence", ("token", "tokens")),
         "pictures": ("picture", ("patch", "patches")),
         "sound": ("clip", ("frame", "frames")),
-        "numbers": ("item", ("position", "positions")),
+        "numbers": ("row", ("position", "positions")),
     }[kind]
     return ItemKind(kind, one, place, tuple(end.removeprefix(".") for end in KINDS.get(kind, ())))
 

@@ -27,6 +27,8 @@ from interp.types import InterpError, unknown
 
 KIND = "numbers"
 ARRAY = ".npy"
+KEPT = "items"
+"""Folder of the cache in which arrays lie."""
 
 
 def open_array(
@@ -128,7 +130,7 @@ def _kept(rows: Shaped[np.ndarray, "N ..."]) -> Path:
     whole = np.ascontiguousarray(rows)
     digest = hashlib.sha256(f"{whole.dtype.str} {whole.shape}".encode())
     digest.update(whole.data)
-    path = places.cache() / "items" / f"{digest.hexdigest()[:32]}{ARRAY}"
+    path = places.cache() / KEPT / f"{digest.hexdigest()[:32]}{ARRAY}"
     if not path.exists():
         places.check_writable(path.parent)
         with places.whole_file(path) as partial, partial.open("wb") as file:
@@ -153,12 +155,13 @@ def _corpus(path: Path, rows: np.ndarray, name: str, source: str, seed: int, top
         random.Random(seed).shuffle(order)
         return map(item, order)
 
+    told = path.stat()
     about = f"{counted(len(rows), 'item')} of shape {rows.shape[1:]}, {rows.dtype}"
     return Corpus(
         name=name,
         licence="the user's own",
         about=about,
-        version=path.stem if path.is_relative_to(places.cache()) else "",
+        version=path.stem if path.parent.name == KEPT else f"{told.st_size}-{told.st_mtime_ns}",
         read=lambda: map(item, range(len(rows))),
         mixed=mixed,
         kind=KIND,

@@ -59,7 +59,7 @@ def open_module(
     module: nn.Module,
     items: "Tensor | np.ndarray | str | Path | HasItems",
     *,
-    name: str,
+    name: str | None = None,
     at: str | None = None,
     call: Call | None = None,
     words: Sequence[str] | None = None,
@@ -71,12 +71,13 @@ def open_module(
     `items` are what it is given: an array or a tensor whose first axis is the items, a .npy file of one, or a corpus of them;
     the first two are tried. Its positions are those of its output, or of the hook point `at` (a CNN's `conv2` has a grid of
     them; see `families.own`). `call(module, items)` runs it where `module(items)` does not. Of items of whole numbers, `words`
-    says what each is called. The module itself is used, not a copy: on `device`, in eval mode, its parameters constants.
+    says what each is called. Without `name` it is called as its class is. The module itself is used, not a copy: on `device`, in eval mode, its parameters constants.
 
     Raises InterpError when the module has no parameters or cannot run on the items, and when there is no hook point `at`.
     """
     if not isinstance(module, nn.Module):
         raise InterpError(f"open_module takes a torch.nn.Module, and {type(module).__name__} is none.")
+    name = type(module).__name__.lower() if name is None else name
     if not any(True for _ in module.parameters()):
         raise InterpError(
             f"{name} has no parameters, so there is nothing to find in it; give a module that was trained."

@@ -27,7 +27,7 @@ PLACES = {
     "numbers": ("position", "positions"),
 }
 """What positions are called, one and several, by the kind of what was indexed."""
-YOURS = {"text": "text", "pictures": "picture", "sound": "clip", "numbers": "item"}
+YOURS = {"text": "text", "pictures": "picture", "sound": "clip", "numbers": "row"}
 
 
 def figures(
