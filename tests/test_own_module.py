@@ -17,6 +17,7 @@ from interp.steering import Clamp
 from interp.training import TrainConfig
 from interp.types import InterpError
 from interp.workbench import Workbench
+from tests.elsewhere import elsewhere
 from tests.families import save, sentences
 
 torch.set_num_threads(1)
@@ -149,6 +150,22 @@ def test_positions_have_names():
     before, after = (grid.run(places_BT, ["conv"], given=x).activations["conv"] for x in (given, moved))
     changed = (before != after).any(-1)[0].nonzero().squeeze(1).tolist()
     assert [grid.vocabulary[places_BT[0, at]] for at in changed] == ["y0x0"]
+
+
+@pytest.mark.parametrize("case", ["row", "channels"])
+def test_a_module_on_another_device_gives_the_same(case):
+    make, items, _, at, hook, _ = CASES[case]
+    here, places_BT, given, *_ = opened(case)
+    edit = Edit(hook, lambda x, site: 2 * x)
+    x_BTD = here.run(places_BT, [hook], given=given).activations[hook]
+    plain = here.run(places_BT, edits=[edit], given=given).logits
+    with elsewhere() as device:
+        torch.manual_seed(1)
+        there = open_module(make(), items, name=case, at=at, device=str(device))
+        got = there.run(places_BT, [hook], given=given).activations[hook]
+        assert got.device == device
+        assert torch.equal(got.cpu(), x_BTD)
+        assert torch.equal(there.run(places_BT, edits=[edit], given=given).logits.cpu(), plain)
 
 
 def digits():
