@@ -278,7 +278,7 @@ def test_a_table_of_numbers_is_a_corpus_of_items(tmp_path):
     pq.write_table(pa.table({"v": [[1.0, 2.0], [3.0, 4.0]], "text": ["one two", "three"]}), tmp_path / "v.parquet")
     docs = list(open_corpus(f"{tmp_path}/t.parquet#@kind").documents())
     assert [(doc.title, doc.topic) for doc in docs] == [("x/0", "x"), ("y/1", "y")]
-    model = open_module(nn.Linear(2, 1), draw(2, 2), name="m")
+    model = open_module(nn.Sequential(nn.Linear(2, 1)), draw(2, 2), name="m")
     assert [model.prompt(doc.text).given.tolist() for doc in docs] == [[1.0, 3.0], [2.0, 4.0]]
     lists = open_corpus(f"{tmp_path}/v.parquet#v")
     assert [model.prompt(doc.text).given.tolist() for doc in lists.documents()] == [[1.0, 2.0], [3.0, 4.0]]
@@ -289,6 +289,18 @@ def test_what_cannot_be_read_so_is_refused(tmp_path):
     x = draw(6, 1, 8, 8)
     with pytest.raises(InterpError, match=r"small has no parameters"):
         open_module(nn.ReLU(), x, name="small")
+    with pytest.raises(InterpError, match=r"linear has no submodules, so it has no hook points; put it into"):
+        open_module(nn.Linear(8, 2), draw(6, 8))
+    with pytest.raises(InterpError, match=r"items of <U1 are no numbers"):
+        open_module(mlp(), np.array([["a"]]))
+    (tmp_path / "x.npy").write_bytes(b"nothing")
+    for read in (open_corpus, lambda path: open_module(mlp(), path)):
+        with pytest.raises(
+            InterpError, match=r"x\.npy cannot be read as an array of numbers: it is no \.npy file of such"
+        ):
+            read(tmp_path / "x.npy")
+    with pytest.raises(InterpError, match=r"no hook point in m: '3'.*The model's `hook_names\(\)` lists"):
+        open_module(mlp(), draw(6, 8), name="m").width("3")
     with pytest.raises(InterpError, match=r"m does not run on two items of shape \(5,\) .*: mat1 and mat2"):
         open_module(mlp(), draw(6, 5), name="m")
     with pytest.raises(InterpError, match=r"no submodule in t: 'covn'.*conv"):

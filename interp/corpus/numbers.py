@@ -93,7 +93,7 @@ def _column(column: pa.ChunkedArray, path: Path, name: str) -> np.ndarray:
     """One column as (N, width)."""
     if column.null_count:
         raise InterpError(
-            f"{path}: {counted(column.null_count, 'row')} of the column {name!r} are empty; fill them first."
+            f"{path}: the column {name!r} is empty in {counted(column.null_count, 'row')}; fill these first."
         )
     if not pa.types.is_nested(column.type):
         return np.asarray(column.to_numpy())[:, None]
@@ -109,9 +109,8 @@ def _loaded(path: Path) -> np.ndarray:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InterpError(
-            f"{path} cannot be read as an array of numbers: {error}; write it with numpy.save."
-        ) from error
+        why = getattr(error, "strerror", None) or "it is no .npy file of such"
+        raise InterpError(f"{path} cannot be read as an array of numbers: {why}; write it with numpy.save.") from error
     _check(rows, str(path))
     return np.asarray(rows)
 

@@ -135,7 +135,7 @@ class Model(ReadsText):
                 f"hook point in {self.name}:",
                 hook_name,
                 self.hook_points,
-                try_=f"`interp hooks {self.name}` lists all of them.",
+                try_=self.family.lists.format(name=self.name),
             )
 
     @cached_property

@@ -73,7 +73,8 @@ def open_module(
     them; see `families.own`). `call(module, items)` runs it where `module(items)` does not. Of items of whole numbers, `words`
     says what each is called. Without `name` it is called as its class is. The module itself is used, not a copy: on `device`, in eval mode, its parameters constants.
 
-    Raises InterpError when the module has no parameters or cannot run on the items, and when there is no hook point `at`.
+    Raises InterpError when the module has no parameters or no submodules, when it cannot run on the items, and when there is no
+    submodule `at`.
     """
     if not isinstance(module, nn.Module):
         raise InterpError(f"open_module takes a torch.nn.Module, and {type(module).__name__} is none.")
@@ -82,6 +83,8 @@ def open_module(
         raise InterpError(
             f"{name} has no parameters, so there is nothing to find in it; give a module that was trained."
         )
+    if not any(True for _ in module.children()):
+        raise InterpError(f"{name} has no submodules, so it has no hook points; put it into a torch.nn.Sequential.")
     if read_name(name)[1] is not None or not name.strip():
         raise InterpError(f"a module cannot be called {name!r}; give it a name of its own.")
     rows = _rows(items)
@@ -157,6 +160,8 @@ def _rows(items: Any) -> Any:
         rows = load_items(Path(where))
     else:
         rows = items.detach().cpu() if isinstance(items, Tensor) else np.asarray(items)
+    if isinstance(rows, np.ndarray) and rows.dtype.kind not in "fiub":
+        raise InterpError(f"items of {rows.dtype} are no numbers; give an array of such.")
     if rows.ndim < 2 or not len(rows) or 0 in rows.shape[1:]:
         raise InterpError(
             f"items of shape {tuple(rows.shape)} are none; the first axis is the items, others are each one's."
@@ -170,9 +175,8 @@ def load_items(path: Path) -> Shaped[np.ndarray, "N ..."]:
         told = path.stat()
         return _mapped(path, (told.st_mtime_ns, told.st_size))
     except (OSError, ValueError, EOFError) as error:
-        raise InterpError(
-            f"{path} cannot be read as an array of numbers: {error}; write it with numpy.save."
-        ) from error
+        why = getattr(error, "strerror", None) or "it is no .npy file of such"
+        raise InterpError(f"{path} cannot be read as an array of numbers: {why}; write it with numpy.save.") from error
 
 
 @lru_cache(maxsize=8)

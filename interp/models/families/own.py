@@ -155,6 +155,7 @@ def own_family(layout: Layout, call: Call) -> Family:
         generates=False,
         vocabulary=lambda module: False,
         caches=False,
+        lists="The model's `hook_names()` lists all of them.",
     )
 
 
