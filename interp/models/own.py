@@ -35,6 +35,7 @@ from interp.models.families.own import (
 )
 from interp.models.model import Model
 from interp.models.randomised import read_name
+from interp.render.look import NO_PLACE
 from interp.types import InterpError, unknown
 
 OWN = "module:"
@@ -71,7 +72,8 @@ def open_module(
     `items` are what it is given: an array or a tensor whose first axis is the items, a .npy file of one, or a corpus of them;
     the first two are tried. Its positions are those of its output, or of the hook point `at` (a CNN's `conv2` has a grid of
     them; see `families.own`). `call(module, items)` runs it where `module(items)` does not. Of items of whole numbers, `words`
-    says what each is called. Without `name` it is called as its class is. The module itself is used, not a copy: on `device`, in eval mode, its parameters constants.
+    says what each is called. Without `name` the model is called as the module's class is. The module itself is used, not a copy:
+    on `device`, in eval mode, its parameters constants.
 
     Raises InterpError when the module has no parameters or no submodules, when it cannot run on the items, and when there is no
     submodule `at`.
@@ -92,8 +94,8 @@ def open_module(
     run = call or _plain
     few = torch.stack([_item(rows, row) for row in (0, min(1, len(rows) - 1))])
     layout = Layout(_grid(module, run, few, at, name))
-    family = own_family(layout, run)
-    made = Model(
+    family, media = own_family(layout, run), _items(rows, layout, words, name)
+    return Model(
         name=name,
         source=f"{OWN}{name}",
         module=module,
@@ -103,9 +105,8 @@ def open_module(
         n_ctx=2**31,
         attention="own",
         family=family,
-        media=_items(rows, layout, words, name),
+        media=media,
     )
-    return made
 
 
 def _plain(module: nn.Module, items: Tensor) -> Any:
@@ -204,7 +205,7 @@ def _items(rows: Any, layout: Layout, words: Sequence[str] | None, name: str) ->
         )
     if spelt:
         most = max(int(rows.max()) + 1, len(words or ()))
-        called = ["·", *(words or ()), *(f" {token}" for token in range(len(words or ()), most))]
+        called = [NO_PLACE, *(words or ()), *(f" {token}" for token in range(len(words or ()), most))]
     else:
         called = place_words(layout.grid)
 
@@ -229,7 +230,8 @@ def _reader(
 
     def read(path: Path) -> Places:
         where, _, number = str(path).rpartition("#")
-        number = number if where else number.rpartition("/")[2]  # of a title, which its topic may stand before
+        if not where and not path.is_absolute():
+            number = number.rpartition("/")[2]  # of a title, which its topic may stand before
         if not number.isdecimal() or (where and not where.endswith(".npy")):
             raise InterpError(
                 f"{name} reads items of numbers, and {path} names none; write FILE.npy#NUMBER, or the NUMBER of an item that it "
