@@ -229,6 +229,17 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return [" ".join(draw.choices(WORDS, k=draw.randint(20, 60))) + "." for _ in range(count)]
 
 
+def reactions(count: int, seed: int = 0) -> list[str]:
+    """Lines of SMILES that look like esterifications, with a solvent; whether they run nobody says."""
+    draw = random.Random(seed)
+    groups = ["C", "CC", "CC(C)C", "c1ccccc1", "CCCl", "c1ccncc1", "C(F)(F)F", "CC(N)=O"]
+    lines = []
+    for _ in range(count):
+        acid, alcohol = draw.choices(groups, k=2)
+        lines.append(f"OC(=O){acid}.O{alcohol}.{draw.choice(['ClCCl', 'C1CCOC1'])}>>O=C(O{alcohol}){acid}.O")
+    return lines
+
+
 def tokenizer(size: int = 400) -> Any:
     """A byte-level tokenizer of the sentences' words, with Gemma's special tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
