@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from interp.corpus import Corpus, open_corpus
     from interp.evals import evaluate
     from interp.index import FeatureIndex, build_index
-    from interp.models import open_model
+    from interp.models import open_model, open_module
     from interp.recipe import selftest, train_checkpoint, train_sweep
     from interp.sae import (
         SAE,
@@ -49,6 +49,7 @@ _HOME = {
     "FeatureIndex": "index",
     "build_index": "index",
     "open_model": "models",
+    "open_module": "models",
     "selftest": "recipe",
     "train_checkpoint": "recipe",
     "train_sweep": "recipe",
@@ -121,6 +122,7 @@ __all__ = [
     "open_bundle",
     "open_corpus",
     "open_model",
+    "open_module",
     "open_stores",
     "save",
     "selftest",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from interp.mask import Mask, own_tokens
@@ -57,7 +57,7 @@ def read_blocks(
     *,
     separator: int,
     at_once: int = 8,
-    given_N: Float[Tensor, "N ..."] | None = None,
+    given_N: Shaped[Tensor, "N ..."] | None = None,
 ) -> Iterator[Read]:
     """The model's activations on blocks of text, `at_once` of them in a pass, in their order; of places of pictures or
     clips, each with what the model is given for it (`given_N`)."""

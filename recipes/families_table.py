@@ -45,7 +45,13 @@ KINDS: dict[str, tuple[str, Mapping[str, object]]] = {
     "vision": ("pictures", families.VISION),
     "audio": ("sound", families.AUDIO),
 }
-REAL = {"smollm2": ("text", 0), "minilm": ("text", 1), "dinov2": ("pictures", 3), "whisper": ("sound", 4)}
+REAL = {
+    "smollm2": ("text", 0),
+    "minilm": ("text", 1),
+    "rxnmapper": ("reactions", 1),
+    "dinov2": ("pictures", 3),
+    "whisper": ("sound", 4),
+}
 """Models that come inside packages: what they read, and of which kind they are."""
 MARK = " (real weights)"
 TOKENS = 6_000
@@ -53,11 +59,14 @@ Row = dict[str, str]
 
 
 def corpora(folder: Path) -> dict[str, Corpus]:
-    """A small text, folder of pictures and folder of clips."""
+    """A small text, lines of reactions, folder of pictures and folder of clips."""
     text = folder / "docs.jsonl"
     text.write_text("".join(json.dumps({"text": one}) + "\n" for one in families.sentences(300)), encoding="utf-8")
+    reactions = folder / "reactions.txt"
+    reactions.write_text("\n".join(families.reactions(300)), encoding="utf-8")
     return {
         "text": open_corpus(text),
+        "reactions": open_corpus(f"{reactions}#lines"),
         "pictures": open_corpus(families.pictures(folder / "pictures")),
         "sound": open_corpus(families.clips(folder / "clips")),
     }

@@ -128,6 +128,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "RwkvConfig",
         {"hidden_size": WIDTH, "num_hidden_layers": 2, "attention_hidden_size": WIDTH, "context_length": 512},
     ),
+    "xlstm": (  # whose cache rounds these factors up to 64 in all, and whose layers do not
+        "xLSTMConfig",
+        {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_heads": 4, "qk_dim_factor": 2.0, "v_dim_factor": 2.0},
+    ),
     "recurrent_gemma": (
         "RecurrentGemmaConfig",
         _SHAPE | {"num_key_value_heads": 1, "lru_width": WIDTH, "attention_window_size": 64},
@@ -223,6 +227,17 @@ AUDIO: dict[str, tuple[str, str, dict[str, Any]]] = {
 def sentences(count: int, seed: int = 0) -> list[str]:
     draw = random.Random(seed)
     return [" ".join(draw.choices(WORDS, k=draw.randint(20, 60))) + "." for _ in range(count)]
+
+
+def reactions(count: int, seed: int = 0) -> list[str]:
+    """Lines of SMILES that look like esterifications, with a solvent; whether they run nobody says."""
+    draw = random.Random(seed)
+    groups = ["C", "CC", "CC(C)C", "c1ccccc1", "CCCl", "c1ccncc1", "C(F)(F)F", "CC(N)=O"]
+    lines = []
+    for _ in range(count):
+        acid, alcohol = draw.choices(groups, k=2)
+        lines.append(f"OC(=O){acid}.O{alcohol}.{draw.choice(['ClCCl', 'C1CCOC1'])}>>O=C(O{alcohol}){acid}.O")
+    return lines
 
 
 def tokenizer(size: int = 400) -> Any:

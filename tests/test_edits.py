@@ -211,7 +211,7 @@ def test_activations_are_those_of_the_texts_alone(llama, tmp_path):
     assert {value > 0 for _, _, value in seen} == {True, False}
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma2", "mamba", "rwkv", "bloom"])
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "mamba", "rwkv", "xlstm", "bloom"])
 def test_models_of_other_families_are_tried(family, tmp_path):
     model = open_model(str(save(family, tmp_path / family)), dtype="float32")
     hook = next(name for name in model.hook_names() if name.endswith((".1.hook_resid_post", ".1.hook_out")))

@@ -60,7 +60,7 @@ def test_a_family_runs_reads_out_and_continues_as_its_own_library_does(folders, 
     folder = folders(family)
     model, theirs = open_model(str(folder), dtype="float32"), bare(folder)
     tokens = torch.tensor([model.prompt("the city of blue music and the river seven")])
-    assert model.n_ctx == (2048 if family in ("bloom", "falcon", "mamba", "mamba2") else 512)
+    assert model.n_ctx == (2048 if family in ("bloom", "falcon", "mamba", "mamba2", "xlstm") else 512)
     with torch.no_grad():
         expected = theirs(tokens).logits
     assert torch.allclose(model.run(tokens).logits, expected, atol=1e-4)
@@ -87,7 +87,7 @@ def test_a_family_runs_reads_out_and_continues_as_its_own_library_does(folders, 
 
 
 WHOLE = ["llama", "gpt2", "gpt_neox", "qwen2", "gemma2", "gemma3", "phi", "opt", "bloom", "olmo", "mixtral", "deepseek_v2",
-         "mamba", "rwkv", "recurrent_gemma", "bert", "roberta", "albert", "modernbert", "t5", "bart", "marian"]  # fmt: skip
+         "mamba", "rwkv", "xlstm", "recurrent_gemma", "bert", "roberta", "albert", "modernbert", "t5", "bart", "marian"]  # fmt: skip
 QUICK = ("gemma3", "mixtral", "mamba", "bert", "t5")
 """One of each kind; the others are slow only for being many."""
 

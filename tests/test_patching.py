@@ -18,7 +18,7 @@ from tests.families import FAMILIES, save
 
 torch.set_num_threads(1)
 MANY = ["llama", "gpt2", "gpt_neox"]
-WHOLE = ["opt", "granite", "mamba", "mamba2", "recurrent_gemma"]
+WHOLE = ["opt", "granite", "mamba", "mamba2", "xlstm", "recurrent_gemma"]
 """Families that show no output of attention and MLP apart."""
 CLEAN = ["the city of blue music and the river seven", "the house of green paper and the winter seven"]
 CORRUPT = ["the house of blue music and the train seven", "the city of green bread and the winter under"]
@@ -276,7 +276,7 @@ def test_other_families_sum_too_or_say_why_not(opened, family):
         assert np.abs(one.value_PB.sum(0) - one.logit_B).max() < 1e-4
         assert np.allclose(one.logit_B, by_layer.logit_B)
     assert len(found) == 1 + {"gemma2": 1, "gemma3": 1, "olmo2": 1, "glm4": 1}.get(family, 2 * (family not in WHOLE))
-    assert by_layer.before_cap == (family in ("gemma2", "recurrent_gemma"))
+    assert by_layer.before_cap == (family in ("gemma2", "xlstm", "recurrent_gemma"))
 
 
 # ---- the logit lens ----

@@ -14,7 +14,7 @@ from tests.families import FAMILIES, save
 
 torch.set_num_threads(1)
 
-WHOLE = {"bloom", "mpt", "mamba", "mamba2", "rwkv", "recurrent_gemma"}
+WHOLE = {"bloom", "mpt", "mamba", "mamba2", "rwkv", "xlstm", "recurrent_gemma"}
 """Families that go by whole passes: another way of telling positions, or a state in the place of keys and values."""
 HOOKS = ("blocks.0.hook_resid_pre", "blocks.1.hook_resid_pre", "blocks.1.hook_attn_out", "blocks.1.hook_mlp_out",
          "blocks.1.hook_resid_post")  # fmt: skip

@@ -21,6 +21,7 @@ from interp.activations.store import ActivationStore
 from interp.corpus import Corpus, TokenBlocks, tokenize
 from interp.models import Model
 from interp.models.families import given
+from interp.models.families.own import NUMBERS
 from interp.objects import ObjectFolder, is_url
 from interp.progress import bar
 from interp.render.terminal import say
@@ -267,9 +268,15 @@ def run_shard(
         part = range(first, min(first + batch_blocks, some.stop))
         batch = blocks.tokens_NT[part.start : part.stop]
         for name, x in model.run(batch, hooks, given=given_of(model, blocks, part)).activations.items():
-            if x.ndim != 3:
+            if x.ndim != 3 or x.shape[:2] != batch.shape:
+                own = (
+                    f"; open the module with at={name!r} to have the positions of {name}"
+                    if model.reads == NUMBERS
+                    else ""
+                )
                 raise InterpError(
-                    f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D) can be harvested."
+                    f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D), here {tuple(batch.shape)} and a "
+                    f"width, can be harvested{own}."
                 )
             parts[name].append(x.reshape(-1, x.shape[-1]).cpu())
         step(batch.numel())

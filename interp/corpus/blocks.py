@@ -22,6 +22,7 @@ from torch import Tensor
 
 from interp import places
 from interp.corpus.documents import FINAL, Corpus, Document, Reading
+from interp.corpus.numbers import KIND
 from interp.corpus.tables import read_documents, read_parquet
 from interp.mask import own_tokens
 from interp.render.terminal import say
@@ -204,7 +205,7 @@ def tokenize(
     more = f"; {reading.sentence()}" if reading.files else ""
     more += f"; {counted(reading.reserved, 'document')} of the split final passed over" if reading.reserved else ""
     tokens_NT, document_NT = packed
-    what = ("document", "token") if corpus.kind == "text" else ("file", "place")
+    what = {"text": ("document", "token"), KIND: ("item", "position")}.get(corpus.kind, ("file", "place"))
     say(f"{corpus.kind}: {counted(len(rows), what[0])}, {counted(tokens_NT.size, what[1])}{more}.")
     return TokenBlocks(
         tokens_NT=torch.from_numpy(tokens_NT),
@@ -269,7 +270,7 @@ def _alone(documents: Iterable[Document], model: Tokenizes, blocks: int, block: 
 
 
 def _places(documents: Iterable[Document], model: ReadsFiles, positions: int) -> tuple[Any, list[Any], list[str]]:
-    """A block for each picture or clip, until there are so many positions; files that cannot be read are told and left out."""
+    """A block for each picture, clip or item, until there are so many positions; files that cannot be read are told and left out."""
     tokens: list[list[int]] = []
     rows: list[tuple[Any, ...]] = []
     files: list[str] = []

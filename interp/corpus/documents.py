@@ -33,12 +33,16 @@ class Document:
     """Is it from somebody's own files? Then it is read whichever split it is in, unless one is named."""
     file: Path | None = None
     """Of a picture or a clip of sound where it lies; its text is then the file's name."""
+    numbers: bytes = field(default=b"", repr=False)
+    """Of an item of numbers its bytes; its text is then where it lies, FILE.npy#NUMBER."""
     passes_on: bool = True
     """May the text be shipped inside an index? Its corpus says so (see `Corpus.passes_on`)."""
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the text, or of a picture's or clip's file."""
+        """SHA-256 of the text, or of a picture's or clip's file, or of an item's numbers."""
+        if self.numbers:
+            return hashlib.sha256(self.numbers).digest()
         if self.file is not None:
             return hashlib.sha256(self.file.read_bytes()).digest()
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).digest()
@@ -154,7 +158,7 @@ class Corpus:
     mixture: bool = False
     """Whether its documents are those of other corpora, of which each says itself whether it passes on."""
     kind: str = "text"
-    """What its documents are: `text`, `pictures` or `sound`."""
+    """What its documents are: `text`, `pictures`, `sound` or `numbers`."""
     mixed: Callable[[Reading], Iterable[Document]] | None = field(default=None, repr=False)
     """The documents of somebody's own text, of several files in an order drawn from a seed, so that a part is a sample of
     them all; what they come from is written into the reading. None where `read` has an order that will do."""

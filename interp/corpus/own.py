@@ -14,16 +14,20 @@ of a folder in one drawn from a seed (see `turns`).
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from interp.corpus import fields, rows
 from interp.corpus.documents import Corpus, Document, FileReading, Reading, mix
 from interp.corpus.media import media_kind, open_media
+from interp.corpus.numbers import ARRAY, numbers_in, open_array, open_table
 from interp.corpus.packaged import CORPORA
 from interp.corpus.turns import drawn, in_turns
 from interp.corpus.txt import PARTINGS, described, read_txt
@@ -51,9 +55,14 @@ class Choice:
         return self if not self.parting else Choice(self.parting, self.topic, self.column, self.value)
 
 
-def open_corpus(name: str | Path, *, seed: int = 0) -> Corpus:
+def open_corpus(
+    name: str | Path | Tensor | np.ndarray, *, seed: int = 0, topics: Iterable[Any] | None = None
+) -> Corpus:
     """The corpus of that name: a packaged one (see `CORPORA`), a file, a folder, or `hf:org/name`, with what may follow it
     after a `#` (see the head of this module). `seed` draws the order in which its documents become tokens.
+
+    For a module of one's own, an array or a tensor whose first axis is the items, or a .npy file of one, with a topic for each
+    in `topics`; or a .parquet file of numbers (see `numbers`).
 
     Files are .txt, .jsonl, .json, .csv, .tsv and .parquet, compressed as .gz or .zst if need be; a folder without any of
     these may hold pictures or sound (see `media`), for models that read such. The text of a row is its
@@ -61,6 +70,12 @@ def open_corpus(name: str | Path, *, seed: int = 0) -> Corpus:
     Raises InterpError for a name that is none of these, when it is not clear which field is meant, and when a file is
     missing, broken or empty.
     """
+    if isinstance(name, Tensor | np.ndarray):
+        return open_array(name, seed=seed, topics=topics)
+    if (path := Path(name).expanduser()).suffix == ARRAY and path.is_file():
+        return open_array(path, str(name), seed, topics)
+    if topics is not None:
+        raise InterpError(f"topics are given with an array of items; those of {name} are a field of it: {name}#@FIELD.")
     return _open(str(name), seed, "paragraphs")
 
 
@@ -138,6 +153,8 @@ def _local(name: str, path: Path, choice: Choice, parting: str, seed: int) -> Co
         if choice != Choice():
             raise InterpError(f"{name}: {kind} have no fields; name the folder or the file alone.")
         return open_media(path, kind, name, seed)
+    if alone and path.suffix == ".parquet" and not choice.column and numbers_in(path, choice.field, choice.topic):
+        return open_table(path, name, choice.field, choice.topic, seed)
     files, left = ({path.name: path}, 0) if alone else _files(path)
     if not files or (alone and rows.kind(path) not in KINDS):
         raise InterpError(

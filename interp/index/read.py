@@ -288,7 +288,8 @@ class FeatureIndex(IndexFiles):
         if self.kind == "text":
             return f"{head} ({share:.0%} of its firings){tail}"
         # A feature of places, such as an edge of every picture; others fire on no few of them.
-        return f"{head}; {share:.0%} of its firings at {quoted(names)}{tail}" if share >= 0.5 else head + tail
+        told = share >= 0.5 and len(self.vocabulary) > 2  # else there is one place
+        return f"{head}; {share:.0%} of its firings at {quoted(names)}{tail}" if told else head + tail
 
     @cached_property
     def descriptions(self) -> list[str]:

@@ -32,8 +32,8 @@ class Near:
 
     @staticmethod
     def of(kind: str, block: int) -> "Near":
-        """Of text and sound a window; of pictures, which are seen whole, all of the picture (which is a block)."""
-        return Near(block, 0) if kind == "pictures" else Near()
+        """Of text and sound a window; of pictures and items, which are seen whole, all of one (which is a block)."""
+        return Near(block, 0) if kind in ("pictures", "numbers") else Near()
 
     def wanted(self, feature_E: np.ndarray, position_E: np.ndarray) -> np.ndarray:
         """(feature, stretch) of these examples, as one number each, ascending."""

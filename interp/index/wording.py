@@ -6,7 +6,7 @@ from functools import lru_cache
 from interp.render import visible
 from interp.render.words import counted
 
-PARTS = {"pictures": ("patches", "picture"), "sound": ("frames", "clip")}
+PARTS = {"pictures": ("patches", "picture"), "sound": ("frames", "clip"), "numbers": ("positions", "item")}
 """By what was indexed, what fires, and what it is part of."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from interp.models import generation, habits
@@ -135,7 +135,7 @@ class Model(ReadsText):
                 f"hook point in {self.name}:",
                 hook_name,
                 self.hook_points,
-                try_=f"`interp hooks {self.name}` lists all of them.",
+                try_=self.family.lists.format(name=self.name),
             )
 
     @cached_property
@@ -156,7 +156,7 @@ class Model(ReadsText):
         real_BT: Bool[Tensor, "B T"] | None = None,
         last: int = 0,
         prompt_B: Int[Tensor, " B"] | None = None,
-        given: Float[Tensor, "B ..."] | None = None,
+        given: Shaped[Tensor, "B ..."] | None = None,
     ) -> Run:
         """Activations at the hook points `read`, after the edits, and the logits if asked.
 

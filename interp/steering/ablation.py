@@ -59,10 +59,12 @@ class Ablation:
             return f"feature {self.feature} fires nowhere in this text, so there is nothing to ablate."
         less = sum(control < self.mean for control in self.controls)
         at = int(np.argmax(self.change))
+        most = f" on average ({self.unit}), most at {visible(self.tokens[at])!r} ({self.largest:.3g})"
+        if len(self.change) > 1 and min(self.change) == self.largest:  # one output, which is no position's alone
+            most = f" ({self.unit})"
         return (
-            f"ablating feature {self.feature} changes the output by {self.mean:.3g} on average ({self.unit}), most at "
-            f"{visible(self.tokens[at])!r} ({self.largest:.3g}); the same amounts along {len(self.controls)} other features: "
-            f"{less} change it less."
+            f"ablating feature {self.feature} changes the output by {self.mean:.3g}{most}; the same amounts along "
+            f"{len(self.controls)} other features: {less} change it less."
         )
 
     def to_json(self) -> str:

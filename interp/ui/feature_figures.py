@@ -20,9 +20,14 @@ DRAWN = ("labels", "effects", "replication", "edits")
 TOO_LITTLE = "too little text"
 FORMS = {"code": "what looks like code", "list": "lists"}
 ROWS = 8
-PLACES = {"text": ("token", "tokens"), "pictures": ("patch", "patches"), "sound": ("frame", "frames")}
+PLACES = {
+    "text": ("token", "tokens"),
+    "pictures": ("patch", "patches"),
+    "sound": ("frame", "frames"),
+    "numbers": ("position", "positions"),
+}
 """What positions are called, one and several, by the kind of what was indexed."""
-YOURS = {"text": "text", "pictures": "picture", "sound": "clip"}
+YOURS = {"text": "text", "pictures": "picture", "sound": "clip", "numbers": "row"}
 
 
 def figures(

@@ -61,7 +61,7 @@ def looks(wb: Opened, feature: int, examples: Sequence[Example], *, limit: int =
 def looks_at(wb: Opened, feature: int, positions: Sequence[int]) -> dict[int, Look | Unseen]:
     """The same at any positions."""
     kind = wb.index.kind
-    if kind == "text" or not len(positions):
+    if kind in ("text", "numbers") or not len(positions):
         return {}
     fired = wb.index.fired(feature)
     return {position: _look(wb, kind, position, fired) for position in positions}
@@ -139,9 +139,11 @@ def _values(
     return value_T, peak
 
 
-def medium(wb: Opened, path: Path) -> Picture | Sound:
-    """A picture or clip as the open model takes it, whole. Raises InterpError when it cannot be read."""
+def medium(wb: Opened, path: Path) -> Picture | Sound | None:
+    """A picture or clip as the open model takes it, whole; None of items of numbers. Raises InterpError when it cannot be read."""
     words = wb.model.vocabulary
+    if wb.model.reads == "numbers":
+        return None
     if wb.model.reads == "sound":
         return stretch(path, seconds_of(words), None)[0]
     found = path.stat()

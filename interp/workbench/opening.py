@@ -63,6 +63,8 @@ class Opened:
     """What the model said of texts that were searched with, so that a page can be drawn again at once."""
     _models: SharedModels = field(default_factory=SharedModels, repr=False)
     """Where its model is opened, or found open."""
+    _given: Model | None = field(default=None, repr=False)
+    """Its model, where that was open already."""
 
     @classmethod
     def open(
@@ -72,8 +74,10 @@ class Opened:
         device: str = "auto",
         labels: str | None = None,
         models: SharedModels | None = None,
+        model: Model | None = None,
     ) -> Kind:
         """The checkpoint in a folder, with its labels (a SQLAlchemy URL moves them elsewhere); `models` are shared with others.
+        `model` is its model where that is open already, such as a module of one's own, which no name opens.
 
         The model and the index are opened when they are first needed. Raises InterpError when the folder is
         no checkpoint with a card.
@@ -86,7 +90,7 @@ class Opened:
         sae = load(folder)
         card = Card.read(folder)
         book = LabelBook(card.sae_sha256, sae.d_sae, url=labels, shipped=folder / "labels.jsonl")
-        return cls(sae, card, folder, book, device, _models=models or SharedModels())
+        return cls(sae, card, folder, book, device, _models=models or SharedModels(), _given=model)
 
     @property
     def model(self) -> Model:
@@ -96,10 +100,7 @@ class Opened:
 
     @cached_property
     def _model(self) -> Model:
-        # As when its activations were harvested; bfloat16 only where it is native, for elsewhere it takes minutes.
-        native = native_bfloat16(resolve_device(self.device))
-        dtype = "float32" if self.card.dtype == "bfloat16" and not native else self.card.dtype
-        model = self._models.open(self.card.model, dtype, self.device, self.card.attention)
+        model = self._given or self._open_model()
         here = model.fingerprint_like(self.card.model_sha256)
         if here != self.card.model_sha256:
             raise InterpError(
@@ -108,6 +109,12 @@ class Opened:
             )
         self.sae.to(model.device)
         return model
+
+    def _open_model(self) -> Model:
+        # As when its activations were harvested; bfloat16 only where it is native, for elsewhere it takes minutes.
+        native = native_bfloat16(resolve_device(self.device))
+        dtype = "float32" if self.card.dtype == "bfloat16" and not native else self.card.dtype
+        return self._models.open(self.card.model, dtype, self.device, self.card.attention)
 
     @property
     def full_index_folder(self) -> Path:

@@ -238,14 +238,12 @@ def _wanted(wb: Opened, table: EvidenceTable | None) -> Iterator[Wanted]:
 def _clear(wb: Opened) -> Iterator[Wanted]:
     """Of an SAE without evidence: features that a simple rule explains, tried on documents that it was not mined on."""
     if wb.index.kind != "text":
-        liked, what = wb.index.preferences, ("pictures" if wb.index.kind == "pictures" else "clips")
+        liked = wb.index.preferences
+        what = {"pictures": "pictures", "sound": "clips"}.get(wb.index.kind, "items")
         score_F = best_of_each(liked, wb.sae.d_sae)
         for _ in range(5):
-            yield (
-                f"one kind of {'picture' if what == 'pictures' else 'sound'}",
-                score_F,
-                lambda f: liked[f].sentence(what),
-            )
+            one = {"pictures": "picture", "sound": "sound"}.get(wb.index.kind, "item")
+            yield f"one kind of {one}", score_F, lambda f: liked[f].sentence(what)
     features = wb.index.features
     documents = features["documents"].to_numpy().astype(np.float64)
     if not wb.index.has_clean_levels:
@@ -253,7 +251,7 @@ def _clear(wb: Opened) -> Iterator[Wanted]:
         return
     low, recall, count = (features[f"clean_{name}"].to_numpy() for name in ("low", "recall", "n"))
     score = np.nan_to_num(low * recall) + 1e-7 * documents
-    for _ in range(5 if wb.index.kind == "text" else 1):
+    for _ in range(5 if wb.index.kind == "text" else len(wb.index.vocabulary) > 2):
         yield (
             "one clear meaning" if wb.index.kind == "text" else "one place",
             score,

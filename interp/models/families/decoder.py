@@ -9,7 +9,7 @@ from torch import nn
 
 from interp.models.families.family import Family, Frame, causal_separator
 from interp.models.families.parts import name_layers, stack_path
-from interp.models.families.taps import tap_modules
+from interp.models.families.taps import IN, tap_modules
 
 
 def _opens(config: Any) -> type[Any]:
@@ -30,7 +30,12 @@ def _points(module: nn.Module, config: Any, frame: Frame) -> dict[str, nn.Module
     points = tap_modules(module)
     count = getattr(config, "num_hidden_layers", 0)
     path = stack_path(module, count) if count else None
-    return points | (name_layers(points, path, count, "blocks") if path else {})
+    named = name_layers(points, path, count, "blocks") if path else {}
+    head = getattr(module, "get_output_embeddings", lambda: None)()
+    at = next((path for path, part in module.named_modules() if part is head), None)
+    if at in points:  # before whatever caps the logits
+        named["unembed.hook_in"], named["unembed.hook_out"] = points[at + IN], points[at]
+    return points | named
 
 
 ANY_DECODER = Family(

@@ -77,6 +77,8 @@ class Family:
     """Of what is no text: how a model (with its configuration, folder and name) reads it."""
     caches: bool = True
     """Whether keys and values may be kept between tokens, if that is found to work."""
+    lists: str = "`interp hooks {name}` lists all of them."
+    """Where a model's hook points can be seen, in a sentence."""
 
 
 def causal_separator(tokenizer: Any, config: Any, embedded: int) -> Frame:

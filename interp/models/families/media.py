@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from interp.render.look import NO_PLACE
@@ -23,6 +23,8 @@ from interp.types import InterpError
 PREPARES = "preprocessor_config.json"
 PATCH = re.compile(r"r(\d+)c(\d+)")
 FRAME = re.compile(r"(\d+\.\d+)s")
+ITEM = re.compile(r"row|p\d+|([a-h]\d+){2,8}|z\d+y\d+x\d+|y\d+x\d+")
+"""Positions of items of numbers (see `own.place_words`)."""
 
 
 class Places(list[int]):
@@ -41,10 +43,10 @@ def given(items: Sequence[Sequence[int]]) -> Tensor | None:
 
 @dataclass(frozen=True, eq=False)
 class Media:
-    """How one model reads pictures or clips."""
+    """How one model reads pictures, clips or items of numbers."""
 
     kind: str
-    """`pictures` or `sound`."""
+    """`pictures`, `sound` or `numbers`."""
     words: list[str]
     """What each number of a place is called; the first stands for no place."""
     places: list[int]
@@ -54,16 +56,17 @@ class Media:
     shape: tuple[int, ...]
     """Of what the model is given for one item."""
 
-    def sample(self, rows: int) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B ..."]]:
+    def sample(self, rows: int) -> tuple[Int[Tensor, "B T"], Shaped[Tensor, "B ..."]]:
         """(numbers of places, what is given) of random items, to see what the model does with any."""
         noise = torch.randn(rows, *self.shape, generator=torch.Generator().manual_seed(0))
         return torch.tensor([self.places] * rows), noise
 
 
 def kind_of(words: Sequence[str]) -> str:
-    """`pictures`, `sound` or `text`, by what positions are called."""
+    """`pictures`, `sound`, `numbers` or `text`, by what positions are called."""
     first = words[1] if len(words) > 1 and words[0] == NO_PLACE else ""
-    return "pictures" if PATCH.fullmatch(first) else "sound" if FRAME.fullmatch(first) else "text"
+    kinds = {"pictures": PATCH, "sound": FRAME, "numbers": ITEM}
+    return next((kind for kind, named in kinds.items() if named.fullmatch(first)), "text")
 
 
 def grid(words: Sequence[str]) -> tuple[int, int]:
