@@ -24,7 +24,6 @@ The model comes with `interp setup --model whisper`. docs/families.md has what c
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -243,62 +242,58 @@ def conditions() -> list[Condition]:
     """In the order in which they are measured."""
     kept = np.load(WORK / "selection.npz")
     difference_F, density_F, false_F = kept["difference"], kept["density"], kept["false"]
-    quiet, out = first(difference_F, max(SIZES)), [Condition(name="nothing")]
-    drawn = {n: [matched(density_F, quiet[:n], quiet, seed) for seed in range(DRAWS)] for n in (25, 100)}
+    least, few, some, most = SIZES
+    quiet, out = first(difference_F, most), [Condition(name="nothing")]
+    random = {n: [matched(density_F, quiet[:n], quiet, seed) for seed in range(DRAWS)] for n in (few, most)}
 
-    def ablated(name: str, features: Sequence[int]) -> None:
-        out.append(Condition(name=name, features=tuple(features)))
+    def ablate(count: int, what: str, features: Sequence[int]) -> None:
+        out.append(Condition(name=f"ablate {count} {what}", features=tuple(features[:count])))
 
-    def raised(name: str, features: Sequence[int], times: float) -> None:
-        amounts = tuple(float(times * difference_F[f]) for f in quiet[: len(features)])
-        out.append(Condition(name=name, features=tuple(features), raised=amounts))
+    def lift(what: str, features: Sequence[int], times: float) -> None:
+        amounts = tuple(float(times * difference_F[f]) for f in quiet)
+        out.append(Condition(name=f"raise {most} {what}, {times:g} times", features=tuple(features), raised=amounts))
 
-    for n in (100, 25):
-        ablated(f"ablate {n} of no speech", quiet[:n])
-    for seed in range(DRAWS):
-        ablated(f"ablate 100 random, draw {seed + 1}", drawn[100][seed])
-    raised("raise 100 of no speech, once", quiet, 1.0)
-    raised("raise 100 of no speech, twice", quiet, 2.0)
-    raised("raise 100 random as much, draw 1", drawn[100][0], 1.0)
-    for n in (50, 10):
-        ablated(f"ablate {n} of no speech", quiet[:n])
+    ablate(most, "of no speech", quiet)
+    ablate(few, "of no speech", quiet)
+    for draw in range(DRAWS):
+        ablate(most, f"random, draw {draw + 1}", random[most][draw])
+    lift("of no speech", quiet, 1)
+    lift("of no speech", quiet, 2)
+    lift("random as much", random[most][0], 1)
+    ablate(some, "of no speech", quiet)
+    ablate(least, "of no speech", quiet)
     if false_F.any():
-        ablated("ablate 25 of false words", first(false_F, 25))
-        ablated("ablate 100 of false words", first(false_F, 100))
-    ablated("ablate 25 of speech", first(-difference_F, 25))
-    ablated("ablate 25 random, draw 1", drawn[25][0])
-    raised("raise 100 of no speech, four times", quiet, 4.0)
-    raised("raise 100 random as much, twice, draw 1", drawn[100][0], 2.0)
-    ablated("ablate 100 of speech", first(-difference_F, 100))
-    ablated("ablate 25 random, draw 2", drawn[25][1])
-    ablated("ablate 25 random, draw 3", drawn[25][2])
+        ablate(few, "of false words", first(false_F, few))
+        ablate(most, "of false words", first(false_F, most))
+    ablate(few, "of speech", first(-difference_F, few))
+    lift("of no speech", quiet, 4)
+    lift("random as much", random[most][0], 2)
+    ablate(most, "of speech", first(-difference_F, most))
+    for draw in range(DRAWS):
+        ablate(few, f"random, draw {draw + 1}", random[few][draw])
     return out
 
 
 def heard_of(condition: Condition) -> dict[str, Heard]:
     """By file, what was heard so far under a condition."""
-    file = WORK / "heard" / f"{condition.name}.jsonl"
-    if not file.exists():
-        return {}
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return {row.pop("file"): Heard(**row) for row in rows}
+    file = WORK / "heard" / f"{condition.name}.json"
+    return {name: Heard(**one) for name, one in places.read_json(file).items()} if file.exists() else {}
 
 
 def stage_measure() -> None:
     """What is heard in each clip under each condition, kept batch by batch."""
     (model, sae, card), rows = opened(), clips_of("measure")
     (WORK / "heard").mkdir(exist_ok=True)
-    clip = {row["file"]: place for row, place in zip(rows, given(rows), strict=True)}
+    clip = {row["file"]: taken for row, taken in zip(rows, given(rows), strict=True)}
     for condition in conditions():
         done, edits = heard_of(condition), condition.edits(sae, card)
         with bar(condition.name, len(rows), "clips") as step:
             for at in range(0, len(rows), BATCH):
                 files = [row["file"] for row in rows[at : at + BATCH]]
                 if not set(files) <= set(done):
-                    heard = listen(model, [clip[file] for file in files], edits, TOKENS)
-                    lines = [json.dumps({"file": f, **vars(h)}) + "\n" for f, h in zip(files, heard, strict=True)]
-                    with (WORK / "heard" / f"{condition.name}.jsonl").open("a", encoding="utf-8") as out:
-                        out.writelines(lines)
+                    done |= zip(files, listen(model, [clip[file] for file in files], edits, TOKENS), strict=True)
+                    kept = {file: vars(heard) for file, heard in done.items()}
+                    places.write_json(WORK / "heard" / f"{condition.name}.json", kept)
                 step(len(files))
 
 
@@ -317,7 +312,7 @@ def stage_report() -> None:
         "learnt_from": dict(zip(("no_speech", "speech", "no_speech_with_words"), np.load(WORK / "selection.npz")["counts"].tolist(), strict=True)),
         "nothing_by_source": by_source(rows, plain),
         "conditions": {name: figures(told(rows, found, plain), base) for name, found in heard.items()},
-        "by_source": {name: by_source(rows, found) for name, found in heard.items() if name == "ablate 100 of no speech"},
+        "by_source": {name: by_source(rows, found) for name, found in heard.items() if name == f"ablate {SIZES[-1]} of no speech"},
     }  # fmt: skip
     places.write_json(RESULTS, rounded(out))
     for name, one in out["conditions"].items():

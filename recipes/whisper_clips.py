@@ -23,8 +23,8 @@ from interp.corpus.pins import Archive, debian
 from interp.models.families.audio import RATE, hear, read_sound
 from interp.types import InterpError
 
-LEAST, LONGEST = 0.3, 30.0
-"""Seconds of a sound that is taken; of longer ones a stretch of 3 to 30 seconds."""
+LEAST, SHORT, LONGEST = 0.3, 3.0, 30.0
+"""Seconds of a sound that is taken; of a stretch of one longer than the last, and of a noise that is made, between the others."""
 SENTENCES, NOISES = 160, 96
 """Made, in both parts together."""
 VOICES = [
@@ -137,12 +137,12 @@ def words_of(source: str, name: str) -> str:
 
 
 def stretch(file: Path, name: str) -> np.ndarray:
-    """The samples of a file; of one too long for Whisper a stretch that its name draws, 3 to 30 seconds."""
+    """The samples of a file; of one too long for Whisper a stretch that its name draws."""
     whole = soundfile.info(file).duration
     if whole <= LONGEST:
         return read_sound(file)
     draw = random.Random(name)
-    seconds = draw.uniform(3, LONGEST)
+    seconds = draw.uniform(SHORT, LONGEST)
     return hear(file, draw.uniform(0, whole - seconds), seconds)
 
 
@@ -229,7 +229,7 @@ def generated() -> Iterator[Sound]:
     kinds = ("silence", "white", "pink", "brown", "blue", "wind", "hum", "clicks", "tones")
     for number in range(NOISES):
         kind, draw = kinds[number % len(kinds)], np.random.default_rng(number)
-        count = int(draw.uniform(3, LONGEST) * RATE)
+        count = int(draw.uniform(SHORT, LONGEST) * RATE)
         second, level = np.arange(count) / RATE, 10 ** draw.uniform(-3, -0.3)
         if kind == "silence":
             made = np.zeros(count)

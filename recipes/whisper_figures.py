@@ -25,7 +25,7 @@ def _normaliser() -> Any:
 
 def spelled(text: str) -> list[str]:
     """The words of a text: small letters, no signs, numbers as figures."""
-    return str(_normaliser()(text)).split()
+    return [word for word in str(_normaliser()(text)).split() if any(map(str.isalnum, word))]
 
 
 def errors(reference: Sequence[str], written: Sequence[str]) -> int:
@@ -79,8 +79,8 @@ def figures(one: Told, plain: Told) -> dict[str, Any]:
         ("word_change", one.wrong_O, one.spoken_O, plain.wrong_O),
     ):
         out[name] = {"errors": int(wrong.sum()), "words": int(spoken.sum()), "clips": len(wrong),
-                     "rate": wrong.sum() / spoken.sum(), "interval": bootstrap_ratio(wrong, spoken),
-                     "change": (wrong.sum() - before.sum()) / spoken.sum(),
+                     "rate": wrong.sum() / max(spoken.sum(), 1), "interval": bootstrap_ratio(wrong, spoken),
+                     "change": (wrong.sum() - before.sum()) / max(spoken.sum(), 1),
                      "change_interval": bootstrap_difference((before, spoken), (wrong, spoken), paired=True)}  # fmt: skip
     return out
 

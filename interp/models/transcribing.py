@@ -102,8 +102,10 @@ def listen(model: Writing, clips: Sequence[Sequence[int]], edits: Sequence[Edit]
     # The token for no speech stands before the one for no time stamps, in every vocabulary of Whisper's.
     no_times = getattr(config, "no_timestamps_token_id", None)
     no_speech_B = [math.nan] * len(clips) if no_times is None else first_BV[:, no_times - 1].tolist()
-    logprob_B = _likelihood(out.sequences, torch.stack(out.scores, 1), config.eos_token_id)
-    texts = [str(model.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in out.sequences.tolist()]
+    scores_BSV = torch.stack(out.scores, 1)
+    written_BS = out.sequences[:, -scores_BSV.shape[1] :]
+    logprob_B = _likelihood(written_BS, scores_BSV, config.eos_token_id)
+    texts = [str(model.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in written_BS.tolist()]
     return [
         Heard(text=text, no_speech=no_speech, logprob=logprob)
         for text, no_speech, logprob in zip(texts, no_speech_B, logprob_B.tolist(), strict=True)
@@ -120,9 +122,9 @@ def _taken(model: Writing, clips: Sequence[Sequence[int]], edits: Sequence[Edit]
     return torch.tensor([list(clip) for clip in clips], device=model.device), media
 
 
-def _likelihood(written_BT: Int[Tensor, "B T"], scores_BSV: Float[Tensor, "B S V"], end: int) -> Float[Tensor, " B"]:
+def _likelihood(written_BS: Int[Tensor, "B S"], scores_BSV: Float[Tensor, "B S V"], end: int) -> Float[Tensor, " B"]:
     """The mean log-probability of what each row wrote, its first end counted and what fills it afterwards not."""
-    own_BS = written_BT[:, -scores_BSV.shape[1] :]
-    logprob_BS = scores_BSV.float().log_softmax(-1).gather(-1, own_BS[..., None])[..., 0]
-    counted_BS = (own_BS == end).cumsum(1) - (own_BS == end).long() == 0
-    return (logprob_BS * counted_BS).sum(1) / counted_BS.sum(1)
+    logprob_BS = scores_BSV.float().log_softmax(-1).gather(-1, written_BS[..., None])[..., 0]
+    ended_BS = (written_BS == end).long()
+    counted_BS = ended_BS.cumsum(1) == ended_BS
+    return torch.where(counted_BS, logprob_BS, 0).sum(1) / counted_BS.sum(1)
