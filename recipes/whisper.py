@@ -9,7 +9,7 @@ harvest  what the encoder has after block 2 at each frame of the clips to learn 
 train    a small SAE.
 select   on the clips to learn from: each feature's mean activation on speech and on what is none, and how often it fires.
 measure  on the other clips: the words heard with nothing edited, with chosen features ablated, with as many random ones of the
-         same densities, and with the chosen ones raised. Every batch of clips is kept, so that it goes on where it stopped.
+         same densities, and with the chosen ones raised. What was heard is kept, so that it goes on where it stopped.
 report   rates with intervals into benchmarks/results/whisper_false_speech.json.
 
 Hook point: the last whose norms have no sinks. After block 3 one frame in fifty has twenty times the norm of the others, and such
@@ -43,7 +43,7 @@ from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card, load
 from interp.corpus import Corpus, Document, archives
 from interp.models import Edit, Model, Site, open_model
-from interp.models.transcribing import Heard, listen
+from interp.models.transcribing import Heard, listen, write_down
 from interp.progress import bar
 from interp.recipe import train_checkpoint
 from interp.render.terminal import say
@@ -65,7 +65,8 @@ DRAWS = 3
 """Of random features."""
 NEAR = 10
 """A random feature is one of so many whose densities are nearest to that of the one it stands for."""
-BATCH = 8
+KEPT = 10
+"""Clips after which what was heard is written down."""
 TOKENS = 100
 """Written of a clip at most."""
 
@@ -280,21 +281,41 @@ def heard_of(condition: Condition) -> dict[str, Heard]:
     return {name: Heard(**one) for name, one in places.read_json(file).items()} if file.exists() else {}
 
 
+@cache
+def at_hook(file: str) -> tuple[Tensor, Site]:
+    """What stands at the hook point for a clip, and where: the blocks below it are run once for all conditions."""
+    (clip,) = given([{"file": file}])
+    places_BT, sound = torch.tensor([clip]), torch.stack([clip.given])
+    model = opened()[0]
+    return model.run(places_BT, [HOOK], given=sound).activations[HOOK], model.site(places_BT, None, None, sound)[0]
+
+
+def hear(file: str, edits: Sequence[Edit]) -> Heard:
+    """What is heard in a clip with edits at the hook point, which is what `listen` gives with them."""
+    model, (x_BTD, site) = opened()[0], at_hook(file)
+    encoder: Any = model.module.get_encoder()  # type: ignore[operator]
+    with torch.inference_mode():
+        for edit in edits:
+            x_BTD = edit.apply(x_BTD, site)
+        for layer in encoder.layers[int(HOOK.split(".")[1]) + 1 :]:
+            x_BTD = layer(x_BTD, None)
+        return write_down(model, encoder.layer_norm(x_BTD), TOKENS)[0]
+
+
 def stage_measure() -> None:
-    """What is heard in each clip under each condition, kept batch by batch."""
-    (model, sae, card), rows = opened(), clips_of("measure")
-    (WORK / "heard").mkdir(exist_ok=True)
-    clip = {row["file"]: taken for row, taken in zip(rows, given(rows), strict=True)}
+    """What is heard in each clip under each condition, kept clip by clip."""
+    (_, sae, card), files = opened(), [row["file"] for row in clips_of("measure")]
     for condition in conditions():
         done, edits = heard_of(condition), condition.edits(sae, card)
-        with bar(condition.name, len(rows), "clips") as step:
-            for at in range(0, len(rows), BATCH):
-                files = [row["file"] for row in rows[at : at + BATCH]]
-                if not set(files) <= set(done):
-                    done |= zip(files, listen(model, [clip[file] for file in files], edits, TOKENS), strict=True)
-                    kept = {file: vars(heard) for file, heard in done.items()}
-                    places.write_json(WORK / "heard" / f"{condition.name}.json", kept)
-                step(len(files))
+        with bar(condition.name, len(files), "clips") as step:
+            for number, file in enumerate(files, 1):
+                if file not in done:
+                    done[file] = hear(file, edits)
+                    if number % KEPT == 0 or number == len(files):
+                        kept = {name: vars(heard) for name, heard in done.items()}
+                        (WORK / "heard").mkdir(exist_ok=True)
+                        places.write_json(WORK / "heard" / f"{condition.name}.json", kept)
+                step(1)
 
 
 # ---- figures ----

@@ -14,7 +14,7 @@ import torch
 from interp.corpus import archives
 from interp.corpus.pins import Archive
 from interp.models import open_model
-from interp.models.transcribing import Heard
+from interp.models.transcribing import Heard, listen
 from interp.types import InterpError
 from tests.conftest import ROOT
 from tests.families import save_media
@@ -167,7 +167,7 @@ def recipe(modules, monkeypatch, tmp_path):
         "EPOCHS": 1.0,
         "TOKENS": 5,
         "SIZES": (1, 2, 3, 4),
-        "BATCH": 4,
+        "KEPT": 4,
         "EVERY": 20_000,
     }.items():
         monkeypatch.setattr(made, name, value)
@@ -175,9 +175,11 @@ def recipe(modules, monkeypatch, tmp_path):
     monkeypatch.setattr(model.module.generation_config, "no_timestamps_token_id", 8, raising=False)
     monkeypatch.setattr(made, "open_model", lambda name: model)
     monkeypatch.setattr(made, "HOOK", "blocks.1.hook_resid_post")
-    made.opened.cache_clear()
+    for kept in (made.opened, made.at_hook):
+        kept.cache_clear()
     yield made
-    made.opened.cache_clear()
+    for kept in (made.opened, made.at_hook):
+        kept.cache_clear()
 
 
 def test_the_whole_recipe_goes_on_where_it_stopped(recipe, monkeypatch):
@@ -200,14 +202,11 @@ def test_the_whole_recipe_goes_on_where_it_stopped(recipe, monkeypatch):
     recipe.stage_measure()
     kept = recipe.WORK / "heard" / "nothing.json"
     whole = json.loads(kept.read_text())
-    kept.write_text(json.dumps({file: whole[file] for file in list(whole)[: recipe.BATCH]}))
-    asked = []
-    own = recipe.listen
-    monkeypatch.setattr(
-        recipe, "listen", lambda model, clips, *rest: asked.append(len(clips)) or own(model, clips, *rest)
-    )
+    kept.write_text(json.dumps(dict(list(whole.items())[:3])))
+    asked, own = [], recipe.hear
+    monkeypatch.setattr(recipe, "hear", lambda file, edits: asked.append(file) or own(file, edits))
     recipe.stage_measure()
-    assert sum(asked) == len(measure) - recipe.BATCH
+    assert asked == list(whole)[3:]
     assert json.loads(kept.read_text()) == whole
     recipe.stage_report()
     found = json.loads(recipe.RESULTS.read_text())["conditions"]
@@ -230,6 +229,12 @@ def test_ablation_takes_out_what_the_features_add_and_keeps_the_rest(recipe):
     expected_TD = x_TD - codes_TF[:, chosen] @ sae.W_dec[chosen]
     assert torch.allclose(after_TD[1:], expected_TD[1:], atol=1e-4)
     assert torch.equal(after_TD[0], x_TD[0])  # the first frame is no position of the SAE's
+    part, whole = (
+        recipe.hear(recipe.clips_of("measure")[-1]["file"], edits),
+        listen(model, [clip], edits, recipe.TOKENS)[0],
+    )
+    assert part.text == whole.text
+    assert (part.no_speech, part.logprob) == pytest.approx((whole.no_speech, whole.logprob), rel=1e-4)
     raised = recipe.Condition(name="y", features=tuple(chosen), raised=(1.0, 0.0, 2.0)).edits(sae, card)
     after_TD = model.run(places_BT, [recipe.HOOK], raised, given=sound).activations[recipe.HOOK][0]
     assert torch.allclose(

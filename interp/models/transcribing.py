@@ -87,21 +87,27 @@ def listen(model: Writing, clips: Sequence[Sequence[int]], edits: Sequence[Edit]
 
     Raises InterpError for a model that writes nothing down.
     """
+    places_BT, media = _taken(model, clips, edits)
+    encoded_BTD = model.run(places_BT, (), edits, given=media).logits
+    assert encoded_BTD is not None
+    return write_down(model, encoded_BTD, most)
+
+
+def write_down(model: Writing, encoded_BTD: Float[Tensor, "B T D"], most: int = 200) -> list[Heard]:
+    """What a model of speech makes of clips that its encoder has read (what `Model.run` gives for them)."""
     from transformers.modeling_outputs import BaseModelOutput
 
-    places_BT, media = _taken(model, clips, edits)
-    encoded = BaseModelOutput(last_hidden_state=model.run(places_BT, (), edits, given=media).logits)
-    config = model.module.generation_config
+    config, encoded = model.module.generation_config, BaseModelOutput(last_hidden_state=encoded_BTD)
+    first_B1 = torch.full((len(encoded_BTD), 1), config.decoder_start_token_id, device=model.device)
     with model.turns.turn(), torch.inference_mode():
         out = model.module.generate(  # type: ignore[operator]
             encoder_outputs=encoded, max_new_tokens=most, do_sample=False, num_beams=1, return_dict_in_generate=True,
             output_scores=True,
         )  # fmt: skip
-        first_BS = torch.full((len(clips), 1), config.decoder_start_token_id, device=model.device)
-        first_BV = model.module(encoder_outputs=encoded, decoder_input_ids=first_BS).logits[:, -1].float().softmax(-1)
+        first_BV = model.module(encoder_outputs=encoded, decoder_input_ids=first_B1).logits[:, -1].float().softmax(-1)
     # The token for no speech stands before the one for no time stamps, in every vocabulary of Whisper's.
     no_times = getattr(config, "no_timestamps_token_id", None)
-    no_speech_B = [math.nan] * len(clips) if no_times is None else first_BV[:, no_times - 1].tolist()
+    no_speech_B = [math.nan] * len(first_BV) if no_times is None else first_BV[:, no_times - 1].tolist()
     scores_BSV = torch.stack(out.scores, 1)
     written_BS = out.sequences[:, -scores_BSV.shape[1] :]
     logprob_B = _likelihood(written_BS, scores_BSV, config.eos_token_id)
