@@ -36,7 +36,7 @@ import torch
 import whisper_clips as clips
 from jaxtyping import Bool, Float
 from torch import Tensor
-from whisper_figures import by_source, figures, rounded, told, words
+from whisper_figures import by_source, figures, otherwise, rounded, told, words
 
 from interp import places
 from interp.activations import ActivationStore, harvest
@@ -331,9 +331,8 @@ def stage_report() -> None:
         "command": "python recipes/whisper.py",
         "hook": HOOK, "sae": {"d_sae": D_SAE, "k": K, "metrics": card.metrics},
         "learnt_from": dict(zip(("no_speech", "speech", "no_speech_with_words"), np.load(WORK / "selection.npz")["counts"].tolist(), strict=True)),
-        "nothing_by_source": by_source(rows, plain),
-        "conditions": {name: figures(told(rows, found, plain), base) for name, found in heard.items()},
-        "by_source": {name: by_source(rows, found) for name, found in heard.items() if name == f"ablate {SIZES[-1]} of no speech"},
+        "conditions": {name: figures(told(rows, found, plain), base) | {"otherwise": otherwise(rows, found)} for name, found in heard.items()},
+        "by_source": {name: by_source(rows, found) for name, found in heard.items()},
     }  # fmt: skip
     places.write_json(RESULTS, rounded(out))
     for name, one in out["conditions"].items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.models.transcribing import Heard
+from interp.models.transcribing import NO_SPEECH, Heard
 from interp.statistics import bootstrap_difference, bootstrap_ratio, wilson
 
 
@@ -83,6 +83,18 @@ def figures(one: Told, plain: Told) -> dict[str, Any]:
                      "change": (wrong.sum() - before.sum()) / max(spoken.sum(), 1),
                      "change_interval": bootstrap_difference((before, spoken), (wrong, spoken), paired=True)}  # fmt: skip
     return out
+
+
+def otherwise(rows: Sequence[dict[str, Any]], heard: Mapping[str, Heard]) -> dict[str, int]:
+    """How many clips other rules would say have words: without speech by the text alone and by the token for no speech alone;
+    and of speech those that Whisper's own rule, and that token alone, lose."""
+    quiet, speech = ([heard[row["file"]] for row in rows if row["speech"] == said] for said in (False, True))
+    return {
+        "no_speech_with_text": sum(bool(spelled(one.text)) for one in quiet),
+        "no_speech_by_token": sum(bool(spelled(one.text)) and one.no_speech <= NO_SPEECH for one in quiet),
+        "speech_lost": sum(not words(one) for one in speech),
+        "speech_lost_by_token": sum(not spelled(one.text) or one.no_speech > NO_SPEECH for one in speech),
+    }
 
 
 def by_source(rows: Sequence[dict[str, Any]], heard: Mapping[str, Heard]) -> dict[str, dict[str, float]]:

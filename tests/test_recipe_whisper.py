@@ -125,6 +125,8 @@ def test_figures_are_those_of_a_count_by_hand(modules):
     assert (one["word_error"]["errors"], one["word_error"]["words"]) == (3, 6)
     assert one["word_error"]["change"] == pytest.approx(2 / 6)
     assert (one["word_change"]["errors"], one["word_change"]["words"]) == (1, 3)
+    counts = {"no_speech_with_text": 1, "no_speech_by_token": 0, "speech_lost": 0, "speech_lost_by_token": 0}
+    assert figures.otherwise(rows, quiet) == counts
     assert figures.by_source(rows, plain)["said"] == {"clips": 2, "with_words": 2, "words": 6, "errors": 1}
 
 

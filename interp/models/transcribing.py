@@ -97,7 +97,8 @@ def write_down(model: Writing, encoded_BTD: Float[Tensor, "B T D"], most: int = 
     """What a model of speech makes of clips that its encoder has read (what `Model.run` gives for them)."""
     from transformers.modeling_outputs import BaseModelOutput
 
-    config, encoded = model.module.generation_config, BaseModelOutput(last_hidden_state=encoded_BTD)
+    config: Any = model.module.generation_config
+    encoded = BaseModelOutput(last_hidden_state=encoded_BTD)
     first_B1 = torch.full((len(encoded_BTD), 1), config.decoder_start_token_id, device=model.device)
     with model.turns.turn(), torch.inference_mode():
         out = model.module.generate(  # type: ignore[operator]
