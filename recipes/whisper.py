@@ -43,7 +43,7 @@ from interp.activations import ActivationStore, harvest
 from interp.checkpoint import Card, load
 from interp.corpus import Corpus, Document, archives
 from interp.models import Edit, Model, Site, open_model
-from interp.models.transcribing import Heard, listen, write_down
+from interp.models.transcribing import Heard, write_down
 from interp.progress import bar
 from interp.recipe import train_checkpoint
 from interp.render.terminal import say
@@ -55,7 +55,7 @@ ROOT = Path(__file__).parent.parent
 WORK = places.cache() / "recipes" / "whisper"
 RESULTS = ROOT / "benchmarks/results/whisper_false_speech.json"
 HOOK = "blocks.2.hook_resid_post"
-D_SAE, K, EPOCHS = 1536, 32, 3.0
+D_SAE, K, EPOCHS = 1536, 32, 1.0
 EVERY = 10_000_000
 """Positions, more than there are."""
 MOST = {"asterisk": 40, "espeak-ng": 24, "flite": 24, "lomiri": 22, "oxygen": 14, "wesnoth-sounds": 24, "generated": 40}
@@ -67,7 +67,7 @@ NEAR = 10
 """A random feature is one of so many whose densities are nearest to that of the one it stands for."""
 KEPT = 10
 """Clips after which what was heard is written down."""
-TOKENS = 100
+TOKENS = 40
 """Written of a clip at most."""
 
 
@@ -182,26 +182,43 @@ def matched(density_F: Float[np.ndarray, " F"], chosen: Sequence[int], barred: I
     return drawn
 
 
-def given(rows: Sequence[dict[str, Any]]) -> list[Any]:
-    """Clips as the model takes them."""
-    return [opened()[0].prompt(str(WORK / row["file"])) for row in rows]
+# ---- clips through the model ----
+
+
+@cache
+def at_hook(file: str) -> tuple[Tensor, Site]:
+    """What stands at the hook point for a clip, and where: the blocks below it are run once for all conditions."""
+    model = opened()[0]
+    clip: Any = model.prompt(str(WORK / file))
+    places_BT, sound = torch.tensor([clip]), torch.stack([clip.given])
+    return model.run(places_BT, [HOOK], given=sound).activations[HOOK], model.site(places_BT, None, None, sound)[0]
+
+
+def hear(file: str, edits: Sequence[Edit]) -> Heard:
+    """What is heard in a clip with edits at the hook point, which is what `listen` gives with them."""
+    model, (x_BTD, site) = opened()[0], at_hook(file)
+    encoder: Any = model.module.get_encoder()  # type: ignore[operator]
+    with torch.inference_mode():
+        for edit in edits:
+            x_BTD = edit.apply(x_BTD, site)
+        for layer in encoder.layers[int(HOOK.split(".")[1]) + 1 :]:
+            x_BTD = layer(x_BTD, None)
+        return write_down(model, encoder.layer_norm(x_BTD), TOKENS)[0]
 
 
 def stage_select() -> None:
     """Each feature's mean activation and density on the clips to learn from, and what is heard in them."""
-    (model, sae, card), rows = opened(), clips_of("learn")
+    (_, sae, card), rows = opened(), clips_of("learn")
     mean_CF, fired_CF = np.zeros((len(rows), D_SAE)), np.zeros((len(rows), D_SAE))
     heard: list[Heard] = []
     with bar("clips", len(rows), "clips") as step:
         for at, row in enumerate(rows):
-            (clip,) = given([row])
-            places_BT, sound = torch.tensor([clip]), torch.stack([clip.given])
-            x_TD = model.run(places_BT, [HOOK], given=sound).activations[HOOK][0].float()
+            x_TD = at_hook(row["file"])[0][0].float()
             own = max(int(row["seconds"] / clips.LONGEST * len(x_TD)), 2)
             kept_T = x_TD[1:own].norm(dim=-1) <= card.norm_cutoff
             codes_TF = sae.encode(x_TD[1:own][kept_T])
             mean_CF[at], fired_CF[at] = codes_TF.mean(0).numpy(), (codes_TF > 0).float().mean(0).numpy()
-            heard += listen(model, [clip], most=TOKENS)
+            heard.append(hear(row["file"], ()))
             step(1)
     speech_C = np.array([row["speech"] for row in rows])
     false_C = np.array([bool(words(h)) for h in heard])
@@ -255,12 +272,13 @@ def conditions() -> list[Condition]:
         out.append(Condition(name=f"raise {most} {what}, {times:g} times", features=tuple(features), raised=amounts))
 
     ablate(most, "of no speech", quiet)
-    ablate(few, "of no speech", quiet)
-    for draw in range(DRAWS):
-        ablate(most, f"random, draw {draw + 1}", random[most][draw])
+    ablate(most, "random, draw 1", random[most][0])
     lift("of no speech", quiet, 1)
-    lift("of no speech", quiet, 2)
+    ablate(few, "of no speech", quiet)
+    for draw in range(1, DRAWS):
+        ablate(most, f"random, draw {draw + 1}", random[most][draw])
     lift("random as much", random[most][0], 1)
+    lift("of no speech", quiet, 2)
     ablate(some, "of no speech", quiet)
     ablate(least, "of no speech", quiet)
     if false_F.any():
@@ -279,27 +297,6 @@ def heard_of(condition: Condition) -> dict[str, Heard]:
     """By file, what was heard so far under a condition."""
     file = WORK / "heard" / f"{condition.name}.json"
     return {name: Heard(**one) for name, one in places.read_json(file).items()} if file.exists() else {}
-
-
-@cache
-def at_hook(file: str) -> tuple[Tensor, Site]:
-    """What stands at the hook point for a clip, and where: the blocks below it are run once for all conditions."""
-    (clip,) = given([{"file": file}])
-    places_BT, sound = torch.tensor([clip]), torch.stack([clip.given])
-    model = opened()[0]
-    return model.run(places_BT, [HOOK], given=sound).activations[HOOK], model.site(places_BT, None, None, sound)[0]
-
-
-def hear(file: str, edits: Sequence[Edit]) -> Heard:
-    """What is heard in a clip with edits at the hook point, which is what `listen` gives with them."""
-    model, (x_BTD, site) = opened()[0], at_hook(file)
-    encoder: Any = model.module.get_encoder()  # type: ignore[operator]
-    with torch.inference_mode():
-        for edit in edits:
-            x_BTD = edit.apply(x_BTD, site)
-        for layer in encoder.layers[int(HOOK.split(".")[1]) + 1 :]:
-            x_BTD = layer(x_BTD, None)
-        return write_down(model, encoder.layer_norm(x_BTD), TOKENS)[0]
 
 
 def stage_measure() -> None:

@@ -221,7 +221,7 @@ def test_ablation_takes_out_what_the_features_add_and_keeps_the_rest(recipe):
     for stage in ("clips", "harvest", "train"):
         recipe.STAGES[stage]()
     model, sae, card = recipe.opened()
-    (clip,) = recipe.given(recipe.clips_of("measure")[-1:])
+    clip = model.prompt(str(recipe.WORK / recipe.clips_of("measure")[-1]["file"]))
     places_BT, sound = torch.tensor([clip]), torch.stack([clip.given])
     x_TD = model.run(places_BT, [recipe.HOOK], given=sound).activations[recipe.HOOK][0]
     codes_TF = sae.encode(x_TD)
