@@ -23,7 +23,6 @@ and those where none were. Heard are words that Whisper's own rule keeps (`Heard
 The model comes with `interp setup --model whisper`. docs/families.md has what came of it.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -65,6 +64,8 @@ DRAWS = 3
 """Of random features."""
 NEAR = 10
 """A random feature is one of so many whose densities are nearest to that of the one it stands for."""
+CHOOSING = 120
+"""Clips to learn from by which features are chosen."""
 KEPT = 10
 """Clips after which what was heard is written down."""
 TOKENS = 40
@@ -91,7 +92,7 @@ def write_clips(sounds: Sequence[clips.Sound]) -> list[dict[str, Any]]:
     for source in sorted({sound.source for sound in sounds}):
         own = [sound for sound in sounds if sound.source == source]
         for part in ("learn", "measure"):
-            some = sorted((s for s in own if s.part == part), key=lambda s: hashlib.sha256(s.name.encode()).digest())
+            some = sorted((s for s in own if s.part == part), key=lambda s: clips.order(s.name))
             for number, sound in enumerate(some[: MOST.get(source)]):
                 file = WORK / "clips" / part / source / f"{number:03d}.flac"
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,9 +108,9 @@ def write_clips(sounds: Sequence[clips.Sound]) -> list[dict[str, Any]]:
 
 
 def clips_of(part: str) -> list[dict[str, Any]]:
-    """What the clips of a part are, speech last."""
+    """What the clips of a part are, in an order without meaning, so that the first of them stand for all."""
     rows = [row for told in sorted((WORK / "clips").glob("*.json")) for row in places.read_json(told)]
-    return sorted((row for row in rows if row["part"] == part), key=lambda row: (row["speech"], row["file"]))
+    return sorted((row for row in rows if row["part"] == part), key=lambda row: clips.order(row["name"], "order "))
 
 
 # ---- the SAE ----
@@ -208,7 +209,7 @@ def hear(file: str, edits: Sequence[Edit]) -> Heard:
 
 def stage_select() -> None:
     """Each feature's mean activation and density on the clips to learn from, and what is heard in them."""
-    (_, sae, card), rows = opened(), clips_of("learn")
+    (_, sae, card), rows = opened(), clips_of("learn")[:CHOOSING]
     mean_CF, fired_CF = np.zeros((len(rows), D_SAE)), np.zeros((len(rows), D_SAE))
     heard: list[Heard] = []
     with bar("clips", len(rows), "clips") as step:
@@ -256,41 +257,37 @@ class Condition:
         return [Edit(HOOK, apply)]
 
 
-def conditions() -> list[Condition]:
-    """In the order in which they are measured."""
+def conditions() -> tuple[list[Condition], list[Condition]]:
+    """What is measured first, clip by clip so that all have the same clips whenever it is stopped, and then the rest."""
     kept = np.load(WORK / "selection.npz")
     difference_F, density_F, false_F = kept["difference"], kept["density"], kept["false"]
     least, few, some, most = SIZES
-    quiet, out = first(difference_F, most), [Condition(name="nothing")]
+    quiet = first(difference_F, most)
     random = {n: [matched(density_F, quiet[:n], quiet, seed) for seed in range(DRAWS)] for n in (few, most)}
 
-    def ablate(count: int, what: str, features: Sequence[int]) -> None:
-        out.append(Condition(name=f"ablate {count} {what}", features=tuple(features[:count])))
+    def ablate(count: int, what: str, features: Sequence[int]) -> Condition:
+        return Condition(name=f"ablate {count} {what}", features=tuple(features[:count]))
 
-    def lift(what: str, features: Sequence[int], times: float) -> None:
+    def lift(what: str, features: Sequence[int], times: float) -> Condition:
         amounts = tuple(float(times * difference_F[f]) for f in quiet)
-        out.append(Condition(name=f"raise {most} {what}, {times:g} times", features=tuple(features), raised=amounts))
+        return Condition(name=f"raise {most} {what}, {times:g} times", features=tuple(features), raised=amounts)
 
-    ablate(most, "of no speech", quiet)
-    ablate(most, "random, draw 1", random[most][0])
-    lift("of no speech", quiet, 1)
-    ablate(few, "of no speech", quiet)
-    for draw in range(1, DRAWS):
-        ablate(most, f"random, draw {draw + 1}", random[most][draw])
-    lift("random as much", random[most][0], 1)
-    lift("of no speech", quiet, 2)
-    ablate(some, "of no speech", quiet)
-    ablate(least, "of no speech", quiet)
-    if false_F.any():
-        ablate(few, "of false words", first(false_F, few))
-        ablate(most, "of false words", first(false_F, most))
-    ablate(few, "of speech", first(-difference_F, few))
-    lift("of no speech", quiet, 4)
-    lift("random as much", random[most][0], 2)
-    ablate(most, "of speech", first(-difference_F, most))
-    for draw in range(DRAWS):
-        ablate(few, f"random, draw {draw + 1}", random[few][draw])
-    return out
+    main = [
+        Condition(name="nothing"),
+        *(ablate(n, "of no speech", quiet) for n in (few, most)),
+        *(ablate(most, f"random, draw {draw + 1}", random[most][draw]) for draw in range(DRAWS)),
+        lift("of no speech", quiet, 1),
+        lift("random as much", random[most][0], 1),
+    ]
+    rest = [
+        *(ablate(n, "of no speech", quiet) for n in (some, least)),
+        *(ablate(n, "of speech", first(-difference_F, n)) for n in (few, most)),
+        *(ablate(n, "of false words", first(false_F, n)) for n in (few, most) if false_F.any()),
+        *(lift("of no speech", quiet, times) for times in (2, 4)),
+        lift("random as much", random[most][0], 2),
+        *(ablate(few, f"random, draw {draw + 1}", random[few][draw]) for draw in range(DRAWS)),
+    ]
+    return main, rest
 
 
 def heard_of(condition: Condition) -> dict[str, Heard]:
@@ -300,18 +297,21 @@ def heard_of(condition: Condition) -> dict[str, Heard]:
 
 
 def stage_measure() -> None:
-    """What is heard in each clip under each condition, kept clip by clip."""
+    """What is heard in each clip under each condition, kept every few clips."""
     (_, sae, card), files = opened(), [row["file"] for row in clips_of("measure")]
-    for condition in conditions():
-        done, edits = heard_of(condition), condition.edits(sae, card)
-        with bar(condition.name, len(files), "clips") as step:
+    (WORK / "heard").mkdir(exist_ok=True)
+    for some in conditions():
+        done = {one.name: heard_of(one) for one in some}
+        edits = {one.name: one.edits(sae, card) for one in some}
+        with bar("measure", len(files), "clips") as step:
             for number, file in enumerate(files, 1):
-                if file not in done:
-                    done[file] = hear(file, edits)
-                    if number % KEPT == 0 or number == len(files):
-                        kept = {name: vars(heard) for name, heard in done.items()}
-                        (WORK / "heard").mkdir(exist_ok=True)
-                        places.write_json(WORK / "heard" / f"{condition.name}.json", kept)
+                missing = [name for name in done if file not in done[name]]
+                for name in missing:
+                    done[name][file] = hear(file, edits[name])
+                if missing and (number % KEPT == 0 or number == len(files)):
+                    for name, heard in done.items():
+                        kept = {file: vars(one) for file, one in heard.items()}
+                        places.write_json(WORK / "heard" / f"{name}.json", kept)
                 step(1)
 
 
@@ -319,24 +319,26 @@ def stage_measure() -> None:
 
 
 def stage_report() -> None:
-    """The figures of every condition that was measured whole."""
-    rows, every = clips_of("measure"), conditions()
-    heard = {one.name: found for one in every if len(found := heard_of(one)) == len(rows)}
-    plain, card = heard["nothing"], Card.read(WORK / "sae")
-    base = told(rows, plain, plain)
+    """The figures of every condition, each beside nothing edited on the clips that both were measured on."""
+    rows, counts = clips_of("measure"), np.load(WORK / "selection.npz")["counts"].tolist()
+    heard = {one.name: found for some in conditions() for one in some if (found := heard_of(one))}
+    plain, made = heard["nothing"], {}
+    for name, found in heard.items():
+        own = [row for row in rows if row["file"] in found and row["file"] in plain]
+        made[name] = figures(told(own, found, plain), told(own, plain, plain))
+        made[name] |= {"otherwise": otherwise(own, found), "by_source": by_source(own, found)}
+        false, error, change = made[name]["false_speech"], made[name]["word_error"], made[name]["word_change"]
+        said = f"false speech {false['clips']} of {false['of']}, word error {error['rate']:.3f}"
+        say(f"{name}: {said}, words changed {change['rate']:.3f}")
     out: dict[str, Any] = {
         "command": "python recipes/whisper.py",
-        "hook": HOOK, "sae": {"d_sae": D_SAE, "k": K, "metrics": card.metrics},
-        "learnt_from": dict(zip(("no_speech", "speech", "no_speech_with_words"), np.load(WORK / "selection.npz")["counts"].tolist(), strict=True)),
-        "conditions": {name: figures(told(rows, found, plain), base) | {"otherwise": otherwise(rows, found)} for name, found in heard.items()},
-        "by_source": {name: by_source(rows, found) for name, found in heard.items()},
-    }  # fmt: skip
+        "hook": HOOK,
+        "sae": {"d_sae": D_SAE, "k": K, "metrics": Card.read(WORK / "sae").metrics},
+        "chosen_by": dict(zip(("no_speech", "speech", "no_speech_with_words"), counts, strict=True)),
+        "clips": {"of": len(rows), "measured": len(plain)},
+        "conditions": made,
+    }
     places.write_json(RESULTS, rounded(out))
-    for name, one in out["conditions"].items():
-        false, error, change = one["false_speech"], one["word_error"], one["word_change"]
-        say(
-            f"{name}: false speech {false['clips']} of {false['of']}, word error {error['rate']:.3f}, words changed {change['rate']:.3f}"
-        )
 
 
 STAGES = {
