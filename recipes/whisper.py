@@ -54,9 +54,9 @@ ROOT = Path(__file__).parent.parent
 WORK = places.cache() / "recipes" / "whisper"
 RESULTS = ROOT / "benchmarks/results/whisper_false_speech.json"
 HOOK = "blocks.2.hook_resid_post"
-D_SAE, K, EPOCHS = 1536, 32, 1.0
-EVERY = 10_000_000
-"""Positions, more than there are."""
+D_SAE, K, EPOCHS, BATCH = 1536, 32, 1.0, 1024
+POSITIONS, SHARDS = 258_000, 4
+"""Frames that are trained on: 172 of the clips to learn from, one by one or packed."""
 MOST = {"asterisk": 40, "espeak-ng": 24, "flite": 24, "lomiri": 22, "oxygen": 14, "wesnoth-sounds": 24, "generated": 40}
 """Clips of a source in each part; of others all."""
 SIZES = (10, 25, 50, 100)
@@ -139,14 +139,14 @@ def corpus() -> Corpus:
 
 def stage_harvest() -> None:
     """Activations of what is learnt from."""
-    harvest(open_model("whisper"), corpus(), [HOOK], EVERY, WORK / "acts")
+    harvest(open_model("whisper"), corpus(), [HOOK], POSITIONS, WORK / "acts")
 
 
 def stage_train() -> None:
     """The SAE; FVU and L0 are of the last blocks of its own store."""
-    store = ActivationStore.open(WORK / "acts")
+    store = ActivationStore.open(WORK / "acts", shards=SHARDS)
     train_checkpoint(
-        store, HOOK, WORK / "sae", d_sae=D_SAE, k=K, epochs=EPOCHS, config=TrainConfig(seed=0),
+        store, HOOK, WORK / "sae", d_sae=D_SAE, k=K, epochs=EPOCHS, batch=BATCH, config=TrainConfig(seed=0),
         name=f"whisper-tiny.en/{HOOK}/batchtopk-{D_SAE}", script="recipes/whisper.py",
     )  # fmt: skip
 

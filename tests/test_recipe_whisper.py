@@ -170,7 +170,10 @@ def recipe(modules, monkeypatch, tmp_path):
         "TOKENS": 5,
         "SIZES": (1, 2, 3, 4),
         "KEPT": 4,
-        "EVERY": 20_000,
+        "BATCH": 128,
+        "CHOOSING": 30,
+        "POSITIONS": 20_000,
+        "SHARDS": 1,
     }.items():
         monkeypatch.setattr(made, name, value)
     model = open_model(str(save_media("whisper", tmp_path / "model")), dtype="float32")
