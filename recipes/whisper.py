@@ -257,8 +257,8 @@ class Condition:
         return [Edit(HOOK, apply)]
 
 
-def conditions() -> tuple[list[Condition], list[Condition]]:
-    """What is measured first, clip by clip so that all have the same clips whenever it is stopped, and then the rest."""
+def conditions() -> list[list[Condition]]:
+    """What is measured in turn, those of a group clip by clip, so that all of it have the same clips whenever it is stopped."""
     kept = np.load(WORK / "selection.npz")
     difference_F, density_F, false_F = kept["difference"], kept["density"], kept["false"]
     least, few, some, most = SIZES
@@ -272,22 +272,28 @@ def conditions() -> tuple[list[Condition], list[Condition]]:
         amounts = tuple(float(times * difference_F[f]) for f in quiet)
         return Condition(name=f"raise {most} {what}, {times:g} times", features=tuple(features), raised=amounts)
 
-    main = [
-        Condition(name="nothing"),
-        *(ablate(n, "of no speech", quiet) for n in (few, most)),
-        *(ablate(most, f"random, draw {draw + 1}", random[most][draw]) for draw in range(DRAWS)),
-        lift("of no speech", quiet, 1),
-        lift("random as much", random[most][0], 1),
+    return [
+        [
+            Condition(name="nothing"),
+            ablate(most, "of no speech", quiet),
+            ablate(most, "random, draw 1", random[most][0]),
+            lift("of no speech", quiet, 1),
+        ],
+        [
+            ablate(few, "of no speech", quiet),
+            ablate(few, "of speech", first(-difference_F, few)),
+            *(ablate(most, f"random, draw {draw + 1}", random[most][draw]) for draw in range(1, DRAWS)),
+            lift("random as much", random[most][0], 1),
+        ],
+        [
+            *(ablate(n, "of no speech", quiet) for n in (some, least)),
+            ablate(most, "of speech", first(-difference_F, most)),
+            *(ablate(n, "of false words", first(false_F, n)) for n in (few, most) if false_F.any()),
+            *(lift("of no speech", quiet, times) for times in (2, 4)),
+            lift("random as much", random[most][0], 2),
+            *(ablate(few, f"random, draw {draw + 1}", random[few][draw]) for draw in range(DRAWS)),
+        ],
     ]
-    rest = [
-        *(ablate(n, "of no speech", quiet) for n in (some, least)),
-        *(ablate(n, "of speech", first(-difference_F, n)) for n in (few, most)),
-        *(ablate(n, "of false words", first(false_F, n)) for n in (few, most) if false_F.any()),
-        *(lift("of no speech", quiet, times) for times in (2, 4)),
-        lift("random as much", random[most][0], 2),
-        *(ablate(few, f"random, draw {draw + 1}", random[few][draw]) for draw in range(DRAWS)),
-    ]
-    return main, rest
 
 
 def heard_of(condition: Condition) -> dict[str, Heard]:
