@@ -325,12 +325,14 @@ def stage_measure() -> None:
 
 
 def stage_report() -> None:
-    """The figures of every condition, each beside nothing edited on the clips that both were measured on."""
+    """The figures of the conditions that were measured on as many clips as nothing edited was."""
     rows, counts = clips_of("measure"), np.load(WORK / "selection.npz")["counts"].tolist()
     heard = {one.name: found for some in conditions() for one in some if (found := heard_of(one))}
     plain, made = heard["nothing"], {}
+    own = [row for row in rows if row["file"] in plain]
     for name, found in heard.items():
-        own = [row for row in rows if row["file"] in found and row["file"] in plain]
+        if found.keys() < plain.keys():
+            continue
         made[name] = figures(told(own, found, plain), told(own, plain, plain))
         made[name] |= {"otherwise": otherwise(own, found), "by_source": by_source(own, found)}
         false, error, change = made[name]["false_speech"], made[name]["word_error"], made[name]["word_change"]
@@ -339,7 +341,7 @@ def stage_report() -> None:
     out: dict[str, Any] = {
         "command": "python recipes/whisper.py",
         "hook": HOOK,
-        "sae": {"d_sae": D_SAE, "k": K, "metrics": Card.read(WORK / "sae").metrics},
+        "sae": {"d_sae": D_SAE, "k": K, "frames": POSITIONS, "epochs": EPOCHS},
         "chosen_by": dict(zip(("no_speech", "speech", "no_speech_with_words"), counts, strict=True)),
         "clips": {"of": len(rows), "measured": len(plain)},
         "conditions": made,
