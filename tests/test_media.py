@@ -11,6 +11,7 @@ from interp.activations import harvest, stream
 from interp.corpus import open_corpus, tokenize
 from interp.corpus.blocks import FILE
 from interp.models import Edit, open_model
+from interp.models.transcribing import Heard, listen
 from interp.recipe import train_checkpoint
 from interp.training import TrainConfig
 from interp.types import InterpError
@@ -171,6 +172,38 @@ def test_whisper_writes_down_what_it_hears_and_edits_of_its_encoder_reach_the_wo
     assert seen == [True]  # once: the encoder runs once for a clip, however much is written
     with pytest.raises(InterpError, match="writes down nothing"):
         opened("hubert").transcribe([opened("hubert").prompt(str(files["sound"] / "1.wav"))])
+
+
+def test_how_sure_whisper_is_of_its_words_and_of_speech(opened, files, monkeypatch):
+    model = opened("whisper")
+    heard_of = [model.prompt(str(files["sound"] / f"{n}.wav")) for n in (0, 1)]
+    config = model.module.generation_config
+    monkeypatch.setattr(config, "no_timestamps_token_id", 8, raising=False)
+    both = listen(model, heard_of, most=5)
+    assert [heard.text for heard in both] == model.transcribe(heard_of, most=5)
+    alone = listen(model, heard_of[1:], most=5)[0]
+    assert (alone.no_speech, alone.logprob) == pytest.approx((both[1].no_speech, both[1].logprob), abs=1e-4)
+    # What the framework's own pass gives, token by token.
+    given = heard_of[1].given[None]
+    with torch.inference_mode():
+        new = model.module.generate(given, max_new_tokens=5, do_sample=False)[0].tolist()
+        own = [config.decoder_start_token_id, 8, *new]
+        logits = model.module(given, decoder_input_ids=torch.tensor([own])).logits[0].log_softmax(-1)
+    assert alone.no_speech == pytest.approx(float(logits[0, 7].exp()), rel=1e-4)
+    likely = [float(logits[at - 1, own[at]]) for at in range(2, len(own))]
+    assert alone.logprob == pytest.approx(np.mean(likely), rel=1e-4)
+    loud = Edit(HOOK, lambda x_BTD, site: -3 * x_BTD)
+    assert listen(model, heard_of[1:], [loud], most=5)[0].no_speech != pytest.approx(alone.no_speech, rel=1e-4)
+    with pytest.raises(InterpError, match="writes down nothing"):
+        listen(opened("hubert"), [opened("hubert").prompt(str(files["sound"] / "1.wav"))])
+
+
+@pytest.mark.parametrize(
+    ("no_speech", "logprob", "speech"),
+    [(0.7, -1.1, False), (0.7, -0.9, True), (0.5, -1.1, True), (float("nan"), -9, True)],
+)
+def test_words_are_dropped_only_where_both_limits_are_passed(no_speech, logprob, speech):
+    assert Heard(text="you", no_speech=no_speech, logprob=logprob).speech is speech
 
 
 def test_a_harvest_of_pictures_is_what_the_stream_gives(opened, files, tmp_path):
