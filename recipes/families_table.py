@@ -100,7 +100,9 @@ def walk(model: Model, corpus: Corpus, folder: Path) -> Row:
         train_checkpoint(acts, hook, folder / "sae", d_sae=64, k=8, batch=256, epochs=2, config=config)
         made.append(Workbench.open(folder / "sae", labels=f"sqlite:///{folder}/labels.sqlite"))
 
-    if not step("train", train) or not step("index", lambda: (made[0].build_index(corpus, TOKENS, beside=True), None)[1]):
+    if not step("train", train) or not step(
+        "index", lambda: (made[0].build_index(corpus, TOKENS, beside=True), None)[1]
+    ):
         return done
     wb = made[0]
     features = wb.index.features
