@@ -204,6 +204,15 @@ def test_a_figure_that_does_not_separate_is_marked_and_kept_out_of_the_headline(
     assert "does not separate" not in markdown(small(12.0))
 
 
+def test_a_table_keeps_the_order_of_its_columns_through_its_file(tmp_path):
+    rows = ({"place": "news", "ev": 0.5, "counted": 7},)
+    made = replace(small(), sections=(Section(name="one", title="One", figures=(ONE,), rows=rows),))
+    (tmp_path / "report.json").write_text(made.to_json(), encoding="utf-8")
+    again = read_report(tmp_path / "report.json")
+    assert list(again.sections[0].rows[0]) == ["place", "ev", "counted"]
+    assert markdown(again) == markdown(made)
+
+
 def test_a_report_comes_back_from_its_file_and_one_of_other_weights_or_format_is_refused(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(small(12.0).to_json(), encoding="utf-8")

@@ -176,7 +176,7 @@ class Report:
 
     def to_json(self) -> str:
         """Strict JSON, the same bytes for the same report."""
-        return places.strict_json(self.to_dict(), indent=1, sort_keys=True) + "\n"
+        return places.strict_json(self.to_dict(), indent=1) + "\n"
 
 
 def read_report(path: Path, sae_sha256: str | None = None) -> Report:

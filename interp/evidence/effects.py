@@ -78,7 +78,7 @@ class EffectsConfig:
 
     seed: int = 0
     """Of the controls."""
-    at_once: int = 64
+    at_once: int = 256
     """Positions of features that are one batch; each is two versions, and every unlike position one more. What comes out
     depends on it in the last bits only."""
     part_blocks: int = 4
