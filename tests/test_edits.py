@@ -28,6 +28,7 @@ from interp.predicates.wordnet import wordnet
 from interp.sae import SAE
 from interp.types import InterpError
 from interp.workbench.evidencing import APART, MAKERS
+from interp.workbench.inspecting import edits_of, failed_texts
 from tests.families import WIDTH, WORDS, save, sentences
 from tests.test_wordnet import real
 
@@ -629,3 +630,16 @@ def test_with_a_limit_labels_are_drawn_and_a_longer_run_holds_a_shorter_one(wb, 
     two = tried(2)
     assert len(two) == 2
     assert two < tried(4)
+
+
+def test_texts_of_edits_that_came_with_the_sae_are_not_looked_for_in_another_index(embedded, monkeypatch, tmp_path):
+    """The embedded SAE's labels were tried on its full index; the one that ships keeps examples only."""
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    feature = next(f for f, one in enumerate(embedded.evidence.column("edit_failed").tolist()) if one and one > 0)
+    page = embedded.feature(feature)
+    edits = edits_of(embedded, page)
+    assert edits is not None
+    assert edits.failures
+    assert failed_texts(embedded, page, edits) == []
+    with pytest.raises(InterpError, match="the texts that were edited are not those of the index in"):
+        embedded.show_edit(edits.failures[0])

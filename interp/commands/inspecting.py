@@ -45,7 +45,7 @@ class Inspected:
     """Why there is none."""
     edits: "EditTest | None"
     failed: "Sequence[Example]"
-    """The text of each failure of `edits`, unedited."""
+    """The text of each failure of `edits`, unedited; none where it is not the text of the index that is open."""
     names: Mapping[int, str]
     """Of the features that the page speaks of."""
     origins: Mapping[str, Origin]
@@ -80,7 +80,7 @@ def inspect_feature(sae: Sae, number: Feature) -> Inspected:
         contrary=against,
         contrary_lacks=lacks,
         edits=edits,
-        failed=bench.index.stretches(number, [f.position for f in edits.failures]) if edits else [],
+        failed=inspecting.failed_texts(bench, page, edits) if edits else [],
         names={other: bench.name(other) for other in dict.fromkeys(others)},
         origins=_origins(sae),
         json=_json(shown, against),

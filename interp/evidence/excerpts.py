@@ -57,9 +57,8 @@ class Stock:
             raise InterpError(
                 "the index has no text of the split labels with its tokens, whose examples are edited; index more text."
             )
-        name = hashlib.sha256(json.dumps(index.meta["files"], sort_keys=True).encode()).hexdigest()
         text = index.passages if encode is None else index.passages.read_by(encode)
-        return Stock(text, testing_N, index.fired, index.token_counts, index.vocabulary_bytes, name)
+        return Stock(text, testing_N, index.fired, index.token_counts, index.vocabulary_bytes, name_of(index))
 
     def window(self, position: int, before: int, after: int, special: frozenset[int]) -> Window:
         """Up to so many tokens before and after a position, of its document and block, without special tokens."""
@@ -144,3 +143,8 @@ def as_text(
     if subject:
         text.remembered["subjects"] = subjects(whole).elsewhere(text)
     return text, first_I + np.array([one.at for one in excerpts], dtype=np.int64)
+
+
+def name_of(index: FeatureIndex) -> str:
+    """A name for an index's text and firings: positions that edits tell of are those of the index with the same."""
+    return hashlib.sha256(json.dumps(index.meta["files"], sort_keys=True).encode()).hexdigest()

@@ -230,10 +230,13 @@ def _failed_edits(of: Inspected) -> list[object]:
     if of.edits is None:
         return []
     rows = []
-    for failure, example in zip(of.edits.failures, of.failed, strict=True):
+    for number, failure in enumerate(of.edits.failures):
         said = f"{failure.sentence} (from {strength(failure.before)} to {strength(failure.after)})"
-        rows.append(tag("p", f"{_sentence(said)}:", class_="note"))
-        rows.append(example_row(example, of.shown.page.max, lead=strength(failure.before)))
+        rows.append(tag("p", f"{_sentence(said)}{':' if of.failed else '.'}", class_="note"))
+        if of.failed:
+            rows.append(example_row(of.failed[number], of.shown.page.max, lead=strength(failure.before)))
+    if rows and not of.failed:
+        rows.append(tag("p", "Their texts are of another index than the one that is open.", class_="note"))
     head = tag(
         "h3",
         "Edits after which label and feature disagree",

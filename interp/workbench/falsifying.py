@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from interp.evidence import labels as tried
-from interp.evidence.card import evidence_folder
+from interp.evidence.card import Of, evidence_folder, find_evidence, read_evidence
 from interp.evidence.claimed import Claims, read_claims
+from interp.evidence.edited import PART as EDITED
 from interp.evidence.edited import EditTest, Failure, Shown, edit_test, show_failure, summarise_edits
 from interp.evidence.edits import try_edits
-from interp.evidence.excerpts import Stock, special_tokens
+from interp.evidence.excerpts import Stock, name_of, special_tokens
+from interp.evidence.part import about_part
 from interp.evidence.trials import EditsConfig
 from interp.labels.testing import Label
 from interp.predicates import read_claim
@@ -52,8 +55,25 @@ def show_edit(wb: Opened, failure: Failure, *, config: EditsConfig | None = None
 
     Raises InterpError when its text is not on this machine.
     """
+    if name_of(wb.index) not in _edited_texts(wb):
+        raise InterpError(
+            f"the texts that were edited are not those of the index in {wb.index.folder}; `interp index {wb.folder}` of the same text "
+            "and `interp evidence SAE --parts edits` try them here."
+        )
     special = special_tokens(wb.model, wb.card.separator)
     return show_failure(failure, Stock.of(wb.index), config or EditsConfig(), special)
+
+
+def _edited_texts(wb: Opened) -> set[str]:
+    """Names of the texts from which the edits are that are known here: those that came with the SAE, and those tried on this machine."""
+    of: list[Mapping[str, Any]] = []
+    path, shipped = evidence_folder(wb.card.sae_sha256) / EDITED.file, find_evidence(wb.folder, wb.card.sae_sha256)
+    if path.exists():
+        of.append(about_part(EDITED.read(path)))
+    if shipped is not None:
+        own = Of(name=wb.card.name, model=wb.card.model, sae_sha256=wb.card.sae_sha256, d_sae=wb.sae.d_sae)
+        of.append(read_evidence(shipped, own).parts.get(EDITED.name, {}))
+    return {str(each["text_sha256"]) for each in of if "text_sha256" in each}
 
 
 def try_evidence(wb: Opened, *, restart: bool = False, limit: int | None = None, seed: int = 0) -> None:

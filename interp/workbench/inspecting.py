@@ -4,9 +4,13 @@ from interp.evidence.card import evidence_folder
 from interp.evidence.contrary import Contrary, find_contrary
 from interp.evidence.edited import PART as EDITS
 from interp.evidence.edited import EditTest, edit_test
+from interp.evidence.excerpts import name_of
 from interp.evidence.headline import Headline, headline
+from interp.evidence.part import about_part
+from interp.index.read import Example
 from interp.types import InterpError
 from interp.views import FeaturePage
+from interp.workbench.evidencing import evidence as known
 from interp.workbench.finding import feature as show_feature
 from interp.workbench.opening import Opened
 
@@ -47,3 +51,15 @@ def edits_of(wb: Opened, page: FeaturePage) -> EditTest | None:
     table = EDITS.read(path)
     rows = table.filter(table["feature"].to_numpy() == page.feature).to_pylist()
     return next((edit_test(row) for row in rows if row["claim"] == claim), None)
+
+
+def failed_texts(wb: Opened, page: FeaturePage, edits: EditTest) -> list[Example]:
+    """The text of each failure, unedited; none where the index that is open is not the one whose texts were edited."""
+    evidence = page.evidence
+    if evidence is not None and evidence.records.get(EDITS.name) is edits:
+        made_of = known(wb).parts[EDITS.name]
+    else:
+        made_of = about_part(EDITS.read(evidence_folder(wb.card.sae_sha256) / EDITS.file))
+    if made_of.get("text_sha256") != name_of(wb.index):
+        return []
+    return wb.index.stretches(page.feature, [failure.position for failure in edits.failures])
