@@ -1,9 +1,9 @@
 """Stores and indexes at a URL: sent shard by shard, fetched as they are read, and what becomes of both when the store fails."""
 
 import errno
-import importlib.util
 import random
 import shutil
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -445,8 +445,10 @@ def test_what_cannot_be_is_refused_in_a_sentence(send, tmp_path, monkeypatch):
     assert not list(Path().glob("failing:*"))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed here")
-def test_a_driver_that_is_not_installed_is_named():
+def test_a_driver_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # where it is installed, as if it were not
+    for protocol in ("s3", "s3a"):
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
     with pytest.raises(InterpError, match="s3://bucket/acts needs s3fs, which is not installed: pip install s3fs"):
         ActivationStore.open("s3://bucket/acts")
 
