@@ -39,6 +39,11 @@ def test_a_verdict_is_told_and_what_does_not_steer_is_told_first(wb, kept):
     assert [shown for shown, _ in said[1]] == [False]
     assert "no longer text" in said[1][0][1]
     assert "not shown to steer" in said[5][0][1]
+    assert "output score" not in said[5][0][1]
+    (told,) = steered._record(known[3] | {"steer_moves": False}).said()
+    assert told.text.endswith(
+        "of its own 2). Its output score, or the lower end of that figure, does not exceed what is asked."
+    )
     assert said[0] == []
 
 

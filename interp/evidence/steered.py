@@ -75,7 +75,11 @@ class Steered:
             f"{math.exp(self.shift_control):.2g} times{noise})"
         )
         if not self.moves:
-            return [Said(f"It is not shown to steer the model: {figures}.", shown=False)]
+            beyond = self.shift > max(self.shift_control, self.shift_noise or 0.0)
+            also = (
+                " Its output score, or the lower end of that figure, does not exceed what is asked." if beyond else ""
+            )
+            return [Said(f"It is not shown to steer the model: {figures}.{also}", shown=False)]
         if not self.stays_text:
             return [Said(f"It moves the output, which is then no longer text: {figures}.", shown=False)]
         return [Said(f"It steers the model ({self.verdict}): {figures}, and what is written stays text.")]
