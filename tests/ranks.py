@@ -105,7 +105,8 @@ def stoppable(rank: int, folder: Path, batches: int) -> None:
 
 
 def _tell(folder: Path) -> Callable[[Step], None]:
-    return lambda step: (folder / "step").write_text(str(step.step)) and None
+    """What says each step from the second on: only then has every rank ended its first, before which a signal ends it at once."""
+    return lambda step: (folder / "step").write_text(str(step.step)) and None if step.step > 1 else None
 
 
 def chosen(rank: int, folder: Path, features: int) -> None:

@@ -3,8 +3,8 @@
 Axes    B batch row (here), F feature (here), N entry (here), O d_out.
 
 Here stands the one process that holds all of both: its sums over others are the thing itself, and cost nothing.
-training/parallel.py has the same for several ranks, and is the only file that knows them. Architectures and the trainer
-call these at the few places where a row needs every feature, or a feature every row.
+training/grid.py has the same for several ranks; it and parallel.py, which begins them, alone know them. Architectures and
+the trainer call these at the few places where a row needs every feature, or a feature every row.
 """
 
 from pathlib import Path

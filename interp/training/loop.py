@@ -88,6 +88,8 @@ def train_many(
             if asked() and not whole.shards.several:
                 whole.save()
                 break
+        if whole.stopped:
+            parallel.part()  # before the signal takes its course
     if len(made) < len(runs):  # a signal's own handler let it pass
         raise InterpError("the run was stopped before its end; the same call goes on from there.")
     return made

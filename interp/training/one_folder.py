@@ -6,7 +6,8 @@ from pathlib import Path
 
 from interp import places
 from interp.objects import is_url, shown
-from interp.training.parallel import Grid, joined
+from interp.training.grid import Grid
+from interp.training.parallel import joined
 from interp.types import InterpError
 
 

@@ -23,6 +23,7 @@ from interp.training import parallel, state, watch
 from interp.training.batch import finite_rows, joined, pick, rows_of, sides
 from interp.training.config import TrainConfig
 from interp.training.finish import finish, with_feature_thresholds
+from interp.training.grid import LostRank
 from interp.training.optimise import optimise
 from interp.training.plan import HELD_BACK, INIT_ROWS, Plan
 from interp.training.step import Step
@@ -173,7 +174,7 @@ class Run:
         done = self.state.tokens / self.total
         try:
             measured = optimise(self.state, self.architecture, self.config, batch, done, self.shards)
-        except parallel.LostRank:
+        except LostRank:
             raise
         except InterpError as error:
             raise InterpError(f"{self.name}: {error}" if self.name else str(error)) from error
