@@ -58,7 +58,8 @@ def test_an_edge_is_what_a_change_of_its_source_does_while_patterns_norms_and_ga
     for source in torch.randperm(len(n), generator=torch.Generator().manual_seed(0))[:8].tolist():
         if n.kind_N[source] == LOGIT:
             continue
-        layer, at, vector = written_by(read, graph, source)
+        step = written_by(read, graph, source)
+        layer, at, vector = step.layer, step.at, step.vector_D
         hook = EMBEDDING if layer < 0 else replacement.writes[layer]
         edits = list(holding(replacement.norms, clean))
         for each in (EMBEDDING, *replacement.writes):
@@ -169,7 +170,7 @@ def test_the_held_model_does_what_all_paths_predict_whatever_the_size(made):
     n = graph.nodes
     some = [node for node in range(len(n)) if n.kind_N[node] != LOGIT and n.layer_N[node] < len(read.layers) - 1][::9]
     total = total_effects(graph, some)[n.kind_N == LOGIT].T
-    moves = [[Step(layer, at, -vector)] for layer, at, vector in (written_by(read, graph, node) for node in some)]
+    moves = [[written_by(read, graph, node).times(-1.0)] for node in some]
     did = (run_moved(replacement, read, moves, "held", []).logits_BV - read.clean.logits_V) @ graph.directions_KV.T
     bends = getattr(replacement.model.module.config, "final_logit_softcapping", None)
     assert float(total.abs().max()) > 0.1
@@ -188,7 +189,8 @@ def test_what_is_measured_is_the_activation_with_its_gate_free(kind, tmp_path):
         for t, s, _ in graph.strongest(200)
         if n.kind_N[t] == n.kind_N[s] == FEATURE and n.position_N[t] == n.position_N[s]
     )
-    layer, at, vector = written_by(read, graph, source)
+    step = written_by(read, graph, source)
+    layer, at, vector = step.layer, step.at, step.vector_D
     edits = [
         Edit(name, partial(lambda now, out, _: now, read.clean.activations[name].clone()))
         for name in replacement.writes
@@ -236,7 +238,7 @@ def test_a_neuron_that_is_put_somewhere_stays_there_in_the_live_model(tmp_path):
         (t, s) for t, s, _ in graph.strongest(400) if n.kind_N[t] == n.kind_N[s] == FEATURE and n.layer_N[t] == 1
     )
     move = moved_nodes(read, graph, [low, high], "both")
-    gone = [Step(each.layer, each.at, -each.vector_D, each.feature) for each in move.steps]
+    gone = [each.times(-1.0) for each in move.steps]
     found = run_moved(replacement, read, [gone], "live", [2])
     first = run_moved(replacement, read, [gone[:1]], "live", [1])
     still = float(first.read[1][0, int(n.position_N[high]), int(n.index_N[high])])

@@ -135,7 +135,8 @@ def test_a_plain_edge_is_what_a_small_change_of_its_source_does(model):
     for source in torch.randperm(len(n), generator=torch.Generator().manual_seed(0))[:6].tolist():
         if n.kind_N[source] == LOGIT:
             continue
-        layer, at, vector = written_by(read, graph, source)
+        step = written_by(read, graph, source)
+        layer, at, vector = step.layer, step.at, step.vector_D
         size = 0.01 * float(read.layers[0].out_TD[at].norm()) / max(float(vector.norm()), 1e-6)
         moves = [[Step(layer, at, share * vector)] for share in (size, -size)]
         targets = [t for t in graph.edges_NN[:, source].abs().topk(4).indices.tolist() if graph.edges_NN[t, source]]
@@ -194,7 +195,8 @@ def test_nothing_moved_changes_nothing_and_a_neighbour_is_reached_directly_or_li
             torch.testing.assert_close(seen, clean.expand_as(seen), atol=2e-3, rtol=1e-3)
     n = graph.nodes
     source = next(i for i in range(len(n)) if n.kind_N[i] == FEATURE and n.layer_N[i] == 0)
-    layer, at, vector = written_by(read, graph, source)
+    step = written_by(read, graph, source)
+    layer, at, vector = step.layer, step.at, step.vector_D
     direct, live = (run_moved(replacement, read, [[Step(layer, at, -vector)]], way, [1]) for way in ("direct", "live"))
     torch.testing.assert_close(direct.read[1], live.read[1])
     torch.testing.assert_close(direct.logits_BV[0], read.clean.logits_V, atol=2e-3, rtol=1e-3)
@@ -207,7 +209,8 @@ def test_an_ablation_is_what_taking_out_by_hand_does(llama):
     read, graph = traced(replacement)
     n = graph.nodes
     target, source = next((t, s) for t, s, _ in graph.strongest(500) if n.kind_N[t] == n.kind_N[s] == FEATURE)
-    layer, at, vector = written_by(read, graph, source)
+    step = written_by(read, graph, source)
+    layer, at, vector = step.layer, step.at, step.vector_D
     assert layer == 0
     one, place = read.layers[1], int(n.position_N[target])
     row_D = one.read_rows(one.find(torch.tensor([place]), torch.tensor([int(n.index_N[target])])))[0]
@@ -249,7 +252,7 @@ def test_a_feature_that_is_put_somewhere_stays_there_in_the_live_model(llama):
     n = graph.nodes
     high, low = next((t, s) for t, s, _ in graph.strongest(500) if n.kind_N[t] == n.kind_N[s] == FEATURE)
     move = moved_nodes(read, graph, [low, high], "both")
-    gone = [Step(each.layer, each.at, -each.vector_D, each.feature) for each in move.steps]
+    gone = [each.times(-1.0) for each in move.steps]
     found = run_moved(replacement, read, [gone], "live", [])
     first = run_moved(replacement, read, [gone[:1]], "live", [1])
     sae, at, index = replacement.parts[1].sae, int(n.position_N[high]), int(n.index_N[high])

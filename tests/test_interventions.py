@@ -52,8 +52,8 @@ def test_a_small_change_of_the_held_model_is_what_all_paths_predict(made):
     share = 1e-3
     moves = []
     for node in some:
-        layer, at, vector = written_by(read, graph, node)
-        moves.append([Step(layer, at, share * vector)])
+        step = written_by(read, graph, node)
+        moves.append([step.times(share)])
     moved = run_moved(replacement, read, moves, "held", [])
     logits = torch.from_numpy(nodes.kind_N == LOGIT)
     did = (moved.logits_BV - read.clean.logits_V) @ graph.directions_KV.T / share

@@ -75,7 +75,7 @@ def test_a_small_move_in_the_held_model_does_what_all_paths_predict(made, kind):
     )
     _, whole_N = predict_move(replacement, read, graph, move)
     share = 1e-3
-    steps = [Step(each.layer, each.at, share * each.vector_D, each.feature) for each in move.steps]
+    steps = [each.times(share) for each in move.steps]
     targets = [*features(graph, 2, 40), *logits_of(graph)]
     moved = run_moved(replacement, read, [steps], "held", [2])
     did = changes(replacement, read, graph, moved, targets)[0] / share
@@ -94,7 +94,7 @@ def test_members_of_a_group_stay_where_they_were_put(tmp_path):
     low = next(key for key in there if key[0] == 0 and (1, *key[1:]) in there)
     nodes = [there[low], there[1, *low[1:]]]
     move = moved_nodes(read, graph, nodes, "both")
-    gone = [Step(each.layer, each.at, -each.vector_D, each.feature) for each in move.steps]
+    gone = [each.times(-1.0) for each in move.steps]
     found = run_moved(replacement, read, [gone, gone], "live", [1, 2])
     first = run_moved(replacement, read, [gone[:1]], "live", [1])
     one, (_, at, feature) = replacement.transcoders[1], low

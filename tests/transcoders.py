@@ -10,6 +10,7 @@ from interp import checkpoint
 from interp.checkpoint import Card
 from interp.models import Model
 from interp.sae import SAE
+from interp.sae.cross_layer import CrossLayerTranscoder, forwards
 
 
 def random_transcoders(
@@ -110,3 +111,25 @@ def save_stream(model: Model, root: Path) -> Path:
         )
         checkpoint.save(one, root / one.hook_name, card)
     return root
+
+
+def random_cross_layer(model: Model, *, rank: int = 2, apart: bool = False, seed: int = 0) -> CrossLayerTranscoder:
+    """A cross-layer transcoder whose encoders are those of `random_transcoders`; `apart` it writes what these do, and nothing further."""
+    saes = random_transcoders(model, seed=seed)
+    draw = torch.Generator().manual_seed(seed + 1)
+    more = torch.randn(len(saes), rank - 1, *saes[0].W_dec.shape, generator=draw) / saes[0].d_out ** 0.5
+    decoders = torch.cat([torch.stack([one.W_dec for one in saes])[:, None], more], 1)
+    mix = torch.zeros(len(saes), rank, len(saes))
+    mix[:, 0] = torch.eye(len(saes))
+    if not apart:
+        mix = torch.randn(mix.shape, generator=draw) * forwards(len(saes))[:, None]
+    return CrossLayerTranscoder(
+        W_enc=torch.stack([one.W_enc for one in saes]),
+        b_enc=torch.stack([one.b_enc for one in saes]),
+        threshold=torch.stack([one.threshold for one in saes if one.threshold is not None]),
+        W_dec=decoders,
+        b_dec=torch.stack([one.b_dec for one in saes]),
+        mix=mix,
+        reads=tuple(one.hook_name for one in saes),
+        writes=tuple(one.hook_name_out for one in saes),
+    )

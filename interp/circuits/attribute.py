@@ -7,7 +7,8 @@
 
         edge(source → target) = activation(source) · W_dec(source) · J(from the source's layer to the target's) · W_enc(target)
 
-    for a feature; for an error the error vector, for a token its embedding, stand in the place of activation · W_dec.
+    for a feature; for an error the error vector, for a token its embedding, stand in the place of activation · W_dec. What writes into
+    several layers (a cross-layer transcoder's feature) has the sum over those below the target.
 4.  It ends when `max_nodes` features were targets. What influence the others have is told (`left_out`).
 
 An edge is a direct effect: whatever passes through another MLP is an edge of that one's features. The sum of a target's edges and its
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, Pulls
 from interp.circuits.graph import Graph, Nodes
+from interp.circuits.layer import Layer
 from interp.circuits.replacement import Read, Replacement
 from interp.progress import bar
 from interp.types import InterpError
@@ -78,8 +80,8 @@ class _Sources:
     feature_slices: tuple[slice, ...]
     """Columns of each layer's features."""
     tokens: int
-    padded: tuple[tuple[Tensor, Tensor], ...]
-    """Of each layer: what is written (T, A, D) by position, and which entry it is (T, A), -1 where there is none."""
+    padded: tuple[tuple[tuple[Tensor, ...], Tensor], ...]
+    """Of each layer: what is written (T, A, D) by position, by each of its decoders, and which entry it is (T, A), -1 where there is none."""
 
     @property
     def count(self) -> int:
@@ -90,15 +92,14 @@ class _Sources:
         """The edges from every source, of targets whose pulls these are."""
         edges = torch.zeros(count, self.count)
         errors = self.read.entries
-        for number, layer in enumerate(self.read.layers):
-            grad_NTD = pulled.get(self.leaves[number + 1])
-            if grad_NTD is None:
-                continue
-            written_TAD, entry_TA = self.padded[number]
-            value_TAN = torch.bmm(written_TAD, grad_NTD.permute(1, 2, 0))
+        by_layer = [pulled[leaf] for leaf in self.leaves[1:] if leaf in pulled]
+        for number, (layer, grad_NTD) in enumerate(zip(self.read.layers, by_layer, strict=False)):
+            several, entry_TA = self.padded[number]
             there = entry_TA >= 0
             part = edges[:, self.feature_slices[number]]
-            part[:, entry_TA[there]] = value_TAN[there].T
+            for written_TAD, towards_NTD in zip(several, _by_decoder(layer, by_layer), strict=True):
+                value_TAN = torch.bmm(written_TAD, towards_NTD.permute(1, 2, 0))
+                part[:, entry_TA[there]] += value_TAN[there].T
             first = errors + number * self.tokens
             edges[:, first : first + self.tokens] = (grad_NTD * layer.error_TD).sum(-1)
         embedding = self.read.clean.activations[EMBEDDING][0]
@@ -112,18 +113,33 @@ def _sources(replacement: Replacement, read: Read) -> _Sources:
     for layer in read.layers:
         slices.append(slice(first, first + len(layer.feature_E)))
         first += len(layer.feature_E)
-        padded.append(_by_position(layer.written_ED, layer.position_E, tokens))
+        decoders = [layer.W_dec] if layer.further is None else list(layer.further.rows_RFD)
+        padded.append(_by_position(layer, decoders, tokens))
     return _Sources(read, (EMBEDDING, *replacement.writes), tuple(slices), tokens, tuple(padded))
 
 
-def _by_position(written_ED: Tensor, position_E: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+def _by_decoder(layer: Layer, by_layer: Sequence[Float[Tensor, "N T D"]]) -> list[Float[Tensor, "N T D"]]:
+    """What a target would gain by a unit along each decoder of a layer, at all layers together that it writes into."""
+    if layer.further is None:
+        return [by_layer[layer.number]]
+    later = range(layer.number, len(by_layer))
+    mix_RM = layer.further.mix_RM[:, later.start : later.stop]
+    return [sum(by_layer[m] * float(share) for m, share in zip(later, mix_M, strict=True)) for mix_M in mix_RM]  # type: ignore[misc]
+
+
+def _by_position(layer: Layer, decoders: Sequence[Tensor], tokens: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    position_E = layer.position_E
     counts = torch.bincount(position_E, minlength=tokens)
     widest = max(int(counts.max()) if len(position_E) else 0, 1)
     place = torch.arange(len(position_E)) - (counts.cumsum(0) - counts)[position_E]
-    written = written_ED.new_zeros(tokens, widest, written_ED.shape[1])
     entry = torch.full((tokens, widest), -1)
-    written[position_E, place], entry[position_E, place] = written_ED, torch.arange(len(position_E))
-    return written, entry
+    entry[position_E, place] = torch.arange(len(position_E))
+    several = []
+    for rows_FD in decoders:
+        written = rows_FD.new_zeros(tokens, widest, rows_FD.shape[1])
+        written[position_E, place] = layer.value_E[:, None] * rows_FD[layer.feature_E]
+        several.append(written)
+    return tuple(several), entry
 
 
 def attribute(

@@ -72,33 +72,35 @@ def carried(replacement: Replacement, read: Read, graph: Graph, target: int, sou
     zs = [f"blocks.{layer}.{Z}" for layer in range(layers)]
     for name in zs:
         check_fires(model, name)
-    layer, at, vector = written_by(read, graph, source)
-    leaf = EMBEDDING if layer < 0 else replacement.writes[layer]
+    step = written_by(read, graph, source)
+    added = {}
+    for layer, vector_D in step.vectors.items():
+        leaf = _leaf(replacement, layer)
+        added[leaf] = torch.zeros_like(clean.activations[leaf][0])
+        added[leaf][step.at] = vector_D
     end, towards = _towards(replacement, read, graph, target)
     ends = [] if end == "logits" else [end]
     cuts = replacement.cuts(read)
 
-    added = torch.zeros_like(clean.activations[leaf][0])
-    added[at] = vector
     whole = held_pass(model, replacement.norms, clean, cuts, [*ends, *zs])
-    after = held_pass(model, replacement.norms, clean, cuts, [*ends, *zs], moved={leaf: added})
+    after = held_pass(model, replacement.norms, clean, cuts, [*ends, *zs], moved=added)
     delta = {name: (after.ends[name] - whole.ends[name])[0].detach() for name in zs}
     through = torch.autograd.grad(
         whole.ends[end], [whole.ends[name] for name in zs], towards, retain_graph=True, allow_unused=True
     )
     with_z = Clean(clean.tokens_T, {**clean.activations, **_outputs(replacement, clean, zs)}, clean.logits_V)
     cut = held_pass(model, replacement.norms, with_z, [*cuts, *map(Cut, zs)], ends)
-    pulled = cut.pull(end, towards, [leaf, *zs])
+    pulled = cut.pull(end, towards, [*added, *zs])
     by_head = [_by_head(pulled[name][0], delta[name], heads) for name in zs]
     through_LH = [
         np.zeros(heads) if grad is None else _by_head(grad[0], delta[name], heads)
         for name, grad in zip(zs, through, strict=True)
     ]
     at_target = int(graph.nodes.position_N[target])
-    patterns = [clean.activations[f"blocks.{number}.{PATTERN}"][0, :, at_target, at] for number in range(layers)]
+    patterns = [clean.activations[f"blocks.{number}.{PATTERN}"][0, :, at_target, step.at] for number in range(layers)]
     return Carried(
         edge=float(graph.edges_NN[target, source]),
-        straight=float(pulled[leaf][0, at] @ vector),
+        straight=sum(float((pulled[leaf][0] * added_TD).sum()) for leaf, added_TD in added.items()),
         brought_LH=np.stack(by_head),
         through_LH=np.stack(through_LH),
         attention_LH=torch.stack(patterns).detach().double().numpy(),
@@ -195,8 +197,14 @@ def _parts(
     """What each node that writes before gave, the largest first; nodes that gave nothing are left out."""
     found = []
     for node in np.flatnonzero(graph.nodes.kind_N != LOGIT).tolist():
-        layer, at, vector = written_by(read, graph, node)
-        leaf = EMBEDDING if layer < 0 else replacement.writes[layer]
-        if leaf in pulled and (value := float(pulled[leaf][0, at] @ vector)):
+        step = written_by(read, graph, node)
+        leaves = {_leaf(replacement, layer): vector_D for layer, vector_D in step.vectors.items()}
+        value = sum(float(pulled[leaf][0, step.at] @ vector_D) for leaf, vector_D in leaves.items() if leaf in pulled)
+        if value:
             found.append((node, value))
     return tuple(sorted(found, key=lambda each: -abs(each[1])))
+
+
+def _leaf(replacement: Replacement, layer: int) -> str:
+    """Where what a layer, or the embedding (-1), puts out is added."""
+    return EMBEDDING if layer < 0 else replacement.writes[layer]

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.circuits.graph import FEATURE, LOGIT, Graph
-from interp.circuits.intervene import ROWS, Step, Way, changes, run_moved, written_by
+from interp.circuits.intervene import ROWS, Way, changes, run_moved, written_by
 from interp.circuits.replacement import Read, Replacement
 
 
@@ -55,8 +55,7 @@ def correlate(
     apart_TS = torch.from_numpy(n.layer_N[targets])[:, None] - torch.from_numpy(n.layer_N[list(sources)])[None]
     moves = []
     for source in sources:
-        layer, at, vector = written_by(read, graph, source)
-        moves.append([Step(layer, at, -vector)])
+        moves.append([written_by(read, graph, source).times(-1.0)])
     did = []
     for first in range(0, len(moves), ROWS):
         moved = run_moved(replacement, read, moves[first : first + ROWS], way, layers)

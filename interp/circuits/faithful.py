@@ -113,5 +113,7 @@ def _outputs(replacement: Replacement, read: Read, other: Read, graph: Graph, ke
     for node in kept:
         layer, at, index = int(n.layer_N[node]), int(n.position_N[node]), int(n.index_N[node])
         theirs = other.layers[layer]
-        outputs[layer][at] += (float(n.value_N[node]) - theirs.fires(at, index)) * theirs.W_dec[index]
+        step = theirs.step(at, index, float(n.value_N[node]) - theirs.fires(at, index))
+        for into, vector_D in step.vectors.items():
+            outputs[into][at] += vector_D
     return outputs

@@ -32,8 +32,9 @@ from interp.circuits.attribute import attribute, difference
 from interp.circuits.behaviours import Pair
 from interp.circuits.faithful import LEAST, put
 from interp.circuits.graph import FEATURE, FEATURES
+from interp.circuits.layer import Layer
 from interp.circuits.prune import influence
-from interp.circuits.replacement import Layer, Read, Replacement
+from interp.circuits.replacement import Read, Replacement
 from interp.models import Edit
 from interp.progress import bar
 from interp.statistics import bootstrap_ratio
@@ -229,7 +230,7 @@ def _answers(
         now = [layer.out_TD.clone() for layer in twin.layers]
         for first, end in zip((0, *sizes), sizes, strict=False):
             for one in order[first:end]:
-                _carry(now[one.layer], twin, one, ours.get(one, {}), theirs.get(one, {}))
+                _carry(now, twin, one, ours.get(one, {}), theirs.get(one, {}))
             rows.append([out.clone() for out in now])
     at_T1 = torch.tensor([bool(role) for role in where])[:, None]
     rows.append([_every(own, other, at_T1) for own, other in zip(read.layers, twin.layers, strict=True)])
@@ -250,9 +251,14 @@ def _every(own: Layer, other: Layer, at_T1: Bool[Tensor, "T 1"]) -> Float[Tensor
 
 
 def _carry(
-    out_TD: Float[Tensor, "T D"], twin: Read, one: Placed, ours: Mapping[int, float], theirs: Mapping[int, float]
+    outputs: Sequence[Float[Tensor, "T D"]],
+    twin: Read,
+    one: Placed,
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
 ) -> None:
     """Put a feature where it is for the prompt itself, at all positions of its role."""
-    row = twin.layers[one.layer].W_dec[one.feature]
     for at in {*ours, *theirs}:
-        out_TD[at] += (ours.get(at, 0.0) - theirs.get(at, 0.0)) * row
+        step = twin.layers[one.layer].step(at, one.feature, ours.get(at, 0.0) - theirs.get(at, 0.0))
+        for layer, vector_D in step.vectors.items():
+            outputs[layer][at] += vector_D

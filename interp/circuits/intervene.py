@@ -33,7 +33,8 @@ from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, PATTERN, Clean, Cut, Held, held_pass, holding, note
 from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Check, Graph
-from interp.circuits.replacement import Kept, Part, Read, Replacement
+from interp.circuits.layer import Kept, Step
+from interp.circuits.replacement import Read, Replacement
 from interp.models import Edit
 from interp.models.passes import Site
 from interp.progress import bar
@@ -50,18 +51,6 @@ FACTOR = 2.0
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is added to the residual stream at one place."""
-
-    layer: int
-    """-1 of the embedding."""
-    at: int
-    vector_D: Float[Tensor, " D"]
-    feature: int = -1
-    """A feature that stays where the step puts it, whatever lower layers now make of it; -1 where there is none."""
-
-
-@dataclass(frozen=True)
 class Moved:
     """What a pass left behind when something was moved."""
 
@@ -70,8 +59,8 @@ class Moved:
     logits_BV: Float[Tensor, "B V"]
 
 
-def written_by(read: Read, graph: Graph, node: int) -> tuple[int, int, Float[Tensor, " D"]]:
-    """(layer, -1 of the embedding; position; vector) that a node adds to the residual stream.
+def written_by(read: Read, graph: Graph, node: int) -> Step:
+    """What a node adds to the residual stream.
 
     Raises InterpError for a logit, which adds nothing.
     """
@@ -80,11 +69,11 @@ def written_by(read: Read, graph: Graph, node: int) -> tuple[int, int, Float[Ten
     if kind == LOGIT:
         raise InterpError("a logit adds nothing to the model, so it is the source of no edge.")
     if kind == TOKEN:
-        return -1, at, read.clean.activations[EMBEDDING][0, at]
+        return Step(-1, at, read.clean.activations[EMBEDDING][0, at])
     own = read.layers[layer]
     if kind == ERROR:
-        return layer, at, own.error_TD[at]
-    return layer, at, float(n.value_N[node]) * own.W_dec[index]
+        return Step(layer, at, own.error_TD[at])
+    return own.step(at, index, float(n.value_N[node]))
 
 
 @torch.inference_mode()
@@ -124,39 +113,54 @@ def _edits(replacement: Replacement, read: Read, moves: Sequence[Sequence[Step]]
     kept: dict[int, list[Kept]] = {}
     for row, step in ((row, step) for row, steps in enumerate(moves) for step in steps):
         shape = (len(moves), len(clean.tokens_T), len(step.vector_D))
-        added.setdefault(step.layer, step.vector_D.new_zeros(shape))[row, step.at] += step.vector_D
+        for into, vector_D in step.vectors.items():
+            added.setdefault(into, vector_D.new_zeros(shape))[row, step.at] += vector_D
         if step.feature >= 0:
             kept.setdefault(step.layer, []).append(Kept(row, step.at, step.feature))
     edits = list(holding(replacement.norms, clean)) if way == "held" else []
     if -1 in added:
         edits.append(Edit(EMBEDDING, partial(_add, added[-1])))
+    seen: dict[int, Tensor] = {}
     for number, layer in enumerate(read.layers):
-        more = added.get(number)
-        part, stay = replacement.parts[number], kept.get(number, [])
+        more, part = added.get(number), replacement.parts[number]
         writes = part.writes
-        there: dict[str, Tensor] = {}
-        if way == "live" and stay:  # before anything is added, for what is measured may be what is written
-            edits.append(Edit(part.measures, partial(note, there)))
+        if way == "live" and number in kept:  # before anything is added, for what is measured may be what is written
+            edits.append(Edit(part.measures, partial(_note, seen, number)))
         if way == "held":
-            now: dict[str, Tensor] = {}
-            edits.append(Edit(part.reads, partial(note, now)))
-            said = partial(part.anew, layer, clean_TD=clean.activations[part.reads][0], kept=stay)
-            edits.append(Edit(writes, partial(_encode, now, said, layer.out_TD, read.counted_LT[number], more)))
+            edits.append(Edit(part.reads, partial(_note, seen, number)))
+            said = partial(part.anew, read, number, seen, kept)
+            edits.append(Edit(writes, partial(_encode, said, layer.out_TD, read.counted_LT[number], more)))
         elif way == "direct":
             edits.append(Edit(writes, partial(_set, layer.out_TD, more)))
         elif more is not None:
             edits.append(Edit(writes, partial(_add, more)))
+        stay = {of: some for of, some in kept.items() if number in read.layers[of].into}
         if way == "live" and stay:
-            edits.append(Edit(writes, partial(_keep, there, part, clean.activations[part.measures], stay)))
+            edits.append(Edit(writes, partial(_keep, seen, replacement, read, number, stay)))
     return edits
 
 
-def _keep(now: dict[str, Tensor], part: Part, clean_1TW: Tensor, kept: Sequence[Kept], out: Tensor, _: Site) -> Tensor:
+def _note(seen: dict[int, Tensor], number: int, x: Tensor, _: Site) -> Tensor:
+    seen[number] = x
+    return x
+
+
+def _keep(
+    seen: Mapping[int, Tensor],
+    replacement: Replacement,
+    read: Read,
+    number: int,
+    kept: Mapping[int, Sequence[Kept]],
+    out: Tensor,
+    _: Site,
+) -> Tensor:
     """Without what features that are to stay fire more, or less, than in the clean pass."""
-    seen_BTW, out = now.pop("x"), out.clone()
-    for one in kept:
-        fires, fired = (part.activation(seen_TW[one.at], one.feature) for seen_TW in (seen_BTW[one.row], clean_1TW[0]))
-        out[one.row, one.at] -= (fires - fired) * part.W_dec[one.feature]
+    out = out.clone()
+    for layer, one in ((layer, one) for layer, some in kept.items() for one in some):
+        part = replacement.parts[layer]
+        both = seen[layer][one.row], read.clean.activations[part.measures][0]
+        fires, fired = (part.activation(x_TW[one.at], one.feature) for x_TW in both)
+        out[one.row, one.at] -= (fires - fired) * read.layers[layer].rows(number, torch.tensor([one.feature]))[0]
     return out
 
 
@@ -169,8 +173,7 @@ def _set(held_TD: Tensor, more: Tensor | None, out: Tensor, _: Site) -> Tensor:
 
 
 def _encode(
-    now: dict[str, Tensor],
-    anew: Callable[[Tensor], Tensor],
+    anew: Callable[[], Tensor],
     out_TD: Tensor,
     counted_T: Tensor,
     more: Tensor | None,
@@ -178,7 +181,7 @@ def _encode(
     _: Site,
 ) -> Tensor:
     """What features say anew, and the error; at positions that do not count what stood there."""
-    said = torch.where(counted_T[:, None], anew(now.pop("x")), out_TD)
+    said = torch.where(counted_T[:, None], anew(), out_TD)
     return said if more is None else said + more
 
 
@@ -261,13 +264,13 @@ def _check_source(
     predicted_N: Tensor,
     draw: torch.Generator,
 ) -> list[Check]:
-    layer, at, vector = written_by(read, graph, source)
-    others = _controls(read, layer, at, vector, draw)
-    places = {(layer, at): float(vector.norm())}
+    step = written_by(read, graph, source)
+    others = _controls(read, step, draw)
+    places = {(layer, step.at): float(vector_D.norm()) for layer, vector_D in step.vectors.items()}
     layers = sorted({int(graph.nodes.layer_N[t]) for t in targets if graph.nodes.kind_N[t] == FEATURE})
     shares = SHARES[:1] if graph.nodes.kind_N[source] == TOKEN else SHARES
-    moves = [[Step(layer, at, share * vector)] for share in shares]
-    moves += [[Step(layer, at, -other)] for other in others]
+    moves = [[step.times(share)] for share in shares]
+    moves += [[other.times(-1.0)] for other in others]
     held = direct_pass(replacement, read)
     moves += [steepest(replacement, read, held, graph, places, target, -1.0) for target in targets]
     direct, live = (
@@ -329,22 +332,23 @@ def judge(predicted: float, mean: float, low: float, high: float, p: float) -> s
     return "confirmed" if low * high > 0 and p <= 0.05 and near else "undecided"
 
 
-def _controls(read: Read, layer: int, at: int, vector: Tensor, draw: torch.Generator) -> list[Tensor]:
+def _controls(read: Read, step: Step, draw: torch.Generator) -> list[Step]:
     """CONTROLS features of the same layer that do not fire there (neurons that are no nodes there), each at the norm of what is moved; where they are too few, as of the
     embedding, random directions.
 
     Those that do fire there are no controls: they are what else the graph says made the target.
     """
-    rows_CD = vector.new_zeros(0, len(vector))
-    if layer >= 0:
-        own = read.layers[layer]
-        quiet = torch.ones(len(own.W_dec), dtype=torch.bool)
-        quiet[own.feature_E[own.position_E == at]] = False
-        rows_CD = own.W_dec[quiet]
-        rows_CD = rows_CD[rows_CD.norm(dim=1) > 0]
-        rows_CD = rows_CD[torch.randperm(len(rows_CD), generator=draw)[:CONTROLS]]
-    rows_CD = torch.cat([rows_CD, torch.randn(CONTROLS - len(rows_CD), len(vector), generator=draw)])
-    return list(rows_CD / rows_CD.norm(dim=1, keepdim=True) * vector.norm())
+    made: list[Step] = []
+    if step.layer >= 0:
+        own = read.layers[step.layer]
+        quiet = own.W_dec.norm(dim=1) > 0
+        quiet[own.feature_E[own.position_E == step.at]] = False
+        some = quiet.nonzero()[:, 0]
+        some = some[torch.randperm(len(some), generator=draw)[:CONTROLS]]
+        made = [own.step(step.at, feature, 1.0) for feature in some.tolist()]
+    random = torch.randn(CONTROLS - len(made), len(step.vector_D), generator=draw)
+    made += [Step(step.layer, step.at, vector_D) for vector_D in random]
+    return [each.times(step.norm / each.norm) for each in made]
 
 
 def direct_pass(replacement: Replacement, read: Read) -> Held:

@@ -18,7 +18,7 @@ Axes    B row, T token, D width of the residual stream, M neuron, E entry, N som
 Source  Arora et al. 2026, "Language Model Circuits Are Sparse in the Neuron Basis" (arXiv 2601.22594): RelP over neurons, halves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,8 @@ from torch import Tensor
 
 from interp.circuits.frozen import Clean
 from interp.circuits.graph import NEURONS
-from interp.circuits.replacement import Kept, Layer, Replacement, check_model
+from interp.circuits.layer import Kept, Layer
+from interp.circuits.replacement import Read, Replacement, check_model
 from interp.models import Model
 from interp.models.mlp import MLP, find_mlps
 from interp.types import InterpError, unknown
@@ -76,8 +77,8 @@ class Neurons:
         return None
 
     @torch.no_grad()
-    def read(self, number: int, clean: Clean, counted_T: Bool[Tensor, " T"]) -> Layer:
-        mlp = self.mlp
+    def read(self, number: int, clean: Clean, counted_LT: Bool[Tensor, "L T"]) -> Layer:
+        mlp, counted_T = self.mlp, counted_LT[number]
         up_TM, h_TM, y_TD = (clean.activations[name][0].float() for name in (mlp.up, mlp.post, mlp.writes))
         size_TM = h_TM.abs() * mlp.W_down.norm(dim=1)
         top_TK = size_TM.topk(min(self.per_position, len(mlp.W_down)), dim=1).indices.sort(1).values
@@ -117,13 +118,14 @@ class Neurons:
         return torch.full((len(feature_N),), -torch.inf)
 
     def anew(
-        self, layer: Layer, x_BTD: Float[Tensor, "B T D"], clean_TD: Float[Tensor, "T D"], kept: Sequence[Kept]
+        self, read: Read, number: int, seen: Mapping[int, Float[Tensor, "B T D"]], kept: Mapping[int, Sequence[Kept]]
     ) -> Float[Tensor, "B T D"]:
         """Gates and ratios held, as the graph has them; neurons that are no nodes stay as they were."""
-        moved_BED = (x_BTD - clean_TD)[:, layer.position_E]
+        layer, x_BTD = read.layers[number], seen[number]
+        moved_BED = (x_BTD - read.clean.activations[self.reads][0])[:, layer.position_E]
         parts = [torch.einsum("bed,ed->be", moved_BED, rows[layer.feature_E]) * scale for rows, scale in layer.reads]
         change_BE = torch.stack(parts).sum(0)
-        for one in kept:
+        for one in kept.get(number, ()):
             change_BE[one.row, (layer.position_E == one.at) & (layer.feature_E == one.feature)] = 0
         return layer.out_TD.repeat(len(x_BTD), 1, 1).index_add_(
             1, layer.position_E, change_BE[..., None] * layer.W_dec[layer.feature_E]

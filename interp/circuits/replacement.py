@@ -25,77 +25,16 @@ from torch import Tensor
 
 from interp.circuits.frozen import Clean, Cut, HeldNorm, Pulls, clean_pass, held_norms, held_pass
 from interp.circuits.graph import FEATURES
+from interp.circuits.layer import Kept, Layer
 from interp.mask import Mask, own_tokens
 from interp.models import Model
 from interp.sae import SAE
 from interp.sae.bundle import Bundle
-from interp.types import InterpError
+from interp.types import Hook, InterpError
 
 LAYER = re.compile(r"blocks\.(\d+)\.")
 READS = ("mlp.hook_in", "ln2.hook_out", "hook_mlp_in", "ln2.hook_normalized")
 WRITES = ("hook_mlp_out", "mlp.hook_out")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer at a prompt: E active entries in order of their positions, and what they leave over."""
-
-    number: int
-    position_E: Int[Tensor, " E"]
-    feature_E: Int[Tensor, " E"]
-    value_E: Float[Tensor, " E"]
-    reads: tuple[tuple[Float[Tensor, "F D"], Float[Tensor, " E"]], ...]
-    """(a row for each feature, a number for each entry): their product, summed over these, is what an entry reads by."""
-    constant_E: Float[Tensor, " E"]
-    """What an entry's pre-activation has beside what it reads."""
-    W_dec: Float[Tensor, "F D"]
-    """What a unit of each feature writes."""
-    error_TD: Float[Tensor, "T D"]
-    """0 at a first position that is the same in every prompt."""
-    out_TD: Float[Tensor, "T D"]
-    dense_TF: Float[Tensor, "T F"] | None = None
-    """The activation of every feature, where others than the entries have one (neurons)."""
-
-    @property
-    def written_ED(self) -> Float[Tensor, "E D"]:
-        """What each entry adds to the residual stream."""
-        return self.value_E[:, None] * self.W_dec[self.feature_E]
-
-    def read_rows(self, entries_N: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
-        """The rows by which entries read: an entry's pre-activation is its row times what the MLP reads, and its constant."""
-        feature_N = self.feature_E[entries_N]
-        parts = [scale_E[entries_N][:, None] * rows_FD[feature_N] for rows_FD, scale_E in self.reads]
-        return torch.stack(parts).sum(0)
-
-    def find(self, position_N: Int[Tensor, " N"], feature_N: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
-        """The numbers of entries. Raises InterpError for a feature that is not active there."""
-        wide = len(self.W_dec)
-        keys_E, order_E = (self.position_E * wide + self.feature_E).sort()
-        wanted_N = position_N * wide + feature_N
-        place_N = torch.searchsorted(keys_E, wanted_N).clamp_max(max(len(keys_E) - 1, 0))
-        wrong_N = keys_E[place_N] != wanted_N if len(keys_E) else torch.ones_like(wanted_N, dtype=torch.bool)
-        if bool(wrong_N.any()):
-            at = int(wrong_N.nonzero()[0])
-            raise InterpError(
-                f"{int(feature_N[at])} of layer {self.number} is not active at position {int(position_N[at])} of this prompt, so nothing "
-                "leads to it."
-            )
-        return order_E[place_N]
-
-    def fires(self, at: int, feature: int) -> float:
-        """The activation of a feature at a position, 0 where it has none."""
-        if self.dense_TF is not None:
-            return float(self.dense_TF[at, feature])
-        return float(self.value_E[(self.position_E == at) & (self.feature_E == feature)].sum())
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A feature that stays as it was put, at a position of a row, whatever lower layers now make of it."""
-
-    row: int
-    at: int
-    feature: int
 
 
 @runtime_checkable
@@ -130,7 +69,7 @@ class Part(Protocol):
     def W_skip(self) -> Float[Tensor, "D D"] | None:
         """What goes on linearly beside the features, (out, in)."""
 
-    def read(self, number: int, clean: Clean, counted_T: Bool[Tensor, " T"]) -> Layer:
+    def read(self, number: int, clean: Clean, counted_LT: Bool[Tensor, "L T"]) -> Layer:
         """Which features are active where in a prompt, and the error; at positions that do not count the error is all of the output."""
 
     def activation(self, seen_W: Float[Tensor, " W"], feature: int) -> Float[Tensor, ""]:
@@ -143,9 +82,9 @@ class Part(Protocol):
         """Below which activation a feature is off."""
 
     def anew(
-        self, layer: Layer, x_BTD: Float[Tensor, "B T D"], clean_TD: Float[Tensor, "T D"], kept: Sequence[Kept]
+        self, read: "Read", number: int, seen: Mapping[int, Float[Tensor, "B T D"]], kept: Mapping[int, Sequence[Kept]]
     ) -> Float[Tensor, "B T D"]:
-        """What the features write when x is read, as the graph has them, and the error; `clean_TD` is what the prompt itself has there."""
+        """What the features write into a layer, as the graph has them, and its error, when it and lower ones read what is `seen`; by layer."""
 
 
 @dataclass(frozen=True)
@@ -230,17 +169,17 @@ class Replacement:
         hooks = [name for part in self.parts for name in part.hooks]
         clean = clean_pass(self.model, self.norms, tokens_T, hooks)
         own = own_tokens(tokens_T[None], self.model.separator)[0]
-        counted, layers = [], []
-        for number, part in enumerate(self.parts):
+        counted = []
+        for part in self.parts:
             seen = {name: clean.activations[name][0].float() for name in (part.reads, part.writes)}
             cut = {name: self.cutoffs[name] for name in seen if name in self.cutoffs}
-            counted_T = Mask(cut).counted(seen, own)
-            layer = part.read(number, clean, counted_T)
-            if int(tokens_T[0]) == self.model.separator:
+            counted.append(Mask(cut).counted(seen, own))
+        counted_LT = torch.stack(counted)
+        layers = tuple(part.read(number, clean, counted_LT) for number, part in enumerate(self.parts))
+        if int(tokens_T[0]) == self.model.separator:
+            for layer in layers:
                 layer.error_TD[0] = 0
-            layers.append(layer)
-            counted.append(counted_T)
-        return Read(clean, torch.stack(counted), tuple(layers))
+        return Read(clean, counted_LT, layers)
 
 
 # ---- by transcoders ----
@@ -281,9 +220,9 @@ class Transcoded:
     def W_skip(self) -> Float[Tensor, "D D"] | None:
         return self.sae.W_skip
 
-    def read(self, number: int, clean: Clean, counted_T: Bool[Tensor, " T"]) -> Layer:
+    def read(self, number: int, clean: Clean, counted_LT: Bool[Tensor, "L T"]) -> Layer:
         x_TD, y_TD = (clean.activations[name][0].float() for name in (self.reads, self.writes))
-        return read_layer(number, self.sae, x_TD, y_TD, counted_T)
+        return read_layer(number, self.sae, x_TD, y_TD, counted_LT[number])
 
     def activation(self, seen_W: Float[Tensor, " W"], feature: int) -> Float[Tensor, ""]:
         return self.sae.encode_feature(seen_W, feature)
@@ -296,10 +235,12 @@ class Transcoded:
         return torch.zeros(len(feature_N)) if threshold is None else threshold[feature_N]
 
     def anew(
-        self, layer: Layer, x_BTD: Float[Tensor, "B T D"], clean_TD: Float[Tensor, "T D"], kept: Sequence[Kept]
+        self, read: Read, number: int, seen: Mapping[int, Float[Tensor, "B T D"]], kept: Mapping[int, Sequence[Kept]]
     ) -> Float[Tensor, "B T D"]:
-        said = self.sae.reconstruct(x_BTD.reshape(-1, x_BTD.shape[-1])).view(x_BTD.shape) + layer.error_TD
-        for one in kept:
+        x_BTD, clean_TD = seen[number], read.clean.activations[self.reads][0]
+        said = self.sae.reconstruct(x_BTD.reshape(-1, x_BTD.shape[-1])).view(x_BTD.shape)
+        said += read.layers[number].error_TD
+        for one in kept.get(number, ()):
             fires, fired = (self.activation(x[one.at], one.feature) for x in (x_BTD[one.row], clean_TD))
             said[one.row, one.at] -= (fires - fired) * self.sae.W_dec[one.feature]
         return said
@@ -342,15 +283,16 @@ def make_replacement(
     check_model(model)
     by_layer: dict[int, SAE] = {}
     for one in transcoders:
-        by_layer[_layer_of(model, one)] = one
-    layers = {int(found[1]) for name in model.hook_names() if (found := LAYER.match(name))}
-    missing = sorted(layers - by_layer.keys())
+        pair = Hook(one.hook_name, one.d_in), Hook(one.hook_name_out, one.d_out)
+        by_layer[mlp_layer(model, one.name, *pair)] = one
+    layers = layers_of(model)
+    missing = sorted(set(layers) - by_layer.keys())
     if missing:
         raise InterpError(
             f"there is no transcoder for {_layers(missing)} of {model.name}, which has {len(layers)}; a graph needs one for every "
             "layer (recipes/smollm2_transcoders.py trains them together)."
         )
-    return Replacement(model, tuple(Transcoded(by_layer[number]) for number in sorted(layers)), dict(cutoffs or {}))
+    return Replacement(model, tuple(Transcoded(by_layer[number]) for number in layers), dict(cutoffs or {}))
 
 
 def check_model(model: Model) -> None:
@@ -363,19 +305,25 @@ def check_model(model: Model) -> None:
     model.check_causal("an attribution graph")
 
 
-def _layer_of(model: Model, one: SAE) -> int:
-    found, written = LAYER.match(one.hook_name), LAYER.match(one.hook_name_out)
-    inside = (one.hook_name.split(".", 2)[-1], one.hook_name_out.split(".", 2)[-1])
+def layers_of(model: Model) -> list[int]:
+    """The layers that a replacement has something for."""
+    return sorted({int(found[1]) for name in model.hook_names() if (found := LAYER.match(name))})
+
+
+def mlp_layer(model: Model, name: str, reads: Hook, writes: Hook) -> int:
+    """The layer whose MLP a transcoder stands for; InterpError when it reads or writes anything else, or has other widths than the model."""
+    found, written = LAYER.match(reads.name), LAYER.match(writes.name)
+    inside = (reads.name.split(".", 2)[-1], writes.name.split(".", 2)[-1])
     if not found or not written or found[1] != written[1] or inside[0] not in READS or inside[1] not in WRITES:
         raise InterpError(
-            f"{one.name} reads {one.hook_name or 'nothing named'} and writes {one.hook_name_out or 'nothing named'}; a graph is made of "
+            f"{name} reads {reads.name or 'nothing named'} and writes {writes.name or 'nothing named'}; a graph is made of "
             "transcoders that read what an MLP reads (blocks.3.mlp.hook_in) and write its output (blocks.3.hook_mlp_out)."
         )
-    for hook, width in ((one.hook_name, one.d_in), (one.hook_name_out, one.d_out)):
-        model.check_hook(hook)
-        if model.width(hook) != width:
+    for hook in (reads, writes):
+        model.check_hook(hook.name)
+        if model.width(hook.name) != hook.width:
             raise InterpError(
-                f"{one.name} is {width} wide at {hook} and {model.name} {model.width(hook)}: it was made for another model."
+                f"{name} is {hook.width} wide at {hook.name} and {model.name} {model.width(hook.name)}: it was made for another model."
             )
     return int(found[1])
 

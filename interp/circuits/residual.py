@@ -38,7 +38,8 @@ from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, PATTERN, Clean, Cut, Held, HeldNorm, held_pass
 from interp.circuits.graph import RESIDUAL
-from interp.circuits.replacement import Layer, Read, Replacement, Transcoded, check_model, read_layer
+from interp.circuits.layer import Layer
+from interp.circuits.replacement import Read, Replacement, Transcoded, check_model, read_layer
 from interp.models import Model
 from interp.sae import SAE
 from interp.types import InterpError
@@ -66,9 +67,9 @@ class Stream(Transcoded):
     def hooks(self) -> Sequence[str]:
         return (self.reads,)
 
-    def read(self, number: int, clean: Clean, counted_T: Bool[Tensor, " T"]) -> Layer:
+    def read(self, number: int, clean: Clean, counted_LT: Bool[Tensor, "L T"]) -> Layer:
         x_TD = clean.activations[self.reads][0].float()
-        layer = read_layer(number, self.sae, x_TD, x_TD, counted_T)
+        layer = read_layer(number, self.sae, x_TD, x_TD, counted_LT[number])
         if not self.sae.centred:
             return layer
         # A row times x and the constant are the pre-activation, and b_dec is taken off x.

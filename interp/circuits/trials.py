@@ -15,11 +15,11 @@ Axes    T token, D width, N node, Q quiet feature, B row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.circuits.frozen import EMBEDDING, held_pass
@@ -28,7 +28,6 @@ from interp.circuits.intervene import (
     CONTROLS,
     SHARES,
     WAYS,
-    Step,
     changes,
     direct_pass,
     outcome,
@@ -37,6 +36,7 @@ from interp.circuits.intervene import (
     steepest,
     written_by,
 )
+from interp.circuits.layer import Step
 from interp.circuits.replacement import Read, Replacement
 from interp.circuits.residual import StreamReplacement, pulled_effects
 from interp.types import InterpError
@@ -68,9 +68,9 @@ def moved_nodes(read: Read, graph: Graph, nodes: Sequence[int], name: str) -> Mo
         raise InterpError(f"{name} has no feature, error or token of this graph, so nothing of it can be moved.")
     steps = []
     for node in dict.fromkeys(nodes):
-        layer, at, vector = written_by(read, graph, node)
         own = graph.nodes.kind_N[node] == FEATURE
-        steps.append(Step(layer, at, vector, int(graph.nodes.index_N[node]) if own else -1))
+        step = written_by(read, graph, node)
+        steps.append(replace(step, feature=int(graph.nodes.index_N[node]) if own else -1))
     token = any(graph.nodes.kind_N[node] == TOKEN for node in nodes)
     return Move(name, tuple(dict.fromkeys(nodes)), tuple(steps), SHARES[:1] if token else SHARES)
 
@@ -83,15 +83,15 @@ def swap(read: Read, graph: Graph, node: int, feature: int, name: str = "") -> M
     n = graph.nodes
     if n.kind_N[node] != FEATURE:
         raise InterpError(f"{graph.ids[node]} is no feature, and only a feature is swapped with another of its layer.")
-    layer, at, vector = written_by(read, graph, node)
-    own, index = read.layers[layer], int(n.index_N[node])
+    out = written_by(read, graph, node)
+    layer, own, index = out.layer, read.layers[out.layer], int(n.index_N[node])
     wide = len(own.W_dec)
     if not 0 <= feature < wide or feature == index:
         raise InterpError(
             f"{graph.ids[node]} cannot be swapped with {feature}: give another feature of layer {layer}, 0 to {wide - 1}."
         )
-    put = (float(n.value_N[node]) - own.fires(at, feature)) * own.W_dec[feature]
-    steps = (Step(layer, at, -vector, index), Step(layer, at, put, feature))
+    put = own.step(out.at, feature, float(n.value_N[node]) - own.fires(out.at, feature))
+    steps = (replace(out.times(-1.0), feature=index), replace(put, feature=feature))
     return Move(name or f"{graph.ids[node]}={feature}", (node,), steps, SWAPPED, feature)
 
 
@@ -135,12 +135,13 @@ def predict_move(
     """(what a move does to every node directly, and over all paths), by the held picture, which is linear; 0 at tokens and errors."""
     added = {
         replacement.writes[layer]: torch.zeros_like(read.layers[layer].out_TD)
-        for layer in {step.layer for step in move.steps if step.layer >= 0}
+        for layer in {layer for step in move.steps for layer in step.vectors if layer >= 0}
     }
     if any(step.layer < 0 for step in move.steps):
         added[EMBEDDING] = torch.zeros_like(read.clean.activations[EMBEDDING][0])
     for step in move.steps:
-        added[EMBEDDING if step.layer < 0 else replacement.writes[step.layer]][step.at] += step.vector_D
+        for layer, vector_D in step.vectors.items():
+            added[EMBEDDING if layer < 0 else replacement.writes[layer]][step.at] += vector_D
     if isinstance(replacement, StreamReplacement):
         direct_N = _pulled(replacement, read, graph, added)
     else:
@@ -183,15 +184,16 @@ def _passed(replacement: Replacement, read: Read, graph: Graph, added: Mapping[s
 
 
 def _times(steps: Sequence[Step], share: float) -> list[Step]:
-    return [Step(step.layer, step.at, share * step.vector_D, step.feature) for step in steps]
+    return [step.times(share) for step in steps]
 
 
 def _norms(move: Move) -> dict[tuple[int, int], float]:
     """The norm of all that is added at each place."""
     total: dict[tuple[int, int], Tensor] = {}
     for step in move.steps:
-        place = step.layer, step.at
-        total[place] = total[place] + step.vector_D if place in total else step.vector_D
+        for layer, vector_D in step.vectors.items():
+            place = layer, step.at
+            total[place] = total[place] + vector_D if place in total else vector_D
     return {place: float(vector.norm()) for place, vector in total.items()}
 
 
@@ -201,33 +203,33 @@ def _controls(read: Read, move: Move, draw: torch.Generator) -> list[list[Step]]
     quiet = {layer: _quiet(read, move, layer) for layer, _ in named}
     made = []
     for _ in range(CONTROLS):
-        rows: dict[tuple[int, int], Tensor] = {}
-        for layer, rows_QD in quiet.items():
+        units: dict[tuple[int, int], Step] = {}
+        for layer, quiet_Q in quiet.items():
             keys = list(dict.fromkeys(key for key in named if key[0] == layer))
-            some = rows_QD[torch.randperm(len(rows_QD), generator=draw)[: len(keys)]]
+            some = quiet_Q[torch.randperm(len(quiet_Q), generator=draw)[: len(keys)]].tolist()
             width = len(next(step.vector_D for step in move.steps if step.layer == layer))
-            some = torch.cat([some, torch.randn(len(keys) - len(some), width, generator=draw)])
-            rows |= dict(zip(keys, some / some.norm(dim=1, keepdim=True), strict=True))
+            each = [read.layers[layer].step(0, feature, 1.0) for feature in some]
+            each += [Step(layer, 0, vector_D) for vector_D in torch.randn(len(keys) - len(some), width, generator=draw)]
+            units |= dict(zip(keys, each, strict=True))
         made.append(
             [
-                Step(step.layer, step.at, _sign(read, step) * step.vector_D.norm() * rows[key])
+                replace(units[key], at=step.at).times(_sign(read, step) * step.norm / units[key].norm)
                 for step, key in zip(move.steps, named, strict=True)
             ]
         )
     return made
 
 
-def _quiet(read: Read, move: Move, layer: int) -> Float[Tensor, "Q D"]:
-    """Decoder rows of a layer's features that fire nowhere where something of it is moved; of the embedding there are none."""
+def _quiet(read: Read, move: Move, layer: int) -> Int[Tensor, " Q"]:
+    """A layer's features that fire nowhere where something of it is moved; of the embedding there are none."""
     if layer < 0:
-        return torch.zeros(0, read.clean.activations[EMBEDDING].shape[-1])
+        return torch.zeros(0, dtype=torch.int64)
     own = read.layers[layer]
     places = torch.tensor([step.at for step in move.steps if step.layer == layer])
-    quiet = torch.ones(len(own.W_dec), dtype=torch.bool)
+    quiet = own.W_dec.norm(dim=1) > 0
     quiet[own.feature_E[torch.isin(own.position_E, places)]] = False
     quiet[[step.feature for step in move.steps if step.layer == layer and step.feature >= 0]] = False
-    rows_QD = own.W_dec[quiet]
-    return rows_QD[rows_QD.norm(dim=1) > 0]
+    return quiet.nonzero()[:, 0]
 
 
 def _sign(read: Read, step: Step) -> float:

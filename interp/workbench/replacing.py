@@ -7,8 +7,11 @@ from typing import Any
 
 from interp import places
 from interp.checkpoint import Card, load
+from interp.checkpoint.cross_layer import FILE as CROSS_LAYER
+from interp.checkpoint.cross_layer import load_cross_layer
 from interp.checkpoint.eight_bit import FILE, cutoffs_of, expanded, read_features
 from interp.checkpoint.files import below, resolve
+from interp.circuits.crossed import replace_by_cross_layer
 from interp.circuits.graph import NEURONS, RESIDUAL
 from interp.circuits.neurons import PER_POSITION, replace_by_neurons
 from interp.circuits.replacement import Replacement, make_replacement
@@ -36,12 +39,15 @@ class Opened:
 
 
 def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "auto") -> Opened:
-    """The model of these transcoders (checkpoints below a folder), and they in the places of its MLPs.
+    """The model of these transcoders (checkpoints below a folder, or a cross-layer transcoder), and they in the places of its MLPs.
 
     `model` names it where they have no cards. Raises InterpError when there are none, when they are of several models or of another
     one than is here, and when a layer has none.
     """
     root = _place(transcoders)
+    if (root / CROSS_LAYER).exists():
+        opened, cutoffs = _model_of([root], f"the cross-layer transcoder at {transcoders}", model, device)
+        return Opened(replace_by_cross_layer(opened, load_cross_layer(root), cutoffs), (str(transcoders),))
     described = read_features(root)
     root = expanded(root) if (root / FILE).exists() else root
     folders = below(root) if root.is_dir() else []

@@ -163,6 +163,8 @@ def node_address(shown: ShownCircuit, at: int, model: str) -> str:
         return url("neuron", neuron=f"{node.layer}.{node.feature}") if same else ""
     if node.kind != "feature" or not isinstance(folders, list) or not 0 <= node.layer < len(folders):
         return ""
+    if shown.about.get("cross_layer"):  # no page opens one
+        return ""
     try:
         return url("feature", sae=allowed_sae(str(folders[node.layer])), feature=node.feature)
     except InterpError:
