@@ -1,12 +1,14 @@
-"""One prompt in two ways: attribution graphs of SmolLM2-135M-Instruct over transcoders and over the model's own neurons, side by side.
+"""One prompt in several ways: attribution graphs of SmolLM2-135M-Instruct over transcoders, a cross-layer transcoder and its own neurons, side by side.
 
-    python benchmarks/circuits_neurons.py    # some ten minutes on two cores; results/circuits_neurons.json
+    python benchmarks/circuits_neurons.py                         # some ten minutes on two cores; results/circuits_neurons.json
+    python benchmarks/circuits_neurons.py --cross-layer FOLDER    # with a cross-layer transcoder, which does not ship (recipes/smollm2_cross_layer.py)
 
 Of each way (a process of its own): seconds and peak memory of the graph, scores, and of the first prompt how many of the 20 edges through which most
-influence passes, and of the 20 such between two features or neurons, are confirmed when tried (`interp check-circuit`). Then how far the ways agree on where the influence comes from, and either way with
-itself in a paraphrase.
+influence passes, and of the 20 such between two features or neurons, are confirmed when tried (`interp check-circuit`). Then how far the ways agree on where the
+influence comes from, and each way with itself in a paraphrase.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -28,18 +30,18 @@ WAYS: dict[str, dict[str, Any]] = {
     "neurons, gate held": {"over": "neurons"},
     "neurons, gate half": {"over": "neurons", "gate": "half"},
 }
-BOTH = ("transcoders", "neurons, gate held")
-MADE = {"capital": tuple(WAYS), "paraphrase": BOTH}
+CROSS_LAYER = "cross-layer transcoder"
+PARAPHRASED = ("transcoders", "neurons, gate held", CROSS_LAYER)
 CHECKED = {"capital": 20, "paraphrase": 0}
 
 
-def measure(name: str, way: str, file: str) -> None:
+def measure(name: str, way: str, file: str, given: str) -> None:
     """A graph, its edges tried; printed as JSON."""
     from interp.commands.circuits import circuit
 
     prompt, target, distractor = PROMPTS[name]
     began = time.perf_counter(), time.process_time()
-    made = circuit(prompt, target=target, distractor=distractor, into=file, **WAYS[way])
+    made = circuit(prompt, target=target, distractor=distractor, into=file, **json.loads(given))
     found: dict[str, Any] = {
         "seconds": round(time.perf_counter() - began[0], 1),
         "seconds of a CPU": round(time.process_time() - began[1], 1),
@@ -50,7 +52,7 @@ def measure(name: str, way: str, file: str) -> None:
     }
     if CHECKED[name]:
         found |= check(file, CHECKED[name])
-        if "over" in WAYS[way]:
+        if "over" in json.loads(given):
             found["strongest between features, gates held"] = with_gates_held(file, CHECKED[name])
     print(json.dumps(found))
 
@@ -116,26 +118,37 @@ def main() -> None:
     """Every prompt each way, then the comparisons."""
     from interp.commands.circuits import compare_circuits
 
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cross-layer", default="", help="folder of a cross-layer transcoder")
+    cross = parser.parse_args().cross_layer
+    ways = WAYS | ({CROSS_LAYER: {"transcoders": cross}} if cross else {})
+    both = tuple(way for way in PARAPHRASED if way in ways)
+    made = {"capital": tuple(ways), "paraphrase": both}
     found: dict[str, Any] = {"threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as folder:
-        files = {(name, way): f"{folder}/{name} {way}.json" for name, ways in MADE.items() for way in ways}
+        files = {(name, way): f"{folder}/{name} {way}.json" for name, some in made.items() for way in some}
         for (name, way), file in files.items():
-            command = [sys.executable, __file__, name, way, file]
+            command = [sys.executable, __file__, name, way, file, json.dumps(ways[way])]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found.setdefault(name, {})[way] = json.loads(done.stdout.splitlines()[-1])
         pairs = {
             f"{name}: transcoders and {way}": ((name, "transcoders"), (name, way))
-            for name, ways in MADE.items()
-            for way in ways[1:]
+            for name, some in made.items()
+            for way in some[1:]
         }
-        pairs |= {f"capital and paraphrase: {way}": (("capital", way), ("paraphrase", way)) for way in BOTH}
+        if cross:
+            pairs |= {
+                f"{name}: {CROSS_LAYER} and neurons, gate held": ((name, CROSS_LAYER), (name, "neurons, gate held"))
+                for name in made
+            }
+        pairs |= {f"capital and paraphrase: {way}": (("capital", way), ("paraphrase", way)) for way in both}
         for said, (one, other) in pairs.items():
-            both = compare_circuits(files[one], files[other]).to_dict()
+            agreed = compare_circuits(files[one], files[other]).to_dict()
             found.setdefault("agreement", {})[said] = {
-                key: {what: round(value, 3) for what, value in both[key].items()} for key in ("overlap", "ranks")
+                key: {what: round(value, 3) for what, value in agreed[key].items()} for key in ("overlap", "ranks")
             }
     report("circuits_neurons", found)
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    measure(*sys.argv[1:]) if len(sys.argv) == 5 else main()
