@@ -16,7 +16,7 @@ from interp.circuits.held_out import AFTER, CHANGED, LAST, Placed, choose_featur
 from interp.circuits.replacement import make_replacement
 from interp.commands.circuits import circuit_faithfulness
 from interp.models import Edit, open_model
-from interp.recipe.planted_circuits import planted
+from interp.recipe.planted_dictionaries import planted
 from interp.recipe.planted_models import CITIES, COUNTRIES, FILLERS, TwoHops
 from interp.types import InterpError
 from tests import families

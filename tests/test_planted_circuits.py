@@ -35,6 +35,16 @@ def test_both_hops_are_among_the_strongest_edges(share, dictionary):
     assert row["low"] < row["share"] <= row["high"]
 
 
+def test_what_writes_into_several_layers_may_draw_two_hops_as_one(share):
+    """Of seed 0 in 6 of 48 graphs at one place, and in none by a transcoder a layer, or where attention lies between the hops."""
+    measure = "the country speaks for the answer past its capital"
+    assert share["two hops at one place", "cross-layer", measure]["hits"] >= 2
+    assert share["two hops at one place", "trained", measure]["hits"] <= 1
+    assert share["two hops", "cross-layer", measure]["hits"] <= 1
+    assert share["two hops at one place", "planted", "both hops found"]["share"] == 1
+    assert share["two hops", "cross-layer", "both hops found"]["share"] >= 0.6
+
+
 @pytest.mark.parametrize("dictionary", ["shuffled", "random"])
 def test_dictionaries_that_know_nothing_show_no_path(share, dictionary):
     assert share["two hops", dictionary, "both hops found"]["share"] <= 0.1

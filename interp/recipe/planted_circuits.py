@@ -2,7 +2,8 @@
 
 1.  A planted model (`planted_models`) is written, and opened as any folder is.
 2.  Transcoders of its MLPs are trained on its prompts; beside them stand the planted neurons themselves as a dictionary, and two nulls:
-    the trained ones with their decoder rows dealt anew among the features that fire, and random rows.
+    the trained ones with their decoder rows dealt anew among the features that fire, and random rows. A cross-layer transcoder is
+    trained on the same.
 3.  A feature is named by when it fires on other prompts, never by what it writes: it is a country's if nearly all of its firing is at that
     country's cities (in MLP 0) or where that country's capital is asked for (in MLP 1).
 4.  For each question the graph is made, and its strongest edges are compared with the circuit: city → country → capital → answer.
@@ -12,7 +13,7 @@ Axes    N prompt, T token, D width, F d_sae, R row.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,24 +23,22 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from interp.circuits.attribute import Target, attribute
+from interp.circuits.crossed import replace_by_cross_layer
 from interp.circuits.frozen import EMBEDDING
-from interp.circuits.graph import ERROR, FEATURE, LOGIT, TOKEN, Graph
+from interp.circuits.graph import FEATURE, LOGIT, TOKEN, Graph
+from interp.circuits.intervene import written_by
 from interp.circuits.prune import influence, prune, scaled
 from interp.circuits.replacement import Read, Replacement, make_replacement
 from interp.models import Edit, Model, open_model
 from interp.models.passes import Site
+from interp.recipe.planted_dictionaries import LAYERS, crossed, hooks_of, planted, random, shuffled, tokens_of, trained
 from interp.recipe.planted_models import CITIES, COUNTRIES, SYMBOLS, Induction, Question, TwoHops
-from interp.sae import SAE, make_architecture
+from interp.sae import SAE
 from interp.statistics import wilson
-from interp.training import TrainConfig, train
 
-D_SAE, K = 64, 1
-TEXTS, ROWS, BATCH, CALIBRATION = 2_048, 120_000, 128, 4_096
-RATE = 3e-3
-"""Learning rate: at the default, for dictionaries of real models, an FVU of .03 is left, and of .005 at this."""
+TEXTS, ROWS = 2_048, 120_000
 NAMING = 480
 """Prompts on which features are named."""
 PURE = 0.9
@@ -51,7 +50,6 @@ LEAST = 0.25
 """An edge is true in the model if taking its source out does at least so much of what the edge says, in its direction. (It does less
 where the source fills much of a norm, for then all else grows when it goes.)"""
 HALF = 0.5
-LAYERS = 2
 
 
 @dataclass(frozen=True)
@@ -78,94 +76,12 @@ def selftest_circuits(seed: int = 0, *, rows: int = ROWS, questions: int | None 
     """
     with tempfile.TemporaryDirectory() as folder:
         made = [*_two_hops(Path(folder), seed, rows, questions or COUNTRIES * CITIES)]
+        made += _one_place(Path(folder), seed, rows, questions or COUNTRIES * CITIES)
         made += _induction(Path(folder), seed, rows, questions or SYMBOLS)
     return [row.told() for row in made]
 
 
-# ---- dictionaries ----
-
-
-def _hooks(layer: int) -> tuple[str, str]:
-    return f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.hook_mlp_out"
-
-
-def tokens_of(model: Model, questions: Sequence[Question]) -> Int[Tensor, "N T"]:
-    """Their prompts, which are all of one length."""
-    return torch.tensor([model.prompt(each.text) for each in questions])
-
-
-def trained(model: Model, questions: Sequence[Question], rows: int, seed: int) -> list[SAE]:
-    """A transcoder for each MLP, trained on what it reads and writes at these prompts (not at the first position)."""
-    every = [hook for layer in range(LAYERS) for hook in _hooks(layer)]
-    run = model.run(tokens_of(model, questions), every)
-    made = []
-    for layer in range(LAYERS):
-        x_RD, y_RD = (run.activations[hook][:, 1:].flatten(0, 1).clone() for hook in _hooks(layer))
-        rule = make_architecture("transcoder", d_in=x_RD.shape[1], d_out=y_RD.shape[1], d_sae=D_SAE, k=K)
-        config = TrainConfig(tokens=rows, lr=RATE, seed=seed)
-        kept = (x_RD[:CALIBRATION], y_RD[:CALIBRATION])
-        sae = train(_batches(x_RD[CALIBRATION:], y_RD[CALIBRATION:], seed), rule, config, held_out=kept).cpu()
-        sae.name = f"layer-{layer}"
-        sae.set_hooks(*_hooks(layer))
-        made.append(sae)
-    return made
-
-
-def _batches(x_RD: Tensor, y_RD: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    draw = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(x_RD), generator=draw)
-        for some in order[: len(order) // BATCH * BATCH].split(BATCH):
-            yield x_RD[some], y_RD[some]
-
-
-def planted(world: TwoHops) -> list[SAE]:
-    """The planted neurons as a dictionary; what the others add is error."""
-    return [
-        _dictionary(layer, reads.T.contiguous(), bias, writes, torch.zeros(len(bias)), torch.zeros(writes.shape[1]))
-        for layer, (reads, bias, writes) in enumerate(world.neurons)
-    ]
-
-
-def shuffled(transcoders: Sequence[SAE], alive: Sequence[Tensor], seed: int) -> list[SAE]:
-    """These with the decoder rows of the features that fire dealt anew among them: each fires as before and writes another's."""
-    draw, made = torch.Generator().manual_seed(seed + 79_000), []
-    for layer, (one, fires_F) in enumerate(zip(transcoders, alive, strict=True)):
-        W_dec, some = one.W_dec.detach().clone(), fires_F.nonzero()[:, 0]
-        order = some[torch.randperm(len(some), generator=draw)]
-        W_dec[order] = W_dec[order.roll(1)]
-        assert one.threshold is not None
-        made.append(
-            _dictionary(layer, one.W_enc.detach(), one.b_enc.detach(), W_dec, one.threshold, one.b_dec.detach())
-        )
-    return made
-
-
-def random(transcoders: Sequence[SAE], rows: Sequence[Tensor], seed: int) -> list[SAE]:
-    """Random rows, each firing on as large a share of the rows that it reads as the trained features do on average."""
-    draw, made = torch.Generator().manual_seed(seed + 80_000), []
-    for layer, (one, x_RD) in enumerate(zip(transcoders, rows, strict=True)):
-        W_enc = torch.randn(one.W_enc.shape, generator=draw) / one.d_in**0.5
-        W_dec = normalize(torch.randn(one.W_dec.shape, generator=draw), dim=1)
-        threshold = (x_RD @ W_enc).quantile(1 - K / one.d_sae, dim=0)
-        zero = torch.zeros(one.d_sae)
-        made.append(_dictionary(layer, W_enc, zero, W_dec, threshold, one.b_dec.detach()))
-    return made
-
-
-def _dictionary(layer: int, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, threshold: Tensor, b_dec: Tensor) -> SAE:
-    reads, writes = _hooks(layer)
-    return SAE(
-        W_enc=W_enc,
-        b_enc=b_enc,
-        W_dec=W_dec,
-        b_dec=b_dec,
-        threshold=threshold,
-        centred=False,
-        name=f"layer-{layer}",
-        reads=reads,
-        writes=writes,
-    )
+# ---- what features are called ----
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,14 +95,14 @@ class Naming:
     def of(model: Model, questions: Sequence[Question]) -> "Naming":
         """MLP 0 has to do with a country at its city, MLP 1 at the last position."""
         tokens_NT = tokens_of(model, questions)
-        run = model.run(tokens_NT, [_hooks(layer)[0] for layer in range(LAYERS)])
+        run = model.run(tokens_NT, [hooks_of(layer)[0] for layer in range(LAYERS)])
         each, about = torch.arange(len(questions)), torch.tensor([one.about for one in questions])
         places = (torch.tensor([one.subject for one in questions]), torch.full_like(each, tokens_NT.shape[1] - 1))
         rows, said = [], []
         for layer in range(LAYERS):
             said_NT = torch.full_like(tokens_NT, -1)
             said_NT[each, places[layer]] = about
-            rows.append(run.activations[_hooks(layer)[0]][:, 1:].flatten(0, 1).clone())
+            rows.append(run.activations[hooks_of(layer)[0]][:, 1:].flatten(0, 1).clone())
             said.append(said_NT[:, 1:].flatten())
         return Naming(tuple(rows), tuple(said))
 
@@ -209,11 +125,9 @@ class Naming:
 
 
 def _two_hops(folder: Path, seed: int, rows: int, count: int) -> list[Row]:
-    world = TwoHops.build(folder / "two-hops", seed)
-    model = open_model(str(folder / "two-hops"), dtype="float32", device="cpu")
-    asked = world.questions(count, seed + 1)
-    naming = Naming.of(model, world.questions(NAMING, seed + 2))
-    learnt = trained(model, world.questions(TEXTS, seed + 3), rows, seed)
+    world, model, asked, naming = _world(folder, seed, count)
+    questions = world.questions(TEXTS, seed + 3)
+    learnt = trained(model, questions, rows, seed)
     alive = [naming.fires(one, layer).sum(1) > 0 for layer, one in enumerate(learnt)]
     dictionaries = {
         "planted": planted(world),
@@ -221,13 +135,43 @@ def _two_hops(folder: Path, seed: int, rows: int, count: int) -> list[Row]:
         "shuffled": shuffled(learnt, alive, seed),
         "random": random(learnt, naming.rows, seed),
     }
-    right = _right(model, asked, world.words)
-    made = [Row("two hops", "none", "the model answers", right, count)]
+    made = [Row("two hops", "none", "the model answers", _right(model, asked, world.words), count)]
     for name, transcoders in dictionaries.items():
-        replacement = make_replacement(model, transcoders)
         names = [naming.names(one, layer) for layer, one in enumerate(transcoders)]
-        made += _followed(replacement, asked, names, world.words, name)
-    return made
+        made += _followed(make_replacement(model, transcoders), asked, names, world.words, name)
+    return made + _cross_layer(world, model, asked, naming, rows, seed, "two hops")
+
+
+def _one_place(folder: Path, seed: int, rows: int, count: int) -> list[Row]:
+    """Both hops at the city itself: what a feature that writes into both MLPs' outputs can skip."""
+    circuit = "two hops at one place"
+    world, model, asked, naming = _world(folder, seed, count, one_place=True)
+    made = [Row(circuit, "none", "the model answers", _right(model, asked, world.words), count)]
+    learnt = trained(model, world.questions(TEXTS, seed + 3), rows, seed)
+    for name, transcoders in {"planted": planted(world), "trained": learnt}.items():
+        names = [naming.names(one, layer) for layer, one in enumerate(transcoders)]
+        made += _followed(make_replacement(model, transcoders), asked, names, world.words, name, circuit)
+    return made + _cross_layer(world, model, asked, naming, rows, seed, circuit)
+
+
+def _world(
+    folder: Path, seed: int, count: int, *, one_place: bool = False
+) -> tuple[TwoHops, Model, list[Question], Naming]:
+    """(the world, its model, what is asked, on what features are named)."""
+    place = folder / ("one-place" if one_place else "two-hops")
+    world = TwoHops.build(place, seed, one_place=one_place)
+    model = open_model(str(place), dtype="float32", device="cpu")
+    return world, model, world.questions(count, seed + 1), Naming.of(model, world.questions(NAMING, seed + 2))
+
+
+def _cross_layer(
+    world: TwoHops, model: Model, asked: Sequence[Question], naming: Naming, rows: int, seed: int, circuit: str
+) -> list[Row]:
+    """The same by one cross-layer transcoder."""
+    made = crossed(model, world.questions(TEXTS, seed + 3), rows, seed)
+    names = [naming.names(one, layer) for layer, one in enumerate(made.layers)]
+    replacement = replace_by_cross_layer(model, made)
+    return _followed(replacement, asked, names, world.words, "cross-layer", circuit)
 
 
 def _right(model: Model, asked: Sequence[Question], words: Sequence[str]) -> int:
@@ -245,10 +189,15 @@ def _towards(token: int, vocabulary: int, says: str) -> Target:
 
 
 def _followed(
-    replacement: Replacement, asked: Sequence[Question], names: Sequence[Tensor], words: Sequence[str], dictionary: str
+    replacement: Replacement,
+    asked: Sequence[Question],
+    names: Sequence[Tensor],
+    words: Sequence[str],
+    dictionary: str,
+    circuit: str = "two hops",
 ) -> list[Row]:
     """Of each question: are both hops there; of all strong edges: which does the circuit not have, which does the model not have."""
-    found, strong, strange, wrong = 0, 0, 0, 0
+    found, skipped, strong, strange, wrong = 0, 0, 0, 0, 0
     for question in asked:
         tokens_T = tokens_of(replacement.model, [question])[0]
         read = replacement.read(tokens_T)
@@ -256,13 +205,15 @@ def _followed(
         graph = prune(attribute(replacement, tokens_T, target, read=read))
         edges = strong_edges(graph)
         found += has_path(graph, question, names, edges)
+        skipped += skips(graph, question, names, edges)
         known = [is_known(graph, question, names, target, source) for target, source, _ in edges]
         true = is_true(replacement, read, graph, edges)
         strong, strange, wrong = strong + len(edges), strange + known.count(False), wrong + true.count(False)
     return [
-        Row("two hops", dictionary, "both hops found", found, len(asked)),
-        Row("two hops", dictionary, "strong edges that were not planted", strange, strong),
-        Row("two hops", dictionary, "strong edges that the model does not have", wrong, strong),
+        Row(circuit, dictionary, "both hops found", found, len(asked)),
+        Row(circuit, dictionary, "the country speaks for the answer past its capital", skipped, len(asked)),
+        Row(circuit, dictionary, "strong edges that were not planted", strange, strong),
+        Row(circuit, dictionary, "strong edges that the model does not have", wrong, strong),
     ]
 
 
@@ -298,6 +249,12 @@ def has_path(
     )
 
 
+def skips(graph: Graph, question: Question, names: Sequence[Tensor], edges: Sequence[tuple[int, int, float]]) -> bool:
+    """Whether one of these edges goes from a feature of the country straight to the answer: two hops drawn as one."""
+    country, _, logit = _steps(graph, question, names)
+    return any(effect > 0 and source in country and target in logit for target, source, effect in edges)
+
+
 def is_known(graph: Graph, question: Question, names: Sequence[Tensor], target: int, source: int) -> bool:
     """Whether an edge was planted: a step of the path, the asking, or MLP 0 looking up a word at its place."""
     country, capital, logit = _steps(graph, question, names)
@@ -330,14 +287,13 @@ def _put(held: Tensor, out: Tensor, _: Site) -> Tensor:
 
 def _taken_out(replacement: Replacement, read: Read, graph: Graph, source: int) -> Callable[[int], float]:
     nodes, clean = graph.nodes, read.clean
-    layer, at = int(nodes.layer_N[source]), int(nodes.position_N[source])
+    at = int(nodes.position_N[source])
     held = {name: clean.activations[name].clone() for name in (EMBEDDING, *replacement.writes)}
     if nodes.kind_N[source] == TOKEN:
         held[EMBEDDING][0, at] = 0
     else:
-        own = read.layers[layer]
-        row = own.W_dec[int(nodes.index_N[source])] * float(nodes.value_N[source])
-        held[replacement.writes[layer]][0, at] -= own.error_TD[at] if nodes.kind_N[source] == ERROR else row
+        for into, vector_D in written_by(read, graph, source).vectors.items():
+            held[replacement.writes[into]][0, at] -= vector_D
     edits = [Edit(name, partial(_put, put)) for name, put in held.items()]
     run = replacement.model.run(clean.tokens_T[None], replacement.reads, edits, logits=True, last=1)
     assert run.logits is not None
@@ -349,7 +305,8 @@ def _taken_out(replacement: Replacement, read: Read, graph: Graph, source: int) 
         number, place = int(nodes.layer_N[target]), int(nodes.position_N[target])
         name = replacement.reads[number]
         moved_D = clean.activations[name][0, place] - run.activations[name][0, place]
-        return float(moved_D @ replacement.transcoders[number].W_enc.detach()[:, int(nodes.index_N[target])])
+        own, entry = read.layers[number], [torch.tensor([place]), torch.tensor([int(nodes.index_N[target])])]
+        return float(moved_D @ own.read_rows(own.find(*entry))[0])
 
     return change
 

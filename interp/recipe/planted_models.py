@@ -6,6 +6,7 @@ at right angles, for there are more of them than the residual stream is wide.
 
     two hops     MLP 0, at a city: city → its country.  Attention 1: the last position, if it asks, reads the country of the place.
                  MLP 1, at the last position: country and asking → the country's capital.
+                 At one place: MLP 1 reads the country at the city itself, which stands last, and attention has no part.
     induction    attention 0: each position notes what stood before it.  Attention 1: a position reads from where its own token
                  stood before, and says what stands there. No MLP has a part in it.
 
@@ -114,6 +115,7 @@ class TwoHops:
     words: tuple[str, ...]
     neurons: tuple[tuple[Tensor, Tensor, Tensor], ...]
     """Of each layer the planted neurons: what they read (M, D), their biases (M), what they write (M, D)."""
+    one_place: bool = False
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -125,7 +127,7 @@ class TwoHops:
 
     @staticmethod
     @torch.no_grad()
-    def build(folder: Path, seed: int = 0) -> "TwoHops":
+    def build(folder: Path, seed: int = 0, *, one_place: bool = False) -> "TwoHops":
         """The model, written into a folder."""
         words = TwoHops.names()
         draw = torch.Generator().manual_seed(seed + 77_000)
@@ -147,20 +149,24 @@ class TwoHops:
             _neuron(second, COUNTRIES + 1 + number, token[word], -3.5, classes[CLASSES + of] / 2)
         _neuron(second, COUNTRIES, place, -3.0, classes[CLASSES] / 1.5)
         one, each = torch.tensor([0]), torch.arange(1, 1 + COUNTRIES)
-        _head(
-            second, 0, (1.3 * token["asks"][None], one), (1.3 * place[None], one), (countries, each), 0.22 * countries
-        )
+        if not one_place:
+            asks = 1.3 * token["asks"][None]
+            _head(second, 0, (asks, one), (1.3 * place[None], one), (countries, each), 0.22 * countries)
         for country in range(COUNTRIES):
-            _neuron(second, country, countries[country] + token["asks"], -8.0, 1.7 * token[f"capital{country}"])
+            reads, bias = countries[country] + token["asks"], -8.0
+            if one_place:  # where the country reads 2.4, beside its city
+                reads, bias = 2.5 * countries[country], -3.0
+            _neuron(second, country, reads, bias, 1.7 * token[f"capital{country}"])
         planted = []
         for block, count in ((first, COUNTRIES * CITIES + len(others)), (second, COUNTRIES + 1 + len(others))):
             mlp = block.mlp
             planted.append((mlp.c_fc.weight[:, :count].T, mlp.c_fc.bias[:count], mlp.c_proj.weight[:count]))
         _save(model, words, folder)
-        return TwoHops(words, tuple((reads.clone(), bias.clone(), writes.clone()) for reads, bias, writes in planted))
+        neurons = tuple((reads.clone(), bias.clone(), writes.clone()) for reads, bias, writes in planted)
+        return TwoHops(words, neurons, one_place)
 
     def questions(self, count: int, seed: int) -> list[Question]:
-        """So many prompts, of each city in turn: it stands somewhere among fillers and animals, and the last word asks."""
+        """So many prompts, of each city in turn: it stands somewhere among fillers and animals, and the last word asks, or is the city."""
         draw = torch.Generator().manual_seed(seed)
 
         def one_of(several: int) -> int:
@@ -171,8 +177,12 @@ class TwoHops:
             city = number % (COUNTRIES * CITIES)
             some = [f"word{one_of(FILLERS)}" if one_of(3) else f"animal{one_of(ANIMALS)}" for _ in range(6)]
             at = one_of(6)
+            answer = f"capital{city // CITIES}"
+            if self.one_place:
+                made.append(Question((*some, f"city{city}"), len(some) + 1, answer, city // CITIES))
+                continue
             some[at] = f"city{city}"
-            made.append(Question((*some, "asks"), at + 1, f"capital{city // CITIES}", city // CITIES))
+            made.append(Question((*some, "asks"), at + 1, answer, city // CITIES))
         return made
 
 
