@@ -1,6 +1,6 @@
 """A cross-layer transcoder on disk: a folder with its weights in one file and a card.
 
-SAELens has no format for it, and circuit-tracer's would hold every decoder of every pair of layers (one file a layer with W_dec (F, layers above, O)),
+SAELens has no format for it, and circuit-tracer's holds every decoder of every pair of layers (`formats/circuit_tracer_cross.py` reads and writes it),
 so the form is ours. `cross_layer.safetensors` has
 
     W_enc (L, D, F)  b_enc (L, F)  threshold (L, F)  W_dec (L, R, F, O)  b_dec (L, O)  mix (L, R, L)
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from interp import places
 from interp.checkpoint.card import TRAINED, Card
+from interp.checkpoint.formats import circuit_tracer_cross
 from interp.sae.cross_layer import CrossLayerTranscoder
 from interp.types import InterpError
 
@@ -45,14 +46,21 @@ def save_cross_layer(transcoder: CrossLayerTranscoder, folder: str | Path, card:
     return replace(card, architecture=KIND, sae_sha256=digest, files=beside | {FILE: digest}).write(into)
 
 
+def holds_cross_layer(folder: Path) -> bool:
+    """Whether there is a cross-layer transcoder in a folder, by the names of its files."""
+    return (folder / FILE).exists() or circuit_tracer_cross.detect(folder)
+
+
 def load_cross_layer(folder: str | Path, device: str = "cpu", *, check: bool = True) -> CrossLayerTranscoder:
-    """The transcoder in a folder that `save_cross_layer` wrote.
+    """The transcoder in a folder that `save_cross_layer` or circuit-tracer wrote.
 
     Raises InterpError, saying what is wrong, for a folder of another kind, one that is incomplete, weights that are not those that the card
     names (unless `check` is false), and tensors that do not fit each other.
     """
     path = Path(folder).expanduser()
     file = path / FILE
+    if not file.exists() and circuit_tracer_cross.detect(path):
+        return circuit_tracer_cross.read(path).to(device)
     if not file.exists():
         what = "holds an SAE, which `load` opens" if (path / "cfg.json").exists() else "holds none"
         raise InterpError(f"{path} is no folder of a cross-layer transcoder: it has no {FILE}, and {what}.")

@@ -33,7 +33,8 @@ from interp.sae.bundle import Bundle
 from interp.types import Hook, InterpError
 
 LAYER = re.compile(r"blocks\.(\d+)\.")
-READS = ("mlp.hook_in", "ln2.hook_out", "hook_mlp_in", "ln2.hook_normalized")
+READS = ("mlp.hook_in", "ln2.hook_out", "hook_mlp_in", "ln2.hook_normalized", "hook_resid_mid")
+"""What stands before an MLP: what it reads itself, or what its norm does."""
 WRITES = ("hook_mlp_out", "mlp.hook_out")
 
 

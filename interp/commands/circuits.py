@@ -37,6 +37,12 @@ Over = Annotated[
         "`residual` stream. Without: residual where --saes names some, or --transcoders holds nothing else; else transcoders."
     ),
 ]
+Transcoders = Annotated[
+    str,
+    Option(
+        "Folder that holds a transcoder for every layer of a model, each a checkpoint, or a cross-layer transcoder (ours or circuit-tracer's)."
+    ),
+]
 SAEs = Annotated[
     Sequence[str],
     Option(
@@ -73,9 +79,7 @@ def circuit(
     prompt: Annotated[str, Option("Text whose next token is explained, or a .json file with a finished graph.")],
     *,
     over: Over = "",
-    transcoders: Annotated[
-        str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
-    ] = TRANSCODERS,
+    transcoders: Transcoders = TRANSCODERS,
     saes: SAEs = (),
     steps: Steps = STEPS,
     per_position: PerPosition = PER_POSITION,
@@ -235,9 +239,7 @@ def circuit_faithfulness(
         ),
     ],
     *,
-    transcoders: Annotated[
-        str, Option("Folder that holds a transcoder for every layer of a model, each a checkpoint.")
-    ] = TRANSCODERS,
+    transcoders: Transcoders = TRANSCODERS,
     pairs: Annotated[
         int, Option("Pairs of prompts on whose graphs features are chosen; each gives two graphs.", low=1, high=100)
     ] = 4,

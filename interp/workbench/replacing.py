@@ -7,8 +7,7 @@ from typing import Any
 
 from interp import places
 from interp.checkpoint import Card, load
-from interp.checkpoint.cross_layer import FILE as CROSS_LAYER
-from interp.checkpoint.cross_layer import load_cross_layer
+from interp.checkpoint.cross_layer import holds_cross_layer, load_cross_layer
 from interp.checkpoint.eight_bit import FILE, cutoffs_of, expanded, read_features
 from interp.checkpoint.files import below, resolve
 from interp.circuits.crossed import replace_by_cross_layer
@@ -45,7 +44,7 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
     one than is here, and when a layer has none.
     """
     root = _place(transcoders)
-    if (root / CROSS_LAYER).exists():
+    if holds_cross_layer(root):
         opened, cutoffs = _model_of([root], f"the cross-layer transcoder at {transcoders}", model, device)
         return Opened(replace_by_cross_layer(opened, load_cross_layer(root), cutoffs), (str(transcoders),))
     described = read_features(root)

@@ -57,7 +57,7 @@ def read(path: Path) -> Foreign:
     files = [path] if path.is_file() else _files(path)
     if any(re.match(r"W_(enc|dec)_\d+\.", file.name) for file in files):
         raise InterpError(
-            f"{path} is a cross-layer transcoder: each feature writes several layers, which an SAE does not."
+            f"{path} is a cross-layer transcoder: each feature writes several layers, which an SAE does not; `interp circuit --transcoders` opens it."
         )
     if len(files) != 1:
         raise InterpError(
