@@ -263,7 +263,8 @@ def run_shard(
 
     Raises InterpError for a hook point that is not of shape (B, T, D).
     """
-    parts: dict[str, list[Tensor]] = {name: [] for name in hooks}
+    whole: dict[str, Tensor] = {}  # each tensor is there once: what the model gives is put at its place as it comes
+    block, at = blocks.block, 0
     for first in range(some.start, some.stop, batch_blocks):
         part = range(first, min(first + batch_blocks, some.stop))
         batch = blocks.tokens_NT[part.start : part.stop]
@@ -278,7 +279,12 @@ def run_shard(
                     f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D), here {tuple(batch.shape)} and a "
                     f"width, can be harvested{own}."
                 )
-            parts[name].append(x.reshape(-1, x.shape[-1]).cpu())
+            x_ND = x.reshape(-1, x.shape[-1]).cpu()
+            if name not in whole:
+                whole[name] = x_ND.new_empty(len(some) * block, x_ND.shape[1])
+                whole[f"norm/{name}"] = torch.empty(len(some) * block)
+            whole[name][at : at + len(x_ND)] = x_ND
+            whole[f"norm/{name}"][at : at + len(x_ND)] = x_ND.float().norm(dim=-1)
+        at += batch.numel()
         step(batch.numel())
-    tensors = {name: torch.cat(parts.pop(name)) for name in hooks}  # one at a time: each is there twice for a moment
-    return tensors | {f"norm/{name}": x.float().norm(dim=-1) for name, x in tensors.items()}
+    return whole

@@ -212,9 +212,21 @@ class ActivationStore:
                 shards: list[dict[str, Any]] = shards, rows: Tensor = rows, order: Tensor = order
             ) -> tuple[Tensor, ...]:
                 mixed = rows[order].view(-1)
-                return tuple(torch.cat([self.read(s, hook) for s in shards])[mixed] for hook in batches.hooks)
+                return tuple(self._mixed(shards, hook, mixed) for hook in batches.hooks)
 
             yield Group(rows.numel(), read)
+
+    def _mixed(self, shards: list[dict[str, Any]], hook_name: str, rows_R: Tensor) -> Tensor:
+        """These rows of the shards, counted through all of them, in that order; beside them one shard is in memory at a time."""
+        first, mixed_RD = 0, torch.empty(0)
+        for shard in shards:
+            x_ND = self.read(shard, hook_name)
+            if not first:
+                mixed_RD = x_ND.new_empty(len(rows_R), x_ND.shape[1])
+            there = ((rows_R >= first) & (rows_R < first + len(x_ND))).nonzero().squeeze(1)
+            mixed_RD[there] = x_ND[rows_R[there] - first]
+            first += len(x_ND)
+        return mixed_RD
 
     def rows(self, batches: Batches) -> int:
         """Rows of one epoch."""
