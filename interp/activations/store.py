@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.activations import manifest as manifests
 from interp.activations.batches import Batches, Group, make_batches
+from interp.activations.eight_bit import INT8, read_bytes
 from interp.activations.manifest import known_sha256, read_manifest
 from interp.activations.pairs import paired, paired_rows
 from interp.activations.remote import Fetching
@@ -114,7 +115,8 @@ class ActivationStore:
         try:
             at_hand = self.fetching.at_hand(shard, key) if self.fetching else _checked(path, shard.get("sha256", ""))
             with at_hand as path, safe_open(path, framework="pt") as file:
-                tensor = file.get_tensor(key)
+                stored = INT8 if not key.startswith(manifests.NORM) and self.recipe.get("stored") == INT8 else ""
+                tensor = read_bytes(file, key, self.recipe["dtype"]) if stored else file.get_tensor(key)
         except (OSError, SafetensorError) as error:
             again = "delete it, and it is fetched again" if self.fetching else "harvest again with --restart"
             raise InterpError(f"{path} cannot be read ({error}); {again}.") from None

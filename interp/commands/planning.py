@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from interp.commands.options import Device, Model, Option
+from interp.commands.options import Device, Model, Option, Stored
 from interp.commands.training import K_, L1, Architecture, Batch, K, ModelType, takes_k
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def plan(
         int, Option("How many of them share the features; the others share a batch's rows.", low=1)
     ] = 1,
     dtype: ModelType = None,
+    stored: Stored = "",
     device: Device = "auto",
 ) -> Planned:
     """Memory, time and disk that a model, a harvest, a training and an index would take here; no weights are loaded.
@@ -55,7 +56,7 @@ def plan(
     size = model_size(model, dtype=dtype, device=device)
     if not hook:
         return Planned(size, ())
-    harvest, width = forecast_harvest(size, hook, tokens, device=device)
+    harvest, width = forecast_harvest(size, hook, tokens, stored=stored, device=device)
     asked = {"d_sae": d_sae, "k": k, "l0": l0, "l1": l1}
     options: Any = {name: value for name, value in asked.items() if value is not None}
     if takes_k([architecture]):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from interp.activations.eight_bit import check_stored, row_bytes
 from interp.activations.manifest import SHARD_POSITIONS
 from interp.activations.store import BUFFER
 from interp.corpus.blocks import BLOCK
@@ -77,11 +78,15 @@ class Stage:
         return self.seconds * self.ranks / 3600
 
 
-def forecast_harvest(size: ModelSize, hook_name: str, tokens: int, *, device: str = "auto") -> tuple[Stage, int]:
+def forecast_harvest(
+    size: ModelSize, hook_name: str, tokens: int, *, stored: str = "", device: str = "auto"
+) -> tuple[Stage, int]:
     """(what a harvest of one hook point takes, the width of that hook point).
 
-    Raises InterpError when the model lacks the hook point, and when it cannot be made with fewer layers.
+    Raises InterpError when the model lacks the hook point, when it cannot be made with fewer layers, and when activations are
+    not `stored` so.
     """
+    check_stored(stored)
     layers, clock = layer_of(hook_name, size), clock_of(device)
     block = min(BLOCK, size.n_ctx or BLOCK)
     tokens_NT = torch.ones(BATCH_BLOCKS, block, dtype=torch.long)  # which they are makes no difference to the time
@@ -99,7 +104,7 @@ def forecast_harvest(size: ModelSize, hook_name: str, tokens: int, *, device: st
     few, more = _seconds(passes, clock)
     layer = max((more - few) / max(depths[1] - depths[0], 1), 0.0)
     rate = tokens_NT.numel() / max(few + layer * (layers - depths[0]), 1e-9)
-    row = x_NTD.shape[-1] * x_NTD.element_size() + 4  # its norm
+    row = row_bytes(x_NTD.shape[-1], x_NTD.element_size(), stored) + 4  # its norm
     shard, text = min(tokens, SHARD_POSITIONS) * row, TEXT_BYTES * tokens
     stage = Stage(
         stage="harvest",

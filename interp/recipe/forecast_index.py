@@ -26,7 +26,7 @@ from interp.activations.manifest import SHARD_POSITIONS
 from interp.codes import Entries, encode_rows
 from interp.corpus import write_parquet
 from interp.corpus.blocks import BLOCK
-from interp.device import keeping_freed_memory, resolve_device
+from interp.device import keeping_freed_memory
 from interp.index import weights
 from interp.index.build import TEXT_BYTES
 from interp.index.by_feature import write_by_feature
@@ -242,9 +242,9 @@ def _weights(W_dec: Tensor, model: Model, size: ModelSize, clock: Callable[[], f
     part += _Part(clock() - began).times((features / len(some)) ** 2)
     outputs = model.neuron_outputs(W_dec.shape[1])
     if outputs:
-        every = {layer: outputs[0] for layer in range(size.layers)}
+        every = dict.fromkeys(range(size.layers), outputs[0])
         began = clock()
-        columns, neurons = weights.neuron_columns(some, every)
+        _, neurons = weights.neuron_columns(some, every)
         part += _Part(clock() - began).times(features / len(some)) + _Part(disk=20 * len(neurons) // 6)
     try:
         encoder = sentence_encoder()
