@@ -69,11 +69,9 @@ def _quantised(x_ND: Shaped[Tensor, "N D"], norm_N: Float[Tensor, " N"]) -> tupl
 
 def _channels(x_ND: Tensor, norm_N: Tensor) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
     """Mean and standard deviation of each channel over the rows that are no sinks; 0 and 1 where there is none."""
-    finite_N = norm_N.isfinite()
-    usual = (
-        (finite_N & (norm_N <= SINK_RATIO * norm_N[finite_N].median())).nonzero().squeeze(1) if finite_N.any() else []
-    )
-    width = x_ND.shape[1]
+    width, finite_N = x_ND.shape[1], norm_N.isfinite()
+    cutoff = SINK_RATIO * norm_N[finite_N].median() if finite_N.any() else norm_N.new_tensor(0.0)
+    usual = (finite_N & (norm_N <= cutoff)).nonzero().squeeze(1)
     if not len(usual):
         return torch.zeros(width), torch.ones(width)
 

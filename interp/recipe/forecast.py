@@ -104,8 +104,10 @@ def forecast_harvest(
     few, more = _seconds(passes, clock)
     layer = max((more - few) / max(depths[1] - depths[0], 1), 0.0)
     rate = tokens_NT.numel() / max(few + layer * (layers - depths[0]), 1e-9)
+    given = x_NTD.shape[-1] * x_NTD.element_size()
     row = row_bytes(x_NTD.shape[-1], x_NTD.element_size(), stored) + 4  # its norm
-    shard, text = min(tokens, SHARD_POSITIONS) * row, TEXT_BYTES * tokens
+    # A shard is there as the model gave it, and once more as it is written.
+    shard, text = min(tokens, SHARD_POSITIONS) * (given + row), TEXT_BYTES * tokens
     stage = Stage(
         stage="harvest",
         memory=held - copied + size.weights + max(most[0] - held, 0) + shard + text,

@@ -52,7 +52,7 @@ ROWS = 8_192
 """Rows that are encoded."""
 TEXT, FEATURES = 131_072, 192
 """Positions of the made-up text, and features that are gone through, at most."""
-COMPARED, DESCRIBED = 512, 128
+COMPARED, DESCRIBED = 1024, 128
 """Decoder rows that are compared with all that the model has, and descriptions that are encoded."""
 SPREAD = 1.4
 """Of the logarithm of how often features fire, as a standard deviation (an SAE of SmolLM2's block 15 with 9,216 features)."""
@@ -228,24 +228,32 @@ def _let_others_fire(
 
 def _weights(W_dec: Tensor, model: Model, size: ModelSize, clock: Callable[[], float]) -> _Part:
     """What is said of all features from the weights, and from their descriptions."""
-    some, features = W_dec[:COMPARED], len(W_dec)
-    part = _Part()
+    features, made = len(W_dec), dict[str, Any]()
     began = clock()
     unembedding = weights.centred_unembedding(model)
-    part += _Part(clock() - began)
+    part = _Part(clock() - began)
+    some = W_dec[:COMPARED]
+    share = features / len(some)
     if unembedding is not None and len(unembedding) == W_dec.shape[1]:
         began = clock()
-        weights.logit_columns(some, unembedding)
-        part += _Part(clock() - began).times(features / len(some)) + _Part(disk=2 * unembedding.numel())
+        made |= weights.logit_columns(some, unembedding)
+        part += _Part(clock() - began).times(share) + _Part(disk=2 * unembedding.numel())
     began = clock()
-    weights.neighbour_columns(some)
-    part += _Part(clock() - began).times((features / len(some)) ** 2)
+    made |= weights.neighbour_columns(some)
+    part += _Part(clock() - began).times(share**2)
     outputs = model.neuron_outputs(W_dec.shape[1])
     if outputs:
         every = dict.fromkeys(range(size.layers), outputs[0])
-        began = clock()
-        _, neurons = weights.neuron_columns(some, every)
-        part += _Part(clock() - began).times(features / len(some)) + _Part(disk=20 * len(neurons) // 6)
+        seconds = {}
+        for count in sorted({max(len(some) // 2, 1), len(some)}):  # what is done once, and what for each feature
+            began = clock()
+            aligned, told = weights.neuron_columns(W_dec[:count], every)
+            seconds[count] = clock() - began
+        made |= aligned  # of all that are compared
+        few, more = min(seconds), max(seconds)
+        each = max(seconds[more] - seconds[few], 0.0) / max(more - few, 1)
+        part += _Part(seconds[more] + (features - more) * each, _disk(told))
+    part += _Part(disk=_disk(pa.table(made)) * share)
     try:
         encoder = sentence_encoder()
     except InterpError:
@@ -253,3 +261,10 @@ def _weights(W_dec: Tensor, model: Model, size: ModelSize, clock: Callable[[], f
     began = clock()
     vectors = encoder.encode(["one, two, three, four, five"] * min(DESCRIBED, features))
     return part + _Part(clock() - began, vectors.numel()).times(features / len(vectors))
+
+
+def _disk(table: pa.Table) -> int:
+    """Bytes of a table as a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_parquet(table, Path(folder) / "table.parquet")
+        return (Path(folder) / "table.parquet").stat().st_size
