@@ -1,10 +1,12 @@
-"""What `interp plan` says beside what it comes to: memory, time and disk of a harvest and a training.
+"""What `interp plan` says beside what it comes to: memory, time and disk of a harvest, a training and an index.
 
     python benchmarks/plan.py [--tokens 262144]
     python benchmarks/plan.py --paper           # published sizes, which no small machine can try: a table in docs/scale.md
 
-The commands run as a user runs them. Their time is that of the first run less that of a second one, which finds everything done:
-what is left is the work itself. Memory is the process's own at its fullest, looked at twenty times a second.
+The commands run as a user runs them, with one thread unless OMP_NUM_THREADS says another number. Their time is that of the first
+run less that of a second one, which finds everything done: what is left is the work itself. Of one thread it is the processor's
+time, which is what a machine would take on which nothing else runs; the clock's is told beside it. Memory is the process's own
+at its fullest, looked at a hundred times a second.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 
 import psutil
+import torch
 from common import report
 
 from interp.commands.planning import plan
@@ -27,20 +30,20 @@ MODEL, HOOK = "smollm2", "blocks.15.hook_resid_post"
 D_SAE, K = 9216, 32
 
 
-def run(*words: object) -> tuple[float, int]:
-    """(seconds, the most bytes of its own) of a command."""
-    began, most = time.perf_counter(), 0
+def run(*words: object) -> tuple[float, float, int]:
+    """(seconds by the clock, seconds of processors, the most bytes of its own) of a command."""
+    began, most, busy = time.perf_counter(), 0, 0.0
     process = psutil.Popen([sys.executable, "-m", "interp.cli", *map(str, words)], stdout=subprocess.DEVNULL)
     while process.poll() is None:
         try:
-            memory = process.memory_info()
+            memory, times = process.memory_info(), process.cpu_times()
         except psutil.NoSuchProcess:
             break
-        most = max(most, memory.rss - memory.shared)
-        time.sleep(0.05)
+        most, busy = max(most, memory.rss - memory.shared), max(busy, times.user + times.system)
+        time.sleep(0.01)
     if process.wait():
         raise SystemExit(f"{' '.join(map(str, words))} failed")
-    return time.perf_counter() - began, most
+    return time.perf_counter() - began, busy, most
 
 
 def disk(folder: Path, *ends: str) -> int:
@@ -82,22 +85,34 @@ def main() -> None:
     at = Path(tempfile.mkdtemp())
     try:
         told = {one.stage: one for one in plan(MODEL, HOOK, tokens=tokens, d_sae=D_SAE, k=K).stages}
-        acts, sae = at / "acts", at / "sae"
+        acts, sae, index = at / "acts", at / "sae", at / "sae" / "index"
         commands = {
             "harvest": ("harvest", MODEL, "wiki-en", HOOK, "--tokens", tokens, "--into", acts),
             "train": ("train", acts, HOOK, sae, "--d-sae", D_SAE, "--k", K),
+            "index": ("index", sae, "--acts", acts, "--beside", "--together"),
+        }
+        written = {
+            "harvest": lambda: disk(acts, ".safetensors"),
+            "index": lambda: disk(index, ".parquet", ".safetensors"),
         }
         figures: dict[str, object] = {"tokens": tokens}
         for stage, words in commands.items():
-            whole, most = run(*words)
-            again, _ = run(*words)
+            wall, busy, most = run(*words)
+            wall_again, busy_again, _ = run(*words)
+            took = busy - busy_again if torch.get_num_threads() == 1 else wall - wall_again
             one = told[stage]
             figures |= {
-                f"{stage}, seconds told, come to, ratio": [one.seconds, whole - again, one.seconds / (whole - again)],
+                f"{stage}, seconds told, come to, ratio": [one.seconds, took, one.seconds / took],
+                f"{stage}, seconds by the clock, other work beside it": [wall - wall_again],
                 f"{stage}, MiB told, come to, ratio": [one.memory / 2**20, most / 2**20, one.memory / most],
             }
-        written = disk(acts, ".safetensors")
-        figures["harvest, MiB on disk told, come to"] = [told["harvest"].disk / 2**20, written / 2**20]
+            if stage in written:
+                came = written[stage]()
+                figures[f"{stage}, MiB on disk told, come to, ratio"] = [
+                    one.disk / 2**20,
+                    came / 2**20,
+                    one.disk / came,
+                ]
         report("plan", {name: _short(value) for name, value in figures.items()})
     finally:
         shutil.rmtree(at)

@@ -38,11 +38,13 @@ def harvests(
     *,
     together: bool = True,
     slow: float = 0.0,
+    stored: str = "",
 ) -> None:
     """Harvest into a folder; each shard takes `slow` seconds more, and leaves a mark when it is begun."""
     manifest.SHARD_POSITIONS = SHARD
     harvesting.run_shard = marked(harvesting.run_shard, marks, slow)
-    harvest(open_model(str(model), dtype="float32"), open_corpus(text), [hook], tokens, into, together=together)
+    opened = open_model(str(model), dtype="float32")
+    harvest(opened, open_corpus(text), [hook], tokens, into, together=together, stored=stored)
 
 
 def indexes(

@@ -208,7 +208,8 @@ def begin(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ranks = [
-        WARM.Process(target=_run, args=(rank, world, port, patience, task, folder, given)) for rank in range(world)
+        WARM.Process(target=run_rank, args=(rank, world, ("127.0.0.1", port), patience, task, folder, given))
+        for rank in range(world)
     ]
     for rank in ranks:
         start(rank)
@@ -233,10 +234,19 @@ def end(ranks: list[BaseProcess], seconds: float = 60) -> list[int | None]:
     return codes
 
 
-def _run(rank: int, world: int, port: int, patience: float, task: Any, folder: Path, given: tuple[Any, ...]) -> None:
+def run_rank(
+    rank: int,
+    world: int,
+    meet: tuple[str, int],
+    patience: float,
+    task: Any,
+    folder: Path,
+    given: tuple[Any, ...],
+) -> None:
+    """In a process of its own: one of the ranks, which meet at an address and port."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "INTERP_PATIENCE": str(patience)}
+    os.environ |= {"MASTER_ADDR": meet[0], "MASTER_PORT": str(meet[1]), "INTERP_PATIENCE": str(patience)}
     with (folder / f"said.{rank}").open("w") as said:
         for number in (1, 2):
             os.dup2(said.fileno(), number)

@@ -272,7 +272,7 @@ def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Mode
     store = harvest(tiny, open_corpus(text_folder), [HOOK], 4_096, tmp_path / "acts")
     options = {"norm_cutoff": wb.card.norm_cutoff}
     build_index(wb.sae, store, tiny, tmp_path / "whole", **options)
-    real, calls = parts._write_part, []
+    real, calls = parts.write_part, []
 
     def dies(pieces, part, first):
         calls.append(part)
@@ -280,7 +280,7 @@ def test_a_killed_build_goes_on_and_two_builds_are_the_same_bytes(wb, tiny: Mode
             raise KeyboardInterrupt
         real(pieces, part, first)
 
-    monkeypatch.setattr(parts, "_write_part", dies)
+    monkeypatch.setattr(parts, "write_part", dies)
     with pytest.raises(KeyboardInterrupt):
         build_index(wb.sae, store, tiny, tmp_path / "cut", **options)
     with pytest.raises(InterpError, match="there is no index"):

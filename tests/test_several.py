@@ -73,6 +73,14 @@ def test_several_processes_write_the_store_of_one(harvesting, whole, tmp_path, c
     assert len(list(tmp_path.glob("acts/shard-*"))) == SHARDS
 
 
+def test_two_processes_write_the_same_bytes_in_8_bits(harvesting, tiny, text_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.activations.manifest.SHARD_POSITIONS", crew.SHARD)
+    harvest(tiny, open_corpus(text_folder), [HOOK], TOKENS // 4, tmp_path / "one", stored="int8")
+    processes = [harvesting(tokens=TOKENS // 4, slow=0.05, stored="int8") for _ in range(2)]
+    assert crew.end(processes) == [0, 0], crew.said(tmp_path / "marks", processes[0])
+    assert content(tmp_path / "acts") == content(tmp_path / "one")
+
+
 def test_a_killed_process_costs_its_shard_and_the_others_make_the_rest(harvesting, whole, tmp_path):
     marks = tmp_path / "marks"
     processes = [harvesting(slow=0.15) for _ in range(3)]

@@ -100,6 +100,7 @@ class Batches:
         fields = {"hooks": list(self.hooks), "epochs": self.epochs, "seed": self.seed, "buffer": self.buffer}
         fields |= {"blocks": [self.blocks.start, self.blocks.stop], "held_out": self.held_out}
         fields |= {"pairs": self.pairs} if self.pairs else {}
+        fields |= {"stored": stored} if (stored := self.source.recipe.get("stored")) else {}
         return fields | {"tokens_sha256": text, "model_sha256": self.source.recipe["model_sha256"]}
 
     @cached_property

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp import places, several
 from interp.activations import manifest as manifests
+from interp.activations.eight_bit import INT8, check_stored, in_bytes, row_bytes
 from interp.activations.manifest import own_manifest, read_manifest, recipe_of, refuse_change
 from interp.activations.remote import Sending
 from interp.activations.store import ActivationStore
@@ -40,12 +41,14 @@ def harvest(
     batch_blocks: int = 16,
     restart: bool = False,
     together: bool = False,
+    stored: str = "",
 ) -> ActivationStore:
     """The store of activations at `hook_names` over `tokens` positions of the corpus.
 
     One forward pass feeds all hook points and ends at the last. Killed at any moment, the same call goes on
     with the first shard that is missing. Says beforehand how much disk and time it expects. With `together` any number of
-    processes that were given the same share the shards; each returns when all are there. Into a URL that fsspec knows (s3://,
+    processes that were given the same share the shards; each returns when all are there. `stored` is how activations are
+    kept: as the model gives them, or int8 (see `eight_bit`). Into a URL that fsspec knows (s3://,
     gs://), shards are sent one by one, and one at a time is on the disk here. Raises
     InterpError when the disk has no room, when the folder holds another harvest (unless `restart`), when another
     process harvests into it (unless both do so `together`), and when a store at a URL does not take what is sent.
@@ -59,6 +62,7 @@ def harvest(
         )
     if there:
         places.refuse_read_only(f"nothing was sent to {there.url}")
+    check_stored(stored)
     for name in hook_names:
         model.check_hook(name)
     if not hook_names or tokens <= 0:
@@ -74,7 +78,7 @@ def harvest(
             if not work.others():
                 places.drop_partials(folder)
             sending = Sending(there, folder, work.notes) if there else None
-            _harvest(model, corpus, hook_names, tokens, work, sending, split, batch_blocks, restart)
+            _harvest(model, corpus, hook_names, tokens, work, sending, split, batch_blocks, restart, stored)
     except InterpError:
         if fresh:  # a text that cannot be read leaves no folder behind; one that holds something stays
             with suppress(OSError):
@@ -93,12 +97,13 @@ def _harvest(
     split: str | None,
     batch_blocks: int,
     restart: bool,
+    stored: str,
 ) -> None:
     where = sending.there.url if sending else str(work.folder)
     if sending:
         sending.begin(restart)
     blocks = _blocks(model, corpus, tokens, split, work, where, restart)
-    recipe = recipe_of(model, corpus, list(dict.fromkeys(hook_names)), blocks, split)
+    recipe = recipe_of(model, corpus, list(dict.fromkeys(hook_names)), blocks, split, stored)
     manifest = _manifest(work.folder, where, recipe, restart, model)
     if sending:
         sending.send_text(restart)
@@ -114,9 +119,9 @@ def _harvest(
 
     left = sum(len(some) for name, some in shards.items() if not done(name)) * blocks.block
     if left:
-        _estimate(model, blocks, recipe["hooks"], left, batch_blocks, work, sending)
+        _estimate(model, blocks, recipe, left, batch_blocks, work, sending)
         with work.apart():
-            _make_shards(model, blocks, recipe["hooks"], batch_blocks, work, sending, shards, done, left)
+            _make_shards(model, blocks, recipe, batch_blocks, work, sending, shards, done, left)
     _enter(work, sending, shards)
     if sending:
         sending.leave()
@@ -125,7 +130,7 @@ def _harvest(
 def _make_shards(
     model: Model,
     blocks: TokenBlocks,
-    hooks: list[str],
+    recipe: dict[str, Any],
     batch_blocks: int,
     work: several.Work,
     sending: Sending | None,
@@ -144,7 +149,9 @@ def _make_shards(
             for name in mine:
                 some, path = shards[name], work.folder / f"{name}.safetensors"
                 places.drop_partials(work.folder, of=path.name)
-                tensors = run_shard(model, blocks, some, hooks, batch_blocks, step)
+                tensors = run_shard(model, blocks, some, recipe["hooks"], batch_blocks, step)
+                if recipe.get("stored") == INT8:
+                    tensors = in_bytes(tensors, recipe["hooks"])
                 with places.whole_file(path) as partial:
                     save_file(tensors, partial)
                     digest = places.sha256_file(partial)
@@ -209,14 +216,15 @@ def _manifest(folder: Path, where: str, recipe: dict[str, Any], restart: bool, m
         manifest |= {"recipe": recipe, "shards": []}
         places.write_json(folder / "manifest.json", manifest)
     named = str(manifest["recipe"].get("model_sha256"))  # perhaps by a name of the first kind
-    refuse_change(where, manifest["recipe"], recipe | {"model_sha256": model.fingerprint_like(named)})
+    asked = {"stored": None} | recipe | {"model_sha256": model.fingerprint_like(named)}
+    refuse_change(where, manifest["recipe"], asked)
     return manifest
 
 
 def _estimate(
     model: Model,
     blocks: TokenBlocks,
-    hooks: list[str],
+    recipe: dict[str, Any],
     positions: int,
     batch_blocks: int,
     work: several.Work,
@@ -226,10 +234,10 @@ def _estimate(
 
     Of one that is sent, a shard is here while it is sent, and perhaps one that could not be.
     """
-    folder = work.folder
+    folder, hooks, stored = work.folder, recipe["hooks"], recipe.get("stored", "")
     rows = blocks.tokens_NT[:batch_blocks]
     seen = model.run(rows[:1], hooks, given=given_of(model, blocks, range(1))).activations
-    width = sum(int(x.shape[-1]) * x.element_size() for x in seen.values())
+    width = sum(row_bytes(int(x.shape[-1]), x.element_size(), stored) for x in seen.values())
     needed, free = positions * width, places.free_bytes(folder)
     here = min(needed, 2 * manifests.SHARD_POSITIONS * width) if sending else needed
     if here * 1.02 > free:
@@ -263,7 +271,8 @@ def run_shard(
 
     Raises InterpError for a hook point that is not of shape (B, T, D).
     """
-    parts: dict[str, list[Tensor]] = {name: [] for name in hooks}
+    whole: dict[str, Tensor] = {}  # each tensor is there once: what the model gives is put at its place as it comes
+    block, at = blocks.block, 0
     for first in range(some.start, some.stop, batch_blocks):
         part = range(first, min(first + batch_blocks, some.stop))
         batch = blocks.tokens_NT[part.start : part.stop]
@@ -278,7 +287,12 @@ def run_shard(
                     f"{name} has shape {tuple(x.shape)}; only hook points of shape (B, T, D), here {tuple(batch.shape)} and a "
                     f"width, can be harvested{own}."
                 )
-            parts[name].append(x.reshape(-1, x.shape[-1]).cpu())
+            x_ND = x.reshape(-1, x.shape[-1]).cpu()
+            if name not in whole:
+                whole[name] = x_ND.new_empty(len(some) * block, x_ND.shape[1])
+                whole[f"norm/{name}"] = torch.empty(len(some) * block)
+            whole[name][at : at + len(x_ND)] = x_ND
+            whole[f"norm/{name}"][at : at + len(x_ND)] = x_ND.float().norm(dim=-1)
+        at += batch.numel()
         step(batch.numel())
-    tensors = {name: torch.cat(parts.pop(name)) for name in hooks}  # one at a time: each is there twice for a moment
-    return tensors | {f"norm/{name}": x.float().norm(dim=-1) for name, x in tensors.items()}
+    return whole

@@ -1,7 +1,7 @@
 """What a harvest says of itself: the activations' recipe, and the shards that hold them.
 
 A store is a folder, or a URL with the same files: `manifest.json`, `tokens.parquet` and `documents.parquet` (the text, see corpus), and
-`shard-00000.safetensors` and so on, each with one (N, D) tensor a hook point and the norms of its rows.
+`shard-00000.safetensors` and so on, each with one (N, D) tensor a hook point (or in 8 bits, see `eight_bit`) and the norms of its rows.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from interp import places
+from interp.activations.eight_bit import STORED
 from interp.corpus import Corpus, TokenBlocks
 from interp.models import Model
 from interp.types import InterpError
@@ -33,8 +34,10 @@ _RECIPE: dict[str, Any] = {
 }
 
 
-def recipe_of(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks, split: str | None) -> dict[str, Any]:
-    """What activations are of, for the card of what is trained on them."""
+def recipe_of(
+    model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlocks, split: str | None, stored: str = ""
+) -> dict[str, Any]:
+    """What activations are of, and how they are `stored`, for the card of what is trained on them."""
     return {
         "format": FORMAT,
         "model": model.name,
@@ -49,7 +52,7 @@ def recipe_of(model: Model, corpus: Corpus, hooks: list[str], blocks: TokenBlock
         "block": blocks.block,
         "separator": blocks.separator,
         "tokens_sha256": blocks.sha256(),
-    }
+    } | ({"stored": stored} if stored else {})
 
 
 def own_manifest(folder: Path, url: str = "") -> dict[str, Any]:
@@ -80,6 +83,8 @@ def read_manifest(folder: Path, url: str = "") -> dict[str, Any]:
         hooks, block = recipe["hooks"], recipe["block"]
         if not max(positions, 1) <= recipe["positions"] < 2**40:
             wrong = f"positions is {recipe['positions']}, and its shards hold {positions}"
+        elif recipe.get("stored", "") not in STORED:
+            wrong = f"stored is {recipe['stored']!r}"
         elif not (block > 1 and hooks and all(isinstance(hook, str) for hook in hooks)):
             wrong = f"hooks is {str(hooks)[:60]} and block {block}"
     if wrong:

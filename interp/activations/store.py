@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.activations import manifest as manifests
 from interp.activations.batches import Batches, Group, make_batches
+from interp.activations.eight_bit import INT8, read_bytes
 from interp.activations.manifest import known_sha256, read_manifest
 from interp.activations.pairs import paired, paired_rows
 from interp.activations.remote import Fetching
@@ -114,7 +115,8 @@ class ActivationStore:
         try:
             at_hand = self.fetching.at_hand(shard, key) if self.fetching else _checked(path, shard.get("sha256", ""))
             with at_hand as path, safe_open(path, framework="pt") as file:
-                tensor = file.get_tensor(key)
+                stored = INT8 if not key.startswith(manifests.NORM) and self.recipe.get("stored") == INT8 else ""
+                tensor = read_bytes(file, key, self.recipe["dtype"]) if stored else file.get_tensor(key)
         except (OSError, SafetensorError) as error:
             again = "delete it, and it is fetched again" if self.fetching else "harvest again with --restart"
             raise InterpError(f"{path} cannot be read ({error}); {again}.") from None
@@ -212,9 +214,21 @@ class ActivationStore:
                 shards: list[dict[str, Any]] = shards, rows: Tensor = rows, order: Tensor = order
             ) -> tuple[Tensor, ...]:
                 mixed = rows[order].view(-1)
-                return tuple(torch.cat([self.read(s, hook) for s in shards])[mixed] for hook in batches.hooks)
+                return tuple(self._mixed(shards, hook, mixed) for hook in batches.hooks)
 
             yield Group(rows.numel(), read)
+
+    def _mixed(self, shards: list[dict[str, Any]], hook_name: str, rows_R: Tensor) -> Tensor:
+        """These rows of the shards, counted through all of them, in that order; beside them one shard is in memory at a time."""
+        first, mixed_RD = 0, torch.empty(0)
+        for shard in shards:
+            x_ND = self.read(shard, hook_name)
+            if not first:
+                mixed_RD = x_ND.new_empty(len(rows_R), x_ND.shape[1])
+            there = ((rows_R >= first) & (rows_R < first + len(x_ND))).nonzero().squeeze(1)
+            mixed_RD[there] = x_ND[rows_R[there] - first]
+            first += len(x_ND)
+        return mixed_RD
 
     def rows(self, batches: Batches) -> int:
         """Rows of one epoch."""

@@ -92,6 +92,12 @@ Together = Annotated[
         "folder."
     ),
 ]
+Stored = Annotated[
+    str,
+    Option(
+        "How activations are written: int8 takes half the disk of bfloat16 (docs/scale.md). Without: as the model gives them."
+    ),
+]
 Special = Annotated[bool, Option("Read special tokens that the text spells (a rendered chat template's) as such.")]
 Seed = Annotated[
     int, Option("Number from which all that is random begins: the first weights, and features that are begun anew.")

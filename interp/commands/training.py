@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from interp.commands.options import Device, Model, Option, Restart, Seed, Together, refuse_idle
+from interp.commands.options import Device, Model, Option, Restart, Seed, Stored, Together, refuse_idle
 from interp.commands.texts import Corpus
 from interp.types import InterpError
 
@@ -111,6 +111,7 @@ def harvest(
         ),
     ] = None,
     dtype: ModelType = None,
+    stored: Stored = "",
     device: Device = "auto",
     together: Together = False,
     restart: Restart = False,
@@ -127,10 +128,11 @@ def harvest(
     from interp.models import open_model
     from interp.training.one_folder import see_the_same
 
-    text = open_corpus(corpus)
-    together = see_the_same(into) or together
+    text, together = open_corpus(corpus), see_the_same(into) or together
     opened = open_model(model, dtype=dtype, device=device)
-    store = write_store(opened, text, hook, tokens, into, split=split, restart=restart, together=together)
+    store = write_store(
+        opened, text, hook, tokens, into, split=split, restart=restart, together=together, stored=stored
+    )
     return Harvested(into, store.positions)
 
 

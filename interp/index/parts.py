@@ -123,11 +123,11 @@ def write_parts(
                 kept_N = mask.counted({hook: x_ND}, real_N[first : first + positions])
                 with places.whole_file(path(name).with_suffix(".kept")) as partial:
                     partial.write_bytes(np.packbits(kept_N.numpy()).tobytes())
-                _write_part(encode_rows(sae, x_ND, kept_N), path(name), run.first + first)
+                write_part(encode_rows(sae, x_ND, kept_N), path(name), run.first + first)
                 step(positions)
 
 
-def _write_part(entries: Entries, part: Path, first: int) -> None:
+def write_part(entries: Entries, part: Path, first: int) -> None:
     columns = {
         "feature": entries.feature_A.astype(np.uint32),
         "position": (entries.row_A + first).astype(np.uint32),

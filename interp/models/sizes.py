@@ -36,6 +36,8 @@ class ModelSize:
     """Bytes of the weights in that number type, tied ones once."""
     n_ctx: int
     """Positions that it reads at most."""
+    vocabulary: int = 0
+    """Tokens that it knows."""
 
 
 def model_size(name: str, *, dtype: str | None = None, device: str = "auto") -> ModelSize:
@@ -57,6 +59,7 @@ def model_size(name: str, *, dtype: str | None = None, device: str = "auto") -> 
         dtype=str(kind).removeprefix("torch."),
         weights=sum(each.nbytes for each in held),
         n_ctx=int(getattr(config, "max_position_embeddings", 0) or 0),
+        vocabulary=int(getattr(config, "vocab_size", 0) or 0),
     )
 
 

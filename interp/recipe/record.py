@@ -32,6 +32,7 @@ def recipe_of(script: str, name: str, rule: Architecture, config: TrainConfig, b
         "buffer": batches.buffer,
         "pairs": batches.pairs,
         "streamed": isinstance(batches.source, Stream),
+        "stored": batches.source.recipe.get("stored", ""),
         "held_out": batches.held_out,
         # After what was asked, from which its defaults follow: a refusal names the first field that differs.
         "training": asdict(config.resolved(rule, rows)),

@@ -6,7 +6,7 @@ Axes    B batch row, D d_in.
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -147,11 +147,11 @@ class Run:
         judged = self.plan.back or self.judged
         return watch.sizes(self.state, self.architecture, self.config, rows, waiting, self.plan.back, judged)
 
-    def seconds_a_step(self, opening: list[Any]) -> float:
+    def seconds_a_step(self, opening: list[Any], clock: Callable[[], float] = time.perf_counter) -> float:
         """By a trial on the first batch."""
         assert self.state is not None
         batch, done = pick(opening[0], self.column), self.tokens / self.total
-        return watch.seconds_a_step(self.state, self.architecture, self.config, batch, done, self.shards)
+        return watch.seconds_a_step(self.state, self.architecture, self.config, batch, done, self.shards, clock)
 
     def _check(self, held_out: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Held-out rows for checkpoints of unfinished runs; raises InterpError before anything is trained in vain."""

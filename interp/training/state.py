@@ -26,7 +26,7 @@ COUNTS = ("step", "tokens", "loss", "lr", "threads", "made_on", "ranks")
 OWN = ("scale_in", "scale_out", "idle_F", "hint")
 SHARED = ("b_dec", "W_skip")
 """Parameters that are no feature's: every rank holds them alike."""
-NEWER: dict[str, Any] = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": []}
+NEWER: dict[str, Any] = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": [], "stored": ""}
 """Fields that recipes of before lack, with what they were then."""
 DRAWN = 1024
 """First rows that are drawn at a time where only some are kept."""

@@ -6,6 +6,7 @@ Axes    B batch row, D d_in.
 import copy
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def seconds_a_step(
     batch: Batch,
     done: float,
     shards: Shards = ONE,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """The median of some steps on a copy of the state."""
     trial = copy.copy(state)
@@ -108,9 +110,9 @@ def seconds_a_step(
     trial.idle_F = state.idle_F.clone()
     seconds = []
     for _ in range(PROBE_STEPS):
-        began = time.perf_counter()
+        began = clock()
         optimise(trial, architecture, config, batch, done, shards)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return sorted(seconds)[PROBE_STEPS // 2]
 
 
