@@ -1,0 +1,194 @@
+"""A real mixture of experts without a download: SmolLM2-135M-Instruct in Mixtral's form, trained a little; what its experts read.
+
+    python recipes/upcycled.py                # everything: about an hour on one core, 4 GB of memory, 4 GB of disk
+    python recipes/upcycled.py make train     # or some: make, train, measure, sae, read, report
+
+make     every expert of a layer is a copy of its gated MLP, two of four are chosen at each token; routers small and random.
+train    experts and routers of four middle layers on Wikipedia in English, French and Spanish and on Python (the training split),
+         with transformers' load-balancing loss; everything else is frozen. Outside of these layers the copies stay copies.
+measure  on held-out text of each language: the loss before and after, and each expert's share of the tokens before and after.
+sae      a small SAE of what the router of the first of these layers reads. Nothing below it is trained, so that the router before
+         training reads exactly the same: it is the null.
+read     on other held-out documents, half to choose and half to measure: what tells that a token goes to an expert, beyond what
+         the token and the one before it tell (`interp/evals/routing.py`).
+report   benchmarks/results/upcycled.json.
+
+Each stage goes on where it stopped. docs/families.md has what came of it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import smollm2 as embedded
+import torch
+import upcycled_figures as figures
+import upcycled_model as upcycled
+
+from interp import places
+from interp.activations import harvest
+from interp.checkpoint import Card, load
+from interp.corpus import Corpus, mix, open_corpus, tokenize
+from interp.evals.routing import Routing, measure_routing, read_routing
+from interp.models import open_model
+from interp.models.embedded import SEPARATOR, smollm2_folder
+from interp.models.open import open_text
+from interp.models.text import Text
+from interp.recipe import train_checkpoint
+from interp.render.terminal import say
+from interp.training import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+WORK = places.cache() / "recipes" / "upcycled"
+RESULTS = ROOT / "benchmarks/results/upcycled.json"
+LANGUAGES = {"English": "wiki-en", "French": "wiki-fr", "Spanish": "wiki-es", "code": "code-python"}
+CHARS_PER_TOKEN = {"English": 4.6, "French": 3.0, "Spanish": 2.9, "code": 3.2}
+"""So that a mixture by characters has about as many tokens of each."""
+PIECE = 700
+"""Characters of a document that are used."""
+EXPERTS, TOP_K, SEED = 4, 2, 0
+LAYERS = range(14, 18)
+STEPS, ROW = 192, 128
+"""A step reads one row of each language."""
+MEASURED = 6_144
+"""Tokens of each language whose loss is measured."""
+ROUTERS = [f"blocks.{layer}.mlp.hook_router_logits" for layer in LAYERS]
+HOOK = f"blocks.{LAYERS[0]}.mlp.hook_in"
+D_SAE, K, EPOCHS, SAE_TOKENS = 1152, 32, 8.0, 100_000
+READ_TOKENS = 100_000
+"""Of which half is to choose on, and half is measured."""
+BASE = "smollm2"
+
+
+def pieces(language: str, split: str) -> Corpus:
+    """A piece of each document of a language."""
+    return upcycled.in_pieces(open_corpus(LANGUAGES[language]), PIECE, split)
+
+
+def all_languages(split: str) -> Corpus:
+    """The languages, with about as many tokens of each."""
+    return mix([(pieces(language, split), CHARS_PER_TOKEN[language]) for language in LANGUAGES])
+
+
+def folder(which: str) -> Path:
+    """Of the model `before` or `after` training."""
+    return WORK / which
+
+
+def dense_model() -> tuple[Any, Text]:
+    """The model that is upcycled, in float32 as transformers has it, and its tokenizer."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(smollm2_folder(), dtype=torch.float32), open_text(BASE, SEPARATOR)
+
+
+def keep(mixture: Any, tokenizer: Any, into: Path) -> None:
+    """As a folder that `open_model` opens."""
+    with places.whole_folder(into) as partial:
+        mixture.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+
+def stage_make() -> None:
+    """The mixture as it begins."""
+    if folder("before").exists():
+        return
+    dense, text = dense_model()
+    mixture = upcycled.upcycle(dense, experts=EXPERTS, top_k=TOP_K, seed=SEED)
+    tokens = torch.tensor([text.prompt("Le chat dort sur la table. The cat sleeps. def cat(self): return 1")])
+    with torch.inference_mode():
+        apart = float((mixture(tokens).logits - dense(tokens).logits).abs().max())
+    say(f"logits of the mixture and of {BASE} differ by {apart:.2g} at most.")
+    keep(mixture, text.tokenizer, folder("before"))
+
+
+def stage_train() -> None:
+    """Experts and routers of the middle layers."""
+    if folder("after").exists():
+        return
+    dense, text = dense_model()
+    mixture = upcycled.upcycle(dense, experts=EXPERTS, top_k=TOP_K, seed=SEED)
+    trained = upcycled.mixed(dense, mixture, LAYERS)
+    rows = [tokenize(pieces(name, "train"), text, STEPS * ROW, block=ROW).tokens_NT for name in LANGUAGES]
+    rows_SLT = torch.stack([some[:STEPS] for some in rows], 1)
+    log = upcycled.train(dense, trained, rows_SLT, text.separator, WORK / "training", upcycled.Training())
+    places.write_json(WORK / "training.json", log)
+    keep(mixture, text.tokenizer, folder("after"))
+
+
+def stage_measure() -> None:
+    """On held-out documents of each language, by document: the loss, and how many tokens each expert was sent."""
+    for which in ("before", "after"):
+        file = WORK / f"measured-{which}.json"
+        if file.exists():
+            continue
+        model = open_model(str(folder(which)), dtype="float32")
+        found = {}
+        for language in LANGUAGES:
+            blocks = tokenize(pieces(language, "heldout"), model, MEASURED, block=ROW)
+            found[language] = figures.measured(model, blocks, ROUTERS)
+        places.write_json(file, found)
+
+
+def stage_sae() -> None:
+    """Of what the router of the first layer that was trained reads, on documents of the training split."""
+    model = open_model(str(folder("before")), dtype="float32")
+    store = harvest(model, all_languages("train"), [HOOK], SAE_TOKENS, WORK / "store")
+    sae = train_checkpoint(
+        store,
+        HOOK,
+        WORK / "sae",
+        d_sae=D_SAE,
+        k=K,
+        epochs=EPOCHS,
+        batch=1024,
+        config=TrainConfig(seed=SEED),
+        script="recipes/upcycled.py",
+    )
+    say(f"{sae.name}: {Card.read(WORK / 'sae').metrics}")
+
+
+def routing(which: str) -> Routing:
+    """Where the tokens of held-out documents went, and what fired; kept."""
+    file = WORK / f"routing-{which}.npz"
+    if not file.exists():
+        model = open_model(str(folder(which)), dtype="float32")
+        blocks = tokenize(all_languages("heldout"), model, READ_TOKENS)
+        cutoffs = Card.read(WORK / "sae").mask.cutoffs
+        text = read_routing(model, load(WORK / "sae"), blocks, LAYERS[0], norm_cutoff=cutoffs)
+        figures.keep_routing(text, blocks.documents["source"].to_pylist(), file)
+    return figures.kept_routing(file)[0]
+
+
+def stage_read() -> None:
+    """What tells to which expert a token goes, by the routers after and before training."""
+    for which in ("after", "before"):
+        file = WORK / f"read-{which}.json"
+        if file.exists():
+            continue
+        text = routing(which)
+        section = measure_routing(text, seed=SEED)
+        sources = figures.kept_routing(WORK / f"routing-{which}.npz")[1]
+        languages = figures.by_language(text, sources, LANGUAGES, section.of["strength"], SEED)
+        places.write_json(file, {"section": section.to_dict(), "languages": languages})
+
+
+def stage_report() -> None:
+    """All figures, into the project."""
+    words = open_text(BASE, SEPARATOR).vocabulary
+    found = figures.report(WORK, LANGUAGES, ROUTERS, words, SEED)
+    places.write_json(RESULTS, found)
+    for line in figures.lines(found):
+        say(line)
+
+
+STAGES = {
+    "make": stage_make,
+    "train": stage_train,
+    "measure": stage_measure,
+    "sae": stage_sae,
+    "read": stage_read,
+    "report": stage_report,
+}
+
+if __name__ == "__main__":
+    embedded.main(STAGES, __doc__)
