@@ -23,13 +23,14 @@ import smollm2 as embedded
 import torch
 import upcycled_figures as figures
 import upcycled_model as upcycled
+from torch import Tensor
 
 from interp import places
 from interp.activations import harvest
 from interp.checkpoint import Card, load
 from interp.corpus import Corpus, mix, open_corpus, tokenize
 from interp.evals.routing import Routing, measure_routing, read_routing
-from interp.models import open_model
+from interp.models import Model, open_model
 from interp.models.embedded import SEPARATOR, smollm2_folder
 from interp.models.open import open_text
 from interp.models.text import Text
@@ -49,12 +50,12 @@ EXPERTS, TOP_K, SEED = 4, 2, 0
 LAYERS = range(14, 18)
 STEPS, ROW = 192, 128
 """A step reads one row of each language."""
-MEASURED = 6_144
+MEASURED = 3_072
 """Tokens of each language whose loss is measured."""
 ROUTERS = [f"blocks.{layer}.mlp.hook_router_logits" for layer in LAYERS]
 HOOK = f"blocks.{LAYERS[0]}.mlp.hook_in"
-D_SAE, K, EPOCHS, SAE_TOKENS = 1152, 32, 8.0, 100_000
-READ_TOKENS = 100_000
+D_SAE, K, EPOCHS, SAE_TOKENS = 1152, 32, 6.0, 65_536
+READ_TOKENS = 65_536
 """Of which half is to choose on, and half is measured."""
 BASE = "smollm2"
 
@@ -79,6 +80,13 @@ def dense_model() -> tuple[Any, Text]:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(smollm2_folder(), dtype=torch.float32), open_text(BASE, SEPARATOR)
+
+
+def opened(which: str) -> Model:
+    """The mixture before or after training, its layers outside of the trained ones at the price of one expert."""
+    model = open_model(str(folder(which)), dtype="float32")
+    upcycled.one_copy(model.module, LAYERS)
+    return model
 
 
 def keep(mixture: Any, tokenizer: Any, into: Path) -> None:
@@ -121,7 +129,7 @@ def stage_measure() -> None:
         file = WORK / f"measured-{which}.json"
         if file.exists():
             continue
-        model = open_model(str(folder(which)), dtype="float32")
+        model = opened(which)
         found = {}
         for language in LANGUAGES:
             blocks = tokenize(pieces(language, "heldout"), model, MEASURED, block=ROW)
@@ -130,8 +138,11 @@ def stage_measure() -> None:
 
 
 def stage_sae() -> None:
-    """Of what the router of the first layer that was trained reads, on documents of the training split."""
-    model = open_model(str(folder("before")), dtype="float32")
+    """Of what the router of the first layer that was trained reads, on documents of the training split.
+
+    Below it nothing is trained, so that the model that was upcycled has the same there, at half the price.
+    """
+    model = open_model(BASE, dtype="float32")
     store = harvest(model, all_languages("train"), [HOOK], SAE_TOKENS, WORK / "store")
     sae = train_checkpoint(
         store,
@@ -147,35 +158,44 @@ def stage_sae() -> None:
     say(f"{sae.name}: {Card.read(WORK / 'sae').metrics}")
 
 
-def routing(which: str) -> Routing:
-    """Where the tokens of held-out documents went, and what fired; kept."""
-    file = WORK / f"routing-{which}.npz"
+def routing() -> tuple[dict[str, Routing], list[str]]:
+    """Where the tokens of held-out documents went, and what fired, by the routers after training and before; kept. And the source
+    of each document."""
+    file = WORK / "routing.npz"
     if not file.exists():
-        model = open_model(str(folder(which)), dtype="float32")
+        model = opened("after")
         blocks = tokenize(all_languages("heldout"), model, READ_TOKENS)
+        began = upcycled.router_weight(folder("before"), LAYERS[0])
+        chosen: list[Tensor] = []
+
+        def choose(_: Any, given: tuple[Tensor, ...]) -> None:
+            chosen.append((given[0].flatten(0, -2) @ began.T).topk(TOP_K).indices)
+
+        upcycled.routers_of(model.module)[LAYERS[0]].register_forward_pre_hook(choose)
         cutoffs = Card.read(WORK / "sae").mask.cutoffs
         text = read_routing(model, load(WORK / "sae"), blocks, LAYERS[0], norm_cutoff=cutoffs)
-        figures.keep_routing(text, blocks.documents["source"].to_pylist(), file)
-    return figures.kept_routing(file)[0]
+        before = torch.cat(chosen)[-blocks.positions :][text.position_P]
+        null = torch.zeros(len(before), EXPERTS).scatter(1, before, 1).bool().numpy()
+        figures.keep_routing(text, null, blocks.documents["source"].to_pylist(), file)
+    return figures.kept_routing(file)
 
 
 def stage_read() -> None:
     """What tells to which expert a token goes, by the routers after and before training."""
-    for which in ("after", "before"):
+    texts, sources = routing()
+    for which, text in texts.items():
         file = WORK / f"read-{which}.json"
-        if file.exists():
-            continue
-        text = routing(which)
-        section = measure_routing(text, seed=SEED)
-        sources = figures.kept_routing(WORK / f"routing-{which}.npz")[1]
-        languages = figures.by_language(text, sources, LANGUAGES, section.of["strength"], SEED)
-        places.write_json(file, {"section": section.to_dict(), "languages": languages})
+        if not file.exists():
+            section = measure_routing(text, seed=SEED)
+            languages = figures.by_language(text, sources, LANGUAGES, section.of["strength"], SEED)
+            places.write_json(file, {"section": section.to_dict(), "languages": languages})
 
 
 def stage_report() -> None:
     """All figures, into the project."""
+    texts, sources = routing()
     words = open_text(BASE, SEPARATOR).vocabulary
-    found = figures.report(WORK, LANGUAGES, ROUTERS, words, SEED)
+    found = figures.report(WORK, texts, sources, LANGUAGES, ROUTERS, words, SEED)
     places.write_json(RESULTS, found)
     for line in figures.lines(found):
         say(line)

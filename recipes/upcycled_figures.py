@@ -59,22 +59,25 @@ def top_k(model: Model) -> int:
 # ---- what is kept ----
 
 
-def keep_routing(text: Routing, sources: Sequence[str], file: Path) -> None:
-    """In a file of arrays, with the source of each document."""
+def keep_routing(text: Routing, null_PE: np.ndarray, sources: Sequence[str], file: Path) -> None:
+    """In a file of arrays, with where another router sends the same positions, and the source of each document."""
     x = text.activation_PF.tocsr()
     with places.whole_file(file) as partial, partial.open("wb") as out:
         np.savez_compressed(
-            out, layer=text.layer, sent=text.sent_PE, token=text.token_P, before=text.before_P, document=text.document_P,
-            data=x.data, indices=x.indices, indptr=x.indptr, shape=x.shape, sources=np.array(sources),
+            out, layer=text.layer, after=text.sent_PE, before=null_PE, token=text.token_P, previous=text.before_P,
+            document=text.document_P, position=text.position_P, sources=np.array(sources),
+            data=x.data, indices=x.indices, indptr=x.indptr, shape=x.shape,
         )  # fmt: skip
 
 
-def kept_routing(file: Path) -> tuple[Routing, list[str]]:
-    """What was kept: the routing, and the source of each document."""
+def kept_routing(file: Path) -> tuple[dict[str, Routing], list[str]]:
+    """What was kept: the routing by the routers after training and before, and the source of each document."""
     with np.load(file, allow_pickle=False) as kept:
         x = csr_matrix((kept["data"], kept["indices"], kept["indptr"]), shape=kept["shape"])
-        known = (kept[name] for name in ("sent", "token", "before", "document"))
-        return Routing(int(kept["layer"]), *known, x), kept["sources"].tolist()
+        known = [kept[name] for name in ("token", "previous", "document")]
+        layer, position = int(kept["layer"]), kept["position"]
+        texts = {which: Routing(layer, kept[which], *known, x, position) for which in ("after", "before")}
+        return texts, kept["sources"].tolist()
 
 
 def source_of(text: Routing, sources: Sequence[str], names: Mapping[str, str]) -> np.ndarray:
@@ -153,20 +156,25 @@ def spread(found: Mapping[str, Mapping[str, Any]], router: str) -> float:
 
 
 def report(
-    work: Path, names: Mapping[str, str], routers: Sequence[str], words: Sequence[str], seed: int
+    work: Path,
+    texts: Mapping[str, Routing],
+    sources: Sequence[str],
+    names: Mapping[str, str],
+    routers: Sequence[str],
+    words: Sequence[str],
+    seed: int,
 ) -> dict[str, Any]:
     """All that was measured."""
     of = {which: places.read_json(work / f"measured-{which}.json") for which in ("before", "after")}
     log = places.read_json(work / "training.json")
     read = {}
     for which in of:
-        text, sources = kept_routing(work / f"routing-{which}.npz")
         kept = places.read_json(work / f"read-{which}.json")
         told = [row["feature"] for row in kept["section"]["rows"] if row["told"]]
         read[which] = {
             **kept,
             "told": [len(told), len(kept["section"]["rows"])],
-            "features": described(text, sources, names, told, words, seed),
+            "features": described(texts[which], sources, names, told, words, seed),
         }
     return rounded({
         "training": {"steps": len(log), "first_steps": _part(log[:24]), "last_steps": _part(log[-24:])},

@@ -71,6 +71,25 @@ def mixed(dense: Any, mixture: Any, layers: Sequence[int]) -> dict[str, nn.Param
     return found
 
 
+def routers_of(module: nn.Module) -> list[Any]:
+    """The routers of a mixture's layers, in their order."""
+    return [part for part in module.modules() if type(part).__name__ == "MixtralTopKRouter"]
+
+
+def router_weight(folder: Path, layer: int) -> Tensor:
+    """The router of a layer, as a mixture's folder has it."""
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        (name,) = (key for key in weights.keys() if f".{layer}." in key and key.endswith(".gate.weight"))  # noqa: SIM118
+        return weights.get_tensor(name)  # type: ignore[no-any-return]
+
+
+def one_copy(module: nn.Module, layers: Sequence[int]) -> None:
+    """Sends tokens to one expert in all other layers, whose experts are still copies of each other: their sum is the same."""
+    for layer, router in enumerate(routers_of(module)):
+        if layer not in layers:
+            router.top_k = 1
+
+
 # ---- text ----
 
 
@@ -131,7 +150,7 @@ def train(
     rates = [group["lr"] for group in optimiser.param_groups]
     log = _resume(into, trained, optimiser)
     logits: list[Tensor] = []
-    gates = [part for part in dense.modules() if type(part).__name__ == "MixtralTopKRouter"]
+    gates = routers_of(dense)
     handles = [gate.register_forward_hook(lambda _, __, out: logits.append(out[0])) for gate in gates]
     with bar("training", len(rows_SLT)) as advance:
         advance(len(log), "")

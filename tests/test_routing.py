@@ -33,7 +33,9 @@ def world(decides, seed=0):
     fires = np.stack([*planted, *(draw.random((4, len(token))) < 0.2)], 1)
     expert = decides(stretch, token, before, draw)
     sent = np.eye(EXPERTS, dtype=bool)[expert]
-    return Routing(0, sent, token, before, document, csr_matrix(fires * draw.uniform(1, 2, fires.shape)))
+    return Routing(
+        0, sent, token, before, document, csr_matrix(fires * draw.uniform(1, 2, fires.shape)), np.arange(len(token))
+    )
 
 
 def test_a_feature_that_decides_is_told_and_what_tokens_say_is_not():
@@ -75,7 +77,9 @@ def test_a_feature_that_always_fires_at_its_pair_says_nothing_beyond_it():
 
 def test_pairs_lean_on_tokens_and_these_on_the_share():
     sent = np.array([[True, False], [True, False], [False, True], [False, True]])
-    text = Routing(0, sent, np.array([1, 1, 1, 2]), np.array([0, 0, 5, 1]), np.zeros(4, int), csr_matrix((4, 1)))
+    text = Routing(
+        0, sent, np.array([1, 1, 1, 2]), np.array([0, 0, 5, 1]), np.zeros(4, int), csr_matrix((4, 1)), np.arange(4)
+    )
     pairs = Pairs(text, 1.0)
     token_1 = (2 + 0.5) / 4
     assert pairs.by_token(np.array([1, 2, 9]))[:, 0].tolist() == [token_1, 0.5 / 2, 0.5]
@@ -103,6 +107,7 @@ def test_where_tokens_were_sent_is_what_the_router_chose(tmp_path):
     assert np.array_equal(text.token_P, tokens[real])
     assert np.array_equal(text.before_P, tokens.roll(1, 1)[real])
     assert np.array_equal(text.document_P, documents[real])
+    assert np.array_equal(text.position_P, real.flatten().nonzero().squeeze(1))
     active = sae.active(run.activations[hooks[0]][real].float())
     assert text.activation_PF.nnz == len(active.values) > 0
     with pytest.raises(InterpError, match=r"m has no experts in layer 7 .*: its layers with experts are 0, 1, 2"):

@@ -73,10 +73,12 @@ class Routing:
     """Row of the text's documents."""
     activation_PF: "csr_matrix"
     """What each feature says, 0 where it does not fire."""
+    position_P: Int[np.ndarray, " P"]
+    """Where it stands in the text, counted through its blocks."""
 
     def __getitem__(self, rows_P: np.ndarray) -> "Routing":
         """The same of some positions."""
-        known = (self.sent_PE, self.token_P, self.before_P, self.document_P, self.activation_PF)
+        known = (self.sent_PE, self.token_P, self.before_P, self.document_P, self.activation_PF, self.position_P)
         return Routing(self.layer, *(one[rows_P] for one in known))
 
     @property
@@ -113,6 +115,7 @@ def read_routing(
     hooks = list(dict.fromkeys([*hooks_read(model, dictionary), *experts]))
     parts: list[tuple[np.ndarray, ...]] = []
     features: list[Any] = []
+    position_NT = torch.arange(blocks.positions).view(blocks.tokens_NT.shape)
     for read in read_blocks(model, hooks, blocks.tokens_NT, separator=blocks.separator):
         counted_BT = mask.counted(read.x, read.real_BT)
         sent_BTE = torch.stack([~read.x[name].isnan().any(-1) for name in experts], -1)
@@ -120,11 +123,11 @@ def read_routing(
         shape = (counted_BT.numel(), dictionary.d_sae)
         kept = counted_BT.flatten().cpu().numpy()
         features.append(csr_matrix((entries.value_A, (entries.row_A, entries.feature_A)), shape=shape)[kept])
-        document_BT = blocks.document_NT[torch.from_numpy(read.item_B)]
-        known = (sent_BTE, read.tokens_BT, read.tokens_BT.roll(1, 1), document_BT)
+        document_BT, position_BT = (one[torch.from_numpy(read.item_B)] for one in (blocks.document_NT, position_NT))
+        known = (sent_BTE, read.tokens_BT, read.tokens_BT.roll(1, 1), document_BT, position_BT)
         parts.append(tuple(one.cpu()[counted_BT.cpu()].numpy() for one in known))
-    sent_PE, token_P, before_P, document_P = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Routing(layer, sent_PE, token_P, before_P, document_P, csr_matrix(vstack(features)))
+    sent_PE, token_P, before_P, document_P, position_P = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return Routing(layer, sent_PE, token_P, before_P, document_P, csr_matrix(vstack(features)), position_P)
 
 
 # ---- what tokens predict ----
