@@ -54,8 +54,8 @@ MEASURED = 3_072
 """Tokens of each language whose loss is measured."""
 ROUTERS = [f"blocks.{layer}.mlp.hook_router_logits" for layer in LAYERS]
 HOOK = f"blocks.{LAYERS[0]}.mlp.hook_in"
-D_SAE, K, EPOCHS, SAE_TOKENS = 1152, 32, 6.0, 65_536
-READ_TOKENS = 65_536
+D_SAE, K, EPOCHS, SAE_TOKENS = 1152, 32, 8.0, 49_152
+READ_TOKENS = 57_344
 """Of which half is to choose on, and half is measured."""
 BASE = "smollm2"
 
