@@ -47,10 +47,12 @@ CHARS_PER_TOKEN = {"English": 4.6, "French": 3.0, "Spanish": 2.9, "code": 3.2}
 PIECE = 700
 """Characters of a document that are used."""
 EXPERTS, TOP_K, SEED = 4, 2, 0
+SEEDS = range(3)
+"""Of the halves into which documents are drawn."""
 LAYERS = range(14, 18)
 STEPS, ROW = 192, 128
 """A step reads one row of each language."""
-MEASURED = 3_072
+MEASURED = 8_192
 """Tokens of each language whose loss is measured."""
 ROUTERS = [f"blocks.{layer}.mlp.hook_router_logits" for layer in LAYERS]
 HOOK = f"blocks.{LAYERS[0]}.mlp.hook_in"
@@ -58,6 +60,8 @@ D_SAE, K, EPOCHS, SAE_TOKENS = 1152, 32, 8.0, 49_152
 READ_TOKENS = 57_344
 """Of which half is to choose on, and half is measured."""
 BASE = "smollm2"
+SENTENCE = "Le chat dort sur la table, et il pleut. The cat sleeps, and it rains. def sleeps(cat): return cat.rest(1)"
+"""On which logits are compared."""
 
 
 def pieces(language: str, split: str) -> Corpus:
@@ -97,16 +101,25 @@ def keep(mixture: Any, tokenizer: Any, into: Path) -> None:
 
 
 def stage_make() -> None:
-    """The mixture as it begins."""
-    if folder("before").exists():
-        return
+    """The mixture as it begins, and whether its logits are those of the model that it is made of."""
     dense, text = dense_model()
-    mixture = upcycled.upcycle(dense, experts=EXPERTS, top_k=TOP_K, seed=SEED)
-    tokens = torch.tensor([text.prompt("Le chat dort sur la table. The cat sleeps. def cat(self): return 1")])
+    if not folder("before").exists():
+        keep(upcycled.upcycle(dense, experts=EXPERTS, top_k=TOP_K, seed=SEED), text.tokenizer, folder("before"))
+    file = WORK / "made.json"
+    if file.exists():
+        return
+    tokens = torch.tensor([text.prompt(SENTENCE)])
+    found = {}
     with torch.inference_mode():
-        apart = float((mixture(tokens).logits - dense(tokens).logits).abs().max())
-    say(f"logits of the mixture and of {BASE} differ by {apart:.2g} at most.")
-    keep(mixture, text.tokenizer, folder("before"))
+        logits = dense(tokens).logits
+        for std, top_k in ((0.0, 1), (0.0, 2), (0.0, 4), (upcycled.ROUTER_STD, 1), (upcycled.ROUTER_STD, TOP_K)):
+            mixture = upcycled.upcycle(dense, experts=EXPERTS, top_k=top_k, seed=SEED, router_std=std)
+            apart = float((mixture(tokens).logits - logits).abs().max())
+            found[f"router {std:g}, {top_k} of {EXPERTS}"] = apart
+            say(
+                f"logits of the mixture (router {std:g}, {top_k} of {EXPERTS}) and of {BASE} differ by {apart:.2g} at most."
+            )
+    places.write_json(file, {"tokens": tokens.shape[1], "largest logit": float(logits.abs().max()), "differ by": found})
 
 
 def stage_train() -> None:
@@ -181,21 +194,22 @@ def routing() -> tuple[dict[str, Routing], list[str]]:
 
 
 def stage_read() -> None:
-    """What tells to which expert a token goes, by the routers after and before training."""
+    """What tells to which expert a token goes, by the routers after and before training; features' rows of the first seed alone."""
     texts, sources = routing()
     for which, text in texts.items():
-        file = WORK / f"read-{which}.json"
-        if not file.exists():
-            section = measure_routing(text, seed=SEED)
-            languages = figures.by_language(text, sources, LANGUAGES, section.of["strength"], SEED)
-            places.write_json(file, {"section": section.to_dict(), "languages": languages})
+        for seed in SEEDS:
+            file = WORK / f"read-{which}-{seed}.json"
+            if not file.exists():
+                section = measure_routing(text, seed=seed).to_dict()
+                languages = figures.by_language(text, sources, LANGUAGES, section["of"]["strength"], seed)
+                places.write_json(file, {"section": section, "languages": languages})
 
 
 def stage_report() -> None:
     """All figures, into the project."""
     texts, sources = routing()
     words = open_text(BASE, SEPARATOR).vocabulary
-    found = figures.report(WORK, texts, sources, LANGUAGES, ROUTERS, words, SEED)
+    found = figures.report(WORK, texts, sources, LANGUAGES, ROUTERS, words, SEEDS)
     places.write_json(RESULTS, found)
     for line in figures.lines(found):
         say(line)

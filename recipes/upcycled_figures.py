@@ -162,21 +162,23 @@ def report(
     names: Mapping[str, str],
     routers: Sequence[str],
     words: Sequence[str],
-    seed: int,
+    seeds: Sequence[int],
 ) -> dict[str, Any]:
     """All that was measured."""
     of = {which: places.read_json(work / f"measured-{which}.json") for which in ("before", "after")}
     log = places.read_json(work / "training.json")
     read = {}
     for which in of:
-        kept = places.read_json(work / f"read-{which}.json")
-        told = [row["feature"] for row in kept["section"]["rows"] if row["told"]]
+        kept = [places.read_json(work / f"read-{which}-{seed}.json") for seed in seeds]
+        told = [[row["feature"] for row in one["section"]["rows"] if row["told"]] for one in kept]
         read[which] = {
-            **kept,
-            "told": [len(told), len(kept["section"]["rows"])],
-            "features": described(texts[which], sources, names, told, words, seed),
+            **kept[0],
+            "told": [len(told[0]), len(kept[0]["section"]["rows"])],
+            "features": described(texts[which], sources, names, told[0], words, seeds[0]),
+            "other seeds": [_other(one, len(some)) for one, some in zip(kept[1:], told[1:], strict=True)],
         }
     return rounded({
+        "made": places.read_json(work / "made.json"),
         "training": {"steps": len(log), "first_steps": _part(log[:24]), "last_steps": _part(log[-24:])},
         "loss, nats": {name: losses(of["before"][name], of["after"][name]) for name in names},
         "shares": {
@@ -186,6 +188,17 @@ def report(
         "spread": {which: {router: spread(one, router) for router in routers} for which, one in of.items()},
         "read": read,
     })  # fmt: skip
+
+
+def _other(kept: Mapping[str, Any], told: int) -> dict[str, Any]:
+    """Of other halves the figures, how many features were told, and of which languages experts are."""
+    section = kept["section"]
+    return {
+        "seed": section["of"]["seed"],
+        "told": [told, len(section["rows"])],
+        "figures": {one["name"]: [one["value"], one["interval"]] for one in section["figures"]},
+        "languages told": [row for row in kept["languages"] if row["told"]],
+    }
 
 
 def _part(log: Sequence[Mapping[str, float]]) -> dict[str, float]:

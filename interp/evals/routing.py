@@ -41,6 +41,7 @@ from interp.evals.documents import LEAST_DOCUMENTS, Documents
 from interp.evals.figure import Figure, Section
 from interp.mask import Mask
 from interp.models import Model
+from interp.progress import bar
 from interp.sae.dictionary import Dictionary, join
 from interp.statistics import benjamini_hochberg, bootstrap_difference, bootstrap_ratio, sign_flip_p
 from interp.types import InterpError
@@ -116,16 +117,18 @@ def read_routing(
     parts: list[tuple[np.ndarray, ...]] = []
     features: list[Any] = []
     position_NT = torch.arange(blocks.positions).view(blocks.tokens_NT.shape)
-    for read in read_blocks(model, hooks, blocks.tokens_NT, separator=blocks.separator):
-        counted_BT = mask.counted(read.x, read.real_BT)
-        sent_BTE = torch.stack([~read.x[name].isnan().any(-1) for name in experts], -1)
-        entries = encode_rows(dictionary, join(dictionary, read.x).flatten(0, 1), counted_BT.flatten())
-        shape = (counted_BT.numel(), dictionary.d_sae)
-        kept = counted_BT.flatten().cpu().numpy()
-        features.append(csr_matrix((entries.value_A, (entries.row_A, entries.feature_A)), shape=shape)[kept])
-        document_BT, position_BT = (one[torch.from_numpy(read.item_B)] for one in (blocks.document_NT, position_NT))
-        known = (sent_BTE, read.tokens_BT, read.tokens_BT.roll(1, 1), document_BT, position_BT)
-        parts.append(tuple(one.cpu()[counted_BT.cpu()].numpy() for one in known))
+    with bar(f"routing of {model.name}", blocks.positions) as advance:
+        for read in read_blocks(model, hooks, blocks.tokens_NT, separator=blocks.separator):
+            counted_BT = mask.counted(read.x, read.real_BT)
+            sent_BTE = torch.stack([~read.x[name].isnan().any(-1) for name in experts], -1)
+            entries = encode_rows(dictionary, join(dictionary, read.x).flatten(0, 1), counted_BT.flatten())
+            shape = (counted_BT.numel(), dictionary.d_sae)
+            kept = counted_BT.flatten().cpu().numpy()
+            features.append(csr_matrix((entries.value_A, (entries.row_A, entries.feature_A)), shape=shape)[kept])
+            document_BT, position_BT = (one[torch.from_numpy(read.item_B)] for one in (blocks.document_NT, position_NT))
+            known = (sent_BTE, read.tokens_BT, read.tokens_BT.roll(1, 1), document_BT, position_BT)
+            parts.append(tuple(one.cpu()[counted_BT.cpu()].numpy() for one in known))
+            advance(read.tokens_BT.numel(), "")
     sent_PE, token_P, before_P, document_P, position_P = (np.concatenate(one) for one in zip(*parts, strict=True))
     return Routing(layer, sent_PE, token_P, before_P, document_P, csr_matrix(vstack(features)), position_P)
 
