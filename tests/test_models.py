@@ -1,5 +1,7 @@
 """The model adapter on a tiny random Llama, and on SmolLM2 itself."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -24,6 +26,19 @@ def test_a_pass_ends_at_the_last_hook_point_asked_for(tiny):
     assert run.logits is None
     assert not fired
     assert run.activations["blocks.0.hook_resid_post"].shape[2] == 16
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what a process has mapped")
+@pytest.mark.parametrize(("dtype", "mapped"), [("float32", True), ("bfloat16", False)])
+def test_weights_in_the_files_own_type_are_mapped_from_it_and_not_copied(tiny_folder, dtype, mapped):
+    model = open_model(str(tiny_folder), dtype=dtype)
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(tiny_folder) in line]
+    spans = [tuple(int(end, 16) for end in line[0].split("-")) for line in lines]
+    # TransformerLens adds a bias of zeros to an unembedding that has none.
+    weights = [weight for weight in model.module.parameters() if weight.ndim > 1]
+    inside = [any(a <= weight.data_ptr() < b for a, b in spans) for weight in weights]
+    assert len(inside) > 10
+    assert inside == [mapped] * len(inside)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
