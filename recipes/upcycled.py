@@ -1,6 +1,6 @@
 """A real mixture of experts without a download: SmolLM2-135M-Instruct in Mixtral's form, trained a little; what its experts read.
 
-    python recipes/upcycled.py                # everything: about forty minutes on one core, 4 GB of memory and of disk
+    python recipes/upcycled.py                # everything: about half an hour of one core, 4 GB of memory and of disk
     python recipes/upcycled.py make train     # or some: make, train, measure, sae, read, report
 
 make     every expert of a layer is a copy of its gated MLP, two of four are chosen at each token; routers small and random.

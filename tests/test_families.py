@@ -268,3 +268,19 @@ def test_an_sae_of_one_expert_is_trained_and_indexed_on_the_tokens_sent_to_it(fo
     )
     assert steered.isfinite().all()
     assert not torch.equal(plain, steered)
+
+
+def test_a_t5_whose_configuration_names_no_token_that_begins_texts_opens(tmp_path):
+    """As those that are published do: only what an answer begins with is named."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from tests.families import tokenizer
+
+    words = tokenizer()
+    small = {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_heads": 4}
+    T5ForConditionalGeneration(T5Config(vocab_size=len(words), decoder_start_token_id=0, **small)).save_pretrained(
+        tmp_path
+    )
+    assert "bos_token_id" not in json.loads((tmp_path / "config.json").read_text())
+    words.save_pretrained(tmp_path)
+    assert open_model(str(tmp_path), dtype="float32").frame.start == 0

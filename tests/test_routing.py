@@ -52,8 +52,7 @@ def test_a_feature_that_decides_is_told_and_what_tokens_say_is_not():
     assert found["found_both"].value > found["found_pair"].value
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize(("pair", "seed"), [(False, 0), (True, 1)])
 def test_where_tokens_decide_no_feature_is_told(pair, seed):
     def decides(stretch, token, before, draw):
         own = (token + before * pair) % 3

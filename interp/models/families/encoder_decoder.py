@@ -37,8 +37,9 @@ def _frame(tokenizer: Any, config: Any, embedded: int) -> Frame:
     begins = tokenizer("a").input_ids[:1]
     own = begins and begins[0] in (tokenizer.bos_token_id, tokenizer.cls_token_id)
     last = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-    first = config.decoder_start_token_id
-    start = next((token for token in (first, config.bos_token_id, config.pad_token_id) if token is not None), None)
+    # A T5's configuration says nothing of a token that texts begin with.
+    named = (getattr(config, f"{name}_token_id", None) for name in ("decoder_start", "bos", "pad"))
+    start = next((token for token in named if token is not None), None)
     if last is None or start is None or not 0 <= max(last, start) < embedded:
         raise InterpError(
             "the tokenizer has no eos token, or the configuration no decoder_start_token_id, that the model embeds, so no "
