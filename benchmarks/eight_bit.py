@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from interp.activations import ActivationStore, harvest
-from interp.activations.eight_bit import PARTS, in_bytes, read_bytes
+from interp.activations.eight_bit import in_bytes, read_bytes
 from interp.corpus import open_corpus
 from interp.models import open_model
 from interp.recipe import train_checkpoint
@@ -100,7 +100,7 @@ def main() -> None:
             plain = ActivationStore.open(given.store)
         else:
             plain = harvest(open_model(MODEL), open_corpus("wiki-en"), [HOOK], given.tokens, at / "plain")
-        figures: dict[str, object] = {"tokens": plain.positions, "d_sae": given.d_sae, "parts": PARTS}
+        figures: dict[str, object] = {"tokens": plain.positions, "d_sae": given.d_sae}
         figures |= rows_off(plain, at)
         eight = again(plain, at / "eight")
         sizes = [sum(path.stat().st_size for path in one.folder.glob("shard-*")) for one in (plain, eight)]

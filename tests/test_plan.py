@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import time
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 
 from interp.commands.planning import plan
 from interp.models.sizes import at_layer, layer_of, model_size, small_copy
-from interp.recipe.forecast import forecast_training, peak
+from interp.recipe.forecast import clock_of, forecast_harvest, forecast_training, peak
+from interp.recipe.forecast_index import forecast_index
 from interp.render.words import size
 from interp.sae import make_architecture
 from interp.training import TrainConfig, steps
@@ -61,13 +63,47 @@ def test_a_large_model_is_counted_in_no_memory(bare):
 
 def test_stages_are_told_from_a_configuration_alone(bare):
     planned = plan(str(bare), HOOK, tokens=20_000, d_sae=256, k=4, batch=512, dtype="float32", device="cpu")
-    harvest, training = planned.stages
+    harvest, training, index = planned.stages
     assert harvest.disk == 20_000 * (4 * 32 + 4)
     assert harvest.seconds == pytest.approx(20_000 / harvest.rate)
     assert harvest.memory > planned.size.weights
     assert training.memory > 16 * 2 * 32 * 256
     assert training.seconds > 0
+    assert index.memory > planned.size.weights
+    assert index.seconds == pytest.approx(20_000 / index.rate)
+    assert index.disk > 4 * 4 * 20_000  # of each activation more than 4 bytes, in order of features and of positions
+    assert "192 of 256 features" in index.by
+    eight = forecast_harvest(planned.size, HOOK, 20_000, stored="int8", device="cpu")[0]
+    assert eight.disk == 20_000 * (32 + 4 + 4)
     assert plan(str(bare)).stages == ()
+
+
+def test_an_index_grows_with_what_fires_and_is_told_of_each_kind(bare):
+    size = model_size(str(bare), dtype="float32")
+    told = [
+        forecast_index(size, 32, tokens, kind, {"d_sae": 64, **options})
+        for tokens, kind, options in (
+            (2048, "topk", {"k": 2}),
+            (4096, "batchtopk", {"k": 4}),
+            (2048, "standard", {}),
+        )
+    ]
+    disk = [one.disk for one in told]
+    assert disk[0] < disk[1]
+    assert "32 active a token assumed" in told[2].by
+    with pytest.raises(InterpError, match="several hook points"):
+        forecast_index(size, 32, 4096, "transcoder", {"d_sae": 64, "k": 2})
+
+
+def test_what_others_do_on_the_machine_is_left_out_of_one_threads_time():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert clock_of("cpu") is time.process_time
+        torch.set_num_threads(2)
+        assert clock_of("cpu") is time.perf_counter
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_is_told_of_a_training_is_what_the_run_itself_expects(capsys):
