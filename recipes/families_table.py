@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[str, Mapping[str, object]]] = {
 }
 REAL = {
     "smollm2": ("text", 0),
+    "gemma3": ("text", 0),
     "minilm": ("text", 1),
     "rxnmapper": ("reactions", 1),
     "dinov2": ("pictures", 3),

