@@ -1,12 +1,14 @@
 """A cross-layer transcoder of SmolLM2-135M-Instruct: features read at one layer, and write into its MLP's output and every later one's.
 
-    python recipes/smollm2_cross_layer.py                                # train, then measure
+    python recipes/smollm2_cross_layer.py                                # train, measure, describe
     python recipes/smollm2_cross_layer.py train --tokens 200000 --rank 2
     python recipes/smollm2_cross_layer.py measure --into FOLDER
 
 train    one pass of the model feeds all layers; nothing is harvested. It goes on where it stopped. Text: the mix of recipes/smollm2.py.
 measure  on text that is held out: FVU and L0 of each layer, beside those of the shipped transcoders of each layer at the same positions; and what
          the model says with every MLP replaced, by the one and by the others.
+
+describe on which tokens each feature fires, and which all that it writes makes likelier: its name in a graph.
 
 With --from-layers it begins as the shipped transcoders (then take --lr 0.001). With --apart nothing is written across layers: a transcoder for
 each layer, trained on the same rows, to compare with.
@@ -120,6 +122,15 @@ def measure(folder: Path) -> None:
     say(str(found))
 
 
+def describe(folder: Path) -> None:
+    """Beside its weights."""
+    made = load_cross_layer(folder)
+    written = [
+        torch.stack([made.decoder(layer, later) for later in range(layer, LAYERS)]).sum(0) for layer in range(LAYERS)
+    ]
+    layered.describe_into(folder, made.layers, Card.read(folder).mask.cutoffs, written)
+
+
 def _crossed(made: CrossLayerTranscoder, x: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, Active]]:
     by_layer = made.active_by_layer(torch.cat(list(x), dim=1))
     return list(zip(made.decode_layers(by_layer), by_layer, strict=True))
@@ -167,7 +178,7 @@ def _write(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", choices=["train", "measure", []], default=[])
+    parser.add_argument("stages", nargs="*", choices=["train", "measure", "describe", []], default=[])
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--d-sae", type=int, default=D_SAE, help="features of each layer")
     parser.add_argument("--k", type=int, default=K, help="active features of each layer, on average")
@@ -179,8 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--from-layers", action="store_true", help="begin as the shipped transcoders of each layer")
     parser.add_argument("--into", type=Path, default=WORK)
     given = parser.parse_args()
-    for stage in given.stages or ["train", "measure"]:
-        if stage == "train":
-            train(given)
-        else:
-            measure(given.into)
+    stages = {"train": partial(train, given), "measure": partial(measure, given.into)}
+    stages["describe"] = partial(describe, given.into)
+    for stage in given.stages or stages:
+        stages[stage]()

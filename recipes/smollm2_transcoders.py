@@ -12,7 +12,9 @@ docs/circuits.md has what came of it.
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import smollm2 as embedded
@@ -135,12 +137,18 @@ def measure() -> None:
     say(str(found))
 
 
-@torch.inference_mode()
 def describe() -> None:
-    """On which tokens each feature fires, by the sum of its activations, and which its row makes likelier; beside the packed file."""
-    model = open_model("smollm2")
+    """Beside the packed file."""
     packed, cutoffs, _ = open_layers(INTO)
-    saes = list(packed)
+    describe_into(INTO, list(packed), cutoffs, [one.W_dec for one in packed])
+
+
+@torch.inference_mode()
+def describe_into(
+    folder: Path, saes: Sequence[SAE], cutoffs: Mapping[str, float], written: Sequence[torch.Tensor]
+) -> None:
+    """On which tokens each feature fires, by the sum of its activations, and which what it writes in all (F, D) makes likelier, layer by layer."""
+    model = open_model("smollm2")
     blocks = tokenize(embedded.training_text(), model, DESCRIBED_TOKENS, split="heldout")
     every = [hook for layer in range(LAYERS) for hook in hooks_of(layer)]
     entries: list[list[np.ndarray]] = [[] for _ in range(LAYERS)]
@@ -152,31 +160,34 @@ def describe() -> None:
             for layer, one in enumerate(saes):
                 seen = {hook: run.activations[hook] for hook in hooks_of(layer)}
                 counted_BT = Mask({hook: cutoffs[hook] for hook in seen}).counted(seen, real)
-                active = one.active(seen[one.hook_name][counted_BT].float())
+                active = one.active(seen[hooks_of(layer)[0]][counted_BT].float())
                 token = tokens[counted_BT][active.rows]
                 rows[layer] += int(counted_BT.sum())
                 entries[layer].append(np.stack([active.features.numpy(), token.numpy(), active.values.numpy()]))
             advance(len(tokens), "")
     W_VD, gain_D = model.unembedding()
     write_features(
-        INTO,
+        folder,
         [
-            _described(one, np.concatenate(part, 1), int(rows[n]), model, W_VD * gain_D)
-            for n, (one, part) in enumerate(zip(saes, entries, strict=True))
+            _described(written[n], np.concatenate(part, 1), int(rows[n]), model, W_VD * gain_D)
+            for n, part in enumerate(entries)
         ],
     )
 
 
-def _described(one: SAE, entries: np.ndarray, rows: int, model: Model, W_VD: torch.Tensor) -> list[dict[str, object]]:
+def _described(
+    written_FD: torch.Tensor, entries: np.ndarray, rows: int, model: Model, W_VD: torch.Tensor
+) -> list[dict[str, object]]:
+    d_sae = len(written_FD)
     feature, token, value = entries[0].astype(np.int64), entries[1].astype(np.int64), entries[2]
-    fires = np.bincount(feature, minlength=one.d_sae)
+    fires = np.bincount(feature, minlength=d_sae)
     pairs, inverse = np.unique(feature * len(W_VD) + token, return_inverse=True)
     mass = np.bincount(inverse, value)
     order = np.lexsort((-mass, pairs // len(W_VD)))
     owner, which = pairs[order] // len(W_VD), pairs[order] % len(W_VD)
-    first = np.searchsorted(owner, np.arange(one.d_sae + 1))
-    whole = np.bincount(feature, value, minlength=one.d_sae)
-    promoted = (one.W_dec @ W_VD.T).topk(SHOWN_TOKENS).indices
+    first = np.searchsorted(owner, np.arange(d_sae + 1))
+    whole = np.bincount(feature, value, minlength=d_sae)
+    promoted = (written_FD @ W_VD.T).topk(SHOWN_TOKENS).indices
     return [
         {
             "density": float(fires[f] / rows),
@@ -184,7 +195,7 @@ def _described(one: SAE, entries: np.ndarray, rows: int, model: Model, W_VD: tor
             "share": float(mass[order][first[f] : first[f + 1]][:SHOWN_TOKENS].sum() / max(whole[f], 1e-9)),
             "promotes": [model.decode([int(t)]) for t in promoted[f].tolist()],
         }
-        for f in range(one.d_sae)
+        for f in range(d_sae)
     ]
 
 

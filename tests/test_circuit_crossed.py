@@ -1,9 +1,12 @@
 """Graphs through a cross-layer transcoder: a feature's edges have all that it writes, and whoever moves it moves all of that."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from interp.checkpoint.eight_bit import write_features
 from interp.circuits.attribute import attribute
 from interp.circuits.carriers import carried
 from interp.circuits.correlation import correlate
@@ -154,7 +157,11 @@ def test_a_folder_is_traced_checked_and_compared_by_the_commands(made, tmp_path)
     model = made[0].model
     folder = str(save_random_cross_layer(model, tmp_path / "clt"))
     file = str(tmp_path / "graph.json")
+    said = [[{"density": 0.1, "fires_on": [f" word{n}-{f}"], "share": 1.0, "promotes": []} for f in range(24)] for n in range(3)]  # fmt: skip
+    write_features(Path(folder), said)
     drawn = circuit(TEXT, transcoders=folder, into=file)
+    n, first = drawn.graph.nodes, features(drawn.graph, 1)[0]
+    assert drawn.graph.names[drawn.graph.ids[first]] == f"on ‘ word1-{n.index_N[first]}’"
     assert drawn.graph.about["cross_layer"] is True
     assert drawn.graph.about["transcoders"] == [folder]
     rows = check_circuit(file, count=3).rows

@@ -30,6 +30,7 @@ from interp.types import InterpError
 from interp.workbench.evidencing import APART, MAKERS
 from interp.workbench.inspecting import edits_of, failed_texts
 from tests.families import WIDTH, WORDS, save, sentences
+from tests.home import own_home
 from tests.test_wordnet import real
 
 torch.set_num_threads(1)
@@ -634,7 +635,7 @@ def test_with_a_limit_labels_are_drawn_and_a_longer_run_holds_a_shorter_one(wb, 
 
 def test_texts_of_edits_that_came_with_the_sae_are_not_looked_for_in_another_index(embedded, monkeypatch, tmp_path):
     """The embedded SAE's labels were tried on its full index; the one that ships keeps examples only."""
-    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    own_home(monkeypatch, tmp_path)
     feature = next(f for f, one in enumerate(embedded.evidence.column("edit_failed").tolist()) if one and one > 0)
     page = embedded.feature(feature)
     edits = edits_of(embedded, page)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import interp
-from interp import places
 from interp.activations import ActivationStore, Together, harvest, open_stores, stream
 from interp.checkpoint import Card, load
 from interp.corpus import open_corpus
@@ -25,6 +24,7 @@ from interp.training import TrainConfig, steps, train
 from interp.types import Hook, InterpError
 from interp.workbench import Workbench
 from tests.conftest import HOOK, ROOT
+from tests.home import own_home
 
 EARLY = "blocks.0.hook_resid_post"
 SIZES = {"d_sae": 32, "k": 4}
@@ -497,9 +497,6 @@ def test_a_changed_text_is_refused_by_a_run_that_goes_on(two, tiny, text_folder,
         train(other.batches(HOOK, 128), rule, TrainConfig(tokens=3_840, save_every=500), into=tmp_path / "run")
 
 
-MODELS = places.cache() / "models"
-
-
 def embedded_recipe(monkeypatch, home, name="smollm2") -> ModuleType:
     """recipes/smollm2.py, or another recipe, as a module, which works in a home of its own."""
     monkeypatch.setenv("INTERP_HOME", str(home))
@@ -532,9 +529,7 @@ def test_the_embedded_saes_are_trained_on_no_text_that_chooses_or_judges(monkeyp
 def test_the_embedded_saes_recipe_from_its_text_to_its_judgement(monkeypatch, tmp_path, capsys):
     """Every stage but the fetching of packages, over texts that are installed, with a thousandth of the tokens."""
     recipe = embedded_recipe(monkeypatch, tmp_path)
-    (tmp_path / "cache").mkdir()
-    MODELS.mkdir(parents=True, exist_ok=True)  # where this test runs first
-    (tmp_path / "cache" / "models").symlink_to(MODELS)
+    own_home(monkeypatch, tmp_path)
     hooks = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
     trials = {"plain": recipe.Recipe(k=4), "pairs": recipe.Recipe(k=4, options={"temporal": 0.01}, pairs="document")}
     small = {"TRAIN_TOKENS": 16_384, "HELDOUT_TOKENS": 4_096, "INDEX_TOKENS": 8_192, "CHOOSING_TOKENS": 512}

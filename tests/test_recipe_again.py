@@ -7,16 +7,15 @@ from interp.checkpoint import Card, load
 from interp.models import open_model
 from interp.training.state import initial_decoder
 from interp.workbench import Workbench
-from tests.test_recipe import MODELS, embedded_recipe
+from tests.home import own_home
+from tests.test_recipe import embedded_recipe
 
 
 @pytest.mark.slow
 def test_the_recipe_of_other_seeds_and_of_a_random_copy(monkeypatch, tmp_path, capsys):
     """Both stages over texts that are installed, with a thousandth of the tokens; called again, all is there."""
     recipe = embedded_recipe(monkeypatch, tmp_path)
-    (tmp_path / "cache").mkdir()
-    MODELS.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "cache" / "models").symlink_to(MODELS)
+    own_home(monkeypatch, tmp_path)
     hook = "blocks.1.hook_resid_post"
     small = {"TRAIN_TOKENS": 8_192, "HELDOUT_TOKENS": 4_096, "INDEX_TOKENS": 8_192, "TESTED": hook, "HOOKS": [hook]}
     small |= {"SAES": {hook: 64}, "TRIALS": {"plain": recipe.Recipe(k=4, batch=512)}, "CHOSEN": "plain"}

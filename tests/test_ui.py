@@ -13,6 +13,7 @@ from interp.commands.inspecting import again
 from interp.commands.labelling import current_marks, label
 from interp.workbench import EMBEDDED, Workbench
 from tests.conftest import ROOT
+from tests.home import own_home
 
 
 def run(page, **query):
@@ -285,7 +286,7 @@ def test_a_feature_that_does_not_exist_is_a_sentence():
 
 
 def test_a_neuron_is_laid_beside_its_features(monkeypatch, tmp_path):
-    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    own_home(monkeypatch, tmp_path)
     app = run("neuron", neuron="15.3")
     assert "--neurons 15" in app.caption[1].value.replace("\\", "")
     assert next(button for button in app.button if button.label.startswith("Index "))

@@ -169,11 +169,11 @@ def feature_names(opened: Opened, graph: Graph) -> dict[str, str]:
     no names of this kind."""
     found: dict[str, str] = {}
     n = graph.nodes
-    if not opened.books:
+    if not opened.books and not opened.described:
         return found
     newest = [book.newest() if book is not None else {} for book in opened.books]
     for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True):
-        label = newest[layer].get(int(index)) if kind == FEATURE else None
+        label = newest[layer].get(int(index)) if kind == FEATURE and newest else None
         if label is not None and label.text.strip():
             found[each] = label.text
         elif kind == FEATURE and (int(layer), int(index)) in opened.described:

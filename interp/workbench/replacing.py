@@ -46,7 +46,8 @@ def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "au
     root = _place(transcoders)
     if holds_cross_layer(root):
         opened, cutoffs = _model_of([root], f"the cross-layer transcoder at {transcoders}", model, device)
-        return Opened(replace_by_cross_layer(opened, load_cross_layer(root), cutoffs), (str(transcoders),))
+        crossed = replace_by_cross_layer(opened, load_cross_layer(root), cutoffs)
+        return Opened(crossed, (str(transcoders),), described=read_features(root))
     described = read_features(root)
     root = expanded(root) if (root / FILE).exists() else root
     folders = below(root) if root.is_dir() else []
