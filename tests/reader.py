@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from interp import checkpoint
-from interp.checkpoint import Card, load
+from interp.checkpoint import load
 from interp.checkpoint.files import pin, present
 from interp.checkpoint.formats import FORMATS, Foreign
 from interp.commands import evidence as card_parts
@@ -22,7 +21,7 @@ from interp.sae import SAE
 from tests import families
 from tests.conftest import HOOK, SENTENCES
 from tests.test_transfer import permuted, unrelated, write
-from tests.transcoders import random_transcoders, save_random_cross_layer
+from tests.transcoders import save_random_cross_layer, save_transcoders
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,7 @@ def tiny(path: Path, own: Own) -> None:
 
 def transcoders(path: Path, own: Own) -> None:
     """One for every layer, as checkpoints with cards."""
-    facts = {"model": own.model.source, "model_sha256": own.model.fingerprint(), "separator": own.model.separator}
-    facts |= {"dtype": "float32", "attention": "sdpa", "architecture": "transcoder", "norm_cutoff": 1e6, "context": 64}
-    for one in random_transcoders(own.model):
-        hooks = {"hook_name": one.hook_name, "hook_name_out": one.hook_name_out}
-        checkpoint.save(one, path / one.name, Card(name=one.name, **facts, **hooks))
+    save_transcoders(own.model, path)
 
 
 def cross_layer(path: Path, own: Own) -> None:

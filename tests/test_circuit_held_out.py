@@ -2,14 +2,14 @@
 other countries do not."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from interp import checkpoint
-from interp.checkpoint import Card
+from interp.checkpoint.eight_bit import write_features
 from interp.circuits.behaviours import Pair
 from interp.circuits.faithful import put
 from interp.circuits.held_out import AFTER, CHANGED, LAST, Placed, choose_features, measure_held_out, roles
@@ -22,7 +22,7 @@ from interp.types import InterpError
 from tests import families
 from tests.families import save
 from tests.test_behaviours import worded
-from tests.transcoders import random_transcoders
+from tests.transcoders import random_transcoders, save_random_cross_layer, save_transcoders
 
 
 def pair_of(model, words, one, other, at, fill):
@@ -138,11 +138,7 @@ def transcoders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(families, "tokenizer", worded)
         model = open_model(str(families.save("gpt2", root / "model")), dtype="float32")
-    for number, one in enumerate(random_transcoders(model)):
-        card = Card(name=f"layer-{number}", model=model.source, model_sha256=model.fingerprint(), hook_name=one.hook_name, hook_name_out=one.hook_name_out,
-                    dtype="float32", attention="sdpa", architecture="transcoder", norm_cutoff=1e6, separator=model.separator, context=64)  # fmt: skip
-        checkpoint.save(one, root / "layers" / f"layer-{number}", card)
-    return root / "layers"
+    return save_transcoders(model, root / "layers")
 
 
 def test_a_behaviour_is_measured_by_a_command_in_both_wordings(transcoders, monkeypatch):
@@ -161,6 +157,20 @@ def test_a_behaviour_is_measured_by_a_command_in_both_wordings(transcoders, monk
         circuit_faithfulness("english_agreement", transcoders=str(transcoders), prompts=900, nodes=200)
     with pytest.raises(InterpError, match="no behaviour"):
         circuit_faithfulness("french_verbs", transcoders=str(transcoders))
+
+
+def test_a_cross_layer_transcoder_is_asked_the_same(transcoders, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.circuits.held_out.LEAST", 0.0)
+    model = open_model(str(transcoders.parent / "model"), dtype="float32")
+    folder = save_random_cross_layer(model, tmp_path / "clt")
+    said = [
+        [{"density": 0.1, "fires_on": [f"w{n}"], "share": 1.0, "promotes": []} for _ in range(24)] for n in range(3)
+    ]
+    write_features(folder, said)
+    found = circuit_faithfulness("subject_verb", transcoders=str(folder), pairs=1, prompts=2, nodes=60, seed=2)
+    assert all(one.f[0] == (0, 0, 0) for one in found.wordings.values())
+    assert found.top
+    assert all(re.fullmatch(r"L(\d) #\d+ \(.+\) on ‘w\1’", name) for name in found.top)
 
 
 def test_what_cannot_be_measured_is_said(world):

@@ -2,7 +2,6 @@
 explained well."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,23 +53,18 @@ def random_transcoders(
     return made
 
 
+def card_for(model: Model, name: str, hook_name: str, **more: Any) -> Card:
+    """Of something of this model that was trained nowhere."""
+    facts: dict[str, Any] = {"model": model.source, "model_sha256": model.fingerprint(), "separator": model.separator}
+    facts |= {"architecture": "transcoder", "dtype": "float32", "attention": "sdpa", "norm_cutoff": 1e6, "context": 64}
+    return Card(name=name, hook_name=hook_name, **facts | more)
+
+
 def save_transcoders(model: Model, root: Path) -> Path:
     """A transcoder for every layer, as checkpoints with cards."""
-    for number, one in enumerate(random_transcoders(model)):
-        card = Card(
-            name=f"layer-{number}",
-            model=model.source,
-            model_sha256=model.fingerprint(),
-            hook_name=one.hook_name,
-            hook_name_out=one.hook_name_out,
-            dtype="float32",
-            attention="sdpa",
-            architecture="transcoder",
-            norm_cutoff=1e6,
-            separator=model.separator,
-            context=64,
-        )
-        checkpoint.save(one, root / f"layer-{number}", card)
+    for one in random_transcoders(model):
+        card = card_for(model, one.name, one.hook_name, hook_name_out=one.hook_name_out)
+        checkpoint.save(one, root / one.name, card)
     return root
 
 
@@ -100,18 +94,7 @@ def random_stream(
 def save_stream(model: Model, root: Path) -> Path:
     """An SAE at each of two hook points of the residual stream, as checkpoints with cards."""
     for one in random_stream(model):
-        card = Card(
-            name=one.name,
-            model=model.source,
-            model_sha256=model.fingerprint(),
-            hook_name=one.hook_name,
-            dtype="float32",
-            attention="sdpa",
-            architecture="jumprelu",
-            norm_cutoff=1e6,
-            separator=model.separator,
-            context=64,
-        )
+        card = card_for(model, one.name, one.hook_name, architecture="jumprelu")
         checkpoint.save(one, root / one.hook_name, card)
     return root
 
@@ -141,18 +124,6 @@ def random_cross_layer(model: Model, *, rank: int = 2, apart: bool = False, seed
 def save_random_cross_layer(model: Model, folder: Path, **changed: Any) -> Path:
     """One with a card, of which fields may be `changed`."""
     transcoder = random_cross_layer(model)
-    card = Card(
-        name="clt",
-        model=model.source,
-        model_sha256=model.fingerprint(),
-        hook_name=transcoder.hook_name,
-        hook_name_out=transcoder.hook_name_out,
-        dtype="float32",
-        attention="sdpa",
-        architecture="cross_layer",
-        norm_cutoff=1e6,
-        separator=model.separator,
-        context=64,
-    )
-    save_cross_layer(transcoder, folder, replace(card, **changed))
+    card = card_for(model, "clt", transcoder.hook_name, hook_name_out=transcoder.hook_name_out, **changed)
+    save_cross_layer(transcoder, folder, card)
     return folder

@@ -11,7 +11,7 @@ Source  Ameisen et al. 2025, "Circuit Tracing: Revealing Computational Graphs in
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -79,18 +79,7 @@ class Crossed:
         for source in range(number + 1):
             x_TD = clean.activations[made.reads[source].name][0].float()
             said_TD += self._written(x_TD, source, counted_LT[source])
-        return Layer(
-            number=number,
-            position_E=own.position_E,
-            feature_E=own.feature_E,
-            value_E=own.value_E,
-            reads=own.reads,
-            constant_E=own.constant_E,
-            W_dec=self.W_dec,
-            error_TD=y_TD - said_TD,
-            out_TD=y_TD,
-            further=self.further,
-        )
+        return replace(own, W_dec=self.W_dec, error_TD=y_TD - said_TD, further=self.further)
 
     def _written(self, x_ND: Float[Tensor, "N D"], source: int, counted_N: Bool[Tensor, " N"]) -> Float[Tensor, "N D"]:
         """What the features of a lower layer (or this one), which reads that, write into this one."""

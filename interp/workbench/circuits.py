@@ -165,20 +165,15 @@ def trace_circuit(
 
 
 def feature_names(opened: Opened, graph: Graph) -> dict[str, str]:
-    """What people or a run called the graph's features, else on which tokens they fire where that is known; by the nodes' ids. Neurons have
-    no names of this kind."""
-    found: dict[str, str] = {}
+    """What the graph's features are called, by the nodes' ids (see `Opened.names`)."""
     n = graph.nodes
-    if not opened.books and not opened.described:
-        return found
-    newest = [book.newest() if book is not None else {} for book in opened.books]
-    for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True):
-        label = newest[layer].get(int(index)) if kind == FEATURE and newest else None
-        if label is not None and label.text.strip():
-            found[each] = label.text
-        elif kind == FEATURE and (int(layer), int(index)) in opened.described:
-            found[each] = opened.described[int(layer), int(index)]
-    return found
+    features = {
+        each: (int(layer), int(index))
+        for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True)
+        if kind == FEATURE
+    }
+    found = opened.names(features.values())
+    return {each: found[feature] for each, feature in features.items() if feature in found}
 
 
 def one_token(model: Model, text: str, what: str) -> int:

@@ -68,10 +68,9 @@ def measure_behaviour(
         )
     chosen = choose_features(opened.replacement, some, nodes=nodes)
     found = {wording: measure_held_out(opened.replacement, chosen, each, seed=seed) for wording, each in tried.items()}
-    top = []
-    for one in chosen.order[:TOP]:
-        book, said = opened.books[one.layer], opened.described.get((one.layer, one.feature), "")
-        label = book.newest().get(one.feature) if book is not None else None
-        words = label.text if label is not None and label.text.strip() else said
-        top.append(f"L{one.layer} #{one.feature} ({one.role})" + (f" {words}" if words else ""))
+    names = opened.names((one.layer, one.feature) for one in chosen.order[:TOP])
+    top = [
+        f"L{one.layer} #{one.feature} ({one.role}) {names.get((one.layer, one.feature), '')}".rstrip()
+        for one in chosen.order[:TOP]
+    ]
     return Faithfulness(name, opened.model.name, 2 * pairs, chosen, tuple(top), found)

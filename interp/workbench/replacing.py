@@ -1,6 +1,6 @@
 """What graphs are made of, opened: a model with transcoders, its own neurons or SAEs of the residual stream in the place of its parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,18 @@ class Opened:
     @property
     def model(self) -> Model:
         return self.replacement.model
+
+    def names(self, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
+        """By layer and number: what people or a run called them, else on which tokens they fire where that is known; others are left out.
+        Neurons have no names of this kind."""
+        newest = [book.newest() if book is not None else {} for book in self.books]
+        found = {}
+        for layer, feature in features:
+            label = newest[layer].get(feature) if newest else None
+            said = label.text if label is not None and label.text.strip() else self.described.get((layer, feature), "")
+            if said:
+                found[layer, feature] = said
+        return found
 
 
 def open_circuits(transcoders: str | Path, *, model: str = "", device: str = "auto") -> Opened:

@@ -50,7 +50,10 @@ def read(folder: Path) -> CrossLayerTranscoder:
     unknown = SETTINGS.check(folder / CONFIG, config)
     if unknown:
         raise InterpError(f"{folder / CONFIG} sets {', '.join(unknown)}, which this version does not know.")
-    numbers = sorted(int(file.stem.rpartition("_")[2]) for file in folder.glob("W_enc_*.safetensors"))
+    stems = [file.stem.removeprefix("W_enc_") for file in folder.glob("W_enc_*.safetensors")]
+    if strange := [stem for stem in stems if not stem.isdecimal()]:
+        raise InterpError(f"{folder} has a file W_enc_{strange[0]}.safetensors, which is of no layer.")
+    numbers = sorted(map(int, stems))
     if numbers != list(range(len(numbers))):
         raise InterpError(f"{folder} has encoders of layers {numbers}; one of every layer is needed, from 0 on.")
     layers = len(numbers)
