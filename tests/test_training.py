@@ -19,7 +19,7 @@ from interp.progress import bar
 from interp.sae import BatchTopK, Crosscoder, Gated, JumpReLU, Matryoshka, Standard, TopK, Transcoder
 from interp.sae.architecture import Moment, unit_rows
 from interp.training import TrainConfig, steps, steps_many, tensorboard, train, train_many
-from interp.training.optimise import _part, auxk, optimise
+from interp.training.optimise import _filled, _part, auxk, optimise
 from interp.training.plan import Plan
 from interp.training.queue import BatchQueue
 from interp.training.state import initial
@@ -100,6 +100,16 @@ def test_auxk_teaches_dead_features_encoder_and_decoder(rule):
         assert float(got[name].abs().sum()) == 0  # the living get nothing
     torch.testing.assert_close(got["b_dec"], b_dec.grad, atol=1e-6, rtol=1e-4)
     assert float(b_dec.grad.abs().sum()) > 0
+
+
+def test_dead_features_are_filled_up_to_few_sizes():
+    sizes = {}
+    for count in range(5_001):
+        filled = _filled(torch.arange(count))
+        assert filled[:count].equal(torch.arange(count)) and not filled[count:].any()
+        sizes[count] = len(filled)
+    assert len(set(sizes.values())) < 48
+    assert all(filled <= max(1.25 * count, count + 7) for count, filled in sizes.items())
 
 
 @pytest.mark.parametrize("rule", [Gated(d_in=32, d_sae=48), JumpReLU(d_in=32, d_sae=48, l0=3)])

@@ -23,6 +23,8 @@ from interp.types import InterpError
 
 ROWS = 512
 """Decoder rows that are taken at a time where a copy of them is needed for a moment: they stay in cache."""
+CLOSED = -1e30
+"""The bias of a feature that is in a product to fill it up only."""
 PARTED = 256
 """Decoder rows a step whose nearest other row is looked for."""
 
@@ -111,8 +113,11 @@ def auxk(
     r is a constant of this loss; where inputs are centred, b_dec has a part in it through the encoder.
     """
     count = shards.alike().count(len(dead))
-    W_enc, W_dec, k = p["W_enc"][dead], p["W_dec"][dead], min(config.aux_k or 1, count)
-    rows, matrix = kernels.encoder_rows(u_BD, dtype), kernels.encoder_matrix(W_enc, p["b_enc"][dead], dtype)
+    taken = _filled(dead)
+    W_enc, b_enc, W_dec = (p[name][taken] for name in ("W_enc", "b_enc", "W_dec"))
+    b_enc[len(dead) :] = CLOSED
+    k = min(config.aux_k or 1, count)
+    rows, matrix = kernels.encoder_rows(u_BD, dtype), kernels.encoder_matrix(W_enc, b_enc, dtype)
     total: Params = {}
     casts: dict[int, Tensor] = {}
     for start, pre in kernels.blocks(rows, matrix):
@@ -123,9 +128,18 @@ def auxk(
         dz = gate_(code.dots(miss_BO, W_dec), code.values)
         add_to(total, W_enc=code.outer(dz, u_BD[part]), b_enc=code.sums(dz), W_dec=code.outer(code.values, miss_BO))
     for name, grad in total.items():
-        grads[name].index_add_(0, dead, grad)
+        grads[name].index_add_(0, dead, grad[: len(dead)])
     if centred:
         grads["b_dec"] -= shards.sum_features(total["b_enc"] @ W_enc)
+
+
+def _filled(dead: Tensor) -> Tensor:
+    """With its first once more for as often as is needed for one of four sizes an octave.
+
+    oneDNN keeps what it made for each shape of a product, megabytes for each: as many as there are numbers of dead features.
+    """
+    step = max(1 << max(len(dead).bit_length() - 3, 0), 8)
+    return torch.cat([dead, dead[:1].expand(-len(dead) % step)])
 
 
 def _part(W_FO: Tensor, grad_FO: Tensor, weight: float, step: int, dtype: torch.dtype, unit: bool) -> None:
