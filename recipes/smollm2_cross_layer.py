@@ -8,7 +8,7 @@ train    one pass of the model feeds all layers; nothing is harvested. It goes o
 measure  on text that is held out: FVU and L0 of each layer, beside those of the shipped transcoders of each layer at the same positions; and what
          the model says with every MLP replaced, by the one and by the others.
 
-describe on which tokens each feature fires, and which all that it writes makes likelier: its name in a graph.
+describe on which tokens each feature fires, and which all that it writes makes likelier: its name in a graph; with --all a label that is tried.
 
 With --from-layers it begins as the shipped transcoders (then take --lr 0.001). With --apart nothing is written across layers: a transcoder for
 each layer, trained on the same rows, to compare with.
@@ -122,13 +122,13 @@ def measure(folder: Path) -> None:
     say(str(found))
 
 
-def describe(folder: Path) -> None:
+def describe(folder: Path, every: bool) -> None:
     """Beside its weights."""
     made = load_cross_layer(folder)
     written = [
         torch.stack([made.decoder(layer, later) for later in range(layer, LAYERS)]).sum(0) for layer in range(LAYERS)
     ]
-    layered.describe_into(folder, made.layers, Card.read(folder).mask.cutoffs, written)
+    layered.describe_into(folder, made.layers, Card.read(folder).mask.cutoffs, written, None if every else {})
 
 
 def _crossed(made: CrossLayerTranscoder, x: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, Active]]:
@@ -189,8 +189,9 @@ if __name__ == "__main__":
     parser.add_argument("--apart", action="store_true", help="write nothing across layers")
     parser.add_argument("--from-layers", action="store_true", help="begin as the shipped transcoders of each layer")
     parser.add_argument("--into", type=Path, default=WORK)
+    parser.add_argument("--all", action="store_true", help="describe: labels for every feature, which takes hours")
     given = parser.parse_args()
     stages = {"train": partial(train, given), "measure": partial(measure, given.into)}
-    stages["describe"] = partial(describe, given.into)
+    stages["describe"] = partial(describe, given.into, given.all)
     for stage in given.stages or stages:
         stages[stage]()

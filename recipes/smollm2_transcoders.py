@@ -5,14 +5,18 @@
 
 train    one pass of the model feeds all thirty; nothing is harvested. It goes on where it stopped. Text: the mix of recipes/smollm2.py.
 pack     8-bit rows with scales, one file, which `interp circuit` expands at its first use.
-describe on which tokens each feature fires, on text that nothing was trained on, and which it makes likelier: its name in a graph.
+describe what each feature fires on, and which tokens it makes likelier: its name in a graph. Those of the shipped graphs get labels that are
+         tried on documents they were not made from (about half an hour); with --all every one (hours).
 measure  on text that is held out: FVU of each layer as trained and as packed; and what the model says with every MLP replaced.
 
 docs/circuits.md has what came of it.
 """
 
 import argparse
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,23 +29,29 @@ from interp.activations import stream
 from interp.checkpoint import open_bundle
 from interp.checkpoint.eight_bit import open_layers, pack_layers, write_features
 from interp.circuits.frozen import note
+from interp.circuits.graph import FEATURE
 from interp.circuits.replacement import make_replacement
 from interp.corpus import tokenize
 from interp.mask import Mask
-from interp.models import Edit, Model, open_model
+from interp.models import Edit, open_model
+from interp.predicates import Text
 from interp.progress import bar
 from interp.recipe.layers import train_layers
+from interp.recipe.naming import Layer, describe_layers
 from interp.render.terminal import say
 from interp.render.words import counted
 from interp.sae import SAE
 from interp.training import TrainConfig
+from interp.workbench import Workbench
+from interp.workbench.circuits import Circuit, named, read_circuit, write_circuit
+from interp.workbench.replacing import open_circuits
 
 LAYERS = 30
 D_SAE, K = 1536, 32
 TOKENS = 2_000_000
 MEASURED_TOKENS, BATCH = 8_192, 4
-DESCRIBED_TOKENS, SHOWN_TOKENS = 131_072, 4
-INTO = embedded.INTO / "transcoders"
+TRAINING_BLOCKS = 1_000
+INTO, GRAPHS = embedded.INTO / "transcoders", embedded.INTO / "graphs"
 WORK = places.cache() / "recipes" / "smollm2" / "transcoders"
 
 
@@ -137,66 +147,73 @@ def measure() -> None:
     say(str(found))
 
 
-def describe() -> None:
-    """Beside the packed file."""
+def describe(every: bool = False) -> None:
+    """Beside the packed file; of the features in the shipped graphs, or of all, names too. Then the graphs say them."""
     packed, cutoffs, _ = open_layers(INTO)
-    describe_into(INTO, list(packed), cutoffs, [one.W_dec for one in packed])
+    saes = list(packed)
+    describe_into(INTO, saes, cutoffs, [one.W_dec for one in saes], None if every else features_of(GRAPHS))
+    opened = open_circuits(INTO.relative_to(embedded.ROOT))
+    for file in sorted(GRAPHS.glob("*.json")):
+        graph = read_circuit(str(file)).graph
+        write_circuit(Circuit(named(opened, replace(graph, groups=(), names={}))), file)
 
 
-@torch.inference_mode()
+def features_of(graphs: Path) -> dict[int, list[int]]:
+    """By layer, the features that are in any of these graphs."""
+    found: dict[int, set[int]] = {layer: set() for layer in range(LAYERS)}
+    for file in graphs.glob("*.json"):
+        n = read_circuit(str(file)).graph.nodes
+        for layer, feature in zip(n.layer_N[n.kind_N == FEATURE], n.index_N[n.kind_N == FEATURE], strict=True):
+            found[int(layer)].add(int(feature))
+    return {layer: sorted(some) for layer, some in found.items()}
+
+
 def describe_into(
-    folder: Path, saes: Sequence[SAE], cutoffs: Mapping[str, float], written: Sequence[torch.Tensor]
+    folder: Path,
+    saes: Sequence[SAE],
+    cutoffs: Mapping[str, float],
+    written: Sequence[torch.Tensor],
+    features: Mapping[int, Sequence[int]] | None,
 ) -> None:
-    """On which tokens each feature fires, by the sum of its activations, and which what it writes in all (F, D) makes likelier, layer by layer."""
-    model = open_model("smollm2")
-    blocks = tokenize(embedded.training_text(), model, DESCRIBED_TOKENS, split="heldout")
-    every = [hook for layer in range(LAYERS) for hook in hooks_of(layer)]
-    entries: list[list[np.ndarray]] = [[] for _ in range(LAYERS)]
-    rows = torch.zeros(LAYERS, dtype=torch.int64)
-    with bar("describing", len(blocks.tokens_NT)) as advance:
-        for first in range(0, len(blocks.tokens_NT), 16):
-            tokens, real = blocks.tokens_NT[first : first + 16], blocks.real_NT()[first : first + 16]
-            run = model.run(tokens, every)
-            for layer, one in enumerate(saes):
-                seen = {hook: run.activations[hook] for hook in hooks_of(layer)}
-                counted_BT = Mask({hook: cutoffs[hook] for hook in seen}).counted(seen, real)
-                active = one.active(seen[hooks_of(layer)[0]][counted_BT].float())
-                token = tokens[counted_BT][active.rows]
-                rows[layer] += int(counted_BT.sum())
-                entries[layer].append(np.stack([active.features.numpy(), token.numpy(), active.values.numpy()]))
-            advance(len(tokens), "")
-    W_VD, gain_D = model.unembedding()
-    write_features(
-        folder,
-        [
-            _described(written[n], np.concatenate(part, 1), int(rows[n]), model, W_VD * gain_D)
-            for n, part in enumerate(entries)
-        ],
-    )
-
-
-def _described(
-    written_FD: torch.Tensor, entries: np.ndarray, rows: int, model: Model, W_VD: torch.Tensor
-) -> list[dict[str, object]]:
-    d_sae = len(written_FD)
-    feature, token, value = entries[0].astype(np.int64), entries[1].astype(np.int64), entries[2]
-    fires = np.bincount(feature, minlength=d_sae)
-    pairs, inverse = np.unique(feature * len(W_VD) + token, return_inverse=True)
-    mass = np.bincount(inverse, value)
-    order = np.lexsort((-mass, pairs // len(W_VD)))
-    owner, which = pairs[order] // len(W_VD), pairs[order] % len(W_VD)
-    first = np.searchsorted(owner, np.arange(d_sae + 1))
-    whole = np.bincount(feature, value, minlength=d_sae)
-    promoted = (written_FD @ W_VD.T).topk(SHOWN_TOKENS).indices
-    return [
-        {
-            "density": float(fires[f] / rows),
-            "fires_on": [model.decode([int(t)]) for t in which[first[f] : first[f + 1]][:SHOWN_TOKENS]],
-            "share": float(mass[order][first[f] : first[f + 1]][:SHOWN_TOKENS].sum() / max(whole[f], 1e-9)),
-            "promotes": [model.decode([int(t)]) for t in promoted[f].tolist()],
-        }
-        for f in range(d_sae)
+    """What each feature fires on, by the text of the embedded SAEs' index: all its documents that nothing was trained on, and some of the others.
+    `written` is what each writes in all, (F, D) by layer; `features` are those that are named, None for all."""
+    wb = Workbench.open(str(embedded.folder_of("blocks.15.hook_resid_post")))
+    text = wb.index.passages
+    layers = [
+        Layer(
+            reads=hooks_of(number)[0],
+            mask=Mask({hook: cutoffs[hook] for hook in hooks_of(number)}),
+            active=one.active,
+            written_FD=written_FD,
+        )
+        for number, (one, written_FD) in enumerate(zip(saes, written, strict=True))
     ]
+    digest = hashlib.sha256(b"".join(x.numpy().tobytes() for one in saes for x in (one.W_enc, one.b_enc)))
+    rows = describe_layers(
+        open_model("smollm2"),
+        layers,
+        text,
+        blocks_of(text),
+        wb.meanings,
+        WORK.parent / "names",
+        follows_from={"encoders": digest.hexdigest(), "text": wb.index.meta["text_sha256"]},
+        features=features,
+    )
+    told = []
+    for number, some in enumerate(rows):
+        verdicts = Counter(row["verdict"] for row in some if row["verdict"])
+        say(f"layer {number}: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
+        told.append(some)
+    write_features(folder, told)
+
+
+def blocks_of(text: Text) -> np.ndarray:
+    """Blocks with documents that names are chosen and tried on, and TRAINING_BLOCKS of the others to make them from."""
+    split_N = np.array(text.split_D)[text.document_N]
+    whole = len(split_N) // text.block * text.block
+    tried_N = np.isin(split_N[:whole], ("heldout", "labels")).reshape(-1, text.block).any(axis=1)
+    others = np.random.default_rng(0).permutation(np.flatnonzero(~tried_N))[:TRAINING_BLOCKS]
+    return np.sort(np.concatenate([np.flatnonzero(tried_N), others]))
 
 
 def edits(of: list[SAE] | None, real: torch.Tensor) -> list[Edit]:
@@ -224,6 +241,7 @@ if __name__ == "__main__":
     parser.add_argument("stages", nargs="*", choices=["train", "pack", "describe", "measure", []], default=[])
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--all", action="store_true", help="describe: names for every feature")
     asked = parser.parse_args()
     for stage in asked.stages or ["train", "pack", "describe", "measure"]:
         if stage == "train":
@@ -231,6 +249,6 @@ if __name__ == "__main__":
         elif stage == "pack":
             pack(asked.layers)
         elif stage == "describe":
-            describe()
+            describe(asked.all)
         else:
             measure()

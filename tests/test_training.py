@@ -106,7 +106,8 @@ def test_dead_features_are_filled_up_to_few_sizes():
     sizes = {}
     for count in range(5_001):
         filled = _filled(torch.arange(count))
-        assert filled[:count].equal(torch.arange(count)) and not filled[count:].any()
+        assert filled[:count].equal(torch.arange(count))
+        assert not filled[count:].any()
         sizes[count] = len(filled)
     assert len(set(sizes.values())) < 48
     assert all(filled <= max(1.25 * count, count + 7) for count, filled in sizes.items())

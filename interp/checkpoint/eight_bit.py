@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +36,10 @@ CUTOFF_OUT = "norm_cutoff_out"
 """Of a transcoder's recipe: the norm of what it writes above which a position is a sink, and was not trained on."""
 LIMIT = 512 * 2**20
 """Bytes of a file that is opened at most."""
+SAID = 0.05
+"""Share of a feature's activation on a token from which on that is said."""
+DOUBT = {"undecided": "undecided", "too few": "too rare to be tried"}
+"""What is said of a label that was not confirmed, by how it came out; of one that was refuted it is not said."""
 WAIT = 300.0
 """Seconds that a second process waits for the first to have expanded the file."""
 
@@ -88,6 +92,14 @@ def cutoffs_of(card: Card) -> dict[str, float]:
     return {hook: cutoff for hook, cutoff in card.mask.cutoffs.items() if cutoff > 0} | out
 
 
+class Described(NamedTuple):
+    """What a feature fires on, in words."""
+
+    text: str
+    label: str = ""
+    """A label that held on documents it was not made from, which others may share."""
+
+
 def expanded(folder: Path) -> Path:
     """Where the ordinary folders of an 8-bit file lie; made if they are not there.
 
@@ -119,7 +131,8 @@ def expanded(folder: Path) -> Path:
 
 
 def write_features(folder: Path, layers: Sequence[Sequence[Mapping[str, Any]]]) -> None:
-    """What is known of each feature, by layer: density, the tokens that it fires on most with their share, and those it promotes."""
+    """What is known of each feature, by layer (`recipe.naming.describe_layers` makes it): density, the tokens that it fires on most with
+    their shares, those it promotes, its label and how that came out."""
     rows = [
         {"layer": layer, "feature": feature} | dict(told)
         for layer, part in enumerate(layers)
@@ -129,18 +142,31 @@ def write_features(folder: Path, layers: Sequence[Sequence[Mapping[str, Any]]]) 
         pq.write_table(pa.Table.from_pylist(rows), partial, compression="zstd")
 
 
-def read_features(folder: Path) -> dict[tuple[int, int], str]:
-    """A description of each feature by (layer, feature): the tokens that it fires on, and those it promotes; {} where none are told."""
+def read_features(folder: Path) -> dict[tuple[int, int], Described]:
+    """By (layer, feature) what it fires on; {} where nothing is told."""
     path = folder / FEATURES
     if not path.exists():
         return {}
-    found = {}
-    for row in pq.read_table(path).to_pylist():
+    rows = pq.read_table(path).to_pylist()
+    told = {(int(row["layer"]), int(row["feature"])): _described(row) for row in rows if row["fires_on"]}
+    return {feature: one for feature, one in told.items() if one.text}
+
+
+def _described(row: Mapping[str, Any]) -> Described:
+    """Its label, if that was confirmed or could not be judged; else the tokens that more of its activation falls on than falls by the way."""
+    if "label" not in row:  # of before labels were tried
         fires = ", ".join(f"‘{token}’" for token in row["fires_on"])
-        if fires:
-            more = "" if row["share"] > 0.9 else " and others"
-            found[int(row["layer"]), int(row["feature"])] = f"on {fires}{more}"
-    return found
+        text = f"on {fires}" + ("" if row["share"] > 0.9 else " and others")
+        return Described(text, text)
+    label, verdict = row["label"], row["verdict"]
+    if label and verdict == "confirmed":
+        return Described(f"{label} (F1 {row['f1']:.2f})", label)
+    if label and verdict in DOUBT:
+        return Described(f"{label} ({DOUBT[verdict]})")
+    parts = [
+        f"‘{token}’ {share:.0%}" for token, share in zip(row["fires_on"], row["shares"], strict=True) if share >= SAID
+    ]
+    return Described(f"on {', '.join(parts)}" if parts else "on many tokens")
 
 
 def places_name(name: str) -> str:

@@ -161,19 +161,22 @@ def trace_circuit(
     }
     words = tuple(model.decode([token]) for token in tokens.tolist())
     kept = replace(kept, about=about, words=words)
-    return Circuit(group_by_name(kept, feature_names(opened, kept)))
+    return Circuit(named(opened, kept))
 
 
-def feature_names(opened: Opened, graph: Graph) -> dict[str, str]:
-    """What the graph's features are called, by the nodes' ids (see `Opened.names`)."""
+def named(opened: Opened, graph: Graph) -> Graph:
+    """The graph with its features called what they are called now, and those that share a label that holds as groups; what nothing is known
+    of keeps its name."""
     n = graph.nodes
     features = {
         each: (int(layer), int(index))
         for each, kind, layer, index in zip(graph.ids, n.kind_N, n.layer_N, n.index_N, strict=True)
         if kind == FEATURE
     }
-    found = opened.names(features.values())
-    return {each: found[feature] for each, feature in features.items() if feature in found}
+    told = opened.told(features.values())
+    found = {each: told[feature] for each, feature in features.items() if feature in told}
+    grouped = group_by_name(graph, {each: one.label for each, one in found.items() if one.label})
+    return replace(grouped, names={**graph.names, **{each: one.text for each, one in found.items()}})
 
 
 def one_token(model: Model, text: str, what: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from interp import places
 from interp.checkpoint import Card, load
 from interp.checkpoint.cross_layer import holds_cross_layer, load_cross_layer
-from interp.checkpoint.eight_bit import FILE, cutoffs_of, expanded, read_features
+from interp.checkpoint.eight_bit import FILE, Described, cutoffs_of, expanded, read_features
 from interp.checkpoint.files import below, resolve
 from interp.circuits.crossed import replace_by_cross_layer
 from interp.circuits.graph import NEURONS, RESIDUAL
@@ -29,8 +29,8 @@ class Opened:
     folders: tuple[str, ...] = ()
     """Of each layer's transcoder or SAE, as it was named."""
     books: tuple[LabelBook | None, ...] = ()
-    described: Mapping[tuple[int, int], str] = field(default_factory=dict, repr=False)
-    """By layer and feature, on which tokens it fires."""
+    described: Mapping[tuple[int, int], Described] = field(default_factory=dict, repr=False)
+    """By layer and feature, what it fires on."""
 
     @property
     def model(self) -> Model:
@@ -39,13 +39,18 @@ class Opened:
     def names(self, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
         """By layer and number: what people or a run called them, else on which tokens they fire where that is known; others are left out.
         Neurons have no names of this kind."""
+        return {feature: one.text for feature, one in self.told(features).items()}
+
+    def told(self, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Described]:
+        """The same, with the label that others may share: one that a person or a run gave, or one that held."""
         newest = [book.newest() if book is not None else {} for book in self.books]
         found = {}
         for layer, feature in features:
             label = newest[layer].get(feature) if newest else None
-            said = label.text if label is not None and label.text.strip() else self.described.get((layer, feature), "")
-            if said:
-                found[layer, feature] = said
+            if label is not None and label.text.strip():
+                found[layer, feature] = Described(label.text, label.text)
+            elif (layer, feature) in self.described:
+                found[layer, feature] = self.described[layer, feature]
         return found
 
 
