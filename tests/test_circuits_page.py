@@ -85,6 +85,21 @@ def test_a_finished_graph_is_drawn_and_a_node_opened_pinned_and_named(graph):
     assert "pins" not in json.loads(at(again, "edits"))
 
 
+def test_a_large_graph_opens_with_the_nodes_that_matter_most(graph, monkeypatch):
+    path, found, _ = graph
+    whole = json.loads(run(graph=path).get("plotly_chart")[0].proto.spec)
+    monkeypatch.setattr("interp.ui.circuit_figure.MOST_SEEN", 40)
+    app = run(graph=path)
+    assert not app.exception
+    drawn = json.loads(app.get("plotly_chart")[0].proto.spec)
+    some, every = (sum(len(each["x"]) for each in one["data"] if each["mode"] == "markers") for one in (drawn, whole))
+    assert some <= 40 < every == len(found.ids)
+    assert 0.05 <= app.slider[0].value < 1
+    app.slider[0].set_value(1.0).run()
+    assert not app.exception
+    assert at(app, "share") == "1.0"
+
+
 def marks(app):
     """(numbers of the nodes that are drawn, what each says) of a page's drawing."""
     traces = [each for each in json.loads(app.get("plotly_chart")[0].proto.spec)["data"] if each["mode"] == "markers"]

@@ -314,8 +314,11 @@ class ShownCircuit:
 
 
 def finished_graphs() -> list[tuple[str, str]]:
-    """(file, what it is called) of the graphs in `graphs/` folders of the given folders, and of those that were made here."""
-    found = [each for root in given_folders() if root.is_dir() for each in sorted(root.glob("**/graphs/*.json"))[:200]]
+    """(file, what it is called) of the graphs in `graphs/` folders of the given folders (or in a given folder of that name), and of those
+    that were made here."""
+    roots = [root for root in given_folders() if root.is_dir()]
+    own = [each for root in roots if root.name == "graphs" for each in sorted(root.glob("*.json"))[:200]]
+    found = own + [each for root in roots for each in sorted(root.glob("**/graphs/*.json"))[:200]]
     made = sorted(_made_folder().glob("*.json"), key=lambda each: -each.stat().st_mtime)[:100]
     return [(str(each.resolve()), _title(each)) for each in (*found, *made)]
 

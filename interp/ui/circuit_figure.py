@@ -20,6 +20,26 @@ SLOT, ROW, LEAST, FOOT = 13, 21, 1180, 150
 """Pixels: of a dot, of a layer, of the whole, of the tokens below."""
 WORD = 14
 LISTED = 12
+MOST_SEEN = 700
+"""Nodes that a graph opens with at most; more are drawn when they are asked for."""
+
+
+def seen_nodes(shown: ShownCircuit, share: float, chosen: int | None) -> list[int]:
+    """Nodes that are drawn: those that hold this share of what is kept, ends, pinned ones and the chosen one."""
+    inner = [at for at, node in enumerate(shown.nodes) if node.kind in ("feature", "error")]
+    total, held, seen = sum(shown.nodes[at].influence for at in inner), 0.0, set()
+    for at in sorted(inner, key=lambda each: -shown.nodes[each].influence):
+        if share >= 1 or held < share * total:
+            seen.add(at)
+        held += shown.nodes[at].influence
+    stays = {at for at, node in enumerate(shown.nodes) if node.kind in ("token", "logit") or node.pinned}
+    return sorted(seen | stays | ({chosen} if chosen is not None else set()))
+
+
+def first_share(shown: ShownCircuit) -> float:
+    """The share at which a graph is opened: all, or as much as MOST_SEEN nodes hold."""
+    steps = [step / 20 for step in range(20, 0, -1)]
+    return next((share for share in steps if len(seen_nodes(shown, share, None)) <= MOST_SEEN), steps[-1])
 
 
 def width_of(shown: ShownCircuit, seen: Sequence[int]) -> int:

@@ -23,7 +23,7 @@ from interp.commands.circuits import (
 )
 from interp.render.words import counted, duration
 from interp.types import InterpError
-from interp.ui.circuit_figure import card, figure, said, width_of
+from interp.ui.circuit_figure import card, figure, first_share, said, seen_nodes, width_of
 from interp.ui.circuit_nodes import over
 from interp.ui.shared import bound, empty, page, plain, remember, url
 from interp.ui.sheet import sheet
@@ -102,7 +102,7 @@ def ask(model: str) -> str:
 
 def choose() -> None:
     """Open the finished graph that was chosen."""
-    remember(graph=st.session_state.finished, edits=None, node=None)
+    remember(graph=st.session_state.finished, edits=None, node=None, share=None)
 
 
 def begin(asked: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ def begin(asked: Mapping[str, Any]) -> None:
             for folder in (*asked.get("saes", ()), *([asked["transcoders"]] if "transcoders" in asked else ())):
                 allowed_transcoders(folder)
             jobs.submit("circuit", {**asked, "into": place})
-        remember(graph=place, edits=None, node=None)
+        remember(graph=place, edits=None, node=None, share=None)
     except InterpError as error:
         st.session_state.refused = str(error)
 
@@ -139,18 +139,6 @@ def progress(id: str) -> None:
     if at is not None and at.left is not None:
         told += f", {duration(at.left)} left"
     st.progress(share, text=plain(f"Tracing the circuit (job {id}): {told}"))
-
-
-def seen_nodes(shown: ShownCircuit, share: float, chosen: int | None) -> list[int]:
-    """Nodes that are drawn: those that hold this share of what is kept, ends, pinned ones and the chosen one."""
-    inner = [at for at, node in enumerate(shown.nodes) if node.kind in ("feature", "error")]
-    total, held, seen = sum(shown.nodes[at].influence for at in inner), 0.0, set()
-    for at in sorted(inner, key=lambda each: -shown.nodes[each].influence):
-        if share >= 1 or held < share * total:
-            seen.add(at)
-        held += shown.nodes[at].influence
-    stays = {at for at, node in enumerate(shown.nodes) if node.kind in ("token", "logit") or node.pinned}
-    return sorted(seen | stays | ({chosen} if chosen is not None else set()))
 
 
 def node_address(shown: ShownCircuit, at: int, model: str) -> str:
@@ -182,7 +170,7 @@ def draw(shown: ShownCircuit) -> int | None:
             st.slider,
             "Share of the kept influence that is drawn",
             "share",
-            1.0,
+            first_share(shown),
             min_value=0.05,
             max_value=1.0,
             step=0.05,
