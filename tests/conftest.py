@@ -7,9 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+import jaxtyping
 
-import tests.shapes  # noqa: F401  (the hook looks it up by name)
+from tests import shapes
 
 # A home of the tests' own, so that nobody's cache or labels are touched.
 os.environ.setdefault("INTERP_HOME", tempfile.mkdtemp(prefix="interp-test-"))
@@ -17,7 +17,8 @@ os.environ.setdefault("INTERP_HOME", tempfile.mkdtemp(prefix="interp-test-"))
 os.environ.setdefault("INTERP_FOLDERS", str(Path(__file__).parent.parent / "saes"))
 # Triton's kernels, where it is installed, run in its interpreter, which needs no GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
-install_import_hook("interp", "tests.shapes.check")
+jaxtyping.jaxtyped = shapes.checked
+jaxtyping.install_import_hook("interp", "tests.shapes.check")
 
 import pytest
 import torch
