@@ -117,7 +117,7 @@ class FeaturePage:
     evidence_lacks: str = ""
     """Why there is none, with what makes it."""
     kind: str = "text"
-    """What was indexed: `text`, `pictures` or `sound`."""
+    """What was indexed: `text`, `pictures`, `sound` or `numbers`."""
     _looks: Mapping[int, Look | Unseen] = field(default_factory=dict, repr=False)
     """What examples of pictures and sound look like, by position."""
 

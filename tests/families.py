@@ -305,12 +305,12 @@ def save_media(family: str, folder: Path) -> Path:
     return folder
 
 
-def pictures(folder: Path, count: int = 40) -> Path:
+def pictures(folder: Path, count: int = 40, seed: int = 0) -> Path:
     """Pictures of a bright square somewhere on noise, half of them red and half blue, in a folder of each colour."""
     import numpy as np
     from PIL import Image
 
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     for number in range(count):
         pixels = draw.integers(0, 60, (40, 40, 3), dtype=np.uint8)
         row, column = draw.integers(0, 30, 2)

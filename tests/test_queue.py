@@ -81,7 +81,7 @@ def test_the_page_accepts_goes_on_and_takes_back(book):
     app = run("labels", sae=sae)
     assert next(b for b in app.button if b.label == "Accept").disabled  # nobody is named
     app = run("labels", sae=sae, author="ada")
-    assert "2 features neither confirmed nor refuted" in sheet(app)
+    assert "2 features named, and neither confirmed nor refuted" in sheet(app)
     next(b for b in app.button if b.label == "Accept").click().run()
     assert not app.exception
     assert current_label(sae, first).status == "confirmed"

@@ -101,6 +101,7 @@ class Batches:
         fields |= {"blocks": [self.blocks.start, self.blocks.stop], "held_out": self.held_out}
         fields |= {"pairs": self.pairs} if self.pairs else {}
         fields |= {"stored": stored} if (stored := self.source.recipe.get("stored")) else {}
+        fields |= {"items_sha256": items} if (items := self.source.blocks.items_sha256()) else {}
         return fields | {"tokens_sha256": text, "model_sha256": self.source.recipe["model_sha256"]}
 
     @cached_property

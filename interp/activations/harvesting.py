@@ -20,6 +20,7 @@ from interp.activations.manifest import own_manifest, read_manifest, recipe_of, 
 from interp.activations.remote import Sending
 from interp.activations.store import ActivationStore
 from interp.corpus import Corpus, TokenBlocks, tokenize
+from interp.corpus.changed import changed_files
 from interp.models import Model
 from interp.models.families import given
 from interp.models.families.own import NUMBERS
@@ -196,7 +197,13 @@ def _blocks(
         kept = (own_manifest if restart else read_manifest)(folder)["asked"]
         if (folder / "documents.parquet").exists() and not restart:
             refuse_change(where, kept, asked)
-            return TokenBlocks.load(folder)
+            there = TokenBlocks.load(folder)
+            if what := changed_files(there, corpus, model, tokens, split):
+                raise InterpError(
+                    f"{where} was harvested from {corpus.name} before its files changed: {what}; choose another folder, or "
+                    "restart (--restart) to replace it. What is there can be used as it is, by its own name."
+                )
+            return there
     blocks = tokenize(corpus, model, tokens, split=split)
     if blocks.positions < tokens * 0.99:
         say(f"the corpus ends after {blocks.positions:,} tokens; {tokens:,} were asked.")

@@ -28,6 +28,11 @@ class StoresTogether(ActivationStore):
                         f"{store.where} and {stores[0].where} differ in {key}; models can be read side by side over the "
                         "same tokens only: harvest the same text, with models that share a tokenizer."
                     )
+            if store.blocks.items_sha256() != stores[0].blocks.items_sha256():
+                raise InterpError(
+                    f"{store.where} and {stores[0].where} differ in the pictures, clips or items that they are of; harvest the "
+                    "same ones with both models."
+                )
         several = {
             key: " + ".join(str(store.recipe[key]) for store in stores)
             for key in ("model", "model_sha256", "source", "dtype", "attention")

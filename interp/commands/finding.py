@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from interp.commands.items import one_place
 from interp.commands.opening import open_sae
 from interp.commands.options import Feature, Option, Sae, Special
+from interp.render.words import PLACES
 from interp.types import InterpError
 
 if TYPE_CHECKING:
@@ -172,7 +174,9 @@ def feature(sae: Sae, number: Feature) -> ShownFeature:
 
     bench = open_sae(sae)
     page, detection = bench.feature(number, looks=False), bench.detection(number)
-    return ShownFeature(page, detection, sentence(detection))
+    if one_place(page):
+        return ShownFeature(page, detection, "an item has one position here, so where its examples peak says nothing")
+    return ShownFeature(page, detection, sentence(detection, PLACES[page.kind][0]))
 
 
 def index_time(sae: Sae) -> str:

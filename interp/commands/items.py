@@ -13,7 +13,7 @@ from interp.types import InterpError
 
 if TYPE_CHECKING:
     from interp.checkpoint.archive import Readable
-    from interp.views import Spectrum
+    from interp.views import FeaturePage, Spectrum
 
 LARGEST_ITEM = 25 * 2**20
 """Bytes of a picture or clip that is uploaded."""
@@ -33,6 +33,11 @@ class ItemKind:
     ends: tuple[str, ...]
     """Of the names of files that are taken; none of text."""
 
+    @property
+    def runs(self) -> bool:
+        """Whether a face can run the model on one: a module of one's own is opened by no name."""
+        return self.kind != "numbers"
+
 
 def item_kind(sae: Sae) -> ItemKind:
     """What the model of an SAE reads, by the index or, where there is none, by the model.
@@ -51,6 +56,13 @@ def item_kind(sae: Sae) -> ItemKind:
         "numbers": ("row", ("position", "positions")),
     }[kind]
     return ItemKind(kind, one, place, tuple(end.removeprefix(".") for end in KINDS.get(kind, ())))
+
+
+def one_place(page: "FeaturePage") -> bool:
+    """Whether an item has one position, so that where in it a feature fires says nothing."""
+    from interp.models.families.own import ONE_PLACE
+
+    return page.kind == "numbers" and {place for place, _ in page.top_tokens} == {ONE_PLACE}
 
 
 def read_upload(sae: Sae, file: "Readable", bytes_: int, name: str) -> "Spectrum":

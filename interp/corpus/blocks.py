@@ -124,6 +124,10 @@ class TokenBlocks:
         """A name for the tokens, whatever their documents are called."""
         return hashlib.sha256(self.tokens_NT.to(torch.int32).contiguous().numpy().tobytes()).hexdigest()
 
+    def items_sha256(self) -> str:
+        """Of pictures, sound or numbers, whose tokens only number places: a name for what they are of; "" of text."""
+        return items_sha256(self.documents)
+
     def save(self, folder: Path) -> None:
         """Write tokens.parquet (position, token, document) and documents.parquet."""
         columns = {
@@ -163,6 +167,13 @@ class TokenBlocks:
         )
 
 
+def items_sha256(documents: pa.Table) -> str:
+    """Of a documents table of files or items, the SHA-256 of theirs, one after the other; "" of text."""
+    if FILE not in documents.column_names:
+        return ""
+    return hashlib.sha256("".join(documents["sha256"].to_pylist()).encode()).hexdigest()
+
+
 def write_parquet(table: pa.Table, path: Path) -> None:
     """A Parquet file as the project writes it: zstd, statistics, row groups that a reader can skip."""
     pq.write_table(table, path, compression="zstd", compression_level=9, row_group_size=131_072)
@@ -188,7 +199,7 @@ def tokenize(
     reading = Reading()
     if corpus.mixed:
         say(f"{corpus.kind}: {corpus.name}: {corpus.about}.")
-    documents_read = _readable(corpus, reading, split)
+    documents_read = readable(corpus, reading, split)
     if isinstance(model, ReadsFiles) and model.reads != "text":
         packed, rows, files = _places(documents_read, model, tokens)
     else:
@@ -294,7 +305,7 @@ def _about(doc: Document) -> tuple[str | bool, ...]:
     return doc.source, doc.title, doc.topic, doc.split, doc.digest.hex(), doc.passes_on, bool(doc.turns)
 
 
-def _readable(corpus: Corpus, reading: Reading, split: str | None) -> Iterator[Document]:
+def readable(corpus: Corpus, reading: Reading, split: str | None) -> Iterator[Document]:
     """The documents of the split; without one all but a packaged corpus's `final`, and these only where there are no others."""
     documents = corpus.in_mixed_order(reading, split)
     if split is not None:

@@ -15,7 +15,7 @@ Definitions
 Axes    N block, T position, P counted position, D d_in, O d_out, W width of one hook point.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.codes import hooks_read, read_blocks
+from interp.activations.harvesting import given_of
+from interp.codes import Read, hooks_read, read_blocks
 from interp.corpus import TokenBlocks
 from interp.evals.documents import Documents
 from interp.evals.figure import Figure
@@ -149,7 +150,7 @@ def read_baselines(
     share one. Runs the model once, up to the last hook point.
 
     Raises InterpError when the model lacks a hook point or has another width there, when one that is written fires before
-    the one that is read, when no position counts, or none with a real token after it, and when all counted rows are the same.
+    the one that is read, when no position counts, or of a causal model none with a real token after it, and when all counted rows are the same.
     """
     for sae in saes:
         check_order(model, hooks_read(model, sae), [str(hook) for hook in sae.writes], sae.name)
@@ -158,7 +159,7 @@ def read_baselines(
     names = list(dict.fromkeys(str(hook) for sae in saes for hook in (*sae.reads, *sae.writes)))
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     counted = []
-    for read in read_blocks(model, names, blocks.tokens_NT, separator=blocks.separator, at_once=batch_blocks):
+    for read in _reads(model, names, blocks, batch_blocks):
         counted.append(mask.counted(read.x, read.real_BT).cpu())
         for name in names:
             kept[name].append(_compact(read.x[name].cpu(), model.dtype))
@@ -168,9 +169,9 @@ def read_baselines(
         raise InterpError("no position of this text counts: all are separators or sinks; give more text.")
     x = {name: torch.cat(parts) for name, parts in kept.items()}
     following_NT = torch.zeros_like(counted_NT)
-    following_NT[:, :-1] = blocks.tokens_NT[:, 1:] != blocks.separator
+    following_NT[:, :-1] = (blocks.tokens_NT[:, 1:] != blocks.separator) & model.causal
     predicted_P = following_NT[counted_NT].numpy()
-    if not predicted_P.any():
+    if model.causal and not predicted_P.any():
         raise InterpError("no counted position of this text has a token after it to be predicted; give longer texts.")
     documents, made = Documents.number(blocks.document_NT[counted_NT].numpy()), {}
     for reads, writes in dict.fromkeys((sae.reads, sae.writes) for sae in saes):
@@ -180,6 +181,14 @@ def read_baselines(
             spread_P=spread_P, predicted_P=predicted_P, documents=documents, batch_blocks=batch_blocks, cutoffs=dict(cutoffs),
         )  # fmt: skip
     return [made[sae.reads, sae.writes] for sae in saes]
+
+
+def _reads(model: Model, names: Sequence[str], blocks: TokenBlocks, at_once: int) -> Iterator[Read]:
+    """The activations on the blocks, in their order; of pictures, clips and items what they hold is read as it is needed."""
+    for first in range(0, len(blocks.tokens_NT), at_once):
+        some = range(first, min(first + at_once, len(blocks.tokens_NT)))
+        tokens_NT, given_N = blocks.tokens_NT[first : some.stop], given_of(model, blocks, some)
+        yield from read_blocks(model, names, tokens_NT, separator=blocks.separator, at_once=at_once, given_N=given_N)
 
 
 def _compact(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -45,6 +45,7 @@ from interp.evals.floor import number_floor
 from interp.evals.in_place import measure_losses, passes, random_error
 from interp.models import Model
 from interp.progress import bar
+from interp.render.words import counted
 from interp.sae import SAE
 from interp.statistics import bootstrap_ratio
 from interp.types import InterpError
@@ -69,11 +70,12 @@ class Fidelity:
     dead: int
     """Features that fire on none of `tokens`."""
     dead_share: float
-    ce: float
-    ce_sae: float
-    ce_zero: float
-    ce_mean: float
-    delta_ce: float
+    ce: float | None
+    """None, as what follows, of a model that predicts no next token."""
+    ce_sae: float | None
+    ce_zero: float | None
+    ce_mean: float | None
+    delta_ce: float | None
     delta_ce_interval: tuple[float, float] | None
     recovered_zero: float | None
     recovered_mean: float | None
@@ -90,15 +92,17 @@ def evaluate(
     norm_cutoff: float | Mapping[str, float],
     batch_blocks: int = 8,
 ) -> Fidelity:
-    """The fidelity of an SAE, transcoder or crosscoder over the blocks; runs the model five times over them.
+    """The fidelity of an SAE, transcoder or crosscoder over the blocks; runs the model five times over them, once where it
+    predicts no next token (pictures, sound, numbers, encoders), of which there is no loss.
 
     `norm_cutoff` is of the first hook point that it reads, or by hook point (`Card.mask`). Raises InterpError when the model lacks a hook point, when one
     that is written fires before the one that is read, and when no position counts, or none with a real token after it.
     """
-    with bar("evaluate, five passes", 5 * blocks.positions, "tokens read") as step:
+    count = 5 if model.causal else 1
+    with bar(f"evaluate, {counted(count, 'pass')}", count * blocks.positions, "tokens read") as step:
         base = read_baseline(model, sae, blocks, norm_cutoff=norm_cutoff, batch_blocks=batch_blocks, step=step)
         made = reconstruct(base, sae)
-        losses = measure_losses(base, {"sae": made.change()}, step=step)
+        losses = measure_losses(base, {"sae": made.change()}, step=step) if model.causal else {}
     return _report(base, made, losses)
 
 
@@ -111,7 +115,8 @@ def _report(base: Baseline, made: Reconstructed, losses: Mapping[str, Losses]) -
     counts = by_block(base.predicted_P)
     names = {"clean": "ce", "sae": "ce_sae", "zero": "ce_zero", "mean": "ce_mean"}
     ce = {names[name]: (by_block(one.ce_P), counts) for name, one in losses.items()}
-    mean = {name: float(sum_N.sum() / counts.sum()) for name, (sum_N, _) in ce.items()}
+    mean: dict[str, float | None] = dict.fromkeys(names.values())
+    mean |= {name: float(sum_N.sum() / counts.sum()) for name, (sum_N, _) in ce.items()}
     dead = int((made.fired_F == 0).sum())
     return Fidelity(
         tokens=base.positions,
@@ -122,10 +127,10 @@ def _report(base: Baseline, made: Reconstructed, losses: Mapping[str, Losses]) -
         dead=dead,
         dead_share=dead / made.sae.d_sae,
         **mean,
-        delta_ce=mean["ce_sae"] - mean["ce"],
-        delta_ce_interval=bootstrap_ratio(ce["ce_sae"][0] - ce["ce"][0], counts),
-        recovered_zero=_recovered(ce, "ce_zero"),
-        recovered_mean=_recovered(ce, "ce_mean"),
+        delta_ce=None if mean["ce"] is None or mean["ce_sae"] is None else mean["ce_sae"] - mean["ce"],
+        delta_ce_interval=bootstrap_ratio(ce["ce_sae"][0] - ce["ce"][0], counts) if ce else None,
+        recovered_zero=_recovered(ce, "ce_zero") if ce else None,
+        recovered_mean=_recovered(ce, "ce_mean") if ce else None,
     )
 
 

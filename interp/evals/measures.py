@@ -15,7 +15,7 @@ from interp.evals.baseline import Baseline, Losses, Reconstructed, read_baseline
 from interp.evals.bias import measure_bias
 from interp.evals.dark_matter import measure_dark_matter
 from interp.evals.fidelity import fidelity_losses, measure_fidelity, measure_reconstruction
-from interp.evals.figure import Section
+from interp.evals.figure import Figure, Section
 from interp.evals.geometry import measure_geometry
 from interp.evals.nulls import Null, fair_for
 from interp.evals.probing import probing
@@ -109,8 +109,17 @@ class Measure:
     """Whether it is made when no section is named; what takes many minutes is asked for."""
 
 
+WITHOUT_LOSS = "{model} predicts no next token, so there is neither loss nor KL"
+"""What is said of a model that reads both ways, pictures, sound or numbers."""
+
+
 def _fidelity(setting: Setting) -> Section:
     base, rows, said = setting.baseline, setting.reconstructed, setting.ev_said
+    if not setting.model.causal:  # no token is the next one, so there is no loss
+        made = _about(setting, measure_reconstruction(base, rows, ev_said=said))
+        note = WITHOUT_LOSS.format(model=setting.model.name)
+        loss = Figure(name="delta_ce", says="what it adds to the loss", value=None, n=0, unit="tokens", note=note)
+        return replace(made, figures=(*made.figures, loss))
     if setting.null is not None and setting.null not in fair_for("fidelity", "kl").nulls:
         return _about(setting, measure_reconstruction(base, rows, ev_said=said))
     began = time.perf_counter()

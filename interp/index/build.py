@@ -25,6 +25,8 @@ from interp import places, several
 from interp.activations import ActivationSource
 from interp.checkpoint.trained import TrainedOn
 from interp.corpus import write_parquet
+from interp.corpus.blocks import items_sha256
+from interp.corpus.tables import read_documents
 from interp.device import keeping_freed_memory
 from interp.index import meanings, pictures, weights
 from interp.index.by_feature import write_by_feature
@@ -154,6 +156,9 @@ def _is_built(folder: Path, meta: dict[str, Any]) -> bool:
     """Whether the index that lies there is this one."""
     try:
         there = read_meta(folder)
+        if len(meta["texts"]) == len(there["texts"]) == 1 and "items_sha256" in meta["texts"][0]:
+            documents = read_documents(folder / "documents.parquet")  # an index of before says it nowhere else
+            there["texts"] = [{**there["texts"][0], "items_sha256": items_sha256(documents)}]
     except InterpError:  # none, or one that cannot be read
         return False
     return {key: there.get(key) for key in meta} == meta
@@ -201,6 +206,7 @@ def _meta(
     text = {"corpus": store.recipe["corpus"], "positions": store.positions} | {
         "tokens_sha256": store.recipe["tokens_sha256"]
     }
+    text |= {"items_sha256": items} if (items := store.blocks.items_sha256()) else {}
     meta = {
         "format": FORMAT,
         "sae_sha256": sha256,

@@ -15,7 +15,7 @@ def parts_of(kind: str, documents: int, folder: str) -> str:
     that it was found to prefer, if any."""
     parts, whole = PARTS[kind]
     of = f"{parts} of {counted(documents, whole)}"
-    return f"‘{visible(folder)}’ most, {of}" if folder else of
+    return f"‘{' '.join(map(visible, folder.split(' ')))}’ most, {of}" if folder else of
 
 
 def meaning_texts(top_tokens: list[list[int]], vocabulary: list[str]) -> list[str]:

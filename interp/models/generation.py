@@ -1,14 +1,15 @@
-"""Continuing texts token by token: sampling, stopping, and the cache where a family has one.
+"""Continuing texts token by token: sampling, stopping, from what is kept of them where a family does (`kept`).
 
 Axes    B row, T token, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from interp.models.kept import Keeping, Rows
 from interp.models.passes import Edit, Run
 from interp.types import InterpError
 
@@ -17,25 +18,19 @@ NUCLEUS = 512
 
 
 @runtime_checkable
-class Continuing(Protocol):
+class Continuing(Keeping, Protocol):
     """What continuing texts needs of a `Model`."""
 
-    name: str
     n_ctx: int
     ends: frozenset[int]
 
-    @property
-    def device(self) -> torch.device: ...
     @property
     def generates(self) -> bool: ...
     @property
     def reads(self) -> str: ...
     def padded(self, prompts: Sequence[Sequence[int]], /) -> tuple[Tensor, Tensor]: ...
     def decode(self, tokens: Sequence[int], /) -> str: ...
-    def may_cache(self, real_BT: Tensor, /) -> bool: ...
-    def cached_step(
-        self, new_BT: Tensor, real_BT: Tensor, prompt_B: Tensor, edits: Sequence[Edit], cache: Any, /
-    ) -> tuple[Tensor, Any]: ...
+    def rows(self, real_BT: Tensor, edits: Sequence[Edit], /) -> Rows | None: ...
     def run(
         self,
         tokens_BT: Tensor,
@@ -126,12 +121,12 @@ def steps(
     prompt_B = real_BT.sum(1)
     ended = [False] * len(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
-    cached = model.may_cache(real_BT)
-    new_BT, cache = tokens_BT, None
+    rows = model.rows(real_BT, edits)
+    new_BT = tokens_BT
     for _ in range(max_new_tokens):
         with torch.inference_mode():
-            if cached:
-                logits_BV, cache = model.cached_step(new_BT, real_BT, prompt_B, edits, cache)
+            if rows is not None:
+                logits_BV = rows.step(new_BT, real_BT)
             else:  # the whole text again: slower by its length, and right for any family
                 run = model.run(tokens_BT, edits=edits, logits=True, real_BT=real_BT, last=1, prompt_B=prompt_B)
                 assert run.logits is not None

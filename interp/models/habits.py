@@ -5,34 +5,49 @@ Families that read their padding are given none.
 Axes    B row, T token, L token of the rows of one length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from interp.models.families import Frame
-from interp.models.passes import Edit, Passable, Run, Site, single_pass
+from interp.models.kept import Keeping, Rows, is_recurrent
+from interp.models.passes import Edit, Run, Site, single_pass
 from interp.types import InterpError
+
+ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
+"""By number type, the largest difference at a hook point that is taken for rounding, as a share of the largest value."""
+ROUGH = 0.1
+"""The same for other number types."""
+
+GoesOn = Literal["together", "alone", "anew"]
+"""How a text is continued by a token: from what is kept of it, in a batch or each row by itself, or by reading all of it."""
 
 
 @runtime_checkable
-class Tryable(Passable, Protocol):
+class Tryable(Keeping, Protocol):
     """What finding out needs of a `Model`."""
 
     frame: Frame
 
     def some_tokens(self, count: int, /) -> Tensor: ...
     @property
-    def device(self) -> torch.device: ...
-    def run(self, tokens_BT: Tensor, /) -> Run: ...
+    def dtype(self) -> torch.dtype: ...
+    def run(
+        self,
+        tokens_BT: Tensor,
+        /,
+        *,
+        edits: Sequence[Edit] = (),
+        logits: bool | None = None,
+        real_BT: Tensor | None = None,
+        last: int = 0,
+    ) -> Run: ...
     def site(
         self, tokens_BT: Tensor, real_BT: Tensor | None = None, prompt_B: Tensor | None = None, /
     ) -> tuple[Site, dict[str, Any]]: ...
-    def cached_step(
-        self, new_BT: Tensor, real_BT: Tensor, prompt_B: Tensor, edits: Sequence[Edit], cache: Any, /
-    ) -> tuple[Tensor, Any]: ...
 
 
 def is_masked(model: Tryable) -> bool:
@@ -53,18 +68,68 @@ def is_causal(model: Tryable) -> bool:
     return _alike(model.run(some[:, :3]).logits, logits[:, :3])
 
 
-def is_cached(model: Tryable) -> bool:
-    """Whether three tokens and then two more, one by one, give what all five give at once."""
+def goes_on(model: Tryable, *, padded: bool) -> GoesOn:
+    """How texts can be continued from what is kept of them, if three tokens and then two more, one by one, give what all five
+    give at once; and the last three of them beside padding, if that is left out (`padded`)."""
+    for how in ("together", "alone"):
+        if _is_cached(model, how == "alone", padded):
+            return how
+    return "anew"
+
+
+def _is_cached(model: Tryable, alone: bool, padded: bool) -> bool:
     some = model.some_tokens(5)
-    real, cache, logits_BV = torch.ones_like(some, dtype=torch.bool), None, None
-    for start, end in ((0, 3), (3, 4), (4, 5)):
-        prompt_B = torch.full((1,), 3, device=some.device)
-        logits_BV, cache = model.cached_step(some[:, start:end], real[:, :end], prompt_B, (), cache)
-        if cache is None:
-            return False
-    whole = model.run(some).logits
+    tokens_BT = torch.cat([some, some.flip(1)])
+    real_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+    real_BT[1, :2] = not padded
+    try:
+        logits_BV = _continued(
+            model, tokens_BT, Rows(model, real_BT[:, :3], (), "rows" if alone else "" if padded else "lengths")
+        )
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return False  # it takes or gives what is kept in another way
+    whole = model.run(tokens_BT, real_BT=real_BT).logits
     assert whole is not None
-    return _alike(logits_BV, whole[:, -1])
+    return all(map(_alike, logits_BV, whole[:, -1]))
+
+
+def is_cached_at(model: Tryable, hook_name: str, *, padded: bool) -> bool:
+    """Whether an edit at the hook point finds, when a text is gone on with by a token, what a whole pass has at that token.
+
+    A hook point that does not see all tokens (an expert's, a pattern of attention) can't be told so; of states there is
+    then nothing known, and keys and values are trusted.
+    """
+    tokens_BT = model.some_tokens(5)
+    seen: list[Tensor] = []
+
+    def note(x: Tensor, site: Site) -> Tensor:
+        seen.append(x)
+        return x
+
+    model.run(tokens_BT, edits=[Edit(hook_name, note)], logits=True)
+    whole = list(seen)
+    if len(whole) != 1 or whole[0].shape[:2] != tokens_BT.shape:
+        return padded and not is_recurrent(model.module)
+    real_BT = torch.ones_like(tokens_BT[:, :4], dtype=torch.bool)
+    _continued(model, tokens_BT, Rows(model, real_BT, [Edit(hook_name, note)]), seen.clear)
+    last = whole[0][:, -1:]
+    if len(seen) != 1 or seen[0].shape != last.shape:
+        return False
+    now, last = seen[0].float().nan_to_num(), last.float().nan_to_num()  # none at an expert's other tokens
+    off = float((now - last).abs().max())
+    return off <= ROUNDING.get(model.dtype, ROUGH) * float(last.abs().max())
+
+
+def _continued(model: Tryable, tokens_BT: Tensor, rows: Rows, before: Callable[[], None] = lambda: None) -> Tensor:
+    """The last logits of tokens of which the first come at once, as many as the rows' prompts have, and the rest one by one,
+    `before` called before each."""
+    first, real_BT = rows.real_BT.shape[1], rows.real_BT
+    logits_BV = rows.step(tokens_BT[:, :first], real_BT)
+    for end in range(first + 1, tokens_BT.shape[1] + 1):
+        before()
+        real_BT = torch.nn.functional.pad(real_BT, (0, 1), value=True)
+        logits_BV = rows.step(tokens_BT[:, end - 1 : end], real_BT)
+    return logits_BV
 
 
 def _alike(a: Tensor | None, b: Tensor | None) -> bool:

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from interp.models import generation, habits
 from interp.models.above import Above
 from interp.models.families import DECODER, Family, Frame, Media
+from interp.models.habits import GoesOn
+from interp.models.kept import Rows, kept_by
 from interp.models.passes import (
     PROBE,
     Edit,
@@ -29,7 +31,6 @@ from interp.models.passes import (
     Site,
     Tried,
     gradients,
-    hooked,
     make_site,
     single_pass,
     try_hooks,
@@ -69,6 +70,7 @@ class Model(ReadsText):
     family: Family = field(default=DECODER, repr=False)
     media: Media | None = field(default=None, repr=False)
     """How it reads pictures or sound; None of a model of text."""
+    _caches_at: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
     turns: Turns = field(default_factory=Turns, repr=False)
     """Any number of threads may use a model: each forward pass, with its hooks, has the module for itself."""
 
@@ -273,15 +275,21 @@ class Model(ReadsText):
         return self.causal if self.family.generates is None else self.family.generates
 
     @cached_property
+    def goes_on(self) -> GoesOn:
+        """How texts are continued: from what the caller keeps of them (see `kept`), or by reading them anew; found by trying."""
+        tried = self.family.caches and kept_by(self) is not None
+        return habits.goes_on(self, padded=self.masks_padding) if tried else "anew"
+
+    @property
     def caches(self) -> bool:
-        """Whether a text can be continued from keys and values that the caller keeps, found by trying."""
-        if (
-            not self.family.caches
-            or "past_key_values" not in self.arguments
-            or getattr(self.module, "_is_stateful", False)
-        ):
-            return False  # some families keep their state in the module, where callers would see each other's
-        return habits.is_cached(self)
+        """Whether a text can be continued from what the caller keeps of it."""
+        return self.goes_on != "anew"
+
+    def caches_at(self, hook_name: str) -> bool:
+        """Whether an edit at the hook point finds in such a step what it finds in a pass over the whole text."""
+        if hook_name not in self._caches_at:
+            self._caches_at[hook_name] = habits.is_cached_at(self, hook_name, padded=self.masks_padding)
+        return self._caches_at[hook_name]
 
     def generate(
         self,
@@ -311,17 +319,6 @@ class Model(ReadsText):
                     answer.append(token)
         return answers
 
-    def cached_step(
-        self, new_BT: Tensor, real_BT: Tensor, prompt_B: Tensor, edits: Sequence[Edit], cache: Any
-    ) -> tuple[Float[Tensor, "B V"], Any]:
-        """(logits after the last of the new tokens, keys and values so far); `real_BT` is of the whole text."""
-        position_BT = (real_BT.long().cumsum(1) - 1).clamp_min(0)[:, -new_BT.shape[1] :]
-        site = Site(new_BT, real_BT[:, -new_BT.shape[1] :], position_BT, prompt_B)
-        extra = self.accepted({"attention_mask": real_BT.long(), "position_ids": position_BT, "logits_to_keep": 1})
-        with self.turns.turn(), torch.inference_mode(), hooked(self, {}, edits, site):
-            out = self.module(new_BT, use_cache=True, past_key_values=cache, **extra)
-        return out.logits[:, -1], out.past_key_values
-
     def transcribe(self, clips: Sequence[Sequence[int]], edits: Sequence[Edit] = (), most: int = 200) -> list[str]:
         """What a model of speech writes down of clips (see `transcribing`); InterpError for others."""
         return transcribe(self, clips, edits, most)
@@ -332,9 +329,14 @@ class Model(ReadsText):
         """Raises InterpError when these prompts cannot be continued so: empty, too long, or no such sampling."""
         generation.check(self, prompts, max_new_tokens, temperature, top_p)
 
-    def may_cache(self, real_BT: Tensor) -> bool:
-        """Whether rows, padded on the left where `real_BT` is false, can be continued from a cache."""
-        return self.caches and (bool(real_BT.all()) or self.masks_padding)
+    def rows(self, real_BT: Tensor, edits: Sequence[Edit]) -> Rows | None:
+        """Prompts, padded on the left where `real_BT` is false, that go on under these edits from what is kept of them; None
+        where they must be read anew at each token."""
+        if not self.caches or not all(self.caches_at(edit.hook_name) for edit in edits):
+            return None
+        if self.goes_on == "alone":
+            return Rows(self, real_BT, edits, "rows")
+        return Rows(self, real_BT, edits, "lengths" if not real_BT.all() and not self.masks_padding else "")
 
     def stream(
         self,
@@ -349,7 +351,7 @@ class Model(ReadsText):
     ) -> Iterator[list[int | None]]:
         """Step by step, the next token of each prompt (separator included by the caller), None where a row has ended.
 
-        Works with a key–value cache where the family has one. `temperature` 0 takes the likeliest token. Each row draws from its own
+        Works from what is kept of the texts (keys and values, or a state) where the family does. `temperature` 0 takes the likeliest token. Each row draws from its own
         generator: seeded by (seed, row) for one seed, by `seed[row]` as the first row would be for a list of them;
         so a row's random numbers do not depend on what else runs. A row ends with one of the model's `ends`, or with the
         token that completes one of the strings `stop`; both are kept. Other threads may use the model between two

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.models.kept import is_recurrent
 from interp.models.model import Model
 from interp.models.passes import Edit, hooked
 from interp.types import InterpError
@@ -285,7 +286,7 @@ def try_versions(model: Model, tokens_T: Int[Tensor, " T"], hook_name: str) -> T
     """Whether versions of texts as long as this one may be taken from what they left behind: tried at a few positions,
     twice, against whole passes. InterpError as `Versions`."""
     check(model, hook_name)
-    if not model.caches:
+    if is_recurrent(model.module) or not model.caches:
         return Trial(False, float("nan"), f"{model.name} does not go on from keys and values that are kept")
     position_E = torch.linspace(0, len(tokens_T) - 1, TRIED + 1).long()[1:].repeat_interleave(2)
     try:

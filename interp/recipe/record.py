@@ -65,7 +65,8 @@ def card_of(
         separator=made["separator"],
         context=made["block"],
         corpus=made["corpus"]
-        | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"], "shares": _shares(source)},
+        | {"positions": made["positions"], "tokens_sha256": made["tokens_sha256"], "shares": _shares(source)}
+        | items_of(source),
         recipe=recipe,
         versions=versions(),
         licences=dict(licences or {}) or {"text": made["corpus"]["licence"]},
@@ -83,7 +84,7 @@ def asked_of(
 ) -> dict[str, Any]:
     """What a finished SAE must agree with to be the one that is asked."""
     read, written = ("+".join(map(str, hooks)) for hooks in (reads, writes))  # as the card spells them
-    asked = _flat(_of(read, written, source.recipe["model_sha256"], source.recipe) | recipe)
+    asked = _flat(_of(read, written, source.recipe["model_sha256"], source.recipe) | items_of(source) | recipe)
     for where in ("script", "training.device", "training.feature_ranks"):  # where it is made is not what is asked
         del asked[where]
     if config.bfloat16 is None:  # the machine's choice, and this may be another machine
@@ -105,7 +106,8 @@ def is_there(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
             )
         return False
     card = Card.read(folder)
-    kept = _flat(_of(card.hook_name, card.hook_name_out, card.model_sha256, card.corpus) | card.recipe)
+    items = {key: value for key, value in card.corpus.items() if key == "items_sha256"}
+    kept = _flat(_of(card.hook_name, card.hook_name_out, card.model_sha256, card.corpus) | items | card.recipe)
     for key, value in asked.items():
         before = kept.get(key, NEWER.get(key.split(".")[-1], value))
         if before != value:
@@ -119,6 +121,11 @@ def is_there(folder: Path, run: Path, asked: dict[str, Any]) -> bool:
 def _of(hook: str, hook_out: str, model_sha256: str, text: Mapping[str, Any]) -> dict[str, Any]:
     tokens = text.get("tokens_sha256")
     return {"hook_name": hook, "hook_name_out": hook_out, "model_sha256": model_sha256, "tokens_sha256": tokens}
+
+
+def items_of(source: ActivationSource) -> dict[str, str]:
+    """Of pictures, sound or numbers, a name for what they are of; cards of before have none."""
+    return {"items_sha256": items} if (items := source.blocks.items_sha256()) else {}
 
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:

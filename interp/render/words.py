@@ -10,6 +10,15 @@ TRAINED_MEANS = {
 """The same, explained."""
 
 
+PLACES = {
+    "text": ("token", "tokens"),
+    "pictures": ("patch", "patches"),
+    "sound": ("frame", "frames"),
+    "numbers": ("position", "positions"),
+}
+"""What positions are called, one and several, by the kind of what was indexed."""
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`1 document`, `2,000 documents`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

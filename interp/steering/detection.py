@@ -86,8 +86,8 @@ def named(peaks: Sequence[Peak], folded: Sequence[str]) -> set[str]:
     return {word for word, count in Counter(folded[peak.token] for peak in peaks).items() if count > 1}
 
 
-def sentence(detected: Detection) -> str:
-    """The shares in words."""
+def sentence(detected: Detection, place: str = "token") -> str:
+    """The shares in words; `place` is what a position is called."""
     if not detected.tried:
         return "the index has no example of it"
     weak = ", ".join(_percent(figure) for figure in detected.fifths)
@@ -98,7 +98,7 @@ def sentence(detected: Detection) -> str:
     )
     return (
         f"{above_clean(detected.clean_level, detected.clean_share)}"
-        f"of {detected.tried} examples ({kept}), each held out in turn, these peak on a token that another's peaks on: "
+        f"of {detected.tried} examples ({kept}), each held out in turn, these peak on a {place} that another's peaks on: "
         f"strongest {_percent(detected.strongest)}; by fifths of its documents, strong to weak, {weak}; the fifths together "
         f"{_percent(detected.range)} ({detected.range[1]:.0%} to {detected.range[2]:.0%})"
     )

@@ -28,6 +28,8 @@ SHARED = ("b_dec", "W_skip")
 """Parameters that are no feature's: every rank holds them alike."""
 NEWER: dict[str, Any] = {"temporal": 0.0, "high": 0.2, "pairs": None, "thresholds": "one", "frozen": [], "stored": ""}
 """Fields that recipes of before lack, with what they were then."""
+UNKNOWN = ("batches.items_sha256",)
+"""Fields that recipes of before lack, where what they were then is not known."""
 DRAWN = 1024
 """First rows that are drawn at a time where only some are kept."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
@@ -204,6 +206,7 @@ def load(
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InterpError(f"{path} cannot be read ({error}); --restart begins anew.") from None
     kept, asked = NEWER | _flat(kept), NEWER | _flat(json.loads(json.dumps(recipe)))
+    kept = {key: asked[key] for key in UNKNOWN if key in asked} | kept
     for key in sorted(kept.keys() | asked.keys()):
         if kept.get(key) != asked.get(key):
             raise InterpError(

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from interp.commands.inspecting import Inspected, Origin
+from interp.commands.items import one_place
 from interp.render import Html, visible
 from interp.render.parts import copies, fold, go, histogram, interval, pill, share_bar, worded
 from interp.render.tag import join, tag
-from interp.render.words import counted, duration, strength
+from interp.render.words import PLACES, counted, duration, strength
 from interp.ui.shared import url
 from interp.views import FeaturePage, Says
 
@@ -20,13 +21,6 @@ DRAWN = ("labels", "effects", "replication", "edits")
 TOO_LITTLE = "too little text"
 FORMS = {"code": "what looks like code", "list": "lists"}
 ROWS = 8
-PLACES = {
-    "text": ("token", "tokens"),
-    "pictures": ("patch", "patches"),
-    "sound": ("frame", "frames"),
-    "numbers": ("position", "positions"),
-}
-"""What positions are called, one and several, by the kind of what was indexed."""
 YOURS = {"text": "text", "pictures": "picture", "sound": "clip", "numbers": "row"}
 
 
@@ -348,7 +342,7 @@ def replication(of: Inspected, line: Html | None) -> Html | None:
 
 def tokens(page: FeaturePage) -> Html | None:
     """Tokens it fires on, by total activation."""
-    if not page.top_tokens or not page.fires:
+    if not page.top_tokens or not page.fires or one_place(page):
         return None
     most = max(count for _, count in page.top_tokens)
     rows = [
@@ -385,7 +379,7 @@ def neighbours(of: Inspected, line: Html | None) -> Html:
     parts: list[object] = []
     for title, unit, rows in (
         ("Nearest features", "cosine of decoder rows", near),
-        ("Fires together with", "tokens, times chance", together),
+        ("Fires together with", f"{PLACES[page.kind][1]}, times chance", together),
         ("Aligned neurons", "cosine with what the neuron writes", neurons),
     ):
         if rows:

@@ -14,8 +14,8 @@ from interp.render import Html, visible
 from interp.render.look import Look, Picture, Unseen, look_card
 from interp.render.parts import copies, fold, go, interval, pill, stretch_row, tokens_row, worded
 from interp.render.tag import join, tag
-from interp.render.words import TRAINED, TRAINED_MEANS, counted, density, strength
-from interp.ui.feature_figures import PLACES, YOURS, again_line, figures
+from interp.render.words import PLACES, TRAINED, TRAINED_MEANS, counted, density, strength
+from interp.ui.feature_figures import YOURS, again_line, figures
 from interp.ui.item_sheet import yours_html
 from interp.ui.shared import unreadable, url
 from interp.views import Example, Spectrum
@@ -295,7 +295,7 @@ def _band(of: Inspected, band: int, looks: Looks) -> Html:
         "div",
         tag("h3", title, tag("span", edges)),
         tag("div", rows, class_="shots") if looks else rows,
-        class_="band rows",
+        class_="band rows apart" if page.kind == "numbers" else "band rows",
         data_own=band,
     )
 

@@ -59,7 +59,7 @@ def of_a_person(label: Label) -> bool:
 
 WAITING: dict[str, tuple[str, Callable[[Label | None], bool]]] = {
     "undecided": (
-        "neither confirmed nor refuted",
+        "named, and neither confirmed nor refuted",
         lambda label: label is not None and label.status in ("undecided", "proposed"),
     ),
     "unseen": ("named by a run, and judged by no person", lambda label: label is not None and not of_a_person(label)),

@@ -28,6 +28,8 @@ from interp.models.families.taps import IN, Tap, tap_input, tap_output
 from interp.models.passes import Site
 from interp.render.look import NO_PLACE
 
+ONE_PLACE = "row"
+"""What the position of an item is called that has one."""
 NUMBERS = "numbers"
 """What such a model reads (`Media.kind`)."""
 Call = Callable[[Any, Tensor], Any]
@@ -180,7 +182,7 @@ class Items(Media):
 def place_words(grid: Sequence[int]) -> list[str]:
     """What the positions of a grid are called, after the one that is nobody's."""
     if not grid:
-        return [NO_PLACE, "row"]
+        return [NO_PLACE, ONE_PLACE]
     if len(grid) == 1:
         return [NO_PLACE, *(f"p{at}" for at in range(grid[0]))]
     letters = "zyx"[-len(grid) :] if len(grid) <= 3 else "abcdefgh"

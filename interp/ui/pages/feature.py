@@ -60,15 +60,19 @@ def controls(opened: AboutSae) -> tuple[int, str]:
         with on_key("r"):
             st.button("random", on_click=at_random, args=(opened.sae, number), key="go-r", help="any that fires")
         reads = item_kind(opened.sae)
-        text = bound(
-            st.text_input,
-            "Try it on a text",
-            "text",
-            "",
-            placeholder="Try it on a sentence …"
-            if reads.kind == "text"
-            else f"Try it on a {reads.one} in the folders of these pages (Prompt takes any) …",
-            label_visibility="collapsed",
+        text = (
+            ""
+            if not reads.runs
+            else bound(
+                st.text_input,
+                "Try it on a text",
+                "text",
+                "",
+                placeholder="Try it on a sentence …"
+                if reads.kind == "text"
+                else f"Try it on a {reads.one} in the folders of these pages (Prompt takes any) …",
+                label_visibility="collapsed",
+            )
         )
         if not read_only():
             # Its fields are made when it is opened: a page without them stands sooner.

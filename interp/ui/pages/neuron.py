@@ -6,11 +6,13 @@ import streamlit as st
 
 from interp import jobs
 from interp.commands.finding import AboutSae, neuron, neuron_index_time, neuron_lacks
+from interp.commands.items import item_kind
 from interp.render.words import duration
 from interp.types import InterpError
 from interp.ui.neuron_sheet import neuron_html
 from interp.ui.shared import bound, empty, page, plain
 from interp.ui.sheet import sheet, shown_as
+from interp.ui.unfit import needs_a_name
 from interp.views import NeuronPage, neuron_named
 
 TOKENS = 200_000  # that the button indexes: some minutes on a laptop
@@ -76,6 +78,7 @@ def stop(id: str) -> None:
 
 
 with page("Neuron") as opened:
+    needs_a_name(item_kind(opened.sae), "No neurons are numbered here", "It has no layers by number.")
     name = bound(
         st.text_input,
         "Neuron",

@@ -17,6 +17,7 @@ from interp.types import InterpError
 from interp.ui.item_sheet import item_box, item_html
 from interp.ui.shared import bound, empty, page, plain, url
 from interp.ui.sheet import sheet
+from interp.ui.unfit import SPECTRUM, needs_a_name
 from interp.views import Spectrum
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def chosen_token(spectrum: Spectrum) -> int:
 
 def item(opened: AboutSae, reads: ItemKind) -> None:
     """The page of a model that reads pictures or sound."""
+    needs_a_name(reads, "Nothing can be run here", SPECTRUM)
     given = item_box(opened, reads)
     if given is None:
         empty(

@@ -32,7 +32,8 @@ MARKED = 2000
 """Features that a search may mark on the map."""
 SHOWN = 9
 ASKS = 'Find features by meaning, token:/regex/, promotes:" France" …, or write a sentence to see what fires on it'
-ASKS_ITEM = "Find features by topic:NAME, density:0.001..0.01, like:7 …, or name a {} in the folders of these pages"
+ASKS_ITEM = "Find features by topic:NAME, density:0.001..0.01, like:7 …"
+OR_ITEM = ", or name a {} in the folders of these pages"
 
 
 def address(asked: Meant) -> str:
@@ -52,7 +53,7 @@ def box(reads: ItemKind) -> Meant:
         key="box",
         label_visibility="collapsed",
         icon=":material/search:",
-        placeholder=ASKS if reads.kind == "text" else ASKS_ITEM.format(reads.one),
+        placeholder=ASKS if reads.kind == "text" else ASKS_ITEM + (OR_ITEM.format(reads.one) if reads.runs else ""),
     )
     if typed != there:
         item = typed.strip().lower().endswith(tuple(f".{end}" for end in reads.ends)) if reads.ends else False
@@ -153,7 +154,8 @@ def whole(opened: AboutSae) -> None:
     asked = box(reads)
     if not (asked.query or asked.text):
         text = reads.kind == "text"
-        sheet(try_html([address(meant(line)) for line, _ in TRY]) if text else try_item_html(reads), key="try")
+        if text or reads.runs:
+            sheet(try_html([address(meant(line)) for line, _ in TRY]) if text else try_item_html(reads), key="try")
     picture, side = st.columns([1.6, 1], gap="medium")
     with side:
         marked, words = listed(opened, reads, asked, shelved)

@@ -16,6 +16,7 @@ from interp.render.words import strength
 from interp.types import InterpError
 from interp.ui import work
 from interp.ui.shared import ACCENT, bound, link, page, plain, remember, show_tokens
+from interp.ui.unfit import needs_next_token
 
 Edit = dict[str, Any]
 KINDS = {"clamp": "Clamp", "add": "Add", "scale": "Scale", "ablate": "Ablate", "orthogonal": "Orthogonal"}
@@ -375,7 +376,7 @@ def save_as_preset(sae: str, edits: list[Edit]) -> None:
 
 
 with page("Steer") as opened:
-    sae = opened.sae
+    needs_next_token(sae := opened.sae, "Steering")
     work.rules()
     top = st.container()
     with st.expander("The edits as a table: places, thresholds, other kinds", expanded=False):
