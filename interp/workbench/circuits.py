@@ -20,6 +20,7 @@ from interp.circuits.page import called, graph_html, graph_page, shares
 from interp.circuits.prune import influence, prune, score, strong_edges
 from interp.circuits.replacement import Read, Replacement
 from interp.circuits.schema import from_json, to_json
+from interp.labels.propose.lists import NAMELESS
 from interp.models import Model
 from interp.render.words import counted, size
 from interp.types import InterpError
@@ -165,8 +166,8 @@ def trace_circuit(
 
 
 def named(opened: Opened, graph: Graph) -> Graph:
-    """The graph with its features called what they are called now, and those that share a label that holds as groups; what nothing is known
-    of keeps its name."""
+    """The graph with its features called what they are called now, and those that share a label that holds as groups (but for lists that no
+    word is found for); what nothing is known of keeps its name."""
     n = graph.nodes
     features = {
         each: (int(layer), int(index))
@@ -175,7 +176,9 @@ def named(opened: Opened, graph: Graph) -> Graph:
     }
     told = opened.told(features.values())
     found = {each: told[feature] for each, feature in features.items() if feature in told}
-    grouped = group_by_name(graph, {each: one.label for each, one in found.items() if one.label})
+    grouped = group_by_name(
+        graph, {each: label for each, (_, label) in found.items() if label and not label.startswith(NAMELESS)}
+    )
     return replace(grouped, names={**graph.names, **{each: one.text for each, one in found.items()}})
 
 

@@ -34,6 +34,8 @@ DRAWN = 400
 """Words of the text that the list's are compared with."""
 CANDIDATES = 24
 """Listed words, and kinds, that are candidates."""
+NAMELESS = "no one word"
+"""How the name of a list begins that no word is found for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class Lists:
 
     def named(self, predicate: Predicate, listed: str) -> str:
         """The name of a long list: a word for it, or that there is none, and its first words."""
-        return f"{self.word(predicate) or 'no one word'}: {listed}"
+        return f"{self.word(predicate) or NAMELESS}: {listed}"
 
     def word(self, predicate: Predicate) -> str:
         """Words like one of them, or to do with what they are kinds of; "" where nothing tells them from others."""
