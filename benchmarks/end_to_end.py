@@ -252,17 +252,21 @@ def main() -> None:
     parser.add_argument("--peer-batches", type=int, default=3)
     parser.add_argument("--autocast", action="store_true", help="SAELens in bfloat16, which it does not do by default")
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--into", type=Path, help="a new folder in which all is made, and kept")
     parser.add_argument("--name", default="end_to_end", help="of the file of results")
     given = parser.parse_args()
     missing = [python for python in (PEERS_PYTHON, DASHBOARD_PYTHON) if not python.exists()]
     if missing and not given.no_peer:
         sys.exit(f"there is no {missing[0]}; `make bench-peers` makes it, and --no-peer does without.")
-    at = Path(tempfile.mkdtemp())
+    if given.into is not None and given.into.exists():
+        sys.exit(f"{given.into} exists; name a new folder, for what lies there would not be made again.")
+    at = Path(tempfile.mkdtemp()) if given.into is None else given.into
     try:
         report(given.name, figures := whole_way(given, at))
         print(page(figures))
     finally:
-        shutil.rmtree(at)
+        if given.into is None:
+            shutil.rmtree(at)
 
 
 def whole_way(given: argparse.Namespace, at: Path) -> dict[str, Any]:
