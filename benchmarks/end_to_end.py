@@ -40,6 +40,8 @@ PEER = Path(__file__).with_name("end_to_end_peer.py")
 DASHBOARD_PYTHON = ROOT / ".peers-dashboard" / "bin" / "python"
 FEATURES = 128
 """Features in a batch of SAEDashboard's."""
+NAMES = "names"
+"""The stage that the others do not have."""
 CHARACTERS = 6
 """Of text written for each token asked for, more than it takes."""
 
@@ -90,6 +92,7 @@ def total(stages: Sequence[Stage]) -> dict[str, float]:
 def compared(ours: Sequence[Stage], theirs: Sequence[Stage]) -> dict[str, Any]:
     """Both, stage by stage, and how many times as long the others take in all; ours with its labels."""
     mine, other = total(ours), total(theirs)
+    unnamed = total([each for each in ours if each.stage != NAMES])
     scaled = sum(each.at_whole().seconds for each in theirs if each.whole != each.measured)
     return {
         "interp": {"stages": [rounded(each) for each in ours], "whole": _short(mine)},
@@ -97,6 +100,8 @@ def compared(ours: Sequence[Stage], theirs: Sequence[Stage]) -> dict[str, Any]:
         "of theirs, seconds that are scaled": round(scaled, 1),
         "times as fast, by the clock": round(other["seconds"] / mine["seconds"], 2),
         "times as fast, by processors": round(other["processor seconds"] / mine["processor seconds"], 2),
+        "without our names, by the clock": round(other["seconds"] / unnamed["seconds"], 2),
+        "without our names, by processors": round(other["processor seconds"] / unnamed["processor seconds"], 2),
     }
 
 
@@ -202,7 +207,7 @@ def commands(model: str, text: Path, hook: str, at: Path, tokens: int, d_sae: in
         "harvest": ["harvest", model, text, hook, "--tokens", tokens, "--into", at / "acts"],
         "train": ["train", at / "acts", hook, at / "sae", "--d-sae", d_sae, "--k", k],
         "index": ["index", at / "sae", "--acts", at / "acts"],
-        "names": ["autolabel", at / "sae"],
+        NAMES: ["autolabel", at / "sae"],
         "a first search": ["search", at / "sae", "the", "--json"],
     }
 

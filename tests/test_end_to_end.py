@@ -38,6 +38,11 @@ def test_a_part_is_scaled_by_what_it_was_measured_on_and_what_is_done_once_is_no
     assert found["interp"]["whole"] == {"seconds": 36.0, "processor seconds": 43.0, "peak MiB": 90.0}
     assert found["times as fast, by the clock"] == 3.0  # 108 s against 36
     assert found["times as fast, by processors"] == 2.0  # 86 s against 43
+    assert found["without our names, by the clock"] == 3.0  # there are none
+    names = bench.Stage(stage="names", seconds=12.0, busy=43.0, peak_mib=1.0)
+    again = bench.compared([*mine, names], [start, forward, pages])
+    assert again["times as fast, by the clock"] == 2.25  # 108 s against 48
+    assert again["without our names, by processors"] == 2.0
     assert found["of theirs, seconds that are scaled"] == 100.0
     table = bench.page(found)
     assert "| forward | 100 | 80 | 70 | scaled from 100 to 1,000 tokens |" in table
@@ -67,3 +72,11 @@ def test_ours_goes_from_text_to_a_label_that_is_found(bench, monkeypatch, capsys
     sequences = pq.read_table(tmp_path / "sequences.parquet")["input_ids"].to_pylist()
     assert (rows, {len(each) for each in sequences}) == (8192, {256})
     assert sequences[3] == pq.read_table(tmp_path / "acts" / "tokens.parquet")["token"].to_pylist()[768:1024]
+
+
+def test_the_documented_table_is_the_results(bench):
+    figures = json.loads((ROOT / "benchmarks" / "results" / "end_to_end.json").read_text(encoding="utf-8"))
+    docs = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert bench.page(figures) in docs
+    assert f"{figures['times as fast, by the clock']} times as fast by the clock" in docs
+    assert f"{figures['times as fast, by processors']} by processors' time" in docs
