@@ -86,5 +86,6 @@ bench: $(READY) bench-peers browser
 # Hours: trains SAEs of four libraries on the same rows. What was done is not repeated.
 bench-quality: $(READY) bench-peers
 	$(BIN)/python recipes/smollm2.py texts harvest
+	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/recovery.py

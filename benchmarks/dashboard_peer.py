@@ -76,8 +76,8 @@ def rope_theta(folder: str) -> float:
     return float(config.get("rope_theta") or config["rope_parameters"]["rope_theta"])
 
 
-def cached(store: str, shards: int, hook: str, cache: Path) -> torch.Tensor:
-    """Write a harvest's activations as SAEDashboard caches them; the tokens come back, shape (sequences, 256)."""
+def cached(store: str, shards: int | None, hook: str, cache: Path) -> torch.Tensor:
+    """Write a harvest's first shards (None: all) as SAEDashboard caches them; the tokens come back, shape (sequences, 256)."""
     import pyarrow.parquet as pq
     from sae_dashboard.feature_data_generator import save_tensor_dict_torch
 

@@ -331,7 +331,7 @@ def test_json_is_the_only_thing_on_standard_output_and_no_warning_spoils_it(chec
 
 
 def test_help_and_search_do_not_import_what_takes_seconds():
-    code = "import sys, interp.cli, interp.workbench; print([m for m in ('transformers', 'transformer_lens', 'sae_lens', 'wandb', 'streamlit') if m in sys.modules])"
+    code = "import sys, interp.cli, interp.workbench; print([m for m in ('transformers', 'transformer_lens', 'sae_lens', 'wandb', 'streamlit', 'scipy.stats') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

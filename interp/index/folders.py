@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
 from interp.statistics import benjamini_hochberg, wilson
 
@@ -62,6 +61,8 @@ def find_preferences(titles: Sequence[str], items: Iterable[Sequence[int]]) -> d
             found[feature] = folder, sum(folder in above[each] for each in tried), len(tried)
     if not found:
         return {}
+    from scipy.stats import binom  # a second or more to import, which whatever opens an SAE would pay
+
     p = [float(binom.sf(hits - 1, of, share[folder])) for folder, hits, of in found.values()]
     q = benjamini_hochberg(np.array(p)).tolist()
     return {
