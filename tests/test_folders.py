@@ -40,4 +40,4 @@ def test_few_items_and_items_in_no_folder_say_nothing():
 
 def test_what_is_said_is_shown_as_text():
     assert parts_of("pictures", 1, "") == "patches of 1 picture"
-    assert parts_of("sound", 3, "a b\n") == "‘a·b↵’ most, frames of 3 clips"
+    assert parts_of("sound", 3, "a b\n") == "‘a b↵’ most, frames of 3 clips"
