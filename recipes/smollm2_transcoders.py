@@ -2,6 +2,7 @@
 
     python recipes/smollm2_transcoders.py                # all: about an hour on two cores, 12 GB of memory
     python recipes/smollm2_transcoders.py pack describe  # or some stages
+    python recipes/smollm2_transcoders.py train --d-sae 3072 --into wide    # wider ones; then `interp circuit … --transcoders wide`
 
 train    one pass of the model feeds all thirty; nothing is harvested. It goes on where it stopped. Text: the mix of recipes/smollm2.py.
 pack     8-bit rows with scales, one file, which `interp circuit` expands at its first use.
@@ -60,22 +61,22 @@ def hooks_of(layer: int) -> tuple[str, str]:
     return f"blocks.{layer}.mlp.hook_in", f"blocks.{layer}.hook_mlp_out"
 
 
-def train(tokens: int, layers: int) -> None:
-    """All of them, into WORK."""
+def train(tokens: int, layers: int, d_sae: int, into: Path) -> None:
+    """All of them, into a folder that `interp circuit --transcoders` takes."""
     pairs = {f"layer-{layer}": hooks_of(layer) for layer in range(layers)}
     every = [hook for pair in pairs.values() for hook in pair]
     source = stream(open_model("smollm2"), embedded.training_text(), every, tokens, split="train")
     train_layers(
         source,
         pairs,
-        WORK,
-        d_sae=D_SAE,
+        into,
+        d_sae=d_sae,
         k=K,
         config=TrainConfig(seed=0),
         licences=embedded.licences(),
         script="recipes/smollm2_transcoders.py",
     )
-    say(f"{counted(layers, 'transcoder')} in {WORK}.")
+    say(f"{counted(layers, 'transcoder')} in {into}.")
 
 
 def pack(layers: int) -> None:
@@ -241,11 +242,15 @@ if __name__ == "__main__":
     parser.add_argument("stages", nargs="*", choices=["train", "pack", "describe", "measure", []], default=[])
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--d-sae", type=int, default=D_SAE, help="train: features of each layer")
+    parser.add_argument(
+        "--into", type=Path, default=WORK, help="train: another folder, for others than those that ship"
+    )
     parser.add_argument("--all", action="store_true", help="describe: names for every feature")
     asked = parser.parse_args()
     for stage in asked.stages or ["train", "pack", "describe", "measure"]:
         if stage == "train":
-            train(asked.tokens, asked.layers)
+            train(asked.tokens, asked.layers, asked.d_sae, asked.into)
         elif stage == "pack":
             pack(asked.layers)
         elif stage == "describe":
