@@ -7,7 +7,7 @@
 train    one pass of the model feeds all thirty; nothing is harvested. It goes on where it stopped. Text: the mix of recipes/smollm2.py.
 pack     8-bit rows with scales, one file, which `interp circuit` expands at its first use.
 describe what each feature fires on, and which tokens it makes likelier: its name in a graph. Those of the shipped graphs get labels that are
-         tried on documents they were not made from (about half an hour); with --all every one (hours).
+         tried on documents they were not made from (an hour beside other work); with --all every one (hours).
 measure  on text that is held out: FVU of each layer as trained and as packed; and what the model says with every MLP replaced.
 
 docs/circuits.md has what came of it.
