@@ -1,6 +1,8 @@
 """Tiny random models of many families, with one tokenizer: nothing is downloaded."""
 
 import random
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,13 @@ def save(family: str, folder: Path, *, extra_rows: int = 0, head: str = "") -> P
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def models_of(root: Path) -> Callable[[str], Any]:
+    """Opens the model of a family, saved under `root` when it is first asked for."""
+    from interp.models import open_model
+
+    return cache(lambda family: open_model(str(save(family, root / family)), dtype="float32"))
 
 
 def save_media(family: str, folder: Path) -> Path:

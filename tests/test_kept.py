@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from interp.models import Edit, open_model
-from tests.families import save
+from interp.models import Edit
+from tests.families import models_of
 
 RECURRENT = {
     "mamba": "together",
@@ -22,14 +22,7 @@ NEW = 6
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    root, made = tmp_path_factory.mktemp("families"), {}
-
-    def model(family):
-        if family not in made:
-            made[family] = open_model(str(save(family, root / family)), dtype="float32")
-        return made[family]
-
-    return model
+    return models_of(tmp_path_factory.mktemp("families"))
 
 
 def shift(hook=HOOK, *, generated=False):

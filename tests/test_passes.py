@@ -8,7 +8,7 @@ import torch
 from interp.models import Edit, open_model
 from interp.models.passes import Activations
 from interp.types import InterpError
-from tests.families import WIDTH, save
+from tests.families import WIDTH, models_of, save
 
 torch.set_num_threads(1)
 TEXT = "the city of blue music and the river seven"
@@ -22,14 +22,7 @@ HOOK = "blocks.1.hook_out"
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """A model of each family, made when it is first asked for."""
-    root, made = tmp_path_factory.mktemp("families"), {}
-
-    def model(family):
-        if family not in made:
-            made[family] = open_model(str(save(family, root / family)), dtype="float32")
-        return made[family]
-
-    return model
+    return models_of(tmp_path_factory.mktemp("families"))
 
 
 def ids(model, text=TEXT):
